@@ -1,4 +1,4 @@
-"""List every engine by its name, and the quantizations. Each package beside this has one line here."""
+"""List every engine by its name, and the quantizations. Each engine's package has one line here."""
 
 from engines.anthropic import engine as anthropic
 from engines.gemini import engine as gemini

@@ -1,5 +1,4 @@
-"""Name the folders of the programs that run in engines' environments, of these environments' locks,
-and of the lock of what builds packages."""
+"""Name the folders of locks and of programs that run in engines' environments, and two files in them."""
 
 from pathlib import Path
 

@@ -11,10 +11,10 @@ from harness.errors import refuse_first
 
 @dataclass(frozen=True)
 class Options:
-    """Own options, sent as they are. None: not sent, since some models refuse each of them.
+    """The engine's own options, sent as they are. None is not sent, since some models refuse the option.
 
-    `thinking`: whether the model thinks before it answers, and whether for up to `thinking_tokens`
-    (`enabled`) or as long as it sees fit (`adaptive`).
+    `thinking`: whether the model thinks before it answers: for up to `thinking_tokens` (`enabled`), as long
+    as it sees fit (`adaptive`), or not at all (`disabled`).
     """
 
     temperature: float | None = None
@@ -27,24 +27,24 @@ class Options:
         refuse_first(
             (
                 is_enabled and budget is None,
-                "anthropic.thinking=enabled: give anthropic.thinking_tokens, too, such as 2048",
+                "anthropic.thinking=enabled: give anthropic.thinking_tokens too, such as 2048",
             ),
             (
                 budget is not None and not is_enabled,
-                f"anthropic.thinking_tokens={budget}: goes with anthropic.thinking=enabled alone",
+                f"anthropic.thinking_tokens={budget}: needs anthropic.thinking=enabled",
             ),
         )
 
 
 def _why_not_answered(options: Options, forms: Sequence[Form], tokens: int | None) -> str | None:
-    """Return what of the API's conditions for thinking the answers do not meet.
+    """Return why the API would refuse thinking with these answers; None if it would not.
 
     Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking.
     """
     budget = options.thinking_tokens
     if options.thinking in ("adaptive", "enabled") and any(form.tools for form in forms):
         return (
-            f"anthropic.thinking={options.thinking}: the API lets no call of a tool be forced; give disabled"
+            f"anthropic.thinking={options.thinking}: the API then allows no forced tool calls; give disabled"
         )
     if budget is not None and tokens is not None and budget >= tokens:
         return (
@@ -56,7 +56,7 @@ def _why_not_answered(options: Options, forms: Sequence[Form], tokens: int | Non
 
 def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
     budget = {} if options.thinking_tokens is None else {"budget_tokens": options.thinking_tokens}
-    # Thoughts that are left out of the stream would seem to be a long wait for the first token.
+    # Without it thoughts are left out of the stream and look like a long wait for the first token.
     shown = {"display": "summarized"} if options.thinking == "adaptive" else {}
     thinking = {"type": options.thinking, **budget, **shown} if options.thinking else None
     fields = {"temperature": options.temperature, "thinking": thinking}

@@ -1,6 +1,6 @@
-"""Share what engines do alike at a start: checkpoints, flags, paths, templates, containers and images.
+"""Share what engines have in common at a start: checkpoints, flags, paths, templates, containers, images.
 
-Also makes engines that bench only attaches to.
+Also makes the engines that bench can only attach to.
 """
 
 import re
@@ -22,14 +22,14 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 
-# Quantizations that come from one 16-bit checkpoint, which is cast while it is loaded.
+# Quantizations that are one 16-bit checkpoint, cast on load.
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
-# Quantized checkpoints that all these engines serve, by the method that config.json names.
+# Quantized checkpoints that all these engines serve, by the method in config.json.
 QUANTIZED = ("fp8", "awq", "gptq", "w4a16")
-# What such a model computes in, by the names of engine.kv_cache_type.
+# The dtype that a model computes in -> its name in engine.kv_cache_type.
 _PLAIN_TYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
-# A model's generation_config may set each of these, and top_k, whose `all` differs from engine to engine; an
-# attached server takes them from there.
+# Neutral values. A model's generation_config may set any of these, and an attached server uses it. It may set
+# top_k too, but the value that means "all tokens" differs between engines.
 PLAIN_SAMPLING: Mapping[str, float] = {
     "top_p": 1.0,
     "min_p": 0.0,
@@ -39,7 +39,7 @@ PLAIN_SAMPLING: Mapping[str, float] = {
 }
 # Beside the packages, both in a checkout and in the harness image.
 VERSIONS = Path(__file__).parent.parent.parent / "docker" / "versions.env"
-# Any user that an image has may write there.
+# Every user of an image may write there.
 CACHE_IN_IMAGE = Path("/var/tmp")
 
 T = TypeVar("T")
@@ -57,18 +57,19 @@ def checkpoint(
     """Return the checkpoint that an engine needs, or why it does not serve it.
 
     `no_float16`: architectures that do not work in float16; `why` says so, with {} for the architecture.
-    `casts_quantized`: whether quantized weights compute in engine.dtype, too.
+    `casts_quantized`: whether engine.dtype applies to quantized weights too. `may_run_code`: whether the
+    engine heeds engine.trust_remote_code.
     """
     quantization, dtype = deployment.quantization, deployment.terms.dtype
     served = (*DTYPES, *QUANTIZED)
     if quantization not in served:
-        return Reason(f"{engine} has no {quantization} checkpoints; it serves {', '.join(served)}")
+        return Reason(f"{engine} serves no {quantization} checkpoints; it serves {', '.join(served)}")
     if quantization in DTYPES and dtype not in (None, DTYPES[quantization]):
         return Reason(f"engine.dtype={dtype} would cast the weights: they would not be {quantization}")
     if may_run_code and deployment.terms.trust_remote_code and deployment.model.startswith("hf:"):
         return Reason(
-            f"engine.trust_remote_code=true: of {deployment.model} bench downloads no Python code; give "
-            "model=/path to a checkpoint with its code"
+            f"engine.trust_remote_code=true: bench does not download the Python code of {deployment.model}; "
+            "give model=/path to a checkpoint with its code"
         )
     known = MODELS.get(deployment.model)
     is_float16 = "float16" in (dtype if casts_quantized else None, DTYPES.get(quantization))
@@ -78,13 +79,13 @@ def checkpoint(
 
 
 def kv_cache_types(deployment: Deployment, others: Iterable[str] = ()) -> list[str]:
-    """Return the type that the model computes in, as far as that was asked for, and the `others`."""
+    """Return the dtype that the model was asked to compute in, if any, and the `others`."""
     computed = deployment.terms.dtype or DTYPES.get(deployment.quantization, "")
     return list(dict.fromkeys([*filter(None, [_PLAIN_TYPES.get(computed)]), *others]))
 
 
 def need_counts(engine: str, options: object, *names: str) -> None:
-    """Raise UserError where one of these options is given and below 1."""
+    """Raise UserError if one of these options is given and below 1."""
     for name in names:
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -110,7 +111,7 @@ def switch(name: str, is_on: bool | None) -> dict[str, object]:
 
 
 def given(value: T | None, needed: str) -> T:
-    """Return what a place has. Raise ValueError with `needed` if it lacks that: bench's own mistake."""
+    """Return `value`. Raise ValueError with `needed` if it is None, which is a bug of bench's."""
     if value is None:
         raise ValueError(needed)
     return value
@@ -123,12 +124,15 @@ def template_of(deployment: Deployment, place: Place) -> Path | None:
 
 
 def draft_of(place: Place) -> str | None:
-    """Return the path of the weights that draft."""
+    """Return the path of the draft model's weights, if there is one."""
     return None if place.draft is None else str(place.draft.path)
 
 
 def adapters_at_once(terms: EngineTerms, place: Place) -> int | None:
-    """Return how many adapters a batch may have: all that can be asked for at once. None: as by default."""
+    """Return how many adapters one batch may have: all that requests can ask for at once.
+
+    None leaves it to the engine's default.
+    """
     count, requests = len(place.adapters), terms.concurrent_sequences
     return None if terms.fairness == "stock" else min(count, requests or count)
 
@@ -149,11 +153,10 @@ def container(
     environment: Mapping[str, str],
     **others: Any,
 ) -> ContainerSpec:
-    """Return a container of the user's image, else of bench's, with weights, template, draft and adapters
-    mounted.
+    """Return a container of the user's image, else of bench's, with weights, template, draft and adapters.
 
-    `arguments` is called with the place as it is inside and the paths of the first three there. `others` are
-    further fields of ContainerSpec.
+    `arguments` is called with the place as the container sees it, and with the paths there of the weights,
+    the template and the draft. `others` are further fields of ContainerSpec.
     """
     mount, weights = weights_mount(given(place.weights, f"{deployment.engine} needs weights"))
     templates = [] if template is None else [(template, f"/templates/{template.name}")]
@@ -179,14 +182,14 @@ def container(
 
 
 def weights_mount(weights: Path, folder: str = "/weights") -> tuple[tuple[Path, str], str]:
-    """Return what to mount and where, and the weights' path there.
+    """Return the mount (outside, inside) of weights, and the weights' path inside.
 
-    A link that leads out of the mounted directory works natively but not in a container.
+    Mounts the directory that a link may point into: a link that leaves the mount is broken in a container.
     """
-    # The first of several files of one model; the server finds the others beside it.
+    # The first of several files of one model: the server looks for the others beside it.
     outer = weights.parent if re.search(r"-00001-of-\d{5}\.gguf$", weights.name) else weights
     for parent in weights.parents:
-        # In Hugging Face's cache models--ORGANISATION--NAME/snapshots/REVISION has links to ../../blobs.
+        # In Hugging Face's cache models--ORGANISATION--NAME/snapshots/REVISION links to ../../blobs.
         if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
             outer = parent.parent
             break
@@ -206,12 +209,12 @@ def image_of(engine: str, device: str, versions: Path = VERSIONS) -> str:
 
 
 def read_versions(path: Path = VERSIONS) -> Mapping[str, str]:
-    """Return the lines NAME=VALUE of versions.env. Raise UserError if it is not there."""
+    """Return the NAME=VALUE lines of versions.env. Raise UserError if there is no such file."""
     try:
         return dict(re.findall(r"^(\w+)=(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE))
     except FileNotFoundError as error:
         raise UserError(
-            f"{path} is not there: containers need bench in its checkout or in its image"
+            f"{path} is missing: to start containers, run bench from its checkout or its image"
         ) from error
 
 
@@ -230,9 +233,9 @@ def attached_engine(name: str, description: str, options: type, example: str, **
         options=options,
         launchers=(),
         launch=launch,
-        reset_cache=lambda deployment: Reason("a running server was started by others, and may serve them"),
+        reset_cache=lambda deployment: Reason("others started this server, and may be using its cache"),
         memory_needed=lambda deployment, facts, device: Reason(
-            "a running server was started by others; its memory is theirs to know"
+            "others started this server; bench does not know its memory"
         ),
         **own,
     )

@@ -7,11 +7,11 @@ from typing import Any
 
 from harness.contracts import Scalar, at, number
 
-# A term, the pattern whose first group is its text, and how to read that text.
+# A term, a pattern whose first group is its text, and a function that reads that text.
 LogTerm = tuple[str, str, Callable[[str], Scalar]]
 
 
-# What servers call the types of a KV cache -> the names of engine.kv_cache_type.
+# Servers' names for types of a KV cache -> those of engine.kv_cache_type.
 _KV_CACHE_TYPES = {
     "f32": "fp32", "float32": "fp32", "f16": "fp16", "float16": "fp16", "bfloat16": "bf16",
     "fp8_e4m3": "fp8", "float8_e4m3fn": "fp8", "float8_e5m2": "fp8_e5m2",
@@ -23,8 +23,10 @@ def kv_cache_type(said: str) -> str:
 
 
 def from_log(log: str, terms: Iterable[LogTerm]) -> dict[str, Scalar]:
-    """Return the terms that the log has. If two rows match one term, the later row counts. A text that
-    cannot be read costs its term."""
+    """Return the terms that the log has. If two rows match one term, the later row counts.
+
+    A term whose text cannot be read is left out.
+    """
     found: dict[str, Scalar] = {}
     for term, pattern, read in terms:
         if match := re.search(pattern, log, re.MULTILINE):
@@ -38,14 +40,16 @@ def from_page(page: Any, terms: Mapping[str, str]) -> dict[str, Any]:
     return known({term: at(page, name) for term, name in terms.items()})
 
 
-# What Ollama says of itself and of the models that it has loaded: to its own engine and to any that attaches.
+# Pages on which Ollama describes itself and its loaded models; the engines ollama and openai read them.
 OLLAMA_PAGES = ("/api/version", "/api/ps")
 _OLLAMA_TERMS = {"context_length": "context_length", "model_bytes": "size", "model_gpu_bytes": "size_vram"}
 
 
 def from_ollama(pages: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the terms of Ollama's pages. Of several loaded models it returns none: no page tells which is
-    measured."""
+    """Return the terms on Ollama's pages: only the version if several models are loaded.
+
+    No page says which of them is measured.
+    """
     version, running = map(pages.get, OLLAMA_PAGES)
     terms, loaded = from_page(version, {"engine_version": "version"}), at(running, "models")
     if isinstance(loaded, list) and len(loaded) == 1:
@@ -59,7 +63,7 @@ def known(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def times(value: Any, factor: int) -> Any:
-    """Return a number times `factor`, as a whole number; anything else as it came."""
+    """Return a number times `factor`, rounded; return anything else unchanged."""
     known = number(value)
     return value if known is None else round(known * factor)
 

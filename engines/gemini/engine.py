@@ -10,10 +10,10 @@ from harness.contracts import Fairness, Turn
 
 @dataclass(frozen=True)
 class Options:
-    """Own options. None: not sent, since some models refuse each of them.
+    """The engine's own options. None is not sent, since some models refuse the option.
 
-    `thinking_tokens`: how long the model may think before it answers; its thoughts are then sent, too. 0: it
-    does not think. -1: as long as it sees fit.
+    `thinking_tokens`: how many tokens the model may think before it answers; its thoughts are then streamed
+    too. 0: it does not think. -1: as long as it sees fit.
     """
 
     temperature: float | None = None

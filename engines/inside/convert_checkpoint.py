@@ -1,4 +1,4 @@
-"""Makes a GGUF file of a checkpoint with llama.cpp's own converter, in the convert environment (`python -P`).
+"""Convert a checkpoint to GGUF with llama.cpp's converter, in the convert environment (`python -P`).
 
 Arguments: the checkpoint's directory, the output, the type of the tensors (f32, f16, bf16).
 """
@@ -15,7 +15,7 @@ CONVERTER = Path(sys.prefix, "share", "llama.cpp")
 
 
 def run_no_foreign_code() -> None:
-    """Let transformers load its own classes only, whatever the converter asks for."""
+    """Make transformers load only its own classes, whatever the converter asks for."""
     for loader in (AutoConfig, AutoTokenizer):
         load = loader.from_pretrained.__func__  # type: ignore[attr-defined]
 
@@ -30,7 +30,7 @@ def main() -> None:
     script = CONVERTER / "convert_hf_to_gguf.py"
     sys.path.insert(0, str(CONVERTER))
     sys.argv = [str(script), source, "--outfile", output, "--outtype", kind]
-    # The converter's own logging.basicConfig, of every tensor, does nothing after this.
+    # After this the converter's logging.basicConfig, which would log every tensor, does nothing.
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
     print(f"reading {source}", flush=True)
     run_no_foreign_code()

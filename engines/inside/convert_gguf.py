@@ -1,6 +1,6 @@
-"""Writes a GGUF file again with other types of tensors, in the llama_cpp environment (`python -P`).
+"""Convert the tensors of a GGUF file to another type, in the llama_cpp environment (`python -P`).
 
-Arguments: input, output, kind (f16, bf16, q8_0, q4_0). As in llama.cpp's tools 1-d tensors stay F32.
+Arguments: input, output, kind (f16, bf16, q8_0, q4_0). As in llama.cpp's tools, 1-d tensors stay F32.
 """
 
 import sys
@@ -19,13 +19,13 @@ KINDS = {
     "q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
 }
 FILE_TYPE = "general.file_type"
-# GGUFWriter writes the architecture itself; GGUF.* are the reader's own.
+# GGUFWriter writes the architecture itself; GGUF.* are fields that the reader adds.
 NOT_COPIED = ("GGUF.", "general.architecture", FILE_TYPE)
-ROWS_AT_ONCE = 8192  # bounds the memory: one F32 copy of a big vocabulary's matrix is 671 MB
+ROWS_AT_ONCE = 8192  # bounds the memory: an F32 copy of a big vocabulary's matrix is 671 MB
 
 
 class PlainReader(GGUFReader):
-    """Reads through a plain array: slicing a numpy.memmap a million times costs half of the run."""
+    """A reader on a plain array: slicing a numpy.memmap a million times takes half of the run."""
 
     def _get(self, *args: Any, **kwargs: Any) -> Any:
         if isinstance(self.data, np.memmap):
@@ -37,14 +37,15 @@ def target_type(tensor: ReaderTensor, wanted: GGMLQuantizationType, output: str)
     if len(tensor.shape) < 2:
         return GGMLQuantizationType.F32
     if tensor.name == output and wanted is GGMLQuantizationType.Q4_0:
-        # llama-quantize: Q6_K, or Q8_0 where rows do not divide by 256. The gguf package cannot make Q6_K.
+        # llama-quantize makes Q6_K here, or Q8_0 if 256 does not divide the rows. The gguf package cannot
+        # make Q6_K.
         wanted = GGMLQuantizationType.Q8_0
     block, _ = GGML_QUANT_SIZES[wanted]
     return wanted if tensor.shape[0] % block == 0 else GGMLQuantizationType.F16
 
 
 def converted(tensor: ReaderTensor, target: GGMLQuantizationType) -> np.ndarray:
-    """Return the tensor's data in the target type, a few thousand rows at once."""
+    """Return the tensor's data in the target type. Converts a few thousand rows at a time."""
     if tensor.tensor_type is target:
         return tensor.data
     rows = tensor.data.reshape(-1, tensor.data.shape[-1])
@@ -67,7 +68,7 @@ def main() -> None:
             of = field.types[-1] if kind_of_field is GGUFValueType.ARRAY else None
             writer.add_key_value(field.name, field.contents(), kind_of_field, sub_type=of)
     names = {tensor.name for tensor in reader.tensors}
-    # The matrix that makes the logits: the embedding where the two are tied.
+    # The matrix that gives the logits: the embedding, if the two are tied.
     last = "output.weight" if "output.weight" in names else "token_embd.weight"
     targets = [target_type(tensor, wanted, last) for tensor in reader.tensors]
     for tensor, target in zip(reader.tensors, targets, strict=True):

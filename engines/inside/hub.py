@@ -1,9 +1,9 @@
-"""Asks the Hugging Face hub about a model, or downloads files of it (`python -P`, which has huggingface_hub).
+"""Ask the Hugging Face hub about a model, or download files of it (a `python -P` with huggingface_hub).
 
 `ask REPOSITORY REVISION` prints the fields of HubPage in engines/model/facts.py as JSON; `download REPOSITORY
-COMMIT FOLDER BYTES NAME...` fetches the files that are not there. Where the hub refuses, the last line is
-REFUSAL and why, and the exit code 4. The token comes from HF_TOKEN, or from
-HUGGING_FACE_HUB_TOKEN, its older name, and from no file.
+COMMIT FOLDER BYTES NAME...` fetches the files that are missing. If the hub refuses, the last line is REFUSAL
+and the reason, and the exit code is 4. The token comes from HF_TOKEN, or from HUGGING_FACE_HUB_TOKEN, its
+older name, and never from a file.
 """
 
 import glob
@@ -35,7 +35,7 @@ REFUSED, REFUSAL = 4, "refused: "
 TIMEOUT_S, PROGRESS_S = 20.0, 2.0
 TOKEN: str | bool = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or False
 ENDPOINT = os.environ.get("HF_ENDPOINT", "the hub")
-# What the hub answers where it refuses. The kinds stand before those that they are of.
+# What to say for each error of the hub. Subclasses come before their base classes.
 ANSWERS = {
     GatedRepoError: "it is gated: accept its terms on its page at the hub, and set HF_TOKEN to a token of "
     "yours",
@@ -73,7 +73,7 @@ def download(repo: str, commit: str, output: str, total: str, *names: str) -> No
     folder, done = Path(output), threading.Event()
     folder.mkdir(parents=True, exist_ok=True)
     for half in folder.glob(".cache/**/*.incomplete"):
-        half.unlink()  # of a run that was killed; huggingface_hub begins such a file again
+        half.unlink()  # from a run that was killed; huggingface_hub starts such a file again anyway
     thread = threading.Thread(target=tell, args=(folder, int(total), done), daemon=True)
     thread.start()
     try:
@@ -88,7 +88,7 @@ def download(repo: str, commit: str, output: str, total: str, *names: str) -> No
     finally:
         done.set()
         thread.join()
-    # Where the hub stops answering, huggingface_hub is content with a folder that has some of the files.
+    # If the hub stops answering, huggingface_hub accepts a folder that has some of the files.
     if not all((folder / name).is_file() for name in names):
         raise ConnectionError
     shutil.rmtree(folder / ".cache")
@@ -99,7 +99,7 @@ def tell(folder: Path, total: int, done: threading.Event) -> None:
         try:
             here = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
         except FileNotFoundError:
-            continue  # renamed between the listing and the look at its size
+            continue  # a file was renamed between the listing and lstat
         print(f"{here / 1e6:.0f} of {total / 1e6:.0f} MB", flush=True)
 
 

@@ -1,7 +1,7 @@
-"""llama-cpp-python's own HTTP server, in its environment (`python -P`), with what a measurement needs.
+"""Run llama-cpp-python's HTTP server, in its environment (`python -P`), with what a measurement needs.
 
-That is a chat template from a file, tokens counted in a stream's last chunk, `min_tokens` that holds back all
-ends (not EOS alone), and a prompt cache that can be off. An X-Request-Id must be a UUID.
+It adds a chat template from a file, token counts in a stream's last chunk, `min_tokens` that suppresses all
+end tokens (not only EOS), and a prompt cache that can be off. An X-Request-Id must be a UUID.
 """
 
 import argparse
@@ -34,7 +34,7 @@ class Counts:
 
 
 class HoldBackEnds:
-    """In place of MinTokensLogitsProcessor: no token that ends an answer among the first `min_tokens`."""
+    """Replaces MinTokensLogitsProcessor: suppresses all end tokens among the first `min_tokens`."""
 
     ends: np.ndarray[Any, Any] = np.empty(0, np.intc)
 
@@ -76,7 +76,7 @@ def adapt_loading(template: str | None) -> None:
 
 
 def count_tokens(keeps_prefix: bool) -> None:
-    """Make each stream end with a chunk that has `usage` and no choices, as OpenAI's do."""
+    """Make each stream end with a chunk that has `usage` and no choices, as OpenAI's streams do."""
     generate, evaluate, complete = Llama.generate, Llama.eval, Llama.create_chat_completion
 
     def generated(self: Llama, tokens: Sequence[int], *args: Any, **kwargs: Any) -> Iterator[int]:
@@ -124,10 +124,10 @@ def main() -> None:
         print(f"chat template: {args.chat_template_file}", flush=True)
     adapt_loading(args.chat_template_file.read_text() if args.chat_template_file else None)
     count_tokens(keeps_prefix=not args.no_prefix_cache)
-    # The server takes settings from the environment, host and port even if they were given.
+    # The server reads settings from the environment; host and port there even override arguments.
     for name in [each for each in os.environ if each.lower() in {*Settings.model_fields, "config_file"}]:
         del os.environ[name]
-    # Else a stopped server waits for the end of a running answer, however long.
+    # By default a stopped server waits for a running answer, however long that takes.
     uvicorn.run = partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S)
     server.main()
 

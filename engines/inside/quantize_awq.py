@@ -1,7 +1,7 @@
-"""Quantizes a checkpoint's layers to 4 bits with AWQ, in the environment autoawq-<device> (`python -P`).
+"""Quantize a checkpoint's layers to 4 bits with AWQ, in the environment autoawq-<device> (`python -P`).
 
-Arguments: input directory, output directory, calibration text (passages between lines of %%), seed. Writes
-config.json and weights. The last line says on what it was calibrated.
+Arguments: input directory, output directory, calibration text (passages separated by lines of %%), seed.
+Writes config.json and weights. The last line of output says what it was calibrated on.
 """
 
 import json
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# autoawq greets with a page on its retirement, and sets the filters so that it is seen.
+# autoawq prints a page on its retirement, and sets the filters so that it is shown.
 warnings.showwarning = lambda *about, **more: None
 
 import torch  # noqa: E402
@@ -28,28 +28,28 @@ from transformers import AutoTokenizer  # noqa: E402
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm  # noqa: E402
 
 BLOCK_TOKENS = 512
-# The first that divides every row; kernels of all engines know the first two.
+# The first size that divides every row is taken. Kernels of all engines support the first two.
 GROUP_SIZES = (128, 64, 32)
-STEPS = 20  # of a search, as many as autoawq's
-SILENCE_S = 10.0  # between two lines that say how far it is
+STEPS = 20  # of a search, as in autoawq
+SILENCE_S = 10.0  # between two lines on the progress
 SETTINGS = {"zero_point": True, "w_bit": 4, "version": "GEMM"}
 
 
 class Gemma3AWQ(Gemma2AWQForCausalLM):
-    """Gemma 3 (text), which autoawq does not know. The layers are Gemma 2's, the positions are not."""
+    """Gemma 3 (text), which autoawq does not know. Its layers are Gemma 2's, but not its positions."""
 
     layer_type = "Gemma3DecoderLayer"
 
     @staticmethod
     def get_layers_for_scaling(module: Any, input_feat: Any, module_kwargs: dict[str, Any]) -> list[Any]:
-        # Layers with a sliding window turn their positions with another base than the others.
+        # Layers with a sliding window use another RoPE base than the others.
         kind = "local" if module.is_sliding else "global"
         kwargs = {**module_kwargs, "position_embeddings": module_kwargs[f"position_embeddings_{kind}"]}
         return Gemma2AWQForCausalLM.get_layers_for_scaling(module, input_feat, kwargs)
 
 
 class Quantizer(quantizer.AwqQuantizer):
-    """autoawq's, made right and fast on a CPU. It says how far it is."""
+    """autoawq's quantizer, made correct and fast on a CPU. It prints its progress."""
 
     begun = 0
     said_at_s = 0.0
@@ -64,18 +64,18 @@ class Quantizer(quantizer.AwqQuantizer):
 
     def _apply_quant(self, module: Any, named_linears: dict[str, Any]) -> None:
         super()._apply_quant(module, named_linears)
-        for norm in module.parameters():  # what is quantized consists of buffers
+        for norm in module.parameters():  # quantized matrices are buffers, not parameters
             norm.data = norm.data.to(self.model.dtype)
 
     @torch.no_grad()
     def _search_best_scale(
         self, module: Any, prev_op: Any, layers: Sequence[Any], inp: torch.Tensor, **rest: Any
     ) -> tuple[str, tuple[str, ...], torch.Tensor]:
-        """Search on autoawq's grid for the scale with the least error of what these layers give out.
+        """Search autoawq's grid for the scale with the least error in the output of these layers.
 
-        The error is the paper's (Lin et al. 2023, equation 4). autoawq takes that of the whole attention or
-        MLP, and runs it on all tokens for each try. This one needs the tokens only once, for the products of
-        their channels, which is a tenth of the work.
+        The error is the paper's (Lin et al. 2023, equation 4). autoawq uses the error of the whole attention
+        or MLP, and runs that on all tokens for each try. This search uses the tokens once, for the products
+        of their channels, which is a tenth of the work.
         """
         weights = torch.cat([each.weight for each in layers]).float()
         tokens = inp.reshape(-1, inp.shape[-1]).to(weights.device).float()
@@ -96,7 +96,7 @@ class Quantizer(quantizer.AwqQuantizer):
 
     @torch.no_grad()
     def _compute_best_clip(self, w: torch.Tensor, input_feat: torch.Tensor, **rest: Any) -> torch.Tensor:
-        """Search as autoawq does, but over all tokens, by the products of their channels in each group."""
+        """Search as autoawq does, but over all tokens, from the products of their channels in each group."""
         tokens = input_feat.reshape(-1, w.shape[1] // self.group_size, self.group_size).to(w.device).float()
         products = torch.einsum("tgk,tgl->gkl", tokens, tokens)
         weights = w.reshape(len(w), -1, self.group_size).float()
@@ -112,17 +112,17 @@ class Quantizer(quantizer.AwqQuantizer):
 
 
 def as_computed(layer: Any) -> torch.dtype:
-    """Return the numbers that a layer is computed with: on a CPU float32 instead of float16.
+    """Return the dtype to compute a layer in: on a CPU float32 instead of float16.
 
-    Without instructions for float16 (AVX512-FP16, AMX-FP16) a product of matrices takes 8 times as long in
-    it: smollm2-135m took half an hour. One layer at a time is widened, so that a large model still fits.
+    On a CPU without instructions for float16 (AVX512-FP16, AMX-FP16) a matrix product in it takes 8 times as
+    long: smollm2-135m took half an hour. One layer at a time is converted, so that a large model still fits.
     """
     one = next(layer.parameters())
     return torch.float32 if (one.dtype, one.device.type) == (torch.float16, "cpu") else one.dtype
 
 
 def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]:
-    """Return equal blocks of the passages in a random order, each begun as the tokenizer begins a text."""
+    """Return blocks of BLOCK_TOKENS tokens from the shuffled passages, each encoded as its own text."""
     passages = [passage.strip() for passage in path.read_text(encoding="utf-8").split("\n%%\n")]
     random.Random(seed).shuffle(passages)
     tokens = [token for passage in passages for token in tokenizer.encode(passage)]
@@ -131,13 +131,13 @@ def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]
 
 
 def group_size(config: dict[str, Any]) -> int:
-    """Return how many weights of a row share a scale. Exit where no size divides all rows of this shape."""
+    """Return how many weights of a row share a scale. Exit if no size divides all rows of this shape."""
     heads, width = config["num_attention_heads"], config["hidden_size"]
     rows = {width, config["intermediate_size"], heads * (config.get("head_dim") or width // heads)}
     fitting = [size for size in GROUP_SIZES if all(row % size == 0 for row in rows)]
     if not fitting:
         sys.exit(
-            f"rows of {', '.join(map(str, sorted(rows)))} weights are no whole groups of {GROUP_SIZES[-1]}"
+            f"rows of {', '.join(map(str, sorted(rows)))} weights are not whole groups of {GROUP_SIZES[-1]}"
         )
     return fitting[0]
 

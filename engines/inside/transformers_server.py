@@ -1,6 +1,6 @@
-"""The basic Python script that everybody starts from: transformers' generate behind an HTTP server.
+"""Serve transformers' generate over HTTP: the basic Python script that everybody starts from.
 
-One thread generates, further requests wait in their order, and nothing is kept between them.
+One thread generates, other requests wait in order, and nothing is kept between requests.
 """
 
 import argparse
@@ -24,18 +24,19 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
-# The fields of a request. Others are refused: ignoring one would answer another question.
+# The fields of a request. Others are refused, since ignoring one would answer another question.
 FIELDS = (
     "model", "messages", "max_tokens", "ignore_eos", "temperature", "stream", "stream_options", "logprobs",
     "top_logprobs",
 )  # fmt: skip
 TOKENIZE_FIELDS = ("model", "prompt", "messages", "top_logprobs")
-MOST_LOGPROBS = 20  # as OpenAI's API has it
-# The bytes that a byte-level vocabulary writes as themselves; it writes the others as characters from U+0100.
+MOST_LOGPROBS = 20  # as in OpenAI's API
+# The bytes that a byte-level vocabulary writes as themselves. Others are written as characters from U+0100
+# on.
 PLAIN = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 MOVED = [byte for byte in range(256) if byte not in PLAIN]
 BYTE_OF = {chr(byte): byte for byte in PLAIN} | {chr(256 + at): byte for at, byte in enumerate(MOVED)}
-# Tokens that are decoded again with each new one: spaces and accents depend on what stands before.
+# Previous tokens that are decoded again with each new one: spaces and accents depend on what comes before.
 DECODED_AGAIN = 4
 BROKEN = "\ufffd"
 
@@ -69,7 +70,7 @@ class Model:
             use_safetensors=True,
         )
         self.model = model.to(args.device).eval()
-        # The tokens that end an answer are all that is taken from the model's generation_config.json.
+        # Of the model's generation_config.json only the end tokens are used.
         ends = model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
         self.end_ids = list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
@@ -82,7 +83,7 @@ class Model:
             torch.manual_seed(args.seed)
         what = f"{model.num_parameters()} parameters as {args.dtype} on {args.device}"
         print(f"weights loaded: {what}, {time.monotonic() - started:.1f} s", flush=True)
-        # On a GPU what PyTorch gave out, rounded up. Tied tensors count once.
+        # On a GPU this is what PyTorch allocated, which is rounded up. Tied tensors count once.
         tensors = [*model.parameters(), *model.buffers()]
         on_cpu = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         taken = torch.cuda.memory_allocated() if args.device == "cuda" else on_cpu
@@ -93,18 +94,18 @@ class Model:
         self.thread = ThreadPoolExecutor(1)
         self.submitted = self.begun = self.ended = self.prompt_tokens = self.generated_tokens = 0
         self.queue_s = 0.0
-        self.lock = threading.Lock()  # of `submitted`; the others are the one thread's
+        self.lock = threading.Lock()  # for `submitted`; only the one thread changes the other counters
 
     def _check_numbers(self) -> None:
-        """Exit where a first prompt gives NaN: such a model answers with padding, like an answer."""
+        """Exit if a first prompt gives NaN: the answers would be padding, which looks like text."""
         ids = self.prompt_ids([{"role": "user", "content": "Count from one to ten, then back to one."}])
         with torch.inference_mode():
             logits = self.model(torch.tensor([ids], device=self.model.device)).logits
         if torch.isnan(logits).any():
-            sys.exit(f"the model computes NaN as {self.args.dtype}; another dtype may do")
+            sys.exit(f"the model computes NaN as {self.args.dtype}; another dtype may work")
 
     def prompt_ids(self, messages: Any) -> list[int]:
-        """Return the rendered conversation as tokens. Raise RefusedError if the template does not take it."""
+        """Return the rendered conversation as tokens. Raise RefusedError if the template rejects it."""
         try:
             return list(
                 self.tokenizer.apply_chat_template(
@@ -119,15 +120,16 @@ class Model:
             raise RefusedError(f"the chat template does not take these messages: {error}") from error
 
     def text_ids(self, text: Any) -> list[int]:
-        """Return a text as tokens, with those that begin one. Raise RefusedError for what is none."""
+        """Return a text as tokens, with a leading special token if the model has one. Raise RefusedError."""
         if not isinstance(text, str) or not text:
             raise RefusedError("prompt: must be a text")
         return list(self.tokenizer(text)["input_ids"])
 
     def given(self, ids: list[int], count: int) -> dict[str, Any]:
-        """Wait for its turn, then return the log-probability of each token, and `count` likeliest by ids.
+        """Wait for the thread, then return each token's log-probability and the `count` likeliest ones by id.
 
-        They come of one pass over all. Nothing is known of the first. Raise RefusedError if it is too long.
+        One pass over the text gives all of them, but none for the first token. Raise RefusedError if the text
+        is too long.
         """
         if len(ids) > self.context_length:
             raise RefusedError(f"the text has {len(ids)} tokens; the context has {self.context_length}")
@@ -146,16 +148,16 @@ class Model:
             return bytes(BYTE_OF[letter] for letter in piece)
         if match := re.fullmatch("<0x([0-9A-F]{2})>", piece):
             return bytes.fromhex(match[1])
-        # SentencePiece marks a space so.
+        # SentencePiece writes a space as U+2581.
         return (piece if self.is_byte_level else piece.replace("\u2581", " ")).encode()
 
     def named(self, token: int, logprob: float) -> dict[str, Any]:
-        """Return a token of an answer as OpenAI's API has it."""
+        """Return a token of an answer in the form of OpenAI's API."""
         raw = self.token_bytes(token)
         return {"token": raw.decode(errors="replace"), "logprob": logprob, "bytes": list(raw)}
 
     def generate(self, answer: "Answer") -> None:
-        """Wait for its turn, then generate. Raise what generate or the answer's `send` raises."""
+        """Wait for the thread, then generate. Raise what generate or the answer's `send` raises."""
         with self.lock:
             self.submitted += 1
         self.thread.submit(self._generate, answer, time.monotonic()).result()
@@ -182,7 +184,7 @@ class Model:
                     prompt, attention_mask=mask, generation_config=settings, streamer=answer
                 )
                 answer.finish(made.logits)
-        except Exception as error:  # of any kind: the server goes on, the client is told
+        except Exception as error:  # of any kind: log it and let the caller tell the client
             said = f"{len(answer.tokens)} of {answer.most} tokens"
             print(f"generation ended after {said}: {error!r}", flush=True)
             raise
@@ -190,7 +192,7 @@ class Model:
             self.ended += 1
 
     def metrics(self) -> str:
-        """Return the page for Prometheus. Prompts count when their generation begins."""
+        """Return the Prometheus page. A prompt's tokens count when its generation begins."""
         rows = (
             ("requests_running", "gauge", self.begun - self.ended),
             ("requests_waiting", "gauge", self.submitted - self.begun),
@@ -221,7 +223,7 @@ class Model:
 
 
 def likeliest(row: torch.Tensor, token: int, count: int) -> tuple[float, list[tuple[int, float]]]:
-    """Return a token's log-probability, and `count` likeliest with theirs, from a row of logits."""
+    """Return a token's log-probability and the `count` likeliest tokens with theirs, from a row of logits."""
     logs = torch.log_softmax(row.float(), dim=-1)
     if torch.isnan(logs).any():
         raise ArithmeticError("the model computes NaN")
@@ -230,9 +232,10 @@ def likeliest(row: torch.Tensor, token: int, count: int) -> tuple[float, list[tu
 
 
 class Answer(BaseStreamer):
-    """One answer: generate gives it the prompt, each new token, and its end. Raises RefusedError.
+    """One answer. As a streamer it gets the prompt, each new token, and the end from generate.
 
-    `count`: how many likeliest tokens it names with each of its own. None: it tells no probabilities.
+    `count`: how many likeliest tokens it names beside each of its own; None: it gives no probabilities.
+    Raises RefusedError for a request that cannot be served.
     """
 
     def __init__(self, model: Model, request: dict[str, Any], send: Callable[[bytes], None]) -> None:
@@ -279,7 +282,7 @@ class Answer(BaseStreamer):
             self._say(rest)
 
     def finish(self, logits: Any) -> None:
-        """Send what comes after the text. `logits`: a row for each token, where probabilities are told."""
+        """Send what comes after the text. `logits`: a row per token, if the answer gives probabilities."""
         finish: dict[str, Any] = {"finish_reason": "stop" if self.tokens[-1] in self.end_ids else "length"}
         counts = {"prompt_tokens": len(self.ids), "completion_tokens": len(self.tokens)}
         usage = {"usage": {**counts, "total_tokens": sum(counts.values())}}
@@ -328,7 +331,7 @@ class Answer(BaseStreamer):
 
 
 def counted(top_logprobs: Any) -> int:
-    """Return how many likeliest tokens are asked for; None asks for none. Raise RefusedError."""
+    """Return how many likeliest tokens are asked for; 0 for None. Raise RefusedError."""
     count = top_logprobs or 0
     if not isinstance(count, int) or not 0 <= count <= MOST_LOGPROBS:
         raise RefusedError(f"top_logprobs: must be a whole number from 0 to {MOST_LOGPROBS}")
@@ -356,7 +359,7 @@ class Server(ThreadingHTTPServer):
         super().__init__((model.args.host, model.args.port), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that has gone is no error
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that has left is not an error
             super().handle_error(request, client_address)
 
 
@@ -450,7 +453,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def leave(signal_number: int, frame: FrameType | None) -> None:
-    # A running generation would be waited for; the kernel frees everything anyway.
+    # A regular exit would wait for a running generation. The kernel frees everything anyway.
     os._exit(0)
 
 

@@ -1,7 +1,7 @@
-"""Writes a Hugging Face checkpoint (safetensors) from a GGUF file of a Gemma 3 text model or a Llama.
+"""Write a Hugging Face checkpoint (safetensors) from a GGUF file of a Gemma 3 text model or a Llama.
 
 Arguments: input, output directory, precision (bf16, f16), chat template (`-`: the file's own). Sources:
-llama.cpp, convert_hf_to_gguf.py and gguf-py tensor_mapping.py, read backwards; transformers,
+llama.cpp, convert_hf_to_gguf.py and gguf-py tensor_mapping.py, inverted; transformers,
 configuration_gemma3.py and configuration_llama.py.
 """
 
@@ -17,13 +17,13 @@ from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize, quantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-# Layers of Gemma 3: five with a sliding window, then one that sees all.
+# Layers of Gemma 3: five with a sliding window, then one with full attention.
 SLIDING_PATTERN = 6
 LOCAL_ROPE_BASE = 10_000.0
 GEMMA_END_OF_TURN = "<end_of_turn>"
 # tokenizer.ggml.token_type. Source: llama.cpp, enum llama_token_type.
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
-# By precision: safetensors' name, torch's, and the type that gguf writes.
+# Precision -> safetensors' name, torch's name, and gguf's type.
 PRECISIONS = {
     "bf16": ("BF16", "bfloat16", GGMLQuantizationType.BF16),
     "f16": ("F16", "float16", GGMLQuantizationType.F16),
@@ -57,7 +57,7 @@ TENSORS = {
 
 
 class Source(GGUFReader):
-    """A GGUF file, whose fields are asked by name."""
+    """A GGUF file whose fields can be read by name."""
 
     def field(self, name: str, default: Any = None) -> Any:
         found = self.fields.get(name)
@@ -88,13 +88,13 @@ def values_of(source: Source, tensor: Any) -> np.ndarray:
     """Return a tensor's values as transformers holds them."""
     values = dequantize(tensor.data, tensor.tensor_type)
     if source.architecture == "gemma3":
-        # GGUF files of Gemma hold norm weights with 1 added.
+        # Gemma's GGUF files store norm weights with 1 added.
         return values - 1.0 if "norm" in tensor.name else values
     heads = {"attn_q": "attention.head_count", "attn_k": "attention.head_count_kv"}
     kind = tensor.name.split(".")[-2]
     if kind not in heads:
         return values
-    # Those of Llama hold the two halves of a head interleaved, as its own rotation wants them.
+    # Llama's GGUF files store the two halves of a head interleaved, as llama.cpp's RoPE needs them.
     count = source.of_model(heads[kind])
     turned = values.reshape(count, values.shape[0] // count // 2, 2, values.shape[1]).swapaxes(1, 2)
     return turned.reshape(values.shape)
@@ -185,7 +185,7 @@ def special_ids(source: Source) -> dict[str, int]:
 
 
 def merges_by_score(tokens: list[str], scores: list[float], kinds: list[int]) -> list[tuple[str, str]]:
-    """Return pairs in the order in which they are joined: by the score of what they make, the best first."""
+    """Return pairs of pieces in the order of merging: by the score of the merged piece, best first."""
     normal = [number for number, kind in enumerate(kinds) if kind == NORMAL]
     rank = {tokens[number]: number for number in normal}
     ordered = sorted(normal, key=lambda number: -scores[number])
@@ -213,7 +213,7 @@ def make_tokenizer(source: Source) -> Tokenizer:
 
 
 def of_pieces(source: Source, vocab: dict[str, int]) -> Tokenizer:
-    """Return SentencePiece's BPE with bytes for unknown characters, which begins each text with BOS."""
+    """Return SentencePiece's BPE with byte fallback, which begins each text with BOS."""
     tokens = list(vocab)
     merges = merges_by_score(tokens, source.of_tokenizer("scores"), source.of_tokenizer("token_type"))
     unknown = tokens[source.of_tokenizer("unknown_token_id")]
@@ -233,7 +233,7 @@ def of_pieces(source: Source, vocab: dict[str, int]) -> Tokenizer:
 
 
 def of_bytes(source: Source, vocab: dict[str, int]) -> Tokenizer:
-    """Return GPT-2's BPE of bytes, which takes each digit for itself."""
+    """Return GPT-2's byte-level BPE, which splits off each digit."""
     merges = [tuple(pair.split(" ", 1)) for pair in source.of_tokenizer("merges")]
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -247,15 +247,15 @@ def of_bytes(source: Source, vocab: dict[str, int]) -> Tokenizer:
 
 
 def check(source: Source, name: str) -> None:
-    """Exit where the file is not of a kind that this program knows."""
+    """Exit if this program does not know the file's architecture or tokenizer."""
     if source.architecture not in TENSORS:
         sys.exit(
-            f"{name} is {source.architecture}; only {' and '.join(TENSORS)} can be written as a checkpoint"
+            f"{name} is {source.architecture}; only {' and '.join(TENSORS)} can be made into a checkpoint"
         )
     tokenizer = (source.of_tokenizer("model"), source.of_tokenizer("pre"))
     if source.architecture == "llama" and tokenizer != ("gpt2", "smollm"):
         sys.exit(
-            f"{name} has the tokenizer {'/'.join(map(str, tokenizer))}; of Llamas only gpt2/smollm is known"
+            f"{name} has the tokenizer {'/'.join(map(str, tokenizer))}; for Llama only gpt2/smollm is known"
         )
 
 
@@ -279,7 +279,7 @@ def main() -> None:
     write_json(
         output / "tokenizer_config.json",
         {
-            # The class that takes tokenizer.json as it is, in transformers 4 and 5.
+            # This class uses tokenizer.json as it is, in transformers 4 and 5.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": tokens[ids["bos_token_id"]],
             "eos_token": tokens[ids["eos_token_id"]],

@@ -1,4 +1,4 @@
-"""llama.cpp's HTTP server, from the xllamacpp wheel, with those llama-server arguments that bench passes."""
+"""Run llama.cpp's HTTP server from the xllamacpp wheel, with the llama-server arguments that bench passes."""
 
 import argparse
 import faulthandler
@@ -26,7 +26,7 @@ def adapter(text: str) -> xllamacpp.CommonAdapterLoraInfo:
     return xllamacpp.CommonAdapterLoraInfo(path, float(scale))
 
 
-# Argument -> the fields of CommonParams that it sets, and how its text is read.
+# Argument -> the fields of CommonParams that it sets, and the function that reads its text.
 VALUES: dict[str, tuple[tuple[str, ...], Any]] = {
     "model": (("model.path",), str),
     "alias": (("model_alias",), lambda name: {name}),
@@ -100,15 +100,15 @@ def parameters(argv: list[str]) -> xllamacpp.CommonParams:
 
 
 def leave(signal_number: int, frame: FrameType | None) -> None:
-    # Tearing the server down waits for running requests; the kernel frees everything anyway.
+    # A regular shutdown would wait for running requests. The kernel frees everything anyway.
     os._exit(0)
 
 
 def main() -> None:
-    faulthandler.enable()  # names an illegal instruction in the log
+    faulthandler.enable()  # logs an illegal instruction by name
     params = parameters(sys.argv[1:])
     print(f"xllamacpp {xllamacpp.__version__}", flush=True)
-    # While the model loads, no Python code runs, so SIGTERM keeps its default there and ends the process.
+    # No Python code runs while the model loads, so SIGTERM keeps its default until then and ends the process.
     try:
         server = xllamacpp.Server(params)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""llama.cpp serving GGUF files: llama-server (xllamacpp's or compiled) or llama-cpp-python's server."""
+"""Start llama.cpp on GGUF files: llama-server (xllamacpp's or compiled), or llama-cpp-python's server."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,12 @@ _STOP_GRACE_S = 5.0
 
 @dataclass(frozen=True)
 class Options:
-    """`program`: `xllamacpp`, `llama-server`, `llama-cpp-python`, or the path of a llama-server. None is the
-    program's choice. `batch`, `ubatch`: tokens of a logical and a physical batch. `cache_ram_bytes`: host
-    memory for prompts that left the KV cache (none unless fairness=stock). `gpu_layers`: how many of the
-    model's layers are on the GPU, the rest on the processor (all, where there is a GPU).
+    """The engine's own options; for None the program chooses.
+
+    `program`: `xllamacpp`, `llama-server`, `llama-cpp-python`, or the path of a llama-server. `batch`,
+    `ubatch`: tokens of a logical and a physical batch. `cache_ram_bytes`: host memory for prompts that left
+    the KV cache (none unless fairness=stock). `gpu_layers`: how many of the model's layers are on the GPU;
+    the others are on the CPU (None: all on the GPU, if there is one).
     """
 
     program: str = XLLAMACPP
@@ -54,7 +56,7 @@ class Options:
             ),
             (
                 layers is not None and layers < 0,
-                f"llama_cpp.gpu_layers={layers}: must not be negative; all: leave it out",
+                f"llama_cpp.gpu_layers={layers}: must not be negative; leave it out for all layers",
             ),
         )
 
@@ -70,7 +72,7 @@ def _install(program: str | None, device: str) -> contracts.InstallSpec | contra
     program = program or XLLAMACPP
     if program == XLLAMACPP and device != "cpu":
         return contracts.Reason(
-            f"the prebuilt xllamacpp wheel serves on the CPU only; {LLAMA_SERVER} and {PYTHON} can be "
+            f"the prebuilt xllamacpp wheel serves only on the CPU; {LLAMA_SERVER} and {PYTHON} can be "
             "built with CUDA"
         )
     return environment(program, device)
@@ -84,7 +86,7 @@ def _request_fields(
     forced = {"min_tokens": turn.max_tokens} if is_python else {"ignore_eos": True}
     if fairness == "stock":
         return forced
-    # llama.cpp takes these defaults from flags and the model's file. At temperature 0 one candidate is kept.
+    # llama.cpp takes defaults for these from flags and the model's file. Temperature 0 keeps one candidate.
     return {
         **forced,
         "top_k": 1,
@@ -103,10 +105,10 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
     untold = {
         "dtype": (
             terms.dtype is not None,
-            "the GGUF file's types are used as they are; only the KV cache's can be told "
+            "the GGUF file's types are used as they are; only the KV cache's can be set "
             "(engine.kv_cache_type)",
         ),
-        "trust_remote_code": (terms.trust_remote_code, "a GGUF file has no code with it"),
+        "trust_remote_code": (terms.trust_remote_code, "a GGUF file comes without code"),
         "concurrent_sequences": (
             is_python and (terms.concurrent_sequences or 1) > 1,
             f"{PYTHON} serves one request at a time",
@@ -117,13 +119,13 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
         ),
         "prefix_cache": (
             terms.prefix_cache is True and (is_python or bool(deployment.adapters)),
-            f"{PYTHON} keeps the tokens of its last request only"
+            f"{PYTHON} keeps only the tokens of its last request"
             if is_python
-            else "with LoRA adapters it is off: it would reuse one adapter's KV cache for another",
+            else "it is off with LoRA adapters: it would reuse one adapter's KV cache for another",
         ),
         "chunked_prefill": (
             terms.chunked_prefill is False or (is_python and terms.chunked_prefill is True),
-            f"{PYTHON} has nothing to do between the parts of a prompt"
+            f"{PYTHON} serves one request at a time, so there is nothing to interleave"
             if is_python
             else "it always reads prompts in parts of llama_cpp.batch tokens",
         ),
@@ -133,7 +135,7 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
 
 def _reset_cache(deployment: contracts.Deployment) -> Sequence[contracts.HttpCall] | contracts.Reason:
     if deployment.options.program == PYTHON:
-        # Another request takes the place of the last one, the only one that it keeps.
+        # It keeps only the last request, which this one replaces.
         message = {"role": "user", "content": "."}
         body = {"model": deployment.model, "messages": [message], "max_tokens": 1, "temperature": 0}
         return (contracts.HttpCall("POST", "/v1/chat/completions", body),)
@@ -149,12 +151,12 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     if shares > 1 and len(place.devices) != shares:
         raise UserError(
             f"engine.tensor_parallel={shares}: llama_cpp was given {len(place.devices)} devices; "
-            f"name {shares} of them with device="
+            f"name {shares} with device="
         )
     layers = deployment.options.gpu_layers
     if layers and not place.devices:
         raise UserError(f"llama_cpp.gpu_layers={layers}: there is no GPU here to hold layers")
-    # Any value turns them off. Source: llama.cpp, ggml/src/ggml-cuda/common.cuh.
+    # Any value turns graphs off. Source: llama.cpp, ggml/src/ggml-cuda/common.cuh.
     graphs = {"GGML_CUDA_DISABLE_GRAPHS": "1"} if terms.graphs is False else {}
     if terms.launcher == "docker":
         return container(
@@ -168,12 +170,12 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     is_python, script = program == PYTHON, _SCRIPTS.get(program)
     starts = given(
         place.program if script is None else place.python,
-        f"llama_cpp.program={program} needs the environment that it is in",
+        f"llama_cpp.program={program} needs its environment",
     )
     arguments = python_arguments if is_python else server_arguments
     weights = given(place.weights, "llama_cpp needs a weights file")
     words = arguments(deployment, place, str(weights), template, draft_of(place), folder=str(place.scratch))
-    # Without devices a build with CUDA must not use one either.
+    # Without devices a build with CUDA must not use any.
     devices = ",".join(map(str, place.devices))
     return contracts.NativeSpec(
         argv=(str(starts), *(("-P", str(script)) if script else ()), *words),
@@ -185,7 +187,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     )
 
 
-# Prompt tokens are those that were not cached; output tokens are counted when their request has ended.
+# llama.cpp's prompt tokens leave out cached ones; it counts output tokens when their request has ended.
 _PROMPTS = contracts.ServerMetric(
     "llamacpp:prompt_tokens_total", also=("llamacpp:prompt_tokens_cached_total",)
 )
@@ -204,13 +206,15 @@ ENGINE = contracts.Engine(
     install=_install,
     request_fields=_request_fields,
     why_no_adapters=lambda deployment: (
-        contracts.Reason(f"{PYTHON} has one for all requests; llama_cpp.program={XLLAMACPP} has one for each")
+        contracts.Reason(
+            f"{PYTHON} has one adapter for all requests; llama_cpp.program={XLLAMACPP} has one for each"
+        )
         if deployment.options.program == PYTHON
         else None
     ),
-    # Those that are not named are off. Requests for different adapters are computed one after the other.
+    # Adapters that are not named are off. Requests for different adapters are computed one after the other.
     adapter_fields=lambda name, number: {"lora": [{"id": number, "scale": 1.0}]},
-    # The package's own server, started by others, holds back nothing but EOS, and a turn has other ends.
+    # A llama-cpp-python server that others started suppresses only EOS, and an answer can end otherwise.
     forces_length=lambda deployment: not deployment.terms.base_url or deployment.options.program != PYTHON,
     unmatched=_unmatched,
     reset_cache=_reset_cache,

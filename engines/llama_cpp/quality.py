@@ -1,7 +1,8 @@
 """Ask llama.cpp's server for the probabilities of a given text's tokens, and for the tokens of a chat.
 
-Its API has no logprobs of a prompt, so a text is read by prompts that grow by a token; what it read before
-stays in its cache. Source: llama.cpp, tools/server/README.md (`n_probs`, `post_sampling_probs`).
+Its API has no logprobs for a prompt, so a text is sent as prompts that grow by one token each; the server
+keeps the earlier tokens in its cache. Source: llama.cpp, tools/server/README.md (`n_probs`,
+`post_sampling_probs`).
 """
 
 import math
@@ -13,11 +14,11 @@ from engines.common.tokens import Tokenized
 from harness.contracts import Ask, HttpCall, Message, Token, merged_logprobs
 from harness.errors import ServerError
 
-# Added to the logit of a token that is none of the likeliest: a probability of 1e-8 becomes 1.6e-3, and with
-# the second one of 1e-13. The lower ones are for parts of characters: one that is drawn itself is withheld,
-# and all probabilities with it.
+# Biases to add to the logit of a token that is not among the likeliest. The first raises a probability of
+# 1e-8 to 1.6e-3, the second one of 1e-13 to 2.6e-3. The lower two are for tokens that are part of a
+# character: if the server samples such a token, it withholds the token and all probabilities.
 _BIASES = (12.0, 24.0, 8.0, 4.0)
-# What is drawn makes no difference to the probabilities before sampling, but must be a whole character.
+# The sampled token does not change the probabilities before sampling, but it must be a whole character.
 _WHOLE, _SURE = "a", 1000.0
 
 
@@ -45,15 +46,15 @@ class _Prompt:
 
 
 def given_text(ask: Ask, model: str, text: str, most: int) -> Iterator[Token]:
-    """Yield the tokens of a text, each but the first with `most` of the likeliest in its place."""
+    """Yield the tokens of a text, each but the first with the `most` likeliest at its place."""
     ids, whole = _ids(ask, text), _ids(ask, _WHOLE)[-1:]
     if not ids or not whole:
-        raise ServerError("POST /tokenize makes no tokens of a text")
+        raise ServerError("POST /tokenize gives no tokens for a text")
     yield Token(str(ids[0]))
     for end in range(1, len(ids)):
         place = _next(ask, ids[:end], {"n_probs": most, "logit_bias": [[whole[0], _SURE]]})
         if place is None or place.top_logprobs is None:
-            raise ServerError("POST /completion names no probabilities")
+            raise ServerError("POST /completion gives no probabilities")
         likeliest = [(str(each.id), each.logprob) for each in place.top_logprobs]
         top = merged_logprobs((name, value) for name, value in likeliest if value is not None)
         known = top.get(str(ids[end]))
@@ -61,9 +62,9 @@ def given_text(ask: Ask, model: str, text: str, most: int) -> Iterator[Token]:
 
 
 def _rare(ask: Ask, ids: Sequence[int], token: int, most: int) -> float | None:
-    """Return the log-probability of a token that is none of the likeliest; None if it cannot be told.
+    """Return the log-probability of a token that is not among the likeliest; None if it cannot be found.
 
-    With a bias b on its logit alone, p becomes q = p e^b / (1 - p + p e^b), from which p follows.
+    A bias b on its logit turns p into q = p e^b / (1 - p + p e^b), from which p follows.
     """
     for bias in _BIASES:
         fields = {"logit_bias": [[token, bias]], "samplers": ["temperature"], "temperature": 1}
@@ -88,7 +89,7 @@ def _next(ask: Ask, ids: Sequence[int], fields: dict[str, Any]) -> _Place | None
 
 
 def prompt_tokens(ask: Ask, model: str, messages: Sequence[Message]) -> list[str]:
-    """Return the tokens that a chat's messages become by the server's template."""
+    """Return the token ids of a chat, rendered by the server's template."""
     said = ask(
         HttpCall("POST", "/apply-template", {"messages": [message.fields for message in messages]}), _Prompt
     )

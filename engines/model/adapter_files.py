@@ -1,6 +1,6 @@
-"""Read LoRA adapters in PEFT's layout; write them so, or as GGUF files for llama.cpp.
+"""Read LoRA adapters in PEFT's layout, and write them in that layout or as GGUF files for llama.cpp.
 
-By the standard library alone. Sources: peft, LoraConfig and save_pretrained; llama.cpp,
+Uses only the standard library. Sources: peft, LoraConfig and save_pretrained; llama.cpp,
 convert_lora_to_gguf.py and src/llama-adapter.cpp; ggml, docs/gguf.md; safetensors, README, "Format".
 """
 
@@ -20,12 +20,12 @@ from harness.errors import UserError
 from harness.foreign_files import opened, value_of
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-# Projection -> what a GGUF file calls its tensor.
+# Projection -> its tensor's name in a GGUF file.
 IN_GGUF = {
     "q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output",
     "gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down",
 }  # fmt: skip
-# Architectures of GGUF whose projections have their rows in transformers' order; llama's are turned.
+# GGUF architectures whose projections keep transformers' order of rows. Llama's rows are reordered.
 AS_THEY_ARE = ("gemma", "gemma2", "gemma3", "qwen2", "qwen3")
 TURNED = "llama"
 TENSORS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
@@ -39,7 +39,7 @@ _FLOAT32, _ALIGNMENT = 6, 32
 
 @dataclass(frozen=True)
 class Tensor:
-    """A matrix, row by row. `dtype` is safetensors' name of its type."""
+    """A matrix, row by row. `dtype` is safetensors' name for the type."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -48,7 +48,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Half:
-    """What a tensor's name says: half A takes the inputs of a layer's projection, B gives its outputs."""
+    """One of the two matrices of an adapted projection: A (`is_input`) takes inputs, B gives outputs."""
 
     layer: int
     projection: str
@@ -56,7 +56,7 @@ class Half:
 
 
 def half_of(name: str) -> Half | None:
-    """Return what a tensor is; None for one that is no half of a projection in IN_GGUF."""
+    """Return which half a tensor's name denotes; None if it is not of a projection in IN_GGUF."""
     match = _NAME.fullmatch(name)
     if match is None or match["projection"] not in IN_GGUF:
         return None
@@ -64,7 +64,7 @@ def half_of(name: str) -> Half | None:
 
 
 def name_of(layer: int, projection: str, half: str) -> str:
-    """Return a tensor's name in PEFT's layout, of a projection of attention."""
+    """Return the PEFT name of a tensor of an attention projection."""
     return f"base_model.model.model.layers.{layer}.self_attn.{projection}.lora_{half}.weight"
 
 
@@ -124,7 +124,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def alpha_of(config: Config) -> float:
-    """Return the alpha that llama.cpp, which divides it by the rank, is to be told."""
+    """Return the alpha for llama.cpp, which divides it by the rank."""
     return float(config["lora_alpha"]) * (sqrt(config["r"]) if config.get("use_rslora") else 1.0)
 
 
@@ -144,7 +144,7 @@ def write_peft(folder: Path, tensors: Mapping[str, Tensor], config: Config) -> N
 def gguf_parts(
     tensors: Mapping[str, Tensor], architecture: str, alpha: float, heads: Mapping[str, int]
 ) -> Iterator[bytes]:
-    """Yield the parts of a GGUF file. `heads`: how many a projection of queries or keys has."""
+    """Yield the parts of a GGUF file. `heads`: the number of heads of q_proj and k_proj."""
     said = {"general.architecture": architecture, "general.type": "adapter", "adapter.type": "lora"}
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(said) + 1)
     for key, value in said.items():

@@ -1,6 +1,6 @@
 """Find a model's shape without its weights: in bench's table, a config.json, a GGUF header or on the hub.
 
-A program of engines/inside asks the hub, so that only it imports huggingface_hub and reads its variables.
+A program in engines/inside asks the hub: only it imports huggingface_hub and reads that package's variables.
 """
 
 import json
@@ -44,15 +44,15 @@ HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 HUB = InstallSpec(
     environment="tool-hub", lock=LOCKS / "tool-hub.txt", check="import huggingface_hub", size_bytes=55_000_000
 )
-# How the program ends if the hub gives nothing: its exit code, and the beginning of the line that says why.
+# The program's exit code if the hub refuses, and the beginning of the line that says why.
 REFUSED, REFUSAL = 4, "refused: "
 INSTEAD = "a copy of it on this machine is model=/path"
-# The limit for its two requests, each of which has its own, and for starting a Python.
+# The limit for starting Python and for the program's two requests, each with its own limit.
 _LIMIT_S = 90.0
 
 
 def hub_repo(model: str) -> HubRepo:
-    """Return the repository that `hf:organisation/name[@revision]` names. Raise UserError for another."""
+    """Return the repository that `hf:organisation/name[@revision]` names. Raise UserError for other text."""
     match = HUB_NAME.fullmatch(model)
     if match is None or ".." in model:
         raise UserError(f"model={model}: write hf:organisation/name or hf:organisation/name@revision")
@@ -60,7 +60,7 @@ def hub_repo(model: str) -> HubRepo:
 
 
 def hub_python(tool: Callable[[InstallSpec], Path]) -> str:
-    """Return the Python that has huggingface_hub: bench's own (`serving-bench[hub]`), else the tool's."""
+    """Return a Python with huggingface_hub: bench's own (`serving-bench[hub]`), else the tool's."""
     return sys.executable if find_spec("huggingface_hub") else str(tool(HUB) / "bin" / "python")
 
 
@@ -69,10 +69,10 @@ def _no_tool(spec: InstallSpec) -> Path:
 
 
 def known_facts(model: str, tool: Callable[[InstallSpec], Path] = _no_tool) -> KnownFacts:
-    """Return the shape of what `model=` names: a row of `bench list models`, a path or hf:organisation/name.
+    """Return the shape of the model that `model=` names: one of `bench list models`, a path, or hf:name.
 
-    Only hf: asks the hub, with a `tool` if need be, and blocks. Raise UserError where the shape is not told,
-    MissingError by the hub.
+    Only hf: asks the hub, which blocks and may need a `tool`. Raise UserError if the shape is not known, and
+    MissingError if the hub gives nothing.
     """
     if model.startswith("hf:"):
         return _of_hub(model, tool)
@@ -87,13 +87,13 @@ def known_facts(model: str, tool: Callable[[InstallSpec], Path] = _no_tool) -> K
 
 
 def most_context(model: str) -> int | None:
-    """Return the longest context of a model in tokens; None if only the hub knows it, or it is stretched."""
+    """Return a model's longest context in tokens; None if only the hub knows it or RoPE is scaled."""
     if model.startswith("hf:"):
         return None
     try:
         known = known_facts(model)
     except UserError:
-        return None  # where the weights are looked for, bench says what is wrong with them
+        return None  # bench reports what is wrong when it looks for the weights
     return None if known.is_stretched else known.facts.context_length
 
 
@@ -105,7 +105,7 @@ def _of_path(model: str, path: Path) -> KnownFacts:
         config = config_of(path)
         try:
             check_weights(path)
-        except UserError:  # a shape is all that is asked for
+        except UserError:  # the weights may be missing: only the shape is needed
             return _whole(model, config, facts_of(config), "its config.json")
         counted_by = "its files" if is_plain(config) else None
         return _whole(model, config, facts_in(path, config), "its config.json", counted_by, "weights")
@@ -127,11 +127,11 @@ def _of_hub(model: str, tool: Callable[[InstallSpec], Path]) -> KnownFacts:
         raise MissingError(f"model=hf:{repo.repo}: {page.text}; model=/path/config.json needs no hub")
     if page.config is None:
         raise MissingError(
-            f"model=hf:{repo.repo}: it has no config.json that can be read; of a GGUF file on this machine "
+            f"model=hf:{repo.repo}: it has no config.json that can be read; for a GGUF file on this machine "
             "give model=/path/FILE.gguf"
         )
     check_shape(f"model={model}: config.json on the hub", page.config)
-    # Of a quantized checkpoint the hub counts packed numbers.
+    # For a quantized checkpoint the hub counts packed numbers.
     counted = page.parameters if is_plain(page.config) else None
     facts, counted_by = facts_of(page.config, counted), "the hub" if counted else None
     return _whole(model, page.config, facts, "config.json on the hub", counted_by, "hub")
@@ -147,7 +147,7 @@ def _whole(
 ) -> KnownFacts:
     if facts is None:
         raise UserError(f"model={model}: {_UNTOLD}")
-    how, is_estimated = f"counted by {counted_by}" if counted_by else "worked out from the shape", False
+    how, is_estimated = f"counted by {counted_by}" if counted_by else "computed from the shape", False
     if not facts.parameters:
         facts = replace(facts, parameters=parameters_as_llama(config))
         how, is_estimated = "estimated as if it were built like Llama", True
@@ -180,7 +180,7 @@ def _parameters_of_parts(model: str, path: Path) -> int:
 
 @dataclass(frozen=True)
 class HubFile:
-    """One file of a repository. The hub knows the hash of large ones."""
+    """One file of a repository. The hub has a hash only for large ones."""
 
     name: str
     size_bytes: int | None
@@ -189,9 +189,9 @@ class HubFile:
 
 @dataclass(frozen=True)
 class HubPage:
-    """What the hub said of a repository on a day (`seen`, an ISO date).
+    """The hub's facts on a repository, as of the ISO date `seen`.
 
-    `parameters`: numbers stored in its safetensors. Each is None if the hub does not tell.
+    `parameters`: how many numbers its safetensors store. A field is None if the hub does not have it.
     """
 
     commit: str
@@ -202,9 +202,9 @@ class HubPage:
 
 
 def ask_hub(repo: HubRepo, tool: Callable[[InstallSpec], Path]) -> HubPage | Reason:
-    """Return the page, or a clause on why there is none. Blocks and fetches a few kilobytes."""
+    """Return the hub's page, or a clause on why there is none. Blocks, and fetches a few kilobytes."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return Reason("HF_HUB_OFFLINE forbids to ask the hub")
+        return Reason("HF_HUB_OFFLINE forbids asking the hub")
     argv = [hub_python(tool), "-P", str(HUB_PROGRAM), "ask", repo.repo, repo.revision]
     try:
         done = subprocess.run(
@@ -224,7 +224,7 @@ def _page(said: Mapping[str, Any]) -> HubPage:
 
 
 def refresh(repo: HubRepo, cache: Path, tool: Callable[[InstallSpec], Path]) -> None:
-    """Ask the hub and keep its page. Raise MissingError if it gives none."""
+    """Ask the hub and store its page. Raise MissingError if it gives none."""
     page = ask_hub(repo, tool)
     if isinstance(page, Reason):
         raise MissingError(f"{repo.repo} could not be downloaded: {page.text}; {INSTEAD}")
@@ -234,7 +234,7 @@ def refresh(repo: HubRepo, cache: Path, tool: Callable[[InstallSpec], Path]) -> 
 
 
 def kept_page(repo: HubRepo, cache: Path) -> HubPage | None:
-    """Return the page that the hub gave when this repository was last prepared; None if it never was."""
+    """Return the hub's page from the last time this repository was prepared; None if it never was."""
     try:
         return _page(json_of(read_text(_page_path(repo, cache), "page"), "page", is_finite=False))
     except (UserError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Read what files of weights say of a model: a GGUF header, a checkpoint's config.json and headers.
+"""Read a model's facts from files of weights: a GGUF header, or a checkpoint's config.json and headers.
 
 Loads no weights. Source: ggml's docs/gguf.md.
 """
@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.foreign_files import json_of, opened, read_text
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-# Of a safetensors header.
+# A dtype in a safetensors header -> bench's name.
 _DTYPES = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 _INDEX = "model.safetensors.index.json"
 # general.file_type of a GGUF file. Source: llama.cpp, include/llama.h, enum llama_ftype.
@@ -32,14 +32,14 @@ FILE_TYPES: Mapping[int, str] = {
     37: "gguf-tq2_0", 38: "gguf-mxfp4", 39: "gguf-nvfp4", 40: "gguf-q1_0",
 }  # fmt: skip
 
-# struct codes of GGUF's scalar types by their number.
+# GGUF's scalar types by number, as struct codes.
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
-_MOST_LAYERS = 1024  # of any model; longer arrays are of tokens
-# Beyond any header: its entries and its tensors, the texts of an array, the bytes of all other texts.
+_MOST_LAYERS = 1024  # more than any model has; a longer array is per token
+# More than any header has: entries and tensors, texts in an array, bytes of all other texts.
 _MOST_ENTRIES, _MOST_ITEMS, _MOST_TEXT_BYTES = 1_000_000, 10_000_000, 64 << 20
 _MOST_DIMENSIONS = 8
-# Every n-th layer keeps all tokens (llama.cpp, set_swa_pattern); newer architectures' headers say it.
+# Every n-th layer keeps all tokens (llama.cpp, set_swa_pattern). Newer architectures' headers say which.
 SLIDING_PATTERNS = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2}
 
 
@@ -47,7 +47,7 @@ SLIDING_PATTERNS = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2}
 class Header:
     """The content of one file's header. `tensors`: names and shapes, a row's length first.
 
-    `values` by key: scalars, strings, and arrays of numbers that are short enough to have one for each layer.
+    `values` by key: scalars, strings, and arrays of numbers that are short enough to be per layer.
     """
 
     values: Mapping[str, Any]
@@ -55,7 +55,7 @@ class Header:
 
     @property
     def quantization(self) -> str | None:
-        """Return the quantization that `general.file_type` names; None if it names none."""
+        """Return the quantization that `general.file_type` gives; None if there is no such value."""
         number = self.values.get("general.file_type")
         return FILE_TYPES.get(number, f"gguf-type-{number}") if isinstance(number, int) else None
 
@@ -66,7 +66,7 @@ class Header:
 
     @property
     def is_stretched(self) -> bool:
-        """Return whether positions are stretched, so that a longer context than this may work."""
+        """Return whether RoPE scaling is in use, so that a longer context may work."""
         return bool(self.of_model("rope.scaling.type", "none") != "none")
 
     def of_model(self, key: str, default: Any = None) -> Any:
@@ -77,8 +77,8 @@ class Header:
 def gguf_facts(header: Header) -> ModelFacts | None:
     """Return the model's shape; None if the header lacks it, or if layers differ in more than their windows.
 
-    If the header names no windows, llama.cpp's pattern for the architecture counts. If there is none, no
-    layer has a window, which over-estimates the memory.
+    Without windows in the header, llama.cpp's pattern for the architecture counts. Without a pattern no layer
+    has a window, which overestimates the memory.
     """
     said = header.of_model
     is_untied = "output.weight" in header.tensors
@@ -112,7 +112,7 @@ def gguf_facts(header: Header) -> ModelFacts | None:
 
 
 def _alike(value: Any) -> int:
-    """Return the number that is the same in all layers that have one. Raise ValueError if they differ."""
+    """Return the number that all layers with a number share. Raise ValueError if they differ."""
     (number,) = {each for each in value if each} if isinstance(value, tuple) else {value}
     return int(number)
 
@@ -130,7 +130,7 @@ def _sliding(header: Header, layers: int) -> tuple[int | None, int]:
 
 
 def gguf_header(path: Path) -> Header:
-    """Read a little-endian GGUF file of version 2 or 3. Raise UserError if it is something else."""
+    """Read the header of a little-endian GGUF file of version 2 or 3. Raise UserError for any other file."""
     try:
         with (
             opened(path, inf) as file,
@@ -154,10 +154,10 @@ class _Cursor:
         return values
 
     def count(self, code: str, most: int) -> int:
-        """Return a number that says how much follows. Raise ValueError for more than anything has."""
+        """Return a count of what follows. Raise ValueError if it is above `most`."""
         (number,) = self.take(code)
         if number > most:
-            raise ValueError(f"it claims {number:,} of what there are {most:,} of at most")
+            raise ValueError(f"it claims a count of {number:,}, and there are at most {most:,}")
         return int(number)
 
     def string(self) -> str:
@@ -166,10 +166,10 @@ class _Cursor:
         return str(self.take(f"{length}s")[0], "utf-8", "replace")
 
     def array(self) -> tuple[Any, ...] | None:
-        """Return the numbers of a short array; None for a long one or one of strings."""
+        """Return the numbers of a short array; None for a long array or one of strings."""
         (kind,) = self.take("I")
         if kind == STRING:
-            for _ in range(self.count("Q", _MOST_ITEMS)):  # up to a million tokens: not a call for each
+            for _ in range(self.count("Q", _MOST_ITEMS)):  # inlined, since there may be a million tokens
                 self._at += 8 + struct.unpack_from("<Q", self._data, self._at)[0]
         else:
             (count,) = self.take("Q")
@@ -202,7 +202,7 @@ def _header(cursor: _Cursor) -> Header:
     shapes = {}
     for _ in range(tensors):
         name, dimensions = cursor.string(), cursor.count("I", _MOST_DIMENSIONS)
-        shapes[name] = cursor.take(f"{dimensions}QIQ")[:-2]  # without its type, and where its data is
+        shapes[name] = cursor.take(f"{dimensions}QIQ")[:-2]  # without the type and the offset of the data
     return Header({key: value for key, value in values.items() if value is not None}, shapes)
 
 
@@ -210,13 +210,13 @@ def config_of(folder: Path) -> dict[str, Any]:
     """Read a checkpoint's config.json. Raise UserError if it is missing or cannot be read."""
     path = folder / "config.json"
     if not path.exists():
-        raise UserError(f"{folder}: no checkpoint: it has no config.json")
+        raise UserError(f"{folder}: not a checkpoint: it has no config.json")
     return read_config(path, str(path))
 
 
 def read_config(path: Path, name: str) -> dict[str, Any]:
-    """Read a config.json, which messages call `name`. Raise UserError if it is something else."""
-    # Some have an infinite limit: Mamba's of time steps.
+    """Read a config.json, which messages call `name`. Raise UserError if it is not one."""
+    # Infinity is allowed: Mamba's configs have an infinite limit of time steps.
     config = json_of(read_text(path, name), name, is_finite=False)
     if not isinstance(config, dict):
         raise UserError(f"{name}: not an object, as a model's config.json is")
@@ -225,13 +225,13 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
 
 
 def check_shape(path: Path | str, config: Mapping[str, Any]) -> None:
-    """Raise UserError with file, key and value if a config.json has a number that no model has."""
+    """Raise UserError with file, key and value if a config.json has an impossible number."""
     if (mistake := shape_mistake(config)) is not None:
         raise UserError(f"{path}: {mistake}")
 
 
 def check_weights(folder: Path) -> None:
-    """Raise UserError unless all weights of a checkpoint are there, as safetensors."""
+    """Raise UserError unless a checkpoint has all its weights as safetensors."""
     files = sorted(path.name for path in folder.glob("*.safetensors"))
     if not files:
         pickle = next((path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES), None)
@@ -246,13 +246,16 @@ def check_weights(folder: Path) -> None:
 
 
 def facts_in(folder: Path, config: Mapping[str, Any]) -> ModelFacts | None:
-    """Return the shape, with the parameters counted in the files unless they are packed there."""
+    """Return the shape. The parameters are counted in the files unless the weights are packed."""
     counted = sum(prod(tensor["shape"]) for tensor in _tensors(folder)) if is_plain(config) else None
     return facts_of(config, counted)
 
 
 def stored_precision(folder: Path) -> str | None:
-    """Return the smallest precision that loses nothing, whatever config.json claims; None for other types."""
+    """Return the smallest precision that holds all matrices without loss; None if one has another type.
+
+    config.json may claim something else.
+    """
     kinds = {str(tensor["dtype"]) for tensor in _tensors(folder) if len(tensor["shape"]) > 1}
     if not kinds <= _DTYPES.keys():
         return None

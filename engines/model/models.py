@@ -1,6 +1,6 @@
-"""List the models that bench knows by name: shape, licence, where the weights are, what providers ask.
+"""List the models that bench knows by name: shape, licence, source of the weights, providers' prices.
 
-Shapes are from each config.json. `parameters` are as the hub counts them, with tied ones once.
+Shapes are from each config.json. `parameters` are as the hub counts them: tied ones once.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ QWEN_72B = "Qwen License, on the model's page at the hub"
 
 @dataclass(frozen=True)
 class PackageSource:
-    """A GGUF file that `assemble`, a script of engines/inside, makes of the packages in `lock`.
+    """A GGUF file that `assemble`, a script in engines/inside, makes from the packages in `lock`.
 
-    `checkpoint`: the precision of the checkpoint that is written from it.
+    `checkpoint`: the precision of the checkpoint that is made from the file.
     """
 
     lock: Path
@@ -36,7 +36,7 @@ class PackageSource:
 
 @dataclass(frozen=True)
 class HubRepo:
-    """Weights on the hub: a repository's checkpoint, or a GGUF file of it (`files`: its parts in order)."""
+    """Weights on the hub: a repository's checkpoint, or one of its GGUF files (`files`: its parts)."""
 
     repo: str
     files: tuple[str, ...] = ()
@@ -46,10 +46,10 @@ class HubRepo:
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the table. `published`: quantization -> where it is. The others are made from `source`.
+    """One row of the table. `published`: quantization -> where it is. Others are made from `source`.
 
-    `is_gated`: whether the hub wants terms accepted. `chat_template`: used if the model's files have none.
-    `tool_template`: used instead where traffic has tools, which the model's own template leaves out.
+    `is_gated`: whether users must accept terms on the hub. `chat_template`: used if the model's files have
+    none. `tool_template`: used for traffic with tools, which the model's own template ignores.
     """
 
     name: str
@@ -89,7 +89,8 @@ def _bartowski(name: str) -> Mapping[str, HubRepo]:
 
 
 def _usd(provider: str, input_per_million: float, output_per_million: float) -> ApiPrice:
-    # Source: litellm's table (model_prices_and_context_window_backup.json), at the provider's quantization.
+    # Source: litellm's table (model_prices_and_context_window_backup.json). The provider chose the
+    # quantization.
     return ApiPrice(provider, input_per_million, output_per_million, "USD", "2026-11-25", "litellm 1.110.2")
 
 
@@ -262,6 +263,6 @@ TOOL_TEMPLATES: Mapping[str, Path] = {row.name: row.tool_template for row in _RO
 
 
 def aliases(model: str) -> Mapping[str, str]:
-    """Return short names of quantizations. `gguf` is the kind in a model's package, else Q4_K_M."""
+    """Return short names of quantizations. `gguf` is the kind in the model's package, else Q4_K_M."""
     known = MODELS.get(model)
     return {"gguf": known.source.quantization if known and known.source else "gguf-q4_k_m"}

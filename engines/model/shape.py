@@ -1,4 +1,4 @@
-"""Read a model's shape, parameters and quantization from a config.json in transformers' terms."""
+"""Read a model's shape, parameters and quantization from transformers' config.json."""
 
 import json
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from harness.contracts import ModelFacts
 Config = Mapping[str, Any]
 
 PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-# Every n-th layer keeps all tokens, if config.json names no layers. Source: transformers' configurations.
+# Every n-th layer keeps all tokens, if config.json lists no layers. Source: transformers' configurations.
 _SLIDING_PATTERNS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
-# Every n-th layer has attention, the others a state of fixed size. Source as above.
+# Every n-th layer has attention, the others a state of fixed size. Same source.
 _ATTENTION_INTERVALS = {"qwen3_next": 4, "qwen3_5_text": 4, "qwen3_5_moe_text": 4}
-# Layers that keep keys and values of tokens, by the names of `layer_types` and `layers_block_type`.
+# Layers that keep keys and values of tokens, by their names in `layer_types` and `layers_block_type`.
 _ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention", "attention", "hybrid"})
 _WINDOWED = frozenset({"sliding_attention", "chunked_attention"})
-# The least and the most of each number that the shape is computed from; far beyond any model.
+# The bounds of each number that the shape is computed from; the upper ones are far beyond any model.
 _MOST_LAYERS, _MOST = 10_000, 10**9
 _RANGES = {
     "num_hidden_layers": (1, _MOST_LAYERS),
@@ -37,13 +37,13 @@ _RANGES = {
 
 
 def text_part(config: Config) -> Config:
-    """Return the part about text, which models that also see keep separately."""
+    """Return the part about text, which multimodal models keep separately."""
     part = config.get("text_config")
     return part if isinstance(part, Mapping) else config
 
 
 def quantization_of(config: Config) -> str:
-    """Return awq, gptq, fp8, w4a16 or the precision of the weights; for another method its own name."""
+    """Return awq, gptq, fp8, w4a16 or the precision of the weights; any other method by its own name."""
     text = text_part(config)
     quantized = config.get("quantization_config") or text.get("quantization_config")
     if not isinstance(quantized, Mapping) or not quantized:
@@ -73,7 +73,7 @@ def _compressed(quantized: Config) -> str:
 
 
 def shape_mistake(config: Config) -> str | None:
-    """Return a clause that names the first number that no model has; None if there is none."""
+    """Return a clause on the first impossible number; None if there is none."""
     text = text_part(config)
     for key, (least, most) in _RANGES.items():
         value = text.get(key)
@@ -90,13 +90,13 @@ def shape_mistake(config: Config) -> str | None:
 
 
 def _is_whole(value: Any) -> bool:
-    # Some tools write all numbers as floats.
+    # Some tools write integers as floats.
     is_integer = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     return is_integer and not isinstance(value, bool)
 
 
 def is_sane(facts: ModelFacts) -> bool:
-    """Return whether a shape that a file of weights tells has numbers that a model can have."""
+    """Return whether the numbers of a shape are possible."""
     whole = (facts.kv_heads, facts.head_size, facts.context_length)
     known = (facts.parameters, facts.latent_size, facts.vocabulary, facts.hidden_size, facts.sliding_window)
     numbers = (facts.layers, facts.sliding_layers, facts.linear_layers, *whole, *known)
@@ -114,7 +114,7 @@ def is_sane(facts: ModelFacts) -> bool:
 def facts_of(config: Config, parameters: int | None = None) -> ModelFacts | None:
     """Return the shape; None if config.json uses unusual names or wrong values.
 
-    Without `parameters` they are computed from the shape if that is possible.
+    If `parameters` is None, they are computed from the shape if possible.
     """
     text = text_part(config)
     if shape_mistake(config) is not None:
@@ -145,10 +145,10 @@ def facts_of(config: Config, parameters: int | None = None) -> ModelFacts | None
 
 
 def is_rope_scaled(config: Config) -> bool:
-    """Return whether positions are stretched in another way than Llama 3.1's, whose length includes that."""
+    """Return whether RoPE scaling is in use. Llama 3.1's does not count: the context length includes it."""
     names = ("rope_scaling", "rope_parameters")
     said = [part.get(name) for part in (text_part(config), config) for name in names]
-    # rope_parameters may hold a part for each kind of layer.
+    # rope_parameters may have a part for each kind of layer.
     parts = [each for part in said if isinstance(part, Mapping) for each in (part, *part.values())]
     kinds = [each.get("rope_type") or each.get("type") for each in parts if isinstance(each, Mapping)]
     return any(kind not in (None, "default", "llama3") for kind in kinds)
@@ -190,7 +190,7 @@ def _linear_layers(text: Config, layers: int) -> int:
 
 @dataclass(frozen=True)
 class _Family:
-    """How a model type differs from Llama in the norms of a layer and of a head, to count parameters."""
+    """How a model type's parameters differ from Llama's: norms, biases, tied embeddings."""
 
     norms: int = 2
     qk_norms: bool = False
@@ -199,7 +199,7 @@ class _Family:
 
 
 _LLAMA = _Family()
-# Source: transformers, modeling_*.py; is_tied: what the model type's configuration class says by default.
+# Source: transformers, modeling_*.py. is_tied: the default of the model type's configuration class.
 _FAMILIES = {
     **dict.fromkeys(("llama", "mistral", "mixtral", "phi3", "deepseek_v2", "deepseek_v3"), _LLAMA),
     "qwen2": _Family(qkv_bias=True),
@@ -212,7 +212,7 @@ _FAMILIES = {
 
 
 def ties_embeddings(config: Config) -> bool:
-    """Return whether the output layer is the embedding's matrix."""
+    """Return whether the output layer shares the embedding's matrix."""
     text = text_part(config)
     said = [part.get("tie_word_embeddings") for part in (text, config)]
     by_default = _FAMILIES.get(str(text.get("model_type")), _LLAMA).is_tied
@@ -220,16 +220,16 @@ def ties_embeddings(config: Config) -> bool:
 
 
 def parameters_of(config: Config) -> int | None:
-    """Return the parameters counted from the shape, tied embeddings once; None for an unknown model type.
+    """Return the parameters computed from the shape, tied embeddings once; None for an unknown model type.
 
-    Layers that only predict further tokens (DeepSeek's MTP) are left out: they are not served by default.
+    Leaves out layers that only predict further tokens (DeepSeek's MTP), which are not served by default.
     """
     family = _FAMILIES.get(str(config.get("model_type")))
     return _count(config, family) if family and text_part(config) is config else None
 
 
 def parameters_as_llama(config: Config) -> int | None:
-    """Return an estimate for the text part: the matrices of most decoders have the same shapes."""
+    """Return an estimate for the text part as if it were a Llama: most decoders have such matrices."""
     return _count({**text_part(config), "tie_word_embeddings": ties_embeddings(config)}, _LLAMA)
 
 
@@ -252,12 +252,12 @@ def _attention(text: Config, family: _Family, hidden: int) -> int:
     read = (heads + 2 * kv_heads) * size
     biases = read if family.qkv_bias or text.get("attention_bias") else 0
     if text.get("attention_bias") and not family.qkv_bias:
-        biases += hidden  # of the output
+        biases += hidden  # of the output projection
     return hidden * read + heads * size * hidden + biases + (2 * size if family.qk_norms else 0)
 
 
 def _latent_attention(text: Config, hidden: int, heads: int) -> int:
-    """Return the numbers of one layer. Source: transformers, modeling_deepseek_v3.py, DeepseekV3Attention."""
+    """Return one layer's parameters. Source: transformers, modeling_deepseek_v3.py, DeepseekV3Attention."""
     rank, rope = int(text["kv_lora_rank"]), int(text["qk_rope_head_dim"])
     nope, value = int(text["qk_nope_head_dim"]), int(text["v_head_dim"])
     asked = heads * (nope + rope)

@@ -1,4 +1,4 @@
-"""List quantizations, and compute the bytes of a model's weights and KV cache from its shape alone."""
+"""List quantizations, and compute the bytes of a model's weights and KV cache from its shape."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Literal
 from harness.contracts import EngineTerms, ModelFacts, Reason
 
 HALF_BYTES = 2.0  # of a number in float16 and bfloat16
-# Bytes of a number in a KV cache; of the types with a q a block of 32 numbers has what scales it.
+# Bytes per number in a KV cache. Types with a q include the scales of their blocks of 32 numbers.
 KV_CACHE_BYTES: Mapping[str, float] = {
     "fp32": 4.0, "fp16": HALF_BYTES, "bf16": HALF_BYTES, "fp8": 1.0, "fp8_e5m2": 1.0, "q8_0": 34 / 32,
     "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
@@ -17,10 +17,10 @@ KV_CACHE_BYTES: Mapping[str, float] = {
 
 @dataclass(frozen=True)
 class Quantization:
-    """The format that weights were reduced to. `bits_per_weight` includes scales; for mixed kinds (_k_) it is
-    that of Llama 3.1 8B.
+    """A format that weights are reduced to.
 
-    `file_format` is None for a precision, which each engine takes in its own format.
+    `bits_per_weight` includes scales; for mixed kinds (_k_) it is that of Llama 3.1 8B. `file_format` is None
+    for a precision, which each engine takes in its own format.
     """
 
     name: str
@@ -29,8 +29,9 @@ class Quantization:
     description: str
 
 
-# Mixed kinds: llama.cpp's tools/quantize/README.md. The others: their block layout (Q8_0: 32 weights of 8
-# bits, a scale of 16; AWQ and GPTQ: 128 of 4 bits, a scale of 16, a zero of 4; W4A16: no zero).
+# Sources of the bits. Mixed kinds: llama.cpp's tools/quantize/README.md. The others: their block layout
+# (Q8_0: 32 weights of 8 bits, a scale of 16; AWQ and GPTQ: 128 of 4 bits, a scale of 16, a zero of 4; W4A16:
+# no zero).
 QUANTIZATIONS: Mapping[str, Quantization] = {
     row.name: row
     for row in (
@@ -58,17 +59,17 @@ QUANTIZATIONS: Mapping[str, Quantization] = {
     )
 }
 
-# ExLlama's, at any number of bits of a weight. No engine that bench starts serves them, and bench makes none.
+# ExLlama's, with any number of bits per weight. Bench starts no engine that serves them, and makes none.
 ONLY_ATTACHED = re.compile(r"exl[23]-[\d.]+bpw")
 
 # Bits of a weight that is not quantized.
 PLAIN_BITS: Mapping[str, int] = {"fp16": 16, "bf16": 16, "fp32": 32}
-# Made by calibrating a 16-bit checkpoint.
+# These are made by calibrating a 16-bit checkpoint.
 CALIBRATED = ("awq", "w4a16")
 
 
 def is_cast(stored: str, wanted: str) -> bool:
-    """Return whether engines turn a checkpoint of this precision into the wanted one while they load it."""
+    """Return whether engines cast a checkpoint of this precision to the wanted one on load."""
     return wanted in ("fp16", "bf16") and stored in PLAIN_BITS
 
 
@@ -77,14 +78,17 @@ def is_cast(stored: str, wanted: str) -> bool:
 _UNQUANTIZED_BITS = 16.0
 _ROWS_OF_K_KINDS = 256
 _NARROW_OUTPUT_BITS = 8.5
-# Share of a block's numbers in rows as long as the model is wide: all but attention's output and one of the
-# MLP.
+# The share of a layer's weights in rows as long as the model is wide: all but attention's output and one
+# matrix of the MLP.
 NARROW_SHARE = 2 / 3
 
 
 @dataclass(frozen=True)
 class _GgufKind:
-    """Average bits of a number by place; `narrow`: of rows not divisible by 256 (None: 32 are enough)."""
+    """Average bits per weight in each part of a model. `narrow`: in rows that 256 does not divide.
+
+    `narrow` is None if the kind's blocks are of 32.
+    """
 
     blocks: float
     embedding: float
@@ -112,7 +116,7 @@ _GGUF_KINDS: Mapping[str, _GgufKind] = {
 
 
 def weights_bytes(facts: ModelFacts, quantization: str, file_format: str) -> int | None:
-    """Return the bytes of all tensors, mostly within 3 % of published files; None if that is not known."""
+    """Return the bytes of all tensors; None if not known. For most published files it is within 3 %."""
     parameters = facts.parameters
     if parameters is None:
         return None
@@ -139,17 +143,17 @@ def gguf_blocks_bytes(facts: ModelFacts, quantization: str) -> int | None:
 
 
 def is_narrow(facts: ModelFacts) -> bool:
-    """Return whether rows as long as the model is wide are too short for the K kinds."""
+    """Return whether rows as long as the model is wide are not a whole number of the K kinds' blocks."""
     return bool((facts.hidden_size or 0) % _ROWS_OF_K_KINDS)
 
 
 def mixed_kinds(facts: ModelFacts, quantization: str) -> str | None:
-    """Return what llama-quantize does with rows too short for a K kind; None if none is."""
+    """Return a clause on what llama-quantize does if rows do not fit a K kind; None if they do."""
     kind = _GGUF_KINDS.get(quantization)
     if kind is None or kind.narrow is None or not is_narrow(facts):
         return None
     return (
-        f"its rows of {facts.hidden_size} weights are no whole blocks of {_ROWS_OF_K_KINDS}: llama-quantize "
+        f"its rows of {facts.hidden_size} weights are not whole blocks of {_ROWS_OF_K_KINDS}: llama-quantize "
         "stores most of the layers in kinds with blocks of 32 and more bits"
     )
 
@@ -158,7 +162,7 @@ def _gguf_bytes(facts: ModelFacts, quantization: str) -> int | None:
     kind, blocks = _GGUF_KINDS.get(quantization), gguf_blocks_bytes(facts, quantization)
     if kind is None or blocks is None:
         return None
-    # Rows must be a multiple of the kind's block, which is 32 for Q8_0 and Q4_0 and 256 for Q6_K.
+    # A row must be a multiple of the kind's block: 32 for Q8_0 and Q4_0, 256 for Q6_K.
     bits = _NARROW_OUTPUT_BITS if is_narrow(facts) else kind.output
     if not facts.ties_embeddings:
         bits += kind.narrow if is_narrow(facts) and kind.narrow is not None else kind.embedding
@@ -174,17 +178,18 @@ def _embedding(facts: ModelFacts) -> int:
 
 
 def value_bytes(terms: EngineTerms) -> float:
-    """Return the bytes of a number in the KV cache: as asked for, else as the activations have."""
+    """Return the bytes per number in the KV cache: of the type asked for, else of the activations."""
     return KV_CACHE_BYTES[terms.kv_cache_type or ("fp32" if terms.dtype == "float32" else "fp16")]
 
 
-# A state of fixed size (linear attention, Mamba) is not counted: it is small.
+# States of fixed size (linear attention, Mamba) are small and not counted below.
 
 
 def layer_token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor_parallel: int = 1) -> float:
-    """Return the bytes of one token in one layer that keeps it, on all devices together.
+    """Return the bytes of one token in one layer that keeps it, over all devices.
 
-    Each device has the same number of KV heads, at least one, so some may exist twice, and the whole latent.
+    Each device has the same number of KV heads, at least one, so some may exist twice. A latent is on each
+    device.
     """
     if facts.latent_size is not None:
         return facts.latent_size * tensor_parallel * value_bytes
@@ -192,7 +197,7 @@ def layer_token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor
 
 
 def why_not_shared(facts: ModelFacts, tensor_parallel: int, *, can_repeat: bool = True) -> Reason | None:
-    """Return why devices cannot share the KV heads equally. `can_repeat`: a head may be on several."""
+    """Return why devices cannot divide the KV heads equally, if so. `can_repeat`: several may have a head."""
     heads = facts.kv_heads
     if facts.latent_size is not None or heads % tensor_parallel == 0:
         return None
@@ -200,7 +205,8 @@ def why_not_shared(facts: ModelFacts, tensor_parallel: int, *, can_repeat: bool 
         return None
     would = f"a divisor or a multiple of {heads}" if can_repeat else f"a divisor of {heads}"
     return Reason(
-        f"engine.tensor_parallel={tensor_parallel}: its {heads} KV heads cannot be shared alike; give {would}"
+        f"engine.tensor_parallel={tensor_parallel}: its {heads} KV heads cannot be divided equally; "
+        f"give {would}"
     )
 
 
@@ -215,12 +221,12 @@ def windowed_layers(facts: ModelFacts) -> int:
 
 
 def token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor_parallel: int = 1) -> int:
-    """Return the bytes of one more token in all layers, while no window is full."""
+    """Return the bytes of one more token in all layers while no window is full."""
     layers = full_layers(facts) + windowed_layers(facts)
     return round(layers * layer_token_bytes(facts, value_bytes, tensor_parallel))
 
 
 def kv_bytes(facts: ModelFacts, sequences: int, tokens: int, value_bytes: float = HALF_BYTES) -> int:
-    """Return the bytes of `sequences` conversations of `tokens` each, which share nothing."""
+    """Return the bytes of `sequences` conversations of `tokens` tokens each that share nothing."""
     kept = full_layers(facts) * tokens + windowed_layers(facts) * min(tokens, facts.sliding_window or 0)
     return round(sequences * kept * layer_token_bytes(facts, value_bytes))

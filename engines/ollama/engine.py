@@ -1,7 +1,7 @@
-"""Start Ollama's server with a model made of bench's GGUF file, or read what a running one says of itself.
+"""Start Ollama's server with a model made from bench's GGUF file, or read a running one's pages.
 
-Facts are from its source as of 2026-08-21 (v0.33.0-rc2). It is a scheduler and a proxy in front of
-llama.cpp's llama-server, which it starts when the first request comes.
+Facts are from its source as of 2026-08-21 (v0.33.0-rc2). Ollama is a scheduler and a proxy in front of
+llama.cpp's llama-server, which it starts at the first request.
 """
 
 import re
@@ -20,11 +20,11 @@ from harness.errors import UserError
 _PROGRAM = "ollama"
 _KV_CACHE_TYPES = {"fp16": "f16", "q8_0": "q8_0", "q4_0": "q4_0"}
 _NOT_INSTALLED = (
-    "no program ollama on PATH, and bench does not install it: ollama.program=/path/ollama names yours, "
-    "engine.launcher=docker runs its image, engine.base_url=URL measures a running one"
+    "there is no program ollama on PATH, and bench does not install it: ollama.program=/path/ollama names "
+    "yours, engine.launcher=docker runs its image, engine.base_url=URL measures a running server"
 )
-# Serves, and beside that makes the model once the server answers; if it cannot, it ends the server. The two
-# parentheses leave no zombie behind. Arguments: the program, the model's name, its Modelfile.
+# Starts the server, and in the background creates the model once the server answers; if that fails, it ends
+# the server. The two parentheses leave no zombie. Arguments: the program, the model's name, its Modelfile.
 _SERVE = """\
 ( (until "$0" list; do kill -0 $$ || exit; sleep 0.1; done >/dev/null 2>&1
 printf %s "$2" | "$0" create "$1" -f /dev/stdin || kill $$) &)
@@ -33,9 +33,7 @@ exec "$0" serve"""
 
 @dataclass(frozen=True)
 class Options:
-    """Ollama's own options. `program`: `ollama`, which is looked for on PATH, or a path. `flash_attention`:
-    None is Ollama's choice.
-    """
+    """Ollama's own options. `program`: a path, or `ollama`, which is found on PATH."""
 
     program: str = _PROGRAM
     image: str | None = None
@@ -54,8 +52,8 @@ def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.
         return contracts.Reason(f"Ollama serves GGUF files; {quantization} is stored as safetensors")
     if known and known.chat_template:
         return contracts.Reason(
-            f"{deployment.model}'s files have no chat template, and Ollama takes none in Jinja beside them: "
-            "its prompts would not be the other engines'"
+            f"{deployment.model}'s files have no chat template, and Ollama takes no Jinja file beside them: "
+            "its prompts would differ from other engines'"
         )
     return contracts.Weights(deployment.model, quantization, "gguf")
 
@@ -65,7 +63,7 @@ def _install(program: str | None, device: str) -> contracts.Reason | None:
 
 
 def _kv_cache_types(deployment: contracts.Deployment) -> Sequence[str]:
-    """Return what engine.kv_cache_type can be: quantized values need flash attention."""
+    """Return the possible values of engine.kv_cache_type. Quantized ones need flash attention."""
     return ["fp16"] if deployment.options.flash_attention is False else list(_KV_CACHE_TYPES)
 
 
@@ -75,9 +73,9 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
     untold = {
         "kv_cache_tokens": (
             terms.kv_cache_tokens not in (None, product),
-            "its KV cache is the context length times the sequences at once",
+            "its KV cache always holds the context length times the concurrent sequences",
         ),
-        "prefix_cache": (terms.prefix_cache is False, "it always has llama.cpp keep a slot's last prompt"),
+        "prefix_cache": (terms.prefix_cache is False, "it always lets llama.cpp keep a slot's last prompt"),
         "chunked_prefill": (
             terms.chunked_prefill is False,
             "llama.cpp always reads prompts in parts",
@@ -85,17 +83,17 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
         "dtype": (terms.dtype is not None, "the GGUF file's types are used as they are"),
         "tensor_parallel": (
             terms.tensor_parallel > 1,
-            "it takes another GPU only where a model does not fit into one",
+            "it uses another GPU only if a model does not fit into one",
         ),
         "seed": (
             terms.seed is not None,
-            "it takes one with each request only, and greedy answers need none",
+            "it takes a seed only with each request, and greedy answers need none",
         ),
         "chat_template": (
             terms.chat_template is not None,
-            "it takes the GGUF file's, or one in Go's template language",
+            "it uses the GGUF file's, or one in Go's template language",
         ),
-        "trust_remote_code": (terms.trust_remote_code, "a GGUF file has no code with it"),
+        "trust_remote_code": (terms.trust_remote_code, "a GGUF file comes without code"),
     }
     return {term: why for term, (is_asked, why) in untold.items() if is_asked}
 
@@ -119,7 +117,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
             **fields,
         )
     program = str(place.program or deployment.options.program)
-    # Neither its store, with a copy of the weights, nor the key that it makes itself is in the user's home.
+    # Keep its store, with a copy of the weights, and the key that it generates out of the user's home.
     folder = (place.cache or place.scratch).absolute()
     fields["environment"] |= {"HOME": str(folder), "OLLAMA_MODELS": str(folder / "models")}
     modelfile = _modelfile(str(weights.absolute()))
@@ -131,7 +129,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
 
 
 def _modelfile(weights: str) -> str:
-    """Return what a model is made of: one GGUF file, or all parts of a split one."""
+    """Return a Modelfile that names the GGUF file, or all parts of a split one."""
     parts = re.fullmatch(r"(.*)-00001-of-(\d{5})\.gguf", weights, re.DOTALL)
     if parts is None:
         return f"FROM {weights}\n"
@@ -147,21 +145,21 @@ def _environment(deployment: contracts.Deployment, place: contracts.Place) -> di
         "OLLAMA_KEEP_ALIVE": -1,
         "OLLAMA_MAX_LOADED_MODELS": 1,
         "OLLAMA_NO_CLOUD": 1,
-        # Else a template of Ollama's own may stand for the file's that is like it.
+        # Otherwise Ollama may replace the file's template by a similar one of its own.
         "OLLAMA_GO_TEMPLATE": None if terms.fairness == "stock" else 0,
         "OLLAMA_NUM_PARALLEL": terms.concurrent_sequences,
         "OLLAMA_CONTEXT_LENGTH": terms.context_length,
         "OLLAMA_KV_CACHE_TYPE": _KV_CACHE_TYPES.get(terms.kv_cache_type or ""),
         "OLLAMA_FLASH_ATTENTION": None if is_flash is None else int(is_flash),
-        # What docs/gpu.mdx has for "no GPU".
+        # docs/gpu.mdx: -1 means no GPU.
         "CUDA_VISIBLE_DEVICES": None if place.devices else -1,
-        # Any value turns them off, in llama.cpp, which inherits it.
+        # llama.cpp inherits it; any value turns graphs off.
         "GGML_CUDA_DISABLE_GRAPHS": 1 if terms.graphs is False else None,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-# The command line of llama-server, of which the last is the server's that answers.
+# Begins the command line of a llama-server in the log. The last one is that of the server that answers.
 _STARTED = "starting llama-server"
 _LOG_TERMS: Sequence[LogTerm] = (
     ("concurrent_sequences", rf"{_STARTED}.* -np (\d+)", int),
@@ -186,16 +184,17 @@ ENGINE = contracts.Engine(
     speculations=lambda deployment: (),
     launch=_launch,
     install=_install,
-    # It knows no ignore_eos. A running one's Modelfile may set these, and repeat_penalty, which has no field.
+    # It has no ignore_eos. A running server's Modelfile may set these, and repeat_penalty, which has no
+    # field.
     request_fields=lambda turn, options, fairness: (
         {} if fairness == "stock" else {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
     ),
     why_no_adapters=lambda deployment: contracts.Reason(
-        "a model of Ollama's has one adapter, by its Modelfile, and bench serves one model"
+        "an Ollama model has one adapter, set in its Modelfile, and bench serves one model"
     ),
     unmatched=_unmatched,
     reset_cache=lambda deployment: contracts.Reason(
-        "Ollama empties its prefix cache only with the model, and tells no cached tokens to check it by"
+        "Ollama empties its prefix cache only by unloading the model, and reports no cached tokens"
     ),
     pages=OLLAMA_PAGES,
     said=_said,
@@ -211,11 +210,11 @@ ENGINE = contracts.Engine(
         ),
         contracts.Hint(
             r"llama-quantize (unavailable|failed)|start llama-quantize",
-            "Ollama copies a GGUF file with its llama-quantize: the log says before that why it failed.",
+            "Ollama copies a GGUF file with its llama-quantize, which failed: the log says why before that.",
         ),
         contracts.Hint(
             r"unknown (command|flag|shorthand)",
-            "This program has no such command: bench knows those of Ollama 0.33.",
+            "This program lacks a command or flag that bench uses: bench was written for Ollama 0.33.",
         ),
         contracts.Hint(
             r"(?i)out of memory|requires more system memory",
@@ -223,6 +222,6 @@ ENGINE = contracts.Engine(
             "quantization.",
         ),
     ),
-    # /v1/completions ignores logprobs and echo and puts its text through the chat template.
+    # /v1/completions ignores logprobs and echo, and applies the chat template to its text.
     given_text=None,
 )

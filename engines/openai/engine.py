@@ -11,13 +11,13 @@ from harness.contracts import Said, at
 
 @dataclass(frozen=True)
 class Options:
-    """Own options. `ignore_eos`: force each answer's length with ignore_eos and min_tokens, if it can."""
+    """The engine's own options. `ignore_eos`: force each answer's length with ignore_eos and min_tokens."""
 
     ignore_eos: bool = False
 
 
-# What TabbyAPI, which serves EXL2 and EXL3, says of the model that it has loaded, whatever a request names.
-# It has no version. Source: endpoints/core/types/model.py of 2026-08-13.
+# TabbyAPI, which serves EXL2 and EXL3, describes here the model that it has loaded and serves, whatever model
+# a request names. It reports no version. Source: endpoints/core/types/model.py of 2026-08-13.
 _TABBY_PAGE = "/v1/model"
 _TABBY_TERMS = {
     "context_length": "max_seq_len",
@@ -33,7 +33,7 @@ def _said(log: str, pages: Mapping[str, Any]) -> Said:
     if at(page, "owned_by") == "tabbyAPI":
         loaded = {"engine_version": "TabbyAPI, version not said", "loaded_model": at(page, "id")}
         return Said(loaded | from_page(at(page, "parameters"), _TABBY_TERMS))
-    # Others may have both of these pages, too, so that Ollama's clients find them.
+    # Other servers may have both of these pages too, for Ollama's clients.
     ollama, is_ollama = from_ollama(pages), isinstance(at(pages.get(OLLAMA_PAGES[1]), "models"), list)
     if is_ollama and isinstance(version := ollama.get("engine_version"), str):
         return Said(ollama | {"engine_version": f"Ollama's API {version}"})

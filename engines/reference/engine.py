@@ -16,7 +16,7 @@ from harness import contracts
 from harness.errors import StoreError, UserError
 
 _FOLDER = INSIDE / "reference"
-# Common terms that mean nothing to a server without a model.
+# Common terms that have no meaning for a server without a model.
 _NOT_A_MODEL = (
     "kv_cache_tokens", "kv_cache_type", "prefix_cache", "chunked_prefill", "dtype", "seed", "graphs",
     "speculation", "speculative_tokens", "chat_template",
@@ -27,20 +27,20 @@ _FAULT = re.compile(
 )
 _FAULTS = (
     "reset@K, stall@K, truncate@K, end@K, error@K, garbage@K, exit@K, http@STATUS, no_done, no_generation, "
-    "ignore_term, each with /N or not"
+    "ignore_term, each with an optional /N"
 )
 
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of engines/inside/reference/reference_server.py, which describes its faults, or of the C
-    program.
+    """The arguments of the reference server. engines/inside/reference/reference_server.py lists its faults.
 
-    `program`: `native` is the C program, which is punctual (p99 under 0.5 ms) up to 154,000 tokens/s;
-    `python` is up to 22,000. `ttft_s` counts from a request's start in a slot. `output_tokens`: how long each
-    answer is, at most max_tokens. `slots`: generations at once (None: engine.concurrent_sequences, or 64).
-    `label` distinguishes equal deployments. `python` only, like `fault`: with `role_chunk` each stream begins
-    at once with a chunk without content, and its first `thinking_chunks` are reasoning.
+    `program`: the C program (`native`) is punctual (p99 under 0.5 ms) up to 154,000 tokens/s, the Python one
+    up to 22,000. `ttft_s` counts from a request's start in a slot. `output_tokens`: the length of each
+    answer, at most max_tokens. `slots`: generations at once (None: engine.concurrent_sequences, or 64).
+    `label` distinguishes equal deployments. Only `python` has `fault`, `role_chunk` (each stream begins at
+    once with a chunk without content) and `thinking_chunks` (how many of a stream's first chunks are
+    reasoning).
     """
 
     program: Literal["python", "native"] = "python"
@@ -120,7 +120,7 @@ ENGINE = contracts.Engine(
     why_no_adapters=lambda deployment: (
         None
         if deployment.options.program == "python"
-        else contracts.Reason("the native program knows no names; reference.program=python does")
+        else contracts.Reason("the native program has no adapters; reference.program=python has them")
     ),
     forces_length=lambda deployment: deployment.options.output_tokens is None,
     unmatched=_unmatched,
@@ -132,7 +132,7 @@ ENGINE = contracts.Engine(
     logprobs=0,
     bytes_per_token=4,
     memory_needed=lambda deployment, facts, device: contracts.Reason(
-        "it has no model; it holds reference.memory and little else"
+        "it has no model; it takes reference.memory and little else"
     ),
     metrics={
         "running": contracts.ServerMetric("reference:requests_running"),
@@ -143,7 +143,7 @@ ENGINE = contracts.Engine(
 )
 
 
-# Instead of a chunk number: the whole request had arrived; the end of its answer's body was sent.
+# In place of a chunk's number: the whole request had arrived; the end of the answer's body was sent.
 ARRIVAL = 0xFFFFFFFF
 END = 0xFFFFFFFE
 
@@ -151,10 +151,10 @@ _RECORD = struct.Struct("<36sIQQ")
 
 
 class Send(NamedTuple):
-    """One row of the server's record: request, content chunk (or ARRIVAL, END), when it was due and sent.
+    """One row of the server's record: when a content chunk (or ARRIVAL, END) of a request was due and sent.
 
-    Instants are CLOCK_MONOTONIC. `due_ns` is 0 for ARRIVAL and END; `sent_ns` of ARRIVAL is when the request
-    had been read.
+    Instants are on CLOCK_MONOTONIC. `due_ns` is 0 for ARRIVAL and END. For ARRIVAL `sent_ns` is when the
+    request had been read.
     """
 
     request_id: str
@@ -164,9 +164,9 @@ class Send(NamedTuple):
 
 
 def read_sends(path: Path) -> list[Send]:
-    """Return all rows in the order of sending, without a last one that a kill cut short.
+    """Return all rows in the order of sending, without a last row that a kill cut off.
 
-    Ids are cut to 36 characters. Raise StoreError if the file is missing or something else.
+    Ids are cut to 36 characters. Raise StoreError if the file is missing or not such a record.
     """
     try:
         content = path.read_bytes()

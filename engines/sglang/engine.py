@@ -1,6 +1,6 @@
 """Start SGLang: `python -m sglang.launch_server` on a checkpoint. Flags of 0.5.23 (lock) and 0.5.21 (image).
 
-On a CPU it runs only in an environment of the user's own.
+On a CPU it runs only in an environment that the user brings.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +16,15 @@ from engines.sglang.memory import memory_needed
 from harness import contracts
 from harness.errors import UserError, refuse_first
 
-# The image has no interpreter in its entrypoint, which only sets up CUDA's libraries.
+# The image's entrypoint only sets up CUDA's libraries, so the command names the interpreter.
 _IN_IMAGE = ("python3", "-m", "sglang.launch_server")
-# On SIGTERM it first lets the requests end that are running; without any it took 8 to 11 s on a busy CPU.
+# On SIGTERM it first finishes running requests. Without any it took 8 to 11 s on a busy CPU.
 _STOP_GRACE_S = 30.0
 _COUNTS = (
     "chunked_prefill_size", "max_prefill_tokens", "page_size", "num_continuous_decode_steps",
     "cuda_graph_max_bs_decode",
 )  # fmt: skip
-# One of another type that the model computes in is `auto`.
+# fp16 and fp32, which must be the dtype that the model computes in, are `auto`.
 _KV_CACHE_TYPES = {"bf16": "bf16", "fp8": "fp8_e4m3", "fp8_e5m2": "fp8_e5m2"}
 # Options that are flags of the same name.
 _VALUES = (
@@ -35,10 +35,10 @@ _VALUES = (
 
 @dataclass(frozen=True)
 class Options:
-    """SGLang's own options. Each is the flag of the same name and left out if it is None.
+    """SGLang's own options. Each is the flag of the same name, left out if None.
 
     `mem_fraction_static`: share of the memory for weights and KV cache; engine.kv_cache_tokens can only make
-    the cache smaller. `attention_backend`: on a CPU torch_native by default.
+    the cache smaller. `attention_backend`: torch_native by default on a CPU.
     """
 
     environment: str | None = None
@@ -75,14 +75,15 @@ class Options:
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
     if deployment.quantization.startswith("gguf-"):
         return contracts.Reason(
-            "SGLang reads GGUF files on GPUs only and as an experiment; llama_cpp serves them"
+            "SGLang reads GGUF files only on GPUs and as an experiment; llama_cpp serves them"
         )
     return launching.checkpoint(
         deployment,
         "SGLang",
-        # Seen with gemma3-270m and 0.5.23: it starts, and each token is <pad>. vLLM refuses float16 for them.
+        # Seen with gemma3-270m and 0.5.23: it starts, and every token is <pad>. vLLM refuses float16 for
+        # them.
         ("gemma3", "gemma3_text"),
-        "in float16 SGLang answers with padding alone for {}; bf16 works",
+        "in float16 SGLang answers with nothing but padding for {}; bf16 works",
     )
 
 
@@ -90,9 +91,9 @@ def _install(program: str | None, device: str) -> contracts.InstallSpec | contra
     if device != "cuda":
         return contracts.Reason(
             "there is no CPU build of SGLang's kernels (sglang-kernel) to install; sglang.environment=DIR "
-            "uses an environment that has them"
+            "uses an environment of yours that has them"
         )
-    # The size is the sum of the wheels, of which CUDA's libraries are the most, unpacked.
+    # The size is the sum of the unpacked wheels, mostly CUDA's libraries.
     check = "import sgl_kernel, sglang.srt.server_args, torch, sys; torch.version.cuda or sys.exit('no CUDA')"
     return contracts.InstallSpec("sglang-cuda", LOCKS / "sglang-cuda.txt", check, 14_000_000_000)
 
@@ -100,20 +101,18 @@ def _install(program: str | None, device: str) -> contracts.InstallSpec | contra
 def _request_fields(
     turn: contracts.Turn, options: Options, fairness: contracts.Fairness
 ) -> Mapping[str, Any]:
-    # No min_tokens: it makes SGLang add a penalty to each token's logits, which costs time.
+    # Without min_tokens: with it SGLang adds a penalty to each token's logits, which costs time.
     forced = {"ignore_eos": True}
     return forced if fairness == "stock" else {**forced, **launching.PLAIN_SAMPLING, "top_k": -1}
 
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
-    weights, template = (
-        launching.given(place.weights, "sglang needs a checkpoint"),
-        launching.template_of(deployment, place),
-    )
+    weights = launching.given(place.weights, "sglang needs a checkpoint")
+    template = launching.template_of(deployment, place)
     if template is not None and template.suffix != ".jinja":
         raise UserError(
-            f"engine.chat_template={deployment.terms.chat_template or place.chat_template}: SGLang takes a "
-            "Jinja file by its ending: name it .jinja"
+            f"engine.chat_template={deployment.terms.chat_template or place.chat_template}: SGLang knows a "
+            "Jinja file by its ending; name it .jinja"
         )
     if deployment.terms.launcher == "docker":
         return launching.container(
@@ -123,7 +122,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
             template=template,
             environment=_environment(place, launching.CACHE_IN_IMAGE),
             cache=str(launching.CACHE_IN_IMAGE),
-            # At most, for what its processes say to each other (SGLang's docs, Install: --shm-size 32g).
+            # The most that its processes may share (SGLang's docs, Install: --shm-size 32g).
             shm_bytes=32 * 2**30,
             stop_grace_s=_STOP_GRACE_S,
         )
@@ -141,7 +140,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
 def _environment(place: contracts.Place, cache: Path | None) -> dict[str, str]:
     return {
         "HF_HUB_OFFLINE": "1",
-        # /health answers 200 once its warm-up is over, without one more generation.
+        # Lets /health answer 200 once the warm-up is over, without generating a token.
         "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "0",
         **({} if place.devices else {"SGLANG_USE_CPU_ENGINE": "1"}),
         **launching.compile_caches(cache, "SGLANG_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE"),
@@ -173,7 +172,7 @@ def _arguments(
         "sampling-defaults": None if terms.fairness == "stock" else "openai",
         "chat-template": template,
         "device": "cpu" if is_cpu else None,
-        # The overlapping scheduler is for GPUs (SGLang's docs, CPU servers).
+        # The overlap scheduler is for GPUs (SGLang's docs, CPU servers).
         "disable-overlap-schedule": is_cpu,
         "attention-backend": _cpu_backend(deployment) if is_cpu else options.attention_backend,
         "dtype": terms.dtype or launching.DTYPES.get(deployment.quantization),
@@ -189,10 +188,10 @@ def _arguments(
         "disable-prefill-cuda-graph": terms.graphs is False,
         "speculative-algorithm": None if tokens is None else "NGRAM" if draft is None else "STANDALONE",
         "speculative-draft-model-path": draft,
-        # One proposal after the other, as other engines make them.
+        # One draft token after the other, as other engines do it.
         "speculative-num-steps": tokens if draft else None,
         "speculative-eagle-topk": 1 if draft else None,
-        # SGLang counts the last token of the text, from which the proposals go on.
+        # SGLang also counts the last token of the text, from which drafting goes on.
         "speculative-num-draft-tokens": None if tokens is None else tokens + 1,
         "trust-remote-code": terms.trust_remote_code,
     }
@@ -201,11 +200,11 @@ def _arguments(
 
 
 def _cpu_backend(deployment: contracts.Deployment) -> str | None:
-    """Return what computes attention on a CPU. Raise UserError for what SGLang cannot serve there."""
+    """Return the attention backend for a CPU. Raise UserError for what SGLang cannot serve there."""
     if deployment.adapters:
         raise UserError(
-            "SGLang serves no LoRA adapters on a CPU: its layers for them pin memory, which PyTorch has for "
-            "GPUs alone"
+            "SGLang serves no LoRA adapters on a CPU: its layers for them pin memory, which PyTorch can do "
+            "only for GPUs"
         )
     given: str | None = deployment.options.attention_backend
     if deployment.terms.launcher == "docker":
@@ -223,7 +222,8 @@ def _adapter_words(terms: contracts.EngineTerms, place: contracts.Place) -> tupl
     if not place.adapters:
         return ()
     at_once = launching.adapters_at_once(terms, place)
-    # The rank and the layers follow from the adapters. Requests without one count as one more in a batch.
+    # SGLang reads rank and layers from the adapters. Requests without an adapter count as one more in a
+    # batch.
     values = {"enable-lora": True, "max-loras-per-batch": None if at_once is None else at_once + 1}
     return *launching.flags(values), "--lora-paths", *(f"{each.name}={each.path}" for each in place.adapters)
 
@@ -231,16 +231,16 @@ def _adapter_words(terms: contracts.EngineTerms, place: contracts.Place) -> tupl
 def _why_no_adapters(deployment: contracts.Deployment) -> contracts.Reason | None:
     if deployment.draft is None:
         return None
-    return contracts.Reason("SGLang refuses them with a draft model; engine.speculation=ngram works")
+    return contracts.Reason("SGLang refuses adapters with a draft model; engine.speculation=ngram works")
 
 
-# A log-probability (null of the first), the token's id, and its text or null.
+# A log-probability (null for the first), the token's id, and its text or null.
 _Scored = tuple[float | None, int, str | None]
 
 
 @dataclass(frozen=True)
 class _Meta:
-    """What is said of a prompt: each token, and the likeliest in its place (null in the first)."""
+    """The probabilities of a prompt: each token, and the likeliest ones at its place (null for the first)."""
 
     input_token_logprobs: Sequence[_Scored]
     input_top_logprobs: Sequence[Sequence[tuple[float, int, str | None]] | None]
@@ -252,7 +252,7 @@ class _Generated:
 
 
 def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterator[contracts.Token]:
-    """Ask for a prompt's probabilities. Their form: srt/managers/tokenizer_manager.py."""
+    """Ask for a prompt's probabilities. Source of their form: srt/managers/tokenizer_manager.py."""
     path = "/generate"
     asked = {"return_logprob": True, "logprob_start_len": 0, "top_logprobs_num": most}
     body = {"text": text, "sampling_params": {"max_new_tokens": 1, "temperature": 0}, **asked}
@@ -264,7 +264,7 @@ def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterato
 
 ENGINE = contracts.Engine(
     name="sglang",
-    description="SGLang on Hugging Face checkpoints (on a CPU: in an environment of your own)",
+    description="SGLang on Hugging Face checkpoints (on a CPU: in an environment that you bring)",
     options=Options,
     launchers=("native", "docker"),
     weights=_weights,
@@ -274,17 +274,17 @@ ENGINE = contracts.Engine(
     install=_install,
     request_fields=_request_fields,
     why_no_adapters=_why_no_adapters,
-    # `model` would have to be MODEL:NAME.
+    # With `model` alone it would have to be MODEL:NAME.
     adapter_fields=lambda name, number: {"lora_path": name},
     forces_length=lambda deployment: True,
-    # srt/entrypoints/http_server.py: it waits this many seconds for the last request to be over.
+    # srt/entrypoints/http_server.py: it waits up to this many seconds for the last request to end.
     reset_cache=lambda deployment: (contracts.HttpCall("POST", "/flush_cache?timeout=5"),),
     pages=("/server_info", "/v1/models"),
     said=log.said,
     stages=log.STAGES,
     hints=log.HINTS,
     given_text=_given_text,
-    # Without add_generation_prompt it renders as it does for a chat.
+    # Without add_generation_prompt it renders as for a chat.
     prompt_tokens=tokens.tokenized,
     memory_needed=memory_needed,
     tuned=contracts.Tuned(
@@ -292,12 +292,11 @@ ENGINE = contracts.Engine(
         {"schedule_policy": "lpm"},
         "SGLang's docs, Hyperparameter Tuning: longest prefix match where prompts share much, as turns do",
     ),
-    # srt/observability/metrics_collector.py. Tokens are counted when their request has ended; gauges may be
-    # old.
+    # srt/observability/metrics_collector.py. Tokens are counted when their request has ended; gauges may lag.
     metrics={
         "running": contracts.ServerMetric("sglang:num_running_reqs"),
         "waiting": contracts.ServerMetric("sglang:num_queue_reqs"),
-        # Of the fullest of an engine's pools.
+        # That of the engine's fullest pool.
         "kv_cache_usage_share": contracts.ServerMetric("sglang:token_usage", combine="mean"),
         "prefix_query_tokens": contracts.ServerMetric("sglang:prompt_tokens_total"),
         "prefix_hit_tokens": contracts.ServerMetric("sglang:cached_tokens_total", absent=0.0),
@@ -306,7 +305,7 @@ ENGINE = contracts.Engine(
         "generated_tokens": contracts.ServerMetric("sglang:generation_tokens_total"),
         "queue_s": contracts.ServerMetric("sglang:queue_time_seconds_sum"),
         "queued_requests": contracts.ServerMetric("sglang:queue_time_seconds_count"),
-        # A step gives the accepted tokens and one more; how many were proposed it does not count.
+        # A step gives the accepted tokens and one more. SGLang does not count how many were drafted.
         "draft_steps": contracts.ServerMetric("sglang:spec_verify_calls_total", absent=0.0),
     },
 )

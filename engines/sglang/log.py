@@ -1,4 +1,4 @@
-"""Read SGLang 0.5.23's log and /server_info: what it uses, how far a start is, what went wrong."""
+"""Read SGLang 0.5.23's log and /server_info: values in use, stages of a start, errors with a remedy."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,13 +7,13 @@ from typing import Any
 from engines.common.said import LogTerm, from_log, from_page, known, kv_cache_type, times
 from harness.contracts import Hint, MemoryPart, Said, Stage, at
 
-# What the module that stands in for the CPU kernels prints when it is imported (tests/sglang_cpu).
+# What the stand-in for the CPU kernels (tests/sglang_cpu) prints when it is imported.
 STAND_IN = r"^sgl_kernel is bench's stand-in without kernels"
 
 STAGES: Sequence[Stage] = (
     Stage("weights_begin", r"Load weight begin\."),
     Stage("weights_loaded", r"Load weight end\."),
-    # Said once, after the KV cache and the graphs.
+    # Logged once, after the KV cache and the graphs.
     Stage("engine_ready", r"max_total_num_tokens=\d+, "),
 )
 
@@ -38,20 +38,20 @@ HINTS: Sequence[Hint] = (
     ),
     Hint(
         r"the draft model to share the same vocabulary",
-        "SGLang takes a draft with the same vocabulary alone: choose another for engine.speculation.",
+        "SGLang needs a draft model with the same vocabulary: choose another for engine.speculation.",
     ),
     Hint(
         r"bench's stand-in of sgl_kernel has no kernels|'sgl_kernel' is not a package",
-        "This needs SGLang's compiled kernels, which the environment of `make sglang-cpu-env` has not.",
+        "This needs SGLang's compiled kernels, which the environment of `make sglang-cpu-env` lacks.",
     ),
     Hint(
         r"No module named 'sgl_kernel'",
-        "sglang.environment must be one with SGLang's kernels (sglang-kernel) in it; for a CPU "
-        "`make sglang-cpu-env` makes one with what stands in for them.",
+        "sglang.environment must contain SGLang's kernels (sglang-kernel); for a CPU `make sglang-cpu-env` "
+        "makes one with a stand-in for them.",
     ),
     Hint(
         r"No module named '?sglang",
-        "sglang.environment must be one with SGLang in it; `bench install sglang` makes it.",
+        "sglang.environment must contain SGLang; `bench install sglang` makes one.",
     ),
     Hint(
         r"No accelerator \(CUDA|has no attribute '_cuda_setDevice'|no CUDA-capable device|"
@@ -69,8 +69,8 @@ HINTS: Sequence[Hint] = (
     ),
     Hint(
         r"launch_server\.py: error: ",
-        "This SGLang does not know one of its arguments: it may be older or newer than those that bench was "
-        "written for (`bench list engines`).",
+        "This SGLang does not know one of its arguments: it may be older or newer than the versions that "
+        "bench was written for (`bench list engines`).",
     ),
     Hint(r"Received sigquit from a child process", "", is_effect=True),
 )
@@ -88,7 +88,7 @@ _INFO_TERMS: Mapping[str, str] = {
     "weights_type": "quantization",
     "quantization_kernel": "quantization",
 }
-# How to read a term from the log, which has the values that SGLang settled on.
+# How to read a term from the log, which has the values in use.
 _LOG_TERMS: Sequence[LogTerm] = (
     ("context_length", r"max_total_num_tokens=.* context_len=(\d+)", int),
     ("concurrent_sequences", r"max_total_num_tokens=.* max_running_requests=(\d+)", int),
@@ -107,7 +107,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     length = at(pages, "/v1/models", "data", 0, "max_model_len")
     found = {**known({"context_length": length}), **_from_info(info), **from_log(log, _LOG_TERMS)}
     if "dtype" not in found and at(info, "kv_cache_dtype") == "auto" and "kv_cache_type" in found:
-        # Where neither is asked for, the cache has the type of the model.
+        # If neither was asked for, the cache has the model's dtype.
         found["dtype"] = found["kv_cache_type"]
     if "kv_cache_type" in found:
         found["kv_cache_type"] = kv_cache_type(str(found["kv_cache_type"]))
@@ -117,10 +117,10 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 
 def _memory(log: str, kv_cache_bytes: Any) -> Mapping[MemoryPart, int]:
-    """Return bytes by part. SGLang's GB are 2^30 bytes. On a CPU its free memory is that of the machine."""
+    """Return bytes by part. SGLang's GB are 2^30 bytes. On a CPU it logs the machine's memory instead."""
     found: dict[MemoryPart, int] = {}
     ranks = len(set(re.findall(r" (TP\d+)\] KV Cache is allocated", log))) or 1
-    # Keys and values, or a latent, which is one.
+    # Keys and values; with latent attention both are one.
     sizes = _sizes(r"KV Cache is allocated\..* K size: ([\d.]+) GB, V size: ([\d.]+) GB", log)
     sizes += _sizes(r"KV Cache is allocated\..* KV size: ([\d.]+) GB", log)
     if isinstance(kv_cache_bytes, int):
@@ -141,13 +141,13 @@ def _sizes(pattern: str, log: str) -> list[int]:
 def _from_info(info: Any) -> dict[str, Any]:
     if at(info, "version") is None:
         return {}
-    # Of the first of SGLang's data-parallel ranks; bench starts one.
+    # The state of the first data-parallel rank; bench starts only one.
     state = at(info, "internal_states", 0)
     dtype, graphs = at(info, "dtype"), at(info, "cuda_graph_config")
     chunk, uncached = at(info, "chunked_prefill_size") or 0, at(info, "disable_radix_cache")
     drafted = at(info, "speculative_algorithm") and at(info, "speculative_num_draft_tokens")
     is_graph = at(graphs, "decode", "backend") != "disabled"
-    # It may take one attention backend for prompts and another for the tokens after them.
+    # It may use one attention backend for prompts and another for the tokens after them.
     backend = at(info, "prefill_attention_backend") or at(info, "attention_backend")
     decode = at(info, "decode_attention_backend") or at(info, "attention_backend")
     if backend != decode and isinstance(backend, str) and isinstance(decode, str):
@@ -162,7 +162,7 @@ def _from_info(info: Any) -> dict[str, Any]:
             "graphs": is_graph if isinstance(graphs, Mapping) else graphs,
             "speculative_tokens": drafted - 1 if drafted and isinstance(drafted, int) else drafted or None,
             "concurrent_sequences": at(state, "effective_max_running_requests_per_dp"),
-            # Given in thousandths of a GiB.
+            # In GiB, with three decimals.
             "kv_cache_bytes": times(at(state, "memory_usage", "kvcache") or None, 2**30),
         }
     )

@@ -1,6 +1,6 @@
 """Compute what SGLang needs beside the weights. Pure.
 
-Its pool has slots for engine.kv_cache_tokens and one page more, in every layer. Sources, of 0.5.23:
+In every layer its pool has slots for engine.kv_cache_tokens and one more page. Sources, in 0.5.23:
 mem_cache/memory_pool.py, model_executor/pool_configurator.py, arg_groups/memory_hook.py.
 """
 
@@ -8,10 +8,10 @@ from engines.common import overhead
 from engines.model import sizes
 from harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason
 
-# Model types whose windows have a pool of their own. Not Gemma 2 and 3, for which SGLang turns it off.
+# Model types whose windowed layers have their own pool. SGLang turns that off for Gemma 2 and 3.
 _OWN_POOL = ("gpt_oss", "llama4", "llama4_text", "gemma4", "gemma4_text", "step3p5", "mimo_v2_flash")
 _OWN_POOL_SHARE = 0.8  # of the tokens
-# Measured with gemma3-270m on 2 cores: the most PSS of a run of all processes, less weights and pool.
+# Measured with gemma3-270m on 2 cores: the peak PSS of all processes in a run, less weights and pool.
 _CPU_BYTES = 3460 * overhead.MEBIBYTE
 _GPU_SOURCE = "assumed: SGLang's own estimate (memory_hook.py); " + "; ".join(
     (overhead.CONTEXT_SOURCE, overhead.ACTIVATION_SOURCE)
@@ -43,16 +43,16 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
 
 def _overhead_bytes(deployment: Deployment, facts: ModelFacts, *, is_cpu: bool) -> int:
     terms, options, shares = deployment.terms, deployment.options, deployment.terms.tensor_parallel
-    # Of a start on a machine of 24 GiB, by its log; of a GPU of 60 to 160 GiB.
+    # SGLang's defaults: on a machine of 24 GiB, by its start log; on a GPU of 60 to 160 GiB.
     own_step = 4096 if is_cpu else 8192 if terms.chunked_prefill is not False else 16_384
     step = overhead.step_tokens(terms, facts, options.chunked_prefill_size or own_step)
     if is_cpu:
         return _CPU_BYTES + overhead.wider_step_bytes(facts, step) * shares
-    # SGLang's own estimate: 512 MiB for what backends hold, 2 for each sequence of a graph.
+    # SGLang's own estimate: 512 MiB for its backends, and 2 MiB for each sequence of a graph.
     each = overhead.CUDA_CONTEXT_BYTES + 512 * overhead.MEBIBYTE + overhead.activation_bytes(facts, step)
     if terms.graphs is not False:
         most = options.cuda_graph_max_bs_decode or 256
         each += min(most, terms.concurrent_sequences or most) * 2 * overhead.MEBIBYTE
-    # Devices that share a model exchange parts of it.
+    # For communication between devices.
     each += 128 * overhead.MEBIBYTE * shares if shares > 1 else 0
     return each * shares

@@ -1,7 +1,7 @@
 """Start Hugging Face's Text Generation Inference (in maintenance): as a container or by the user's launcher.
 
 Facts are from its source as of 2026-01-08, after v3.3.7. It generates an answer of more than 1,024 tokens in
-pieces, each with a prefill of all before it, and does not cut the last to max_tokens.
+pieces, prefilling everything before each piece, and does not cut the last piece to max_tokens.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,21 +26,23 @@ from engines.tgi import log
 from harness import contracts
 from harness.errors import UserError, refuse_first
 
-# Any other name in a request is taken for a LoRA adapter's.
+# TGI takes any other model name in a request for a LoRA adapter.
 _SERVED_MODEL = "tgi"
 _STOP_GRACE_S = 30.0
-_KV_CACHE_TYPES = {"fp8": "fp8_e4m3fn", "fp8_e5m2": "fp8_e5m2"}  # beside the type that it computes in
+_KV_CACHE_TYPES = {"fp8": "fp8_e4m3fn", "fp8_e5m2": "fp8_e5m2"}  # beside the dtype that it computes in
 _NOT_INSTALLED = (
-    "bench does not install TGI, which is published as a container image only: engine.launcher=docker runs "
-    "that, tgi.program=/path/text-generation-launcher starts your own build, engine.base_url=URL measures a "
-    "running one"
+    "bench does not install TGI, which is published only as a container image: engine.launcher=docker runs "
+    "the image, tgi.program=/path/text-generation-launcher your own build, and engine.base_url=URL measures "
+    "a running server"
 )
 
 
 @dataclass(frozen=True)
 class Options:
-    """TGI's own options. `program`: path of the user's text-generation-launcher. `quantize`: TGI's method,
-    by default the one in config.json. `max_concurrent_requests`: how many may run or wait; more are refused.
+    """TGI's own options.
+
+    `program`: path of the user's text-generation-launcher. `quantize`: TGI's method; None is the one in
+    config.json. `max_concurrent_requests`: how many may run or wait; TGI refuses more.
     """
 
     program: str | None = None
@@ -77,7 +79,7 @@ def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.
         "TGI",
         # TGI's own default for them is bfloat16 (server/text_generation_server/models/__init__.py).
         ("gemma", "gemma2", "gemma3", "gemma3_text"),
-        "{} overflows float16 and TGI computes it in bfloat16 unless told; bf16 works",
+        "{} overflows float16, so TGI computes it in bfloat16 by default; bf16 works",
         casts_quantized=False,
     )
 
@@ -85,13 +87,13 @@ def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.
 def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
     terms, speculates = deployment.terms, deployment.terms.speculative_tokens is not None
     is_quantized = deployment.quantization in QUANTIZED
-    # With chunked prefill a running batch takes in whatever fits the KV cache.
+    # With chunked prefill a running batch admits whatever fits into the KV cache.
     grows = not (terms.chunked_prefill is False or speculates)
     untold = {
         "concurrent_sequences": (
             terms.concurrent_sequences is not None and grows,
-            "--max-batch-size bounds a batch as it begins; more join it where prompts are read in parts, "
-            "as TGI does unless told",
+            "--max-batch-size bounds only a new batch; with chunked prefill, TGI's default, more requests "
+            "join it later",
         ),
         "kv_cache_tokens": (
             terms.kv_cache_tokens is not None,
@@ -99,7 +101,7 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
         ),
         "prefix_cache": (
             terms.prefix_cache is True and bool(deployment.adapters),
-            "with LoRA adapters it is off: it would reuse one adapter's KV cache for another",
+            "it is off with LoRA adapters: it would reuse one adapter's KV cache for another",
         ),
         "chunked_prefill": (
             terms.chunked_prefill is True and speculates,
@@ -111,11 +113,11 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
         ),
         "seed": (
             terms.seed is not None,
-            "TGI takes one with each request only, and greedy answers need none",
+            "TGI takes a seed only with each request, and greedy answers need none",
         ),
         "chat_template": (
             terms.chat_template is not None,
-            "TGI takes the one in the checkpoint's tokenizer_config.json or chat_template.json",
+            "TGI uses the one in the checkpoint's tokenizer_config.json or chat_template.json",
         ),
     }
     return {term: why for term, (is_asked, why) in untold.items() if is_asked}
@@ -126,9 +128,9 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     if deployment.terms.launcher != "native":
         if not place.devices and deployment.options.image is None:
             raise UserError(
-                "engine=tgi: its image serves on a GPU; tgi.image= names another, such as its -intel-cpu one"
+                "engine=tgi: its image needs a GPU; tgi.image= names another, such as its -intel-cpu one"
             )
-        # The image's entrypoint splits its arguments at spaces; a mount has none in its name.
+        # The image's entrypoint splits its arguments at spaces; the name of a mount has none.
         return container(
             deployment,
             place,
@@ -136,12 +138,12 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
             template=None,
             environment=_environment(deployment),
             served_model=_SERVED_MODEL,
-            shm_bytes=1 << 30,  # NCCL's, between shards
+            shm_bytes=1 << 30,  # for NCCL between shards
             stop_grace_s=_STOP_GRACE_S,
         )
     if program is None:
         raise UserError(_NOT_INSTALLED)
-    # The router writes to ./out. The path of a shard's socket must be short, and its default is every TGI's.
+    # The router writes to ./out. A shard's socket needs a short path; the default is the same for every TGI.
     argv = ("/usr/bin/env", f"--chdir={place.scratch.absolute()}", str(program.absolute()))
     socket = "--shard-uds-path=/proc/self/cwd/shard"
     return contracts.NativeSpec(
@@ -154,10 +156,10 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
 
 
 def _environment(deployment: contracts.Deployment) -> dict[str, str]:
-    """Return the settings that TGI has no flag for. The router tests LOG_COLORIZE inverted: 1 is off."""
+    """Return variables for settings without a flag. The router reads LOG_COLORIZE inverted: 1 is off."""
     terms = deployment.terms
-    # A block of its cache is known by its tokens alone, whichever adapter computed it (backends/v3/src).
-    # It is on where the attention can have one; 1 would ask for it elsewhere, too, where the shard then dies.
+    # TGI finds a cached block by its tokens, whichever adapter computed it (backends/v3/src). The cache is on
+    # by default where the attention kernel supports it; 1 would ask for it elsewhere too, and the shard dies.
     has_cache = False if deployment.adapters or terms.prefix_cache is False else None
     asked = {"PREFIX_CACHING": has_cache, "PREFILL_CHUNKING": terms.chunked_prefill}
     switches = {name: str(int(value)) for name, value in asked.items() if value is not None}
@@ -167,15 +169,15 @@ def _environment(deployment: contracts.Deployment) -> dict[str, str]:
 def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights: str) -> Iterator[str]:
     terms, options = deployment.terms, deployment.options
     length = terms.context_length
-    # Without chunked prefill the longest prompt must fit into one, else the router does not start.
+    # Without chunked prefill the longest prompt must fit into one prefill, or the router does not start.
     is_whole = terms.chunked_prefill is False or terms.speculative_tokens is not None
-    # TGI refuses one request more than may run or wait (128), where other engines let it wait.
+    # By default TGI refuses a request when 128 run or wait. Other engines let it wait.
     queue = None if terms.fairness == "stock" else max(4096, terms.concurrent_sequences or 0)
     values: dict[str, object] = {
         "model-id": weights,
         "hostname": place.host,
         "port": place.port,
-        # Unset, TGI takes every GPU that it sees.
+        # Unset, TGI uses every GPU that it sees.
         "num-shard": terms.tensor_parallel,
         "max-input-tokens": None if length is None else length - 1,
         "max-total-tokens": length,
@@ -187,7 +189,7 @@ def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights
         "kv-cache-dtype": _KV_CACHE_TYPES.get(terms.kv_cache_type or ""),
         "speculate": terms.speculative_tokens,
         "quantize": options.quantize,
-        # For quantized weights TGI takes no --dtype.
+        # TGI accepts no --dtype together with --quantize.
         "dtype": None if options.quantize else DTYPES.get(deployment.quantization),
         "lora-adapters": ",".join(f"{each.name}={each.path}" for each in place.adapters) or None,
         "usage-stats": "off",
@@ -200,22 +202,23 @@ def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights
 def _memory_needed(
     deployment: contracts.Deployment, facts: contracts.ModelFacts, device: str
 ) -> contracts.MemoryNeed | contracts.Reason:
-    """Return what TGI needs; its KV cache takes all that is left (models/flash_causal_lm.py, warmup)."""
+    """Return what TGI needs. Its KV cache then takes all that is left (models/flash_causal_lm.py, warmup)."""
     if device == "cpu":
-        return contracts.Reason("TGI's image serves on a GPU; what it takes on a CPU was not measured")
+        return contracts.Reason("TGI's image needs a GPU; what it takes on a CPU was not measured")
     terms, options = deployment.terms, deployment.options
-    # flash_llama_modeling.py and its like divide the KV heads and never repeat them; of their one KV head
-    # each device has a copy: flash_rw_modeling.py, flash_santacoder_modeling.py.
+    # flash_llama_modeling.py and similar files divide the KV heads and never repeat them. Models with a
+    # single KV head have a copy on each device: flash_rw_modeling.py, flash_santacoder_modeling.py.
     can_repeat = facts.architecture in ("falcon", "gpt_bigcode")
     if reason := sizes.why_not_shared(facts, terms.tensor_parallel, can_repeat=can_repeat):
         return reason
     tokens = overhead.cache_tokens(terms, facts)
     value_bytes = sizes.KV_CACHE_BYTES[terms.kv_cache_type or "fp16"]
     token_bytes = sizes.token_bytes(facts, value_bytes, terms.tensor_parallel)
-    # TGI reads 4,096 tokens in a step where it knows no better number for the device.
+    # TGI reads 4,096 tokens in a step unless it knows a better number for the device.
     step = options.max_batch_prefill_tokens or min(4096, tokens)
     each = overhead.CUDA_CONTEXT_BYTES + overhead.activation_bytes(facts, step)
-    # Graphs of 1 to 32 sequences. vLLM's of up to 256 or 512 take 0.67 GiB; no log of TGI's tells theirs.
+    # A guess: graphs of 1 to 32 sequences, which no log of TGI's tells. vLLM's, up to 256 or 512, take 0.67
+    # GiB.
     each += 300 * overhead.MEBIBYTE if terms.graphs is not False else 0
     return contracts.MemoryNeed(
         kv_cache_bytes=tokens * token_bytes,
@@ -248,9 +251,9 @@ class _Tokenized:
 
 
 def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterator[contracts.Token]:
-    """Ask for the probability of each token of a text. TGI names no others in its place.
+    """Ask for the probability of each token of a text. TGI names no alternatives.
 
-    Seen with the Python shard of 3.3.6-dev0; with its llama.cpp backend the list is empty.
+    Seen with the Python shard of 3.3.6-dev0. With its llama.cpp backend the list is empty.
     """
     path = "/generate"
     asked = {"max_new_tokens": 1, "details": True, "decoder_input_details": True}
@@ -268,7 +271,7 @@ def _prompt_tokens(ask: contracts.Ask, model: str, messages: Sequence[contracts.
 ENGINE = contracts.Engine(
     name="tgi",
     description="Hugging Face Text Generation Inference: its container, your own launcher, or attached; "
-    "generates answers of more than 1,024 tokens in pieces, each with a prefill of its own",
+    "generates answers of more than 1,024 tokens in pieces, each with its own prefill",
     options=Options,
     launchers=("docker", "native"),
     weights=_weights,
@@ -277,26 +280,24 @@ ENGINE = contracts.Engine(
     launch=_launch,
     install=lambda program, device: contracts.Reason(_NOT_INSTALLED),
     why_no_adapters=lambda deployment: None,
-    # No request_fields: TGI reads no sampling parameter from the model's files, and neutral ones would change
-    # the answer: top_p=1 is refused, presence_penalty=0 becomes a repetition penalty of 2.
+    # No request_fields: TGI reads no sampling parameters from the model's files, and neutral values do harm:
+    # top_p=1 is refused, and presence_penalty=0 becomes a repetition penalty of 2.
     unmatched=_unmatched,
     # router/src/server.rs has no such route.
-    reset_cache=lambda deployment: contracts.Reason(
-        "TGI has no way to empty its prefix cache but a new start"
-    ),
+    reset_cache=lambda deployment: contracts.Reason("only a new start empties TGI's prefix cache"),
     names=(_SERVED_MODEL,),
     pages=("/info",),
     said=log.said,
     stages=log.STAGES,
     hints=log.HINTS,
-    # More than --max-top-n-tokens is refused. Tokens that are as likely as the last come beside it: 5 to 16
+    # TGI refuses more than --max-top-n-tokens. It adds tokens that are as likely as the last one: 5 to 16
     # were seen. The llama.cpp backend refuses any.
     logprobs=5,
     given_text=_given_text,
     prompt_tokens=_prompt_tokens,
     memory_needed=_memory_needed,
-    # router/src/server.rs, backends/v3/src. Histograms, of which a page has the sums. No prompt_tokens: a
-    # long request has its input_length counted again for each 1,024.
+    # router/src/server.rs, backends/v3/src. Sums of histograms. No prompt_tokens: TGI counts
+    # input_length again for each piece of a long answer.
     metrics={
         "running": contracts.ServerMetric("tgi_batch_current_size"),
         "waiting": contracts.ServerMetric("tgi_queue_size"),

@@ -1,4 +1,7 @@
-"""Read TGI's log and /info (source as of 2026-01-08): steps of a start, what it uses, what went wrong."""
+"""Read TGI's log and /info: values in use, stages of a start, errors with a remedy.
+
+Patterns from its source as of 2026-01-08.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +11,7 @@ from engines.common.said import LogTerm, from_log, from_page, is_true
 from harness.contracts import Hint, Said, Stage, at
 
 STAGES: Sequence[Stage] = (
-    # Said by a shard as it begins, once its libraries are there.
+    # A shard logs this as it begins, once its libraries are loaded.
     Stage("weights_begin", r"Using Attention = "),
     Stage("weights_loaded", r"Shard ready in "),
     Stage("engine_ready", r"Setting max batch total tokens to \d+"),
@@ -26,7 +29,7 @@ HINTS: Sequence[Hint] = (
     Hint(
         r"CUDA out of memory|Not enough VRAM to run the model",
         "Memory ran out: lower engine.context_length or tgi.max_batch_prefill_tokens, take a smaller "
-        "quantization, or free the GPU; NCCL needs shared memory too.",
+        "quantization, or free the GPU; NCCL also needs shared memory.",
     ),
     Hint(
         r"`max_batch_prefill_tokens` must be >= `max_input_tokens`",
@@ -46,7 +49,7 @@ HINTS: Sequence[Hint] = (
         "This TGI has no kernels for the model on this device; engine=vllm or sglang may serve it.",
     ),
     Hint(
-        # The lines of the source that stand in a traceback have the same words.
+        # With the exception's name: the source lines in a traceback have the same words.
         r"RuntimeError: Only 1 can be set between `dtype` and `quantize`",
         "Leave out tgi.quantize: TGI chooses the dtype of quantized weights itself.",
     ),
@@ -56,27 +59,28 @@ HINTS: Sequence[Hint] = (
     ),
     Hint(
         r"Download encountered an error|OfflineModeIsEnabled|LocalEntryNotFoundError",
-        "TGI runs offline and misses a file of the checkpoint: remove it and run `bench prepare`.",
+        "TGI runs offline and a file of the checkpoint is missing: remove the checkpoint and run "
+        "`bench prepare`.",
     ),
     Hint(
         r"smaller than\s+sliding_window=",
-        "Without flash attention TGI has no sliding window: engine.context_length must be no more than the "
-        "window, which the log has as sliding_window=.",
+        "Without flash attention TGI has no sliding window: engine.context_length must not exceed the "
+        "window, which the log gives as sliding_window=.",
     ),
     Hint(
         r"Shard process was signaled to shutdown with signal 9\b",
-        "Memory ran out, if nobody ended the shard: signal 9 means that. Take a smaller quantization.",
+        "The shard was ended by signal 9: probably memory ran out. Take a smaller quantization.",
     ),
     Hint(
         r"Error: Shard(CannotStart|Failed)|Shard \d+ (failed to start|crashed)"
         r"|Shard complete standard error output:",
-        "A shard died: the log has its own error before that, if it wrote one.",
+        "A shard died: if it wrote an error of its own, the log has that before this line.",
         is_effect=True,
     ),
 )
 
 
-# How to read a term from the log. A time, a level and a source stand before each message.
+# How to read a term from the log. Each message comes after a time, a level and a source.
 _LOG_TERMS: Sequence[LogTerm] = (
     ("attention_backend", r"Using Attention = ([\w-]+)", str),
     ("prefix_cache", r"Using prefix caching = (True|False)", is_true),
@@ -102,13 +106,13 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     found = {**from_log(log, _LOG_TERMS), **from_page(info, _INFO_TERMS)}
     if blocks := re.search(r"KV-cache blocks: (\d+), size: (\d+)", log):
         found["kv_cache_tokens"] = int(blocks[1]) * int(blocks[2])
-    # A shard says what it would use before it finds that it has no such kernels.
+    # A shard logs what it would use before it finds that the kernels are missing.
     if "Could not import Flash Attention enabled models" in log:
         found |= {"attention_backend": "no flash attention", "prefix_cache": False}
-    # Releases 3.3.6 and 3.3.7 both say 3.3.6-dev0: the image's label, or the commit, tells them apart.
+    # Releases 3.3.6 and 3.3.7 both report 3.3.6-dev0; the image's label or the commit tells them apart.
     version, build = found.get("engine_version"), at(info, "docker_label") or at(info, "sha")
     if isinstance(version, str) and isinstance(build, str):
         found["engine_version"] = f"{version} ({build})"
-    # Prompts are read whole, so that no request joins beyond --max-batch-size (backends/v3/src/backend.rs).
+    # If prompts are read whole, no request joins beyond --max-batch-size (backends/v3/src/backend.rs).
     is_bounded = found.get("chunked_prefill") is False
     return Said(found, holds={"concurrent_sequences"} if is_bounded else ())

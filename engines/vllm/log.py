@@ -1,4 +1,4 @@
-"""Read vLLM's log: what it uses, how far a start has come, what went wrong. Patterns from 0.32.0."""
+"""Read vLLM's log: values in use, stages of a start, errors with a remedy. Patterns from 0.32.0."""
 
 import ast
 import re
@@ -33,20 +33,20 @@ HINTS: Sequence[Hint] = (
     ),
     Hint(
         r"is less than desired (CPU memory|GPU memory) utilization",
-        "Less memory is free than vLLM takes for itself: lower vllm.gpu_memory_utilization (on a CPU it is "
-        "a share of the machine's memory), or end what else uses it.",
+        "Less memory is free than vLLM wants: lower vllm.gpu_memory_utilization (on a CPU it is a share of "
+        "the machine's memory), or end other programs that use it.",
     ),
     Hint(
         r"is less than requested memory for kv|No available memory for the cache blocks"
         r"|(CUDA|HIP) out of memory|torch\.OutOfMemoryError|can't allocate memory",
-        "Memory ran out: lower engine.context_length or engine.concurrent_sequences (they make "
+        "Memory ran out: lower engine.context_length or engine.concurrent_sequences (they determine "
         "engine.kv_cache_tokens), or vllm.max_num_batched_tokens, or take a smaller quantization.",
     ),
     Hint(
         r"Failed to infer device type|No CUDA GPUs are available|Found no NVIDIA driver"
         r"|libcuda\.so|libcudart\.so|driver on your system is too old",
-        "vLLM finds no usable GPU: check the driver with nvidia-smi, or use device=cpu, whose build is "
-        "another one (`bench install vllm`).",
+        "vLLM finds no usable GPU: check the driver with nvidia-smi, or use device=cpu, which needs another "
+        "build (`bench install vllm`).",
     ),
     Hint(
         r"Model architectures \[.*\] (are not supported for now|failed to be inspected)"
@@ -59,7 +59,7 @@ HINTS: Sequence[Hint] = (
     ),
     Hint(
         r"Target and draft model should have the same vocabulary size",
-        "vLLM takes a draft with an equally large vocabulary alone: choose another for engine.speculation.",
+        "vLLM needs a draft model with an equally large vocabulary: choose another for engine.speculation.",
     ),
     Hint(
         r"greater than the derived max_model_len",
@@ -67,8 +67,8 @@ HINTS: Sequence[Hint] = (
     ),
     Hint(
         r"No package metadata was found for vllm|No module named '?vllm",
-        "The environment has no distribution named vllm: `bench install vllm` makes one that does, its own "
-        "build for the CPU included.",
+        "The environment has no distribution named vllm: `bench install vllm` makes one that has it, for the "
+        "CPU too.",
     ),
     Hint(
         r"InvalidCxxCompiler|No working C\+\+ compiler",
@@ -91,7 +91,7 @@ HINTS: Sequence[Hint] = (
     ),
     Hint(
         r"No valid attention backend found|Selected backend .* is not valid",
-        "The attention backend does not work here: leave vllm.attention_backend to vLLM.",
+        "The attention backend does not work here: leave out vllm.attention_backend, so that vLLM chooses.",
     ),
 )
 
@@ -114,7 +114,7 @@ _TERMS: Sequence[LogTerm] = (
     ("kv_cache_tokens", r"KV cache size: ([\d,]+) tokens", lambda said: int(said.replace(",", ""))),
     ("attention_backend", r"Using (\w+) attention backend", str),
 )
-# What each device needs, in GiB of 2^30 bytes with two digits after the point. The first device logs it.
+# What each device needs, in GiB with two decimals. The first device logs it.
 _PARTS: Mapping[MemoryPart, str] = {
     "weights": r"Model loading took ([\d.]+) GiB",
     "graphs": r"Graph capturing finished in .* took (-?[\d.]+) GiB",
@@ -141,18 +141,18 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 
 def _memory(log: str, terms: Mapping[str, Scalar]) -> Mapping[MemoryPart, int]:
-    """Return bytes by part, without parts of zero. Workspace only if vLLM sizes the KV cache itself."""
+    """Return bytes by part, without empty parts. A workspace is known only if vLLM sizes the KV cache."""
     devices = int(terms.get("tensor_parallel") or 1)
     found: dict[MemoryPart, int] = {}
     for part, pattern in _PARTS.items():
         if match := re.search(pattern, log):
             found[part] = _gibibytes(match[1]) * devices
-    # On a CPU it says no more of the weights than this, of all devices, and then of a draft's.
+    # On a CPU this is the only line on weights: first those of all devices, then the draft's.
     checkpoints = re.findall(r"^(\([^)]*\))?.*Checkpoint size: ([\d.]+) GiB", log, re.MULTILINE)
     if checkpoints and "weights" not in found:
         first = checkpoints[0][0]
         found["weights"] = sum(_gibibytes(size) for worker, size in checkpoints if worker == first)
-    # Where vLLM sizes the cache itself it counts its estimate of the graphs to the peak of activations.
+    # If vLLM sizes the cache itself, its peak of activations includes an estimate of the graphs.
     estimate = re.search(r"CUDA graph pool memory: .* ([\d.]+) GiB \(estimated\)", log)
     if estimate and "workspace" in found and "CUDA graph memory profiling is enabled" in log:
         found["workspace"] -= _gibibytes(estimate[1]) * devices
@@ -171,5 +171,5 @@ def _told(log: str) -> dict[str, Scalar]:
     found: dict[str, Scalar] = {
         term: value for term, value in from_page(told, numbers).items() if isinstance(value, int)
     }
-    # Else it is the checkpoint's own, if it has one: vLLM does not say.
+    # Otherwise it is the checkpoint's template, if that has one: vLLM does not say.
     return {**found, "chat_template": "given"} if at(told, "chat_template") else found

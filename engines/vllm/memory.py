@@ -1,6 +1,6 @@
-"""Compute what vLLM needs beside the weights: the KV cache as bench sizes it, its programs, a step. Pure.
+"""Compute what vLLM needs beside the weights: the KV cache as bench sizes it, its processes, a step. Pure.
 
-vLLM divides one pool into equal blocks, and the layers into groups of equal size with blocks of their own.
+vLLM divides one pool into equal blocks, and the layers into groups of equal size, each with its own blocks.
 Source: vLLM 0.32.0, v1/core/kv_cache_utils.py (get_kv_cache_groups, get_kv_cache_capacity),
 v1/kv_cache_interface.py.
 """
@@ -21,8 +21,8 @@ from engines.common.overhead import (
 from engines.model import sizes
 from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts, Reason
 
-# The most PSS of a run on 2 cores: 3,500 MiB beside weights and cache with gemma3-270m, 1,725 to 1,920 with
-# smollm2-135m; the line through both, by their vocabularies. Each further worker takes another third.
+# From the peak PSS of runs on 2 cores, beside weights and cache: 3,500 MiB with gemma3-270m, 1,725 to 1,920
+# with smollm2-135m. A line through both, over the size of the vocabulary. Each further worker adds a third.
 _CPU_BYTES, _TOKEN_BYTES = 1469 * MEBIBYTE, 8123
 _PROCESSES = 3
 _GPU_SOURCE = f"assumed: {ACTIVATION_SOURCE}; start logs on an H100"
@@ -31,8 +31,7 @@ _GPU_SOURCE = f"assumed: {ACTIVATION_SOURCE}; start logs on an H100"
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
     terms, is_cpu = deployment.terms, device == "cpu"
     shares, step = terms.tensor_parallel, _batched_tokens(terms, deployment.options, is_cpu=is_cpu)
-    # QKVParallelLinear; vLLM also refuses devices that do not divide the attention heads, which are not known
-    # here.
+    # QKVParallelLinear. The devices must also divide the attention heads, whose number is not known here.
     if reason := sizes.why_not_shared(facts, shares):
         return reason
     if is_cpu:
@@ -40,8 +39,8 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
         overhead = round(overhead * (_PROCESSES - 1 + shares) / _PROCESSES)
         overhead += wider_step_bytes(facts, step) * shares
     else:
-        # Of a start log on an H100: 0.07 GiB of libraries beside PyTorch, 0.67 of graphs. Several devices
-        # take more for what they exchange (0.28 GiB: vLLM's issue 15039).
+        # From a start log on an H100: 0.07 GiB for libraries beside PyTorch, 0.67 for graphs. Several devices
+        # need more for communication (0.28 GiB: vLLM's issue 15039).
         each = CUDA_CONTEXT_BYTES + 72 * MEBIBYTE + activation_bytes(facts, step)
         each += 690 * MEBIBYTE if terms.graphs is not False else 0
         each += 290 * MEBIBYTE if shares > 1 else 0
@@ -56,7 +55,7 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
 
 
 def _batched_tokens(terms: EngineTerms, options: Any, *, is_cpu: bool) -> int:
-    # Of a server on a CPU, and on a GPU of 70 GiB or more; with less memory it reads fewer.
+    # vLLM's defaults for a server, on a CPU and on a GPU of 70 GiB or more. A smaller GPU has fewer.
     batched = 2048 * terms.tensor_parallel if is_cpu else 8192
     if terms.context_length is not None:
         sequences = terms.concurrent_sequences or (128 if is_cpu else 1024)
@@ -65,29 +64,32 @@ def _batched_tokens(terms: EngineTerms, options: Any, *, is_cpu: bool) -> int:
 
 
 def block_tokens(options: Any, *, is_cpu: bool) -> int:
-    """Return the tokens of a block. On a GPU some attention backends take more: the cache is within one."""
+    """Return the tokens of a block.
+
+    Some attention backends on a GPU use larger blocks, which changes the cache by less than one of them.
+    """
     return int(options.block_size or (128 if is_cpu else 16))
 
 
 def cache_blocks(tokens: int, block: int) -> int:
-    """Return the blocks for `tokens` where all layers keep all of them, with the one that vLLM never uses."""
+    """Return the blocks for `tokens` if all layers keep all tokens, plus the one that vLLM never uses."""
     return _up(tokens, block) + 1
 
 
 def cache_bytes(deployment: Deployment, tokens: int, facts: ModelFacts, *, is_cpu: bool) -> int:
-    """Return the bytes on each device that hold `tokens` in vLLM, and less than a block more."""
+    """Return the bytes on each device for `tokens`, in whole blocks, with the one that vLLM keeps back."""
     terms, options = deployment.terms, deployment.options
     context, block = terms.context_length or facts.context_length, block_tokens(options, is_cpu=is_cpu)
-    # A GPU is given the next step while it computes one, unless asynchronous scheduling is off.
+    # With asynchronous scheduling, the default on a GPU, the next step is scheduled while one is computed.
     steps = 1 if is_cpu or options.async_scheduling is False else 2
     in_flight = steps * _batched_tokens(terms, options, is_cpu=is_cpu)
     in_window = min((facts.sliding_window or 0) - 1 + in_flight, context)
     # Layers of each kind, and the blocks that each of them takes for a conversation of full length.
     kinds = [
         (sizes.full_layers(facts), _up(context, block)),
-        # A window does not begin where a block does.
+        # One more, since a window need not begin at a block.
         (sizes.windowed_layers(facts), _up(in_window, block) + 1),
-        # A state, whose size is not known, as tokens of a layer with attention: Qwen3-Next's are about 1,024.
+        # The size of a state is not known. Qwen3-Next's equals about 1,024 tokens of a layer with attention.
         (facts.linear_layers, _up(min(1536, context), block)),
     ]
     counts = [layers for layers, _ in kinds if layers]

@@ -116,11 +116,11 @@ def test_a_request_names_its_adapter_as_the_engine_wants_it(engine: str, fields:
 @pytest.mark.parametrize(
     ("engine", "options", "terms", "begins"),
     [
-        ("transformers", {}, MATCHED, "bench's small server loads the model alone"),
-        ("ollama", {}, MATCHED, "a model of Ollama's has one adapter"),
-        ("reference", {"program": "native"}, MATCHED, "the native program knows no names"),
-        ("llama_cpp", {"program": "llama-cpp-python"}, MATCHED, "llama-cpp-python has one for all requests"),
-        ("sglang", {}, replace(MATCHED, speculation="draft:small"), "SGLang refuses them with a draft"),
+        ("transformers", {}, MATCHED, "bench's small server loads only the model"),
+        ("ollama", {}, MATCHED, "an Ollama model has one adapter"),
+        ("reference", {"program": "native"}, MATCHED, "the native program has no adapters"),
+        ("llama_cpp", {"program": "llama-cpp-python"}, MATCHED, "llama-cpp-python has one adapter for all"),
+        ("sglang", {}, replace(MATCHED, speculation="draft:small"), "SGLang refuses adapters with a draft"),
     ],
 )
 def test_an_engine_says_why_it_serves_none(

@@ -24,8 +24,8 @@ SERVED = {
 }
 CASTS = "engine.dtype={} would cast the weights: they would not be bf16"
 CODE = (
-    "engine.trust_remote_code=true: of hf:org/code bench downloads no Python code; give model=/path to a "
-    "checkpoint with its code"
+    "engine.trust_remote_code=true: bench does not download the Python code of hf:org/code; "
+    "give model=/path to a checkpoint with its code"
 )
 
 
@@ -75,14 +75,14 @@ def test_a_server_without_a_model_of_ours_needs_no_weights(engine: str) -> None:
             "gemma3-270m",
             "awq",
             {"dtype": "float16"},
-            "in float16 SGLang answers with padding alone for gemma3_text; bf16 works",
+            "in float16 SGLang answers with nothing but padding for gemma3_text; bf16 works",
         ),
         (
             "tgi",
             "gemma3-270m",
             "fp16",
             {},
-            "gemma3_text overflows float16 and TGI computes it in bfloat16 unless told; bf16 works",
+            "gemma3_text overflows float16, so TGI computes it in bfloat16 by default; bf16 works",
         ),
         (
             "transformers",
@@ -125,7 +125,7 @@ def test_engines_that_run_no_code_of_a_model_say_so(engine: str) -> None:
         ("llama_cpp", {"ubatch": 0}, "llama_cpp.ubatch=0: must be 1 or more"),
         ("llama_cpp", {"program": "ollama"}, "llama_cpp.program=ollama: no such program; choose from xlla"),
         ("llama_cpp", {"cache_ram_bytes": -1}, "llama_cpp.cache_ram=-1: must not be negative"),
-        ("llama_cpp", {"gpu_layers": -1}, "llama_cpp.gpu_layers=-1: must not be negative; all: leave it out"),
+        ("llama_cpp", {"gpu_layers": -1}, "llama_cpp.gpu_layers=-1: must not be negative; leave it out"),
         (
             "llama_cpp",
             {"program": "llama-cpp-python", "cache_ram_bytes": 5},
@@ -145,7 +145,7 @@ def test_engines_that_run_no_code_of_a_model_say_so(engine: str) -> None:
         (
             "vllm",
             {"gpu_memory_utilization": 1.5},
-            "vllm.gpu_memory_utilization=1.5: must be above 0, and 1 at most",
+            "vllm.gpu_memory_utilization=1.5: must be above 0 and at most 1",
         ),
         ("vllm", {"block_size": -1}, "vllm.block_size=-1: must be 1 or more"),
     ],
@@ -189,9 +189,9 @@ def test_an_environment_is_pinned_with_hashes_and_no_address(
 @pytest.mark.parametrize(
     ("engine", "device", "said"),
     [
-        ("llama_cpp", "cuda", "CPU only"),
+        ("llama_cpp", "cuda", "only on the CPU"),
         ("sglang", "cpu", "sglang.environment=DIR"),
-        ("tgi", "cuda", "published as a container image only"),
+        ("tgi", "cuda", "published only as a container image"),
     ],
 )
 def test_a_build_that_does_not_exist_has_a_reason(engine: str, device: str, said: str) -> None:

@@ -57,5 +57,5 @@ def test_an_engine_without_an_image_says_what_can_be_given() -> None:
 
 
 def test_without_the_docker_folder_the_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"versions.env is not there: containers need bench in its checkout"):
+    with pytest.raises(UserError, match=r"versions.env is missing: to start containers, run bench from"):
         image_of("vllm", "cuda", tmp_path / "versions.env")

@@ -66,7 +66,7 @@ def test_tgi_tells_the_probability_of_each_token_alone() -> None:
 
 def test_tgi_with_its_llama_cpp_backend_tells_nothing_of_a_text() -> None:
     assert (
-        given("tgi", recorded("tgi", "given_text_llama_cpp")) == "POST /generate tells no tokens of the text"
+        given("tgi", recorded("tgi", "given_text_llama_cpp")) == "POST /generate gives no tokens for the text"
     )
 
 
@@ -126,7 +126,7 @@ def test_a_number_that_is_no_log_probability_is_refused(engine: str, value: str,
 
 @pytest.mark.parametrize("engine", NAMING)
 def test_fewer_likeliest_tokens_than_asked_for_are_refused(engine: str) -> None:
-    assert str(given(engine, recorded(engine), 4)).endswith(" names 3 tokens in place 2, not 4")
+    assert str(given(engine, recorded(engine), 4)).endswith(" names 3 tokens at place 2, not 4")
 
 
 def changed(engine: str, value: object) -> Any:
@@ -161,11 +161,11 @@ def test_a_cut_list_of_probabilities_is_refused(engine: str) -> None:
     if engine == "sglang":  # whose list is that of the tokens
         answer = recorded(engine)
         answer["meta_info"]["input_top_logprobs"].pop()
-    assert str(given(engine, answer)).endswith("tells no probability of token 6 of 6")
+    assert str(given(engine, answer)).endswith("gives no probability for token 6 of 6")
 
 
 def test_tokens_named_by_their_text_are_refused() -> None:
     answer = recorded("vllm")
     place = answer["choices"][0]["prompt_logprobs"][1]
     answer["choices"][0]["prompt_logprobs"][1] = {each["decoded_token"]: each for each in place.values()}
-    assert given("vllm", answer) == "POST /v1/completions tells no probability of token 2 of 6"
+    assert given("vllm", answer) == "POST /v1/completions gives no probability for token 2 of 6"

@@ -1,16 +1,18 @@
-"""The reference engine's server: an OpenAI-compatible server with known send times, and faults on demand.
+"""Serve an OpenAI-compatible API with known send times, and faults on demand: the reference engine's server.
 
-Standard library only, never imported. engines/reference/engine.py writes its command line, checks its values
-and reads what it records. reference_server.c serves at higher rates: the same but for faults and role chunks.
+Uses only the standard library and is never imported. engines/reference/engine.py writes its command line,
+checks the values and reads its record. reference_server.c serves the same at higher rates, without faults and
+role chunks.
 
-DIR/sends.bin (`--sends DIR`), little-endian, append only: a header of 16 bytes (magic b"RFSENDS\\n", u32
-version 2, u32 record size 56), then records of 56 bytes: request id (X-Request-Id, ASCII, cut to 36 bytes,
-padded with zeros), u32 number of the content chunk within its answer, u64 due_ns, when the chunk should have
-been sent, u64 sent_ns, just before it was handed to the kernel; both CLOCK_MONOTONIC. Two numbers are no
-chunks, and have a due_ns of 0: 0xFFFFFFFF, the request had been read, head and body; 0xFFFFFFFE, the end of
-its answer's body was handed over. The second is missing for errors by status and for answers that were cut.
+DIR/sends.bin (`--sends DIR`) is little-endian and only appended to. A header of 16 bytes (magic
+b"RFSENDS\\n", u32 version 2, u32 record size 56) comes before records of 56 bytes: request id (X-Request-Id,
+ASCII, cut to 36 bytes, padded with zeros), u32 number of the content chunk within its answer, u64 due_ns,
+when the chunk should have been sent, u64 sent_ns, just before it was handed to the kernel; both on
+CLOCK_MONOTONIC. Two numbers are not chunks and have a due_ns of 0: 0xFFFFFFFF, the request had been read,
+head and body; 0xFFFFFFFE, the end of its answer's body was handed over. The second is missing for errors by
+status and for answers that were cut.
 
-Faults, `NAME[@K][/N]`; K counts content chunks, and `/N` strikes every Nth generation only:
+Faults, `NAME[@K][/N]`. K counts content chunks; `/N` strikes only every Nth generation:
   reset@K      TCP reset            stall@K     silence, the connection stays open
   truncate@K   the connection closes cleanly in the middle of the body
   end@K        the body ends properly, without finish_reason, usage and [DONE]
@@ -19,7 +21,7 @@ Faults, `NAME[@K][/N]`; K counts content chunks, and `/N` strikes every Nth gene
   exit@K       the process exits with code 3
   http@STATUS  this status and a JSON error, no generation      no_done   all but [DONE]
   no_generation   healthy, but each generation answers 500      ignore_term   SIGTERM does nothing
-All but http and no_generation strike streamed answers only. A K beyond the answer's length never strikes.
+All but http and no_generation strike only streamed answers. A K beyond the answer's length never strikes.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ END = 0xFFFFFFFE
 WORDS = (
     "amber birch cedar delta ember fjord grove harbor island kernel lantern meadow north orchid pebble river"
 )
-to_json = json.JSONEncoder(separators=(",", ":")).encode  # once: json.dumps would make one for each token
+to_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for each token
 
 
 class Fault(NamedTuple):
@@ -117,7 +119,7 @@ class Request(NamedTuple):
 
 
 def take_request(buffer: bytearray) -> Request | None:
-    """Take the first request off the buffer. Return None while it is incomplete. Raise ValueError."""
+    """Take the first request off the buffer; return None while it is incomplete. Raise ValueError."""
     end = buffer.find(b"\r\n\r\n")
     if end < 0:
         return None
@@ -151,7 +153,7 @@ def error_json(message: str, status: int, code: str | None = None) -> str:
 
 
 class Connection(asyncio.Protocol):
-    """One client, whose requests are answered in turn. A write goes to the kernel at once while it reads."""
+    """One client, whose requests are answered in turn. While it reads, a write reaches the kernel at once."""
 
     transport: Any
 
@@ -184,7 +186,7 @@ class Connection(asyncio.Protocol):
         try:
             request = take_request(self.buffer)
         except ValueError:
-            # Where the next request begins is not known: the connection cannot be kept.
+            # It is not known where the next request begins, so the connection is closed.
             self.write_error(HttpError(400, "not an HTTP/1.1 request with a Content-Length"))
             self.transport.close()
         else:
@@ -213,13 +215,13 @@ class Connection(asyncio.Protocol):
 
 
 class State:
-    """What all connections share: the options, the slots, the counts of /metrics, and the record."""
+    """State that all connections share: the options, the slots, the counts of /metrics, and the record."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.slots = asyncio.Semaphore(options.slots)
         self.generations = self.running = self.waiting = self.prompt_tokens = self.output_tokens = 0
-        # Written, not only reserved: every page is resident.
+        # Written to, so that every page is resident.
         self.ballast = bytearray(b"\1") * options.memory_bytes
         self.record = (options.sends / "sends.bin" if options.sends else Path(os.devnull)).open("ab+")
         self.record.seek(0)
@@ -245,7 +247,7 @@ class State:
 
 @dataclass(frozen=True)
 class Job:
-    """One generation that was asked for, after all checks."""
+    """One requested generation that passed all checks."""
 
     options: argparse.Namespace
     request_id: str
@@ -303,7 +305,7 @@ def read_job(request: Request, request_id: str, state: State) -> Job:
         has_usage = (body.get("stream_options") or {}).get("include_usage")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise HttpError(
-            400, f"the body is no chat request in JSON, with messages of text: {error!r}"
+            400, f"the body is not a chat request in JSON, with messages of text: {error!r}"
         ) from error
     model = body.get("model") or options.model
     if options.adapters and model not in models_of(options):
@@ -332,7 +334,7 @@ def models_of(options: argparse.Namespace) -> list[str]:
 
 
 def prompt_tokens_of(message: dict[str, Any]) -> int:
-    """Count a token for each 4 bytes of a message's text, rounded up."""
+    """Count one token per 4 bytes of a message's text, rounded up."""
     content = message.get("content") or ""
     text = content if isinstance(content, str) else "".join(part["text"] for part in content)
     return -(-len(text.encode(errors="replace")) // 4)
@@ -480,7 +482,7 @@ async def set_within(event: asyncio.Event, limit_s: float) -> bool:
 
 
 class Selector(selectors.DefaultSelector):
-    """Waits for what asyncio asks, not up to 1 ms more: epoll counts whole milliseconds."""
+    """A selector with exact timeouts: epoll rounds them up to whole milliseconds."""
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is not None and timeout > 0 and hasattr(self, "fileno"):

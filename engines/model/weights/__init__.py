@@ -1,4 +1,4 @@
-"""Find the local weights of a model. Only `prepare` fetches or makes what is missing."""
+"""Find a model's weights on this machine. Only `prepare` fetches or makes what is missing."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
-    """Return why these weights cannot be made or fetched; None if local files give no reason."""
+    """Return why these weights cannot be made or fetched; None if no local file says so."""
     if cache is None:
         way = way_of(weights)
         return way if isinstance(way, Reason) else None
@@ -52,13 +52,13 @@ def _ways(weights: Weights, cache: Path) -> Iterator[Way | Reason]:
 
 
 def find(weights: Weights, cache: Path) -> WeightsFile | None:
-    """Return the finished weights; None if they are absent or unfinished. Quick: compares no hashes."""
+    """Return the finished weights; None if they are missing or unfinished. Quick: compares no hashes."""
     for way in _ways(weights, cache):
         if isinstance(way, Way) and (manifest := _manifest(way, cache)):
             stored, wanted = manifest.get("quantization", way.quantization), weights.quantization
             cast = f"stored as {stored}, cast to {wanted} on load" if stored != wanted else None
             return WeightsFile(
-                # Of a GGUF file in parts the first, from which an engine finds the others.
+                # For a GGUF file in parts the first one: an engine finds the others from it.
                 way.at(cache) / manifest.get("first", ""),
                 manifest["size_bytes"],
                 manifest.get("sha256"),
@@ -80,7 +80,7 @@ def adapted(adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile:
 
 
 def missing_bytes(weights: Weights, cache: Path) -> int | None:
-    """Return roughly the bytes that `prepare` would download and write; None if unknown or impossible."""
+    """Return roughly how many bytes `prepare` would download and write; None if unknown or impossible."""
     way = way_of(weights, cache)
     if find(weights, cache):
         return 0
@@ -91,9 +91,9 @@ def missing_bytes(weights: Weights, cache: Path) -> int | None:
 
 
 def disk_bytes(asked: Iterable[Weights], cache: Path) -> int:
-    """Return roughly the most that these take on the disk while they are prepared one after the other.
+    """Return roughly the most bytes on disk while these are prepared one after the other.
 
-    What several are made of counts once, what cannot be known yet not at all.
+    A source that several are made from counts once. What is not known yet does not count.
     """
     steps = {step.path: step for weights in asked for step in _steps(weights, cache)}
     return _most_bytes(steps.values(), cache)
@@ -112,17 +112,17 @@ def calls_hub(weights: Weights, cache: Path) -> bool:
 
 
 def _steps(weights: Weights, cache: Path) -> list[Way]:
-    """Return the steps that are to be taken, as far as they are known; none if there is no way."""
+    """Return the missing steps, as far as they are known; none if there is no way."""
     way = way_of(weights, cache)
     return [] if isinstance(way, Reason) or find(weights, cache) else _missing(way, cache)
 
 
 def prepare(weights: Weights, cache: Path, tool: MakeTool, on_line: OnLine, run: RunCommand) -> WeightsFile:
-    """Find the weights or make them, fetching their source if need be. Blocks, for seconds to hours.
+    """Find the weights, or make them after fetching their source. Blocks for seconds to hours.
 
-    Removes intermediate files of a package, which take seconds to make again. `tool` makes the environments
-    of the programs that it needs; `run` runs the programs. Raises MissingError if the weights cannot be made,
-    UserError if the disk is too small. Interrupted work is begun again.
+    Removes intermediate files made from a package, which take seconds to make again. `tool` provides the
+    environments of programs, `run` runs the programs. An interrupted download is continued; other work starts
+    again. Raises MissingError if the weights cannot be made, and UserError if the disk is too small.
     """
     if found := find(weights, cache):
         return found
@@ -136,7 +136,7 @@ def prepare(weights: Weights, cache: Path, tool: MakeTool, on_line: OnLine, run:
                 _check_disk(weights, way, cache)
                 refresh(each.repo, cache, tool)
         between = [each for each in _missing(way, cache)[:-1] if each.origin.package and not each.package]
-        # What is there by now may show another way: what a repository has, what a checkpoint is stored in.
+        # Each step may reveal another way: the files of a repository, the precision of a checkpoint.
         while missing := _missing(way := _possible(way_of(weights, cache)), cache):
             _check_disk(weights, way, cache)
             make(missing[0], means)
@@ -175,7 +175,7 @@ def _manifest(way: Way, cache: Path) -> kept.Manifest | None:
 
 
 def _check_disk(weights: Weights, way: Way, cache: Path) -> None:
-    """Raise UserError if the disk cannot hold what is missing at the moment that needs most."""
+    """Raise UserError if the disk is too small for the moment that needs most."""
     needed = _most_bytes(_missing(way, cache), cache)
     check_room(cache, needed, f"{weights.model} at {weights.quantization}")
 
@@ -185,7 +185,7 @@ def _most_bytes(steps: Iterable[Way], cache: Path) -> int:
     for each in steps:
         size = each.size_bytes or 0
         part = kept.bytes_below(kept.part_path(each.at(cache))) if each.repo else 0
-        # pip keeps a copy of what it downloads, unpacks it once more, and the file is made from that.
+        # Twice: pip keeps its download and unpacks it, and the file is made from that.
         most = max(most, kept_bytes + size * (2 if each.package else 1) - part)
         kept_bytes += each.package.size_bytes if each.package else size - part
     return most

@@ -1,7 +1,7 @@
-"""Find or make the LoRA adapters of weights that are on this machine.
+"""Find or make the LoRA adapters for weights on this machine.
 
-Random ones are for speed only: rank 8 on the projections of attention, in both formats the same for a name
-and a model's shape. The user's own are served as they are, or turned into GGUF.
+Random adapters only serve to measure speed: rank 8 on the attention projections, the same in both formats for
+a given name and model shape. The user's adapters are served as they are, or converted to GGUF.
 """
 
 import hashlib
@@ -22,21 +22,21 @@ from harness.whole_files import locked
 
 RANK, ALPHA = 8, 16
 RANDOM = f"random weights of rank {RANK} on {', '.join(ATTENTION)}: for speed only"
-# Small beside what a projection gives: a model with it still answers in words, but in others.
+# Small beside a projection's output, so that the model still answers in words, if other ones.
 _REACH = 0.1
-# Raised when something else is written than before.
+# Increased when random adapters change.
 _RECIPE = 1
 
 
-# The inputs and outputs of each projection; None: not known.
+# Projection -> its inputs and outputs; None is not known.
 Sizes = Mapping[str, tuple[int | None, int | None]]
 
 
 @dataclass(frozen=True)
 class Base:
-    """The shape of the model that an adapter is for. `heads`: of queries and keys, by their projections.
+    """The shape of the model that an adapter is for. `heads`: the number of heads of q_proj and k_proj.
 
-    `inner_size`: what gate_proj and up_proj give; None if that is not known, or not the same in all layers.
+    `inner_size`: the outputs of gate_proj and up_proj; None if not known or not the same in all layers.
     """
 
     architecture: str
@@ -48,7 +48,7 @@ class Base:
 
     @property
     def sizes(self) -> Iterator[tuple[str, int, int]]:
-        """Yield each projection of attention with its inputs and outputs."""
+        """Yield each attention projection with its inputs and outputs."""
         queries, keys = (count * self.head_size for count in self.heads.values())
         outputs = (queries, keys, keys)
         yield from zip(ATTENTION, (self.hidden_size,) * 3, outputs, strict=False)
@@ -62,9 +62,9 @@ class Base:
 
 
 def misfit(adapter: Adapter, weights: Weights, facts: ModelFacts | None) -> Reason | None:
-    """Return why an adapter is not for these weights; None if nothing that is known speaks against it."""
+    """Return why an adapter does not fit these weights; None if it may fit."""
     if adapter.source is None:
-        lack = f"random adapters are for {', '.join(ATTENTION)}, which not every layer of {weights.model} has"
+        lack = f"random adapters need {', '.join(ATTENTION)}, which not every layer of {weights.model} has"
         return Reason(lack) if facts and has_others(facts) else None
     given, folder = f"scenario.adapters={adapter.source}", Path(adapter.source)
     try:
@@ -74,7 +74,7 @@ def misfit(adapter: Adapter, weights: Weights, facts: ModelFacts | None) -> Reas
         return Reason(f"{given}: {error}")
     other = next((name for name in shapes if half_of(name) is None), None)
     if other and weights.file_format == "gguf":
-        return Reason(f"{given}: has {other}; bench turns {', '.join(IN_GGUF)} alone into GGUF")
+        return Reason(f"{given}: has {other}; bench converts only {', '.join(IN_GGUF)} to GGUF")
     why = next(_differences(shapes, facts.layers, _told_sizes(facts)), None) if facts else None
     return Reason(f"{given}: is an adapter of {base}, not of {weights.model}: {why}") if why else None
 
@@ -89,13 +89,13 @@ def _told_sizes(facts: ModelFacts) -> Sizes:
 
 
 def _differences(shapes: Mapping[str, tuple[int, ...]], layers: int, sizes: Sizes) -> Iterator[str]:
-    """Yield a clause for each tensor that a model of this shape has no place for, as far as that is known."""
+    """Yield a clause for each tensor that is known not to fit a model of this shape."""
     for name, shape in shapes.items():
         half = half_of(name)
         if half is None:
             continue
         if half.layer >= layers:
-            yield f"it has a layer {half.layer}, and the model {layers} from 0 on"
+            yield f"it has a layer {half.layer}, and the model has layers 0 to {layers - 1}"
         inputs, outputs = sizes[half.projection]
         known, size, side = (inputs, shape[1], "inputs") if half.is_input else (outputs, shape[0], "outputs")
         if known not in (None, size):
@@ -103,9 +103,10 @@ def _differences(shapes: Mapping[str, tuple[int, ...]], layers: int, sizes: Size
 
 
 def adapted(adapter: Adapter, weights: Weights, base: Path, cache: Path) -> AdapterFile:
-    """Find or make an adapter for the weights at `base`, in their format. Making it takes some seconds.
+    """Find or make an adapter for the weights at `base`, in their format. Making one takes seconds.
 
-    It lies in the cache, but a directory of the user's is served where it is. Raise MissingError.
+    Adapters are in the cache, except for the user's directories, which are served in place. Raise
+    MissingError if it does not fit.
     """
     try:
         own = Path(adapter.source) if adapter.source else None
@@ -151,15 +152,15 @@ def _write_gguf(part: Path, name: str, own: Path | None, base: Base) -> None:
 
 
 def base_at(path: Path) -> Base:
-    """Read the shape of weights on this machine. Raise UserError if they do not tell it."""
+    """Read the shape of weights on this machine. Raise UserError if they do not give it."""
     told = _told(path)
     if told is None:
-        raise UserError(f"{path} does not tell the shape that an adapter must have")
+        raise UserError(f"{path} does not give the shape that an adapter must have")
     return told
 
 
 def _told(path: Path) -> Base | None:
-    """Return the shape; None if the weights do not tell it, or not every layer has the same attention."""
+    """Return the shape; None if the weights do not give it, or if layers differ in their attention."""
     if path.is_dir():
         config = config_of(path)
         facts, text = facts_of(config), text_part(config)
@@ -178,7 +179,7 @@ def _told(path: Path) -> Base | None:
 
 
 def has_others(facts: ModelFacts) -> bool:
-    """Return whether a model has layers of other projections than ATTENTION, or of other sizes."""
+    """Return whether some layers have other projections than ATTENTION, or other sizes."""
     return bool(facts.latent_size or facts.linear_layers)
 
 

@@ -1,4 +1,4 @@
-"""Decide how to get weights, by the table of models, local files, and what the hub said before."""
+"""Decide how to get weights, from the table of models, local files, and stored pages of the hub."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -24,12 +24,12 @@ from harness.contracts import Reason, Weights
 from harness.errors import UserError, expanded, refuse_first, see_list
 
 _COMPANIONS = re.compile(r"[^/]+\.(json|jinja|model|tiktoken)|merges\.txt|vocab\.txt|LICENSE.*|USE_POLICY.*")
-# Kinds of GGUF files that the gguf package makes; llama-quantize makes the others.
+# The kinds of GGUF files that the gguf package makes; llama-quantize makes the others.
 _CONVERSIONS = ("fp16", "bf16", "gguf-q8_0", "gguf-q4_0")
 
 
 def way_of(weights: Weights, cache: Path | None = None) -> Way | Reason:
-    """Return how to get these weights, or why that is impossible. `cache` has what the hub said before."""
+    """Return how to get these weights, or why that is impossible. `cache` has the hub's stored pages."""
     try:
         return _way_of(weights, cache)
     except UserError as error:
@@ -100,7 +100,7 @@ def _on_hub(weights: Weights, cache: Path | None) -> Way:
 def _of_hub_checkpoint(
     repo: HubRepo, stored: str, weights: Weights, cache: Path | None, why: str, model: Model | None = None
 ) -> Way:
-    """Return the way. Until the checkpoint is here, the hub's word on its precision counts."""
+    """Return the way. Until the checkpoint is here, its precision is what the hub says."""
     source = _published(repo, Weights(weights.model, stored, "safetensors"), cache, model)
     if weights.file_format != "gguf":
         return _of_checkpoint(source, weights.quantization, why)
@@ -108,7 +108,7 @@ def _of_hub_checkpoint(
     found = stored_precision(path) if path and kept.read(path) else stored
     if found is None:
         raise UserError(why)
-    # In the precision that is stored nothing is lost before the last step.
+    # Converted in the stored precision, nothing is lost before the last step.
     return _of_gguf(made("from_checkpoint", source, found), weights.quantization, why)
 
 
@@ -130,8 +130,8 @@ def _published(repo: HubRepo, weights: Weights, cache: Path | None, model: Model
 
 
 def _checkpoint_names(repo: str, names: Sequence[str]) -> Collection[str]:
-    """Return the safetensors of the top folder and the files they need, but no pickles and no code."""
-    # `consolidated*` are the same once more.
+    """Return the safetensors in the top folder and the files that they need, but no pickles and no code."""
+    # `consolidated*` are a second copy of the weights.
     plain = [name for name in names if not name.startswith("consolidated")]
     weights = [name for name in plain if "/" not in name and name.endswith(".safetensors")]
     if not weights:
@@ -159,8 +159,8 @@ def _local_checkpoint(path: Path, weights: Weights) -> Way:
         raise UserError(f"{name} is a directory; give a file in it, such as model={inside[0]}")
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
         raise UserError(
-            f"{name} is an adapter, which no engine serves alone; merge it into its base "
-            "model and give that directory"
+            f"{name} is an adapter, which no engine serves without its base model; merge both and give that "
+            "directory"
         )
     config = config_of(path)
     check_weights(path)
@@ -175,7 +175,7 @@ def _local_checkpoint(path: Path, weights: Weights) -> Way:
         served = f"; engine=vllm quantization={found} reads the directory" if found in QUANTIZATIONS else ""
         raise UserError(
             f"{name} is the directory of {kind} checkpoint, and this engine reads GGUF "
-            f"files, which are made of an F16, BF16 or F32 checkpoint only{served}"
+            f"files, which bench makes only from an F16, BF16 or F32 checkpoint{served}"
         )
     return _of_gguf(made("from_checkpoint", source, stored), wanted, f"{name} cannot be made as {wanted}")
 
@@ -193,9 +193,9 @@ def _local_gguf(path: Path, weights: Weights) -> Way:
     if found is None:
         raise UserError(f"{name}: the file does not say how it is quantized (general.file_type)")
     if found not in (wanted, *PLAIN_BITS):
-        raise UserError(f"{name} is {found}, not {wanted}; another is made of an F16, BF16 or F32 file only")
+        raise UserError(f"{name} is {found}, not {wanted}; bench makes that only from F16, BF16 or F32")
     if found != wanted and not header.is_whole:
-        raise UserError(f"{name} is one part of several; {wanted} is made of a file that is whole")
+        raise UserError(f"{name} is one part of several; bench makes {wanted} only from a single file")
     source = ways.local(path, found, "gguf", gguf_facts(header))
     return _of_gguf(source, wanted, f"{name} cannot be made as {wanted}")
 

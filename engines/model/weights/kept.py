@@ -1,4 +1,4 @@
-"""Keep finished weights in the cache: a file or a directory, and a manifest beside it, written last."""
+"""Store finished weights in the cache: a file or a directory, and beside it a manifest, written last."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ Manifest = Mapping[str, Any]
 
 
 def read(path: Path) -> Manifest | None:
-    """Return the manifest of finished weights; None if they are absent or unfinished. Compares sizes, not
-    hashes.
+    """Return the manifest of finished weights; None if they are missing or unfinished.
 
-    It has `size_bytes`, `sha256`, `note`, origin, and for a directory `files`: name -> size_bytes and sha256.
-    A directory's sha256 is that of the lines `<sha256>  <name>`, sorted by name.
+    Compares sizes, not hashes. A manifest has `size_bytes`, `sha256`, `note`, the origin, and for a directory
+    `files`: name -> size_bytes and sha256. A directory's sha256 is that of the lines `<sha256>  <name>`,
+    sorted by name.
     """
     try:
         manifest: Manifest = json_of(read_text(_manifest_path(path), "manifest"), "manifest")
@@ -35,9 +35,10 @@ def read(path: Path) -> Manifest | None:
 def finish(
     part: Path, path: Path, facts: Mapping[str, Any], expected: Mapping[str, str | None] | None = None
 ) -> None:
-    """Give the part its name, then write its manifest: `facts`, sizes, hashes and the time.
+    """Rename the part to its final name, then write its manifest: `facts`, sizes, hashes and the time.
 
-    `expected`: sha256 by name ("": the part). If one differs, the part is removed and MissingError raised.
+    `expected`: sha256 by name ("" is the part itself). A file that differs is removed, and MissingError
+    raised.
     """
     found = measured(part)
     for name, digest in (expected or {}).items():
@@ -50,7 +51,7 @@ def finish(
     manifest = {**facts, **found, "made": datetime.now(UTC).isoformat(timespec="seconds")}
     for each in [part, *(part.rglob("*") if part.is_dir() else ())]:
         sync(each)
-    _manifest_path(path).unlink(missing_ok=True)  # first: what is half replaced does not count
+    _manifest_path(path).unlink(missing_ok=True)  # first, so that half-replaced weights do not count
     if path.is_dir():
         shutil.rmtree(path)
     part.replace(path)
@@ -63,16 +64,16 @@ def part_path(path: Path) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Remove finished weights, the manifest first: what is half removed does not count."""
+    """Remove finished weights. The manifest goes first, so that half-removed weights do not count."""
     _manifest_path(path).unlink(missing_ok=True)
     _remove(path)
 
 
 @contextmanager
 def part_of(path: Path) -> Iterator[Path]:
-    """Give the part's path, with nothing there; remove what is left afterwards."""
+    """Give the part's path, where nothing exists yet. Remove what is left there afterwards."""
     part = part_path(path)
-    _remove(part)  # of a run that was killed
+    _remove(part)  # left by a process that was killed
     try:
         yield part
     finally:
@@ -80,7 +81,10 @@ def part_of(path: Path) -> Iterator[Path]:
 
 
 def measured(path: Path, files: Sequence[Path] | None = None) -> Manifest:
-    """Return size_bytes and sha256 of a file or a directory (of these files of it), as `read` says."""
+    """Return size_bytes and sha256 of a file or a directory, as `read` describes.
+
+    For a directory, `files` limits what is hashed.
+    """
     if not path.is_dir():
         return {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
     found = {

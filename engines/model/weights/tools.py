@@ -1,4 +1,7 @@
-"""Specify the environments of llama.cpp's programs and of programs that make weights. Their pins conflict."""
+"""Specify the environments of llama.cpp's programs, of programs that make weights, and of those for tasks.
+
+Each has its own, since their pins conflict.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,13 +29,13 @@ _CHECKS = {
 # Without CUDA's libraries.
 _SIZES = {XLLAMACPP: 220_000_000, LLAMA_SERVER: 60_000_000, PYTHON: 190_000_000}
 _TORCH_NEEDS = {
-    "cpu": "torch==2.13.0+cpu is on no general index: pip needs an index or a folder with torch's CPU "
-    "wheels (pip's --extra-index-url or --find-links, also as PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS)",
+    "cpu": "torch==2.13.0+cpu is not on PyPI: pip needs an index or a folder with torch's CPU wheels "
+    "(pip's --extra-index-url or --find-links, also as PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS)",
     "cuda": None,
 }
 
 
-# Dozens of the programs that llama.cpp builds are tests and examples, which nobody here runs.
+# llama.cpp builds dozens of tests and examples, which bench does not use.
 _NO_TESTS = "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"
 
 
@@ -74,7 +77,7 @@ def _of_device(
 
 AUTOAWQ = _of_device(
     "autoawq",
-    # autoawq greets with a page on its retirement.
+    # autoawq prints a page on its retirement.
     "import warnings; warnings.showwarning = lambda *about, **more: None; "
     "import awq, transformers.models.gemma3",
     BUILDERS,
@@ -105,7 +108,7 @@ CONVERT = InstallSpec(
     mend=(INSIDE / "unpack_converter.py",),
     needs=_TORCH_NEEDS["cpu"],
 )
-# Asks and scores tasks (engines/inside/ask_tasks.py).
+# For asking and scoring tasks (engines/inside/ask_tasks.py).
 LM_EVAL = InstallSpec(
     environment="tool-lm_eval",
     lock=LOCKS / "tool-lm_eval.txt",
@@ -113,16 +116,16 @@ LM_EVAL = InstallSpec(
     size_bytes=690_000_000,
     builders=BUILDERS,
 )
-# Has the items of GSM8K and MMLU, in frugal_llm/tasks. Nothing of it is run.
+# Has the items of GSM8K and MMLU in frugal_llm/tasks. Bench only reads these files.
 TASK_ITEMS = InstallSpec(
     environment="tool-task_items",
     lock=LOCKS / "tool-task_items.txt",
     check="import frugal_llm.tasks",
     size_bytes=23_000_000,
 )
-# With the gguf package, which every user of llama.cpp has.
+# Has the gguf package. Every user of llama.cpp has this environment.
 GGUF = environment(XLLAMACPP, "cpu")
-# With bin/llama-quantize.
+# Has bin/llama-quantize.
 QUANTIZE = environment(LLAMA_SERVER, "cpu")
 
 # By the names that `bench install` knows.

@@ -1,4 +1,4 @@
-"""Describe a way to weights, one step as data. choosing.py picks steps, making.py takes them."""
+"""Describe each step on the way to weights as data. choosing.py picks the steps, making.py takes them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.contracts import ModelFacts
 
 CALIBRATION = Path(__file__).parent.parent / "calibration" / "general.txt"
 CALIBRATION_SEED = 1
-# Raised when a program writes something else than before: what older ones wrote is then made again.
+# Increased when a program's output changes, so that older output is made again.
 RECIPE = 1
-# The vocabulary's text (262,144 tokens) and the tensors that stay F32.
+# A GGUF file's bytes beside its matrices: the vocabulary's text (262,144 tokens) and tensors that stay F32.
 METADATA_BYTES = 7_000_000
 
 Step = Literal[
@@ -28,10 +28,11 @@ Step = Literal[
 
 @dataclass(frozen=True)
 class Way:
-    """One step, with the steps before it in `source`. A value that only a download can tell is None.
+    """One step, with the previous ones in `source`. A value that only a download can tell is None.
 
-    `path`: a file or directory, below the cache's weights unless it is the user's own. `identity`: what a
-    manifest must say. `size_bytes`: roughly what the step downloads and writes.
+    `path`: a file or directory, below the cache's weights unless it is the user's. `identity`: what the
+    manifest must say for the step's output to count. `size_bytes`: roughly what the step downloads and
+    writes.
     """
 
     step: Step
@@ -60,11 +61,11 @@ class Way:
 
 
 def local(path: Path, quantization: str, file_format: str, facts: ModelFacts | None) -> Way:
-    """Return the step that takes the user's own GGUF file or checkpoint directory where it is."""
+    """Return the step that uses the user's GGUF file or checkpoint directory in place."""
     is_file = file_format == "gguf"
     parameters = facts.parameters if facts else None
     if not parameters and is_file and quantization in PLAIN_BITS:
-        # Its header does not count them: right to 1 in 100.
+        # The header does not count them; this is right to 1 %.
         parameters = int(path.stat().st_size * 8 / PLAIN_BITS[quantization])
     return Way(
         step="local",
@@ -103,7 +104,7 @@ def published(
     files: tuple[HubFile, ...] = (),
     commit: str | None = None,
 ) -> Way:
-    """Return the step that downloads a repository's files; the hub says which, and of which commit."""
+    """Return the step that downloads a repository's files. The hub says which files, and of which commit."""
     folder = Path(model.name) if model else Path("hub", mark(repo))
     facts = model.facts if model else None
     parameters = facts.parameters if facts else None
@@ -128,12 +129,12 @@ def published(
 
 
 def made(step: Step, source: Way, quantization: str) -> Way:
-    """Return the step that makes one kind of weights of another; making._PROGRAMS says by what."""
+    """Return the step that makes weights from others; making._PROGRAMS has the program."""
     kind, is_local = kind_of(quantization), source.step == "local"
     identity: dict[str, Any] = {"recipe": RECIPE}
     identity |= {"source_sha256": source.package.sha256} if source.package else {"made_from": source.identity}
     folder = source.path.parent
-    if is_local:  # apart from others of its name
+    if is_local:  # keeps sources with equal names apart
         folder = Path("local", f"{source.name}-{hashlib.sha256(str(source.path).encode()).hexdigest()[:8]}")
     path, file_format, metadata_bytes = folder, "safetensors", 0
     if step in CALIBRATED:
@@ -170,7 +171,7 @@ def made(step: Step, source: Way, quantization: str) -> Way:
 def _tensors_bytes(
     facts: ModelFacts | None, parameters: int | None, quantization: str, file_format: str
 ) -> int | None:
-    """Return what `bench fit` computes; of a file that does not tell its shape, from its parameters alone."""
+    """Return the bytes that `bench fit` computes; without a shape, from the number of parameters only."""
     found = weights_bytes(facts, quantization, file_format) if facts else None
     if found is None and parameters:
         bits = PLAIN_BITS.get(quantization) or QUANTIZATIONS[quantization].bits_per_weight
@@ -184,7 +185,7 @@ def kind_of(quantization: str) -> str:
 
 
 def _seen(path: Path, *patterns: str) -> list[list[Any]]:
-    """Return name, size and time of a file, or of the files in a directory, to notice a change."""
+    """Return name, size and time of a file or of the files in a directory, to detect changes."""
     files = [path] if path.is_file() else sorted(each for end in patterns for each in path.glob(end))
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 

@@ -441,7 +441,7 @@ def test_llama_cpp_python_says_that_it_serves_one_request_at_a_time() -> None:
     assert found == {
         "concurrent_sequences": "llama-cpp-python serves one request at a time",
         "kv_cache_tokens": "llama-cpp-python has a KV cache for one conversation",
-        "prefix_cache": "llama-cpp-python keeps the tokens of its last request only",
+        "prefix_cache": "llama-cpp-python keeps only the tokens of its last request",
     }
     assert "one request at a time" in ENGINE.description
 

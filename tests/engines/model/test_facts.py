@@ -135,7 +135,7 @@ def test_a_config_that_tells_nothing_is_a_mistake(tmp_path: Path, content: str, 
 
 
 def test_a_directory_without_a_config_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no checkpoint: it has no config\.json"):
+    with pytest.raises(UserError, match=r"not a checkpoint: it has no config\.json"):
         known_facts(str(tmp_path))
     (tmp_path / "a.gguf").write_bytes(a_gguf())
     with pytest.raises(
@@ -191,7 +191,7 @@ def test_of_a_quantized_checkpoint_the_hubs_count_is_not_believed(hub: Hub) -> N
     known = known_facts("hf:org/tiny")
     # Twice 1,000 x 64; 4 layers of 64 x 64 x 2.5 of attention, 3 x 64 x 256 and 2 x 64; a norm of 64.
     assert known.facts.parameters == 2 * 64_000 + 4 * (10_240 + 49_152 + 128) + 64
-    assert "worked out from the shape" in known.source
+    assert "computed from the shape" in known.source
 
 
 def test_without_the_hubs_count_the_shape_tells(hub: Hub) -> None:

@@ -80,12 +80,13 @@ def test_heads_are_shared_by_a_divisor_or_repeated_by_a_multiple() -> None:
     facts = MODELS["mistral-7b-instruct-v0.3"].facts
     assert [sizes.why_not_shared(facts, devices) for devices in (1, 2, 4, 8, 16)] == [None] * 5
     assert sizes.why_not_shared(facts, 3) == Reason(
-        "engine.tensor_parallel=3: its 8 KV heads cannot be shared alike; give a divisor or a multiple of 8"
+        "engine.tensor_parallel=3: its 8 KV heads cannot be divided equally; "
+        "give a divisor or a multiple of 8"
     )
     assert sizes.why_not_shared(facts, 12) is not None
     assert sizes.why_not_shared(facts, 4, can_repeat=False) is None
     assert sizes.why_not_shared(facts, 16, can_repeat=False) == Reason(
-        "engine.tensor_parallel=16: its 8 KV heads cannot be shared alike; give a divisor of 8"
+        "engine.tensor_parallel=16: its 8 KV heads cannot be divided equally; give a divisor of 8"
     )
 
 
@@ -265,6 +266,6 @@ def test_rows_too_short_for_a_k_kind_are_said() -> None:
     small, large = MODELS["smollm2-135m"].facts, MODELS["llama-3.1-8b-instruct"].facts
     said = sizes.mixed_kinds(small, "gguf-q4_k_m")
     assert said is not None
-    assert said.startswith("its rows of 576 weights are no whole blocks of 256: ")
+    assert said.startswith("its rows of 576 weights are not whole blocks of 256: ")
     assert sizes.mixed_kinds(small, "gguf-q8_0") is None
     assert sizes.mixed_kinds(large, "gguf-q4_k_m") is None

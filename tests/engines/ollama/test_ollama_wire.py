@@ -195,7 +195,7 @@ def test_a_model_that_cannot_be_made_ends_the_start(tmp_path: Path, program: Pat
     assert done.returncode == 1
     said = " ".join((done.stderr + done.stdout).split())
     assert 'unknown command "make" for "ollama"' in said
-    assert "bench knows those of Ollama 0.33" in said
+    assert "bench was written for Ollama 0.33" in said
     place.wait_until_empty()
 
 

@@ -207,7 +207,7 @@ def test_native_without_a_program_says_what_would_work() -> None:
 
 def test_container_without_a_gpu_says_so_unless_an_image_is_named() -> None:
     no_gpu = Place(None, WEIGHTS, "127.0.0.1", 8123, Path("/scratch"))
-    with pytest.raises(UserError, match=r"engine=tgi: its image serves on a GPU; tgi\.image="):
+    with pytest.raises(UserError, match=r"engine=tgi: its image needs a GPU; tgi\.image="):
         ENGINE.launch(deployment(), no_gpu)
     spec = ENGINE.launch(deployment(options=Options(image="own/tgi:intel")), no_gpu)
     assert isinstance(spec, ContainerSpec)

@@ -59,17 +59,17 @@ def told(tmp_path: Path, log: str) -> str:
             TRACEBACK + ENDED,
             "ValueError: The backend cpu does not support sliding window attention that is used by the model "
             "type",
-            "no more than the window, which the log has as sliding_window=.",
+            "must not exceed the window, which the log gives as sliding_window=.",
         ),
         (
             KILLED + ENDED,
             "Shard process was signaled to shutdown with signal 9 rank=0",
-            "Memory ran out",
+            "probably memory ran out",
         ),
         (
             ENDED,
             "Error: ShardCannotStart",
-            "A shard died: the log has its own error before that, if it wrote one.",
+            "A shard died: if it wrote an error of its own, the log has that before this line.",
         ),
     ],
     ids=["window", "killed", "silent"],

@@ -167,7 +167,7 @@ def test_stages_are_found_in_the_log() -> None:
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("the model computes NaN as float16; another dtype may do", "quantization=bf16"),
+        ("the model computes NaN as float16; another dtype may work", "quantization=bf16"),
         ("--context-length 40000: the model's context has 32768 tokens", "engine.context_length"),
         ("/w/m has no chat template; --chat-template FILE gives one", "engine.chat_template"),
         ("--device cuda: this torch finds no CUDA device", "device=cpu"),

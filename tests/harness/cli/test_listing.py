@@ -266,7 +266,7 @@ def test_the_matrix_has_a_reason_for_each_gap_below_it(toy: Toy, cache: Path) ->
     assert gptq.engines["vllm"] == lacking.replace("fp8 or ", "")
     assert "yes  " in next(row for row in rows if row.startswith("awq"))
     assert len(reasons) == 1
-    assert "its rows of 576 weights are no whole blocks of 256: llama-quantize" in " ".join(told)
+    assert "its rows of 576 weights are not whole blocks of 256: llama-quantize" in " ".join(told)
     assert all(name in text for name in (" or ", "`bench plan` says what this machine can"))
     assert max(map(len, text.splitlines())) <= 100
 

@@ -177,7 +177,7 @@ ENABLED = ("anthropic.thinking=enabled", "anthropic.thinking_tokens=512")
     [
         (
             ["scenario=agent_loop", "anthropic.thinking=adaptive"],
-            "scenario=agent_loop: anthropic.thinking=adaptive: the API lets no call of a tool be forced",
+            "scenario=agent_loop: anthropic.thinking=adaptive: the API then allows no forced tool calls",
         ),
         (
             ["scenario=fixed", "scenario.output_tokens=512..4096", *ENABLED],
@@ -617,7 +617,7 @@ def test_an_engine_without_adapters_is_skipped_and_one_with_them_is_not() -> Non
     assert list(whole.deployments) == ["vllm bf16", "reference"]
     [skip] = whole.skips
     assert skip.what == "transformers bf16"
-    assert skip.reason == "it serves no LoRA adapters: bench's small server loads the model alone"
+    assert skip.reason == "it serves no LoRA adapters: bench's small server loads only the model"
 
 
 def test_an_adapter_that_does_not_fit_is_skipped_with_the_reason(tmp_path: Path) -> None:

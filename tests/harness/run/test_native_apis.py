@@ -166,11 +166,11 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     ),
     "below nothing": (["price.input_tokens=-1"], KEY, "price.input_tokens=-1: must be 0 or more"),
     "its thinking": (["anthropic.thinking=yes"], KEY, "anthropic.thinking=yes: choose from adaptive"),
-    "a budget alone": (["anthropic.thinking_tokens=2048"], KEY, "=2048: goes with anthropic.thinking=e"),
+    "a budget alone": (["anthropic.thinking_tokens=2048"], KEY, "=2048: needs anthropic.thinking=e"),
     "a budget of none": (
         ["anthropic.thinking=adaptive", "anthropic.thinking_tokens=2048"], KEY, "=2048: goes with",
     ),
-    "no budget": (["anthropic.thinking=enabled"], KEY, "=enabled: give anthropic.thinking_tokens, too"),
+    "no budget": (["anthropic.thinking=enabled"], KEY, "=enabled: give anthropic.thinking_tokens too"),
     "a budget below 1": (
         ["anthropic.thinking=enabled", "anthropic.thinking_tokens=-5"], KEY, "=-5: must be 1 or more",
     ),

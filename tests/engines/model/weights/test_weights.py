@@ -142,7 +142,7 @@ def test_local_file_of_another_quantization_says_what_it_is(tmp_path: Path) -> N
     weights = Weights(str(path), "gguf-q4_k_m", "gguf")
     said = reason_text(weights)
     assert said.startswith(f"model={path} is gguf-q8_0, not gguf-q4_k_m; ")
-    assert said.endswith("another is made of an F16, BF16 or F32 file only")
+    assert said.endswith("; bench makes that only from F16, BF16 or F32")
     assert find(weights, tmp_path) is None
     with pytest.raises(MissingError, match="is gguf-q8_0"):
         prepared(weights, tmp_path, this_python)

@@ -149,7 +149,7 @@ def test_sizes_follow_from_the_heads() -> None:
         (pair("k_proj", 64, 32), "its k_proj has 32 outputs, the model's 16"),
         (pair("q_proj", 4096, 64), "its q_proj has 4096 inputs, the model's 64"),
         (pair("o_proj", 64, 128), "its o_proj has 128 outputs, the model's 64"),
-        (pair("q_proj", 64, 64, layer=31), "it has a layer 31, and the model 4 from 0 on"),
+        (pair("q_proj", 64, 64, layer=31), "it has a layer 31, and the model has layers 0 to 3"),
     ],
 )
 def test_an_adapter_of_another_model_is_refused_naming_both(
@@ -244,7 +244,7 @@ def test_layers_that_gguf_has_no_name_for_are_refused_there_alone(tmp_path: Path
     other = "base_model.model.lm_head.lora_A.weight"
     head = {other: ((2, 64), range(128)), other.replace("_A", "_B"): ((99, 2), range(198))}
     own = write_own(tmp_path / "own", {**head, **pair("q_proj", 64, 64)})
-    assert f"has {other}; bench turns q_proj" in str(misfit_text(own))
+    assert f"has {other}; bench converts only q_proj" in str(misfit_text(own))
     assert misfit_text(own, Weights("tiny", "fp16", "safetensors")) is None
 
 

@@ -102,8 +102,9 @@ def test_precision_is_what_the_matrices_are_stored_in(
 def test_quantized_checkpoint_is_refused_with_what_reads_it(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "own", quantization_config={"quant_method": "awq", "bits": 4})
     assert can_prepare(gguf(path, "gguf-q8_0")) == Reason(
-        f"model={path} is the directory of an awq checkpoint, and this engine reads GGUF files, which are "
-        "made of an F16, BF16 or F32 checkpoint only; engine=vllm quantization=awq reads the directory"
+        f"model={path} is the directory of an awq checkpoint, and this engine reads GGUF files, which "
+        "bench makes only from an F16, BF16 or F32 checkpoint; "
+        "engine=vllm quantization=awq reads the directory"
     )
 
 
@@ -122,7 +123,7 @@ def test_adapter_is_refused_with_what_to_do(tmp_path: Path, file_format: str) ->
     reason = can_prepare(Weights(str(tmp_path), "bf16", file_format))
     assert reason is not None
     assert "is an adapter" in reason.text
-    assert "merge it into its base model" in reason.text
+    assert "without its base model; merge both" in reason.text
 
 
 # --- the hub's
