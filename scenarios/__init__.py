@@ -54,16 +54,16 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def forms_of(chosen: ScenarioChoice) -> tuple[Form, ...]:
-    """Return the forms that the turns of a scenario ask for."""
+    """Return the forms that a scenario's turns ask for."""
     return SCENARIOS[chosen.name].forms(chosen.options)
 
 
 def has_tools(chosen: ScenarioChoice) -> bool:
-    """Return whether the turns of a scenario ask for calls of tools."""
+    """Return whether a scenario's turns ask for tool calls."""
     return any(form.tools for form in forms_of(chosen))
 
 
 def least_output_tokens(chosen: ScenarioChoice) -> int | None:
-    """Return the fewest tokens of an answer if the options say it. Leaves `scenario.spread` out."""
+    """Return the fewest tokens of an answer, if the options say it. Ignores `scenario.spread`."""
     given = getattr(chosen.options, "output_tokens", None)
     return None if given is None else length("output_tokens", given).least

@@ -1,8 +1,8 @@
-"""Generate agents that work on a task in steps: each step is a call of a tool, whose result comes back.
+"""Generate agents that work on a task in steps: each step is a tool call, whose result comes back.
 
-The results are scripted, whatever the model called, so that a task has as many steps on every engine. The
-history grows by each of them. An agent may ask about several parts of its task at once, and goes on when it
-has the results of all.
+The results are scripted, whatever the model calls, so that a task has the same number of steps on every
+engine. Each result adds to the history. An agent may ask about several parts of its task at once; it goes on
+when it has all results.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def _tool(name: str, description: str, argument: str) -> Tool:
     return Tool(name, description, parameters)
 
 
-# More than a person's requests can be, and than an id of one has room for.
+# No agent needs more. A request's id has room for three digits.
 MOST_PARALLEL = 256
 
 FORM = Form(
@@ -48,9 +48,12 @@ FORM = Form(
 
 @dataclass(frozen=True)
 class AgentLoopOptions(TextOptions):
-    """Lengths in tokens, as those of `fixed`. `steps`: calls of a task, a length too; `output_tokens` of a
-    step at most; `result_tokens` of a tool's result. `think_time_s`: how long a tool takes. `parallel`: how
-    many requests each second step sends at once."""
+    """Lengths in tokens, written as in `fixed`.
+
+    `steps`: the calls of a task, also a length. `output_tokens`: of a step, at most. `result_tokens`: of a
+    tool's result. `think_time_s`: how long a tool takes. `parallel`: how many requests every second step
+    sends at once.
+    """
 
     steps: int | str = "5..12"
     input_tokens: int | str = 64
@@ -72,7 +75,7 @@ def _call(rng: Random, is_last: bool) -> ToolCall:
 
 
 def conversations(options: AgentLoopOptions, rng: Random) -> Iterator[Conversation]:
-    """Yield tasks without end, each a conversation whose turns are its steps."""
+    """Yield tasks without end; the turns of a conversation are the steps of its task."""
     inputs, results, steps = lengths(options, "input_tokens", "result_tokens", "steps")
     while True:
         task = Message("user", f"Find out: {prose(rng, options.words(inputs(rng)))}")
@@ -80,7 +83,7 @@ def conversations(options: AgentLoopOptions, rng: Random) -> Iterator[Conversati
         for number in range(count):
             is_last = number == count - 1
             width = options.parallel if number % 2 == 1 and not is_last else 1
-            # What was asked at once has its results together.
+            # The results of parallel requests come together.
             asked = len(turns[-1].requests) if turns else 0
             found = " ".join(prose(rng, options.words(results(rng))) for _ in range(asked))
             requests = [
@@ -105,7 +108,7 @@ def _messages(task: Message, found: str, part: str) -> tuple[Message, ...]:
 
 SCENARIO = Scenario(
     "agent_loop",
-    "tasks in steps, each a call of a tool (scenario.steps=5..20 scenario.parallel=4)",
+    "tasks in steps, each a tool call (scenario.steps=5..20 scenario.parallel=4)",
     AgentLoopOptions,
     conversations,
     forms=lambda options: (FORM,),

@@ -1,6 +1,6 @@
-"""Generate a quiet stream of requests into which many others fall at once: how long until it is quiet again?
+"""Generate a steady stream of requests and, in the middle, a burst of others: how long does recovery take?
 
-It says itself when they begin, as a trace does.
+The scenario itself sets when conversations begin, as a trace does.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from scenarios.text import TextOptions, prose
 
 @dataclass(frozen=True)
 class BurstOptions(TextOptions):
-    """Lengths in tokens, as those of `fixed`.
+    """Lengths in tokens, written as in `fixed`.
 
-    `rate_per_s` requests come evenly for `quiet_s`, then `burst` at once, then again for `after_s`. A
-    conversation's `group`: 0 before, 1 in the burst, 2 after it.
+    Requests come evenly at `rate_per_s` for `quiet_s`, then `burst` of them at once, then evenly again for
+    `after_s`. A conversation's `group` is 0 before the burst, 1 in it, 2 after it.
     """
 
     rate_per_s: float = 1.0

@@ -1,7 +1,4 @@
-"""Generate chats with a growing history: a shared system prompt, then short questions that refer back.
-
-Knows no engine.
-"""
+"""Generate chats with a growing history: a shared system prompt, then short questions that refer back."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,7 +67,7 @@ def _around(rng: Random, mean: int, spread: float) -> int:
 
 def conversations(options: ChatMultiTurnOptions, rng: Random) -> Iterator[Conversation]:
     """Yield conversations without end; each has `turns` turns and its own topic."""
-    # The system prompt does not depend on the cell's seed: in real traffic it is the same for everybody.
+    # The system prompt does not depend on the cell's seed: in real traffic everybody has the same one.
     system = "You are a patient assistant. " + prose(Random(0), options.system_words)
     while True:
         yield _conversation(options, system, Random(rng.getrandbits(64)))

@@ -1,6 +1,6 @@
-"""Generate code that is to be completed: short answers, many of which the user does not wait for.
+"""Generate code to complete: short answers, many of which the user does not wait for.
 
-A user who types on goes away before the answer ends, as an editor does.
+A user who goes on typing leaves before the answer ends, as an editor cancels its request.
 """
 
 from collections.abc import Iterator
@@ -32,10 +32,9 @@ _LINES = (
 
 @dataclass(frozen=True)
 class CodeCompletionOptions(ScenarioOptions):
-    """Lengths in tokens, as those of `fixed`.
+    """Lengths in tokens, written as in `fixed`.
 
-    `left`: the share of requests whose user goes away, `left_after_s` after sending it on average (between
-    half and one and a half of that).
+    `left`: the share of requests whose user leaves. That happens after 0.5 to 1.5 times `left_after_s`.
     """
 
     input_tokens: int | str = "128..512"
@@ -44,13 +43,13 @@ class CodeCompletionOptions(ScenarioOptions):
     left_after_s: float = 0.4
 
     def __post_init__(self) -> None:
-        # Who leaves counts in no figure.
+        # Requests whose user leaves count in no figure, so some must stay.
         need(self, 0, 0.9, "left")
         if not 0 < self.left_after_s < 3600:
             raise UserError(f"scenario.left_after={self.left_after_s:g}: must be above 0 and below 3600 s")
 
 
-# What a tokenizer makes of a character of such code, about: 0.29 by SmolLM2's, 0.31 by Gemma 3's.
+# Tokens per character of such code: 0.29 with SmolLM2's tokenizer, 0.31 with Gemma 3's.
 _TOKENS_PER_CHARACTER = 0.3
 
 
@@ -76,7 +75,7 @@ def conversations(options: CodeCompletionOptions, rng: Random) -> Iterator[Conve
 
 SCENARIO = Scenario(
     "code_completion",
-    "code to go on with, for users who often do not wait (scenario.left=0.3)",
+    "code to complete, for users who often do not wait (scenario.left=0.3)",
     CodeCompletionOptions,
     conversations,
     ends_itself=True,

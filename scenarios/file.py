@@ -1,8 +1,8 @@
 """Play your own prompts: one conversation per line of a JSON Lines file, or ShareGPT's JSON.
 
 A line is {"messages": [{"role": "user", "content": "..."}, ...]} or {"prompt": "..."}, with an optional
-"max_tokens" and "think_time_s". ShareGPT's is a list of {"conversations": [{"from": "human", "value": "..."},
-...]}, whose other fields are not used. Each message of a user ends a turn; an assistant's message between two
+"max_tokens" and "think_time_s". ShareGPT's JSON is a list of {"conversations": [{"from": "human", "value":
+"..."}, ...]}; its other fields are not used. Each user message ends a turn. An assistant message between two
 turns is the scripted answer to the first.
 """
 
@@ -21,9 +21,11 @@ from scenarios.text import TextOptions
 
 @dataclass(frozen=True)
 class FileOptions(TextOptions):
-    """`path`: the file. `output_tokens`: max_tokens of conversations that give none; None: as long as the
-    answers in the file, and OUTPUT_TOKENS where there is none. `shuffle`: play them in an order drawn from
-    the seed instead of the file's; they repeat without end either way."""
+    """`path`: the file. `output_tokens`: max_tokens of conversations that give none.
+
+    None takes the length of the file's answer, or OUTPUT_TOKENS if there is no answer. `shuffle`: play
+    conversations in an order drawn from the seed, not in the file's. They repeat without end either way.
+    """
 
     path: str | None = None
     output_tokens: int | None = None
@@ -38,7 +40,7 @@ class FileOptions(TextOptions):
 
 OUTPUT_TOKENS = 128
 
-# Who speaks in ShareGPT's files, and as what they are sent. Other models stand there for the assistant.
+# Speakers in ShareGPT's files -> the role to send. Other models' names stand for the assistant.
 _SPEAKERS = {
     **dict.fromkeys(("human", "user"), "user"),
     **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "assistant"), "assistant"),
@@ -47,7 +49,7 @@ _SPEAKERS = {
 
 
 def conversations(options: FileOptions, rng: Random) -> Iterator[Conversation]:
-    """Yield the file's conversations, over and over. Raises UserError naming file and place."""
+    """Yield the file's conversations over and over. Raises UserError with file and place."""
     read = read_conversations(options)
     while True:
         order = list(read)
@@ -57,7 +59,7 @@ def conversations(options: FileOptions, rng: Random) -> Iterator[Conversation]:
 
 
 def read_conversations(options: FileOptions) -> list[Conversation]:
-    """Return all conversations of the file, in its order; at least one."""
+    """Return all conversations of the file in its order, at least one."""
     if options.path is None:
         raise UserError(
             "scenario=file needs scenario.path=FILE, JSON Lines of conversations or ShareGPT's JSON"
@@ -72,7 +74,7 @@ def read_conversations(options: FileOptions) -> list[Conversation]:
 
 
 def _records(text: str, where: str) -> Iterator[tuple[str, Any]]:
-    """Yield the place of each conversation, and what stands there."""
+    """Yield the place of each conversation and its JSON value."""
     if text.lstrip().startswith("["):
         for number, record in enumerate(json_of(text, where), 1):
             yield f"{where}, conversation {number}", record
@@ -83,12 +85,12 @@ def _records(text: str, where: str) -> Iterator[tuple[str, Any]]:
             yield place, json_of(line, place)
 
 
-# Tokens of an answer, or seconds of thought.
+# The most tokens of an answer, or seconds of think time.
 _MOST = 1e9
 
 
 def _conversation(record: Any, where: str, options: FileOptions) -> Conversation | None:
-    """Return what a record says; None for one of ShareGPT's in which no user speaks: some are empty."""
+    """Return a record's conversation; None if ShareGPT's has no user message, since some are empty."""
     if not isinstance(record, dict):
         raise UserError(f"{where}: must be an object with messages, prompt or conversations")
     if "conversations" in record:
@@ -110,12 +112,12 @@ def _conversation(record: Any, where: str, options: FileOptions) -> Conversation
     own = replace(options, output_tokens=max_tokens, think_time_s=think_time_s)
     turns = _turns(_messages(record, where), own)
     if not turns:
-        raise UserError(f"{where}: has no message of a user")
+        raise UserError(f"{where}: has no user message")
     return Conversation(tuple(turns))
 
 
 def _spoken(said: Any, where: str) -> list[Message]:
-    """Return the messages of ShareGPT's `conversations`, without answers before the first of a user."""
+    """Return the messages of ShareGPT's `conversations`, without answers before the first user message."""
     if not isinstance(said, list):
         raise UserError(f"{where}: conversations must be a list")
     made = list[Message]()
@@ -161,7 +163,7 @@ def _messages(record: dict[str, Any], where: str) -> list[Message]:
 
 
 def _turns(messages: list[Message], options: FileOptions) -> list[Turn]:
-    """Split at each message of a user. An assistant's message is the answer to the turn before it."""
+    """Split messages into turns. A user message ends a turn; an assistant message answers the one before."""
     max_tokens, think_time_s = options.output_tokens, options.think_time_s
     turns: list[Turn] = []
     pending: list[Message] = []

@@ -1,6 +1,6 @@
-"""Generate single requests of given lengths, as the tables that everybody publishes have them.
+"""Generate single requests of given lengths, as in most published tables.
 
-Each prompt is another text, so that no cache knows it.
+Every prompt has its own text, so that no cache has it.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from scenarios.text import TextOptions, prose
 
 @dataclass(frozen=True)
 class FixedOptions(TextOptions):
-    """Lengths in tokens: a number, a range (256..1024), or what else scenarios/lengths.py reads."""
+    """Lengths in tokens: a number, a range (256..1024), or another form that scenarios/lengths.py reads."""
 
     input_tokens: int | str = 512
     output_tokens: int | str = 128
@@ -28,8 +28,8 @@ def conversations(options: FixedOptions, rng: Random) -> Iterator[Conversation]:
         yield Conversation((Turn((prompt,), outputs(rng)),))
 
 
-def largest(options: FixedOptions) -> int | None:
-    """Return the tokens of the longest prompt and answer, about; None if they have no end."""
+def largest(options: object) -> int | None:
+    """Return about how many tokens the longest prompt and answer have; None if there is no limit."""
     return most_together(*((1, each) for each in lengths(options, "input_tokens", "output_tokens")))
 
 

@@ -1,7 +1,7 @@
-"""Read a JSON Schema from a file, and refuse what no server would take as one.
+"""Read a JSON Schema from a file, and refuse one that no server would accept.
 
-Looks at the values of the commonest words (JSON Schema 2020-12, Core, section 10, and Validation, section 6),
-and lets other words pass.
+Checks the values of the most common keywords (JSON Schema 2020-12, Core, section 10, and Validation, section
+6), and ignores others.
 """
 
 import json
@@ -15,16 +15,16 @@ from harness.errors import UserError, expanded
 from harness.foreign_files import json_of, read_text
 
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
-# A file with none of them is more likely an example of an answer.
+# A file with none of these is more likely an example of an answer.
 _ANY_OF = ("type", "properties", "items", "enum", "const", "anyOf", "oneOf", "allOf", "$ref")
 
 
 def read_schema(path: str, where: str) -> dict[str, Any]:
-    """Return the schema in a file. Raises UserError that begins with `where` and names the place in it."""
+    """Return the schema in a file. Raises UserError, which begins with `where` and names the place."""
     schema = json_of(read_text(expanded("scenario.schema", path), where), where)
     _check(schema, where, "#", schema)
     if not isinstance(schema, dict) or not schema.keys() & set(_ANY_OF):
-        raise UserError(f"{where}: no JSON Schema; it must be an object with one of {', '.join(_ANY_OF)}")
+        raise UserError(f"{where}: not a JSON Schema; it must be an object with one of {', '.join(_ANY_OF)}")
     return schema
 
 
@@ -92,7 +92,7 @@ def _is_pattern(value: Any) -> bool:
     try:
         return isinstance(value, str) and bool(re.compile(value))
     except re.error as error:
-        # A schema's patterns are JavaScript's, which has more escapes and kinds of groups.
+        # A schema's patterns are JavaScript, which has more escapes and kinds of groups.
         return error.msg.startswith(("bad escape", "unknown extension"))
 
 

@@ -1,6 +1,7 @@
-"""Draw lengths in tokens: a fixed one, one of a range, a log-normal one, or one of a file's; and places.
+"""Draw lengths in tokens, and places by Zipf's law.
 
-Written as `512`, `256..1024`, `lognormal:512:0.5` (median, sigma of the logarithm) or `azure.csv:Column`.
+A length is written as `512`, `256..1024`, `lognormal:512:0.5` (median, sigma of the logarithm) or
+`azure.csv:Column`, which draws from a file's column.
 """
 
 import csv
@@ -16,15 +17,15 @@ from random import Random
 from harness.errors import UserError, expanded
 from harness.foreign_files import lines, opened_text
 
-# Of one prompt or answer; more is a mistake.
+# The most tokens of one prompt or answer; more is a mistake.
 MOST_TOKENS = 10_000_000
-# Prefixes, turns, requests at once: more take too long to make.
+# The most prefixes, turns or requests at once; more take too long to make.
 MOST_ITEMS = 100_000
 
 
 @dataclass(frozen=True)
 class Length:
-    """What draws lengths of 1 or more tokens, from `least` to `most`; None: they have no end."""
+    """A distribution of lengths of 1 or more tokens, from `least` to `most`; None is no limit."""
 
     draw: Callable[[Random], int]
     most: int | None
@@ -35,14 +36,14 @@ class Length:
 
 
 def most_together(*parts: tuple[int, Length]) -> int | None:
-    """Return the most tokens of all parts, each a number of lengths alike; None if one has no end."""
+    """Return the most tokens of all parts, each a count and a length; None if a length has no limit."""
     if any(each.most is None for _, each in parts):
         return None
     return sum(count * (each.most or 0) for count, each in parts)
 
 
 def need(options: object, least: float, most: float, *names: str) -> None:
-    """Raise UserError for an option of a scenario that is not from `least` to `most`. A key has no unit."""
+    """Raise UserError for an option of a scenario that is not from `least` to `most`. Keys have no `_s`."""
     for name in names:
         value = getattr(options, name)
         if not least <= value <= most:
@@ -51,21 +52,23 @@ def need(options: object, least: float, most: float, *names: str) -> None:
 
 
 def places(rng: Random, count: int, zipf: float) -> Iterator[int]:
-    """Yield places from 0 to `count` - 1 without end. The k-th is k to the power of `zipf` times rarer than
-    the first (Zipf's law); 0: all are as likely."""
+    """Yield places from 0 to `count` - 1 without end, by Zipf's law.
+
+    The k-th place is k to the power of `zipf` times rarer than the first. With 0 all are equally likely.
+    """
     weights = list(accumulate((1 + place) ** -zipf for place in range(count)))
     while True:
         yield min(bisect(weights, rng.random() * weights[-1]), count - 1)
 
 
 def lengths(options: object, *keys: str) -> list[Length]:
-    """Return what draws the lengths of these options. Raises as `length`."""
+    """Return the Length of each of these options. Raises as `length`."""
     return [length(key, getattr(options, key)) for key in keys]
 
 
 @lru_cache(maxsize=64)
 def length(key: str, given: int | str) -> Length:
-    """Return the lengths that a key's value says. Raises UserError that begins with `key`."""
+    """Return the Length that a key's value describes. Raises UserError, which begins with the key."""
     if is_column(str(given)):
         path, _, column = str(given).rpartition(":")
         return _of_column(f"scenario.{key}={given}", path, column)
@@ -106,10 +109,9 @@ def is_column(given: str) -> bool:
 
 
 def _of_column(where: str, path: str, column: str) -> Length:
-    """Return lengths as frequent as in the column. Only how often each comes is kept: a trace may have
-    millions of rows."""
+    """Return lengths as frequent as in the column. Keeps only counts: a trace may have millions of rows."""
     counts = Counter(_values(where, path, column))
-    del counts[0]  # a request that failed
+    del counts[0]  # failed requests
     if not counts:
         raise UserError(f"{where}: has no length above 0")
     values = sorted(counts)

@@ -1,6 +1,6 @@
-"""Generate questions at the end of long texts, of depths that double from the least to the most.
+"""Generate questions at the end of long texts whose lengths (depths) double from the least to the most.
 
-The depths come in turn, so that each has as many requests as the others.
+The depths come in turn, so that all have equally many requests.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from scenarios.text import TextOptions, prose
 
 @dataclass(frozen=True)
 class LongContextOptions(TextOptions):
-    """Depths in tokens: `least_tokens`, twice that and so on, up to `most_tokens`, which is one of them."""
+    """Depths in tokens: `least_tokens`, twice that and so on, and at last `most_tokens`."""
 
     least_tokens: int = 512
     most_tokens: int = 3072
@@ -42,7 +42,7 @@ def depths(options: LongContextOptions) -> list[int]:
 
 
 def conversations(options: LongContextOptions, rng: Random) -> Iterator[Conversation]:
-    """Yield conversations of one turn without end. `group` is the place of its depth."""
+    """Yield conversations of one turn without end. `group` is the depth's index."""
     outputs, ladder = length("output_tokens", options.output_tokens), depths(options)
     for place in cycle(range(len(ladder))):
         text = prose(rng, options.words(ladder[place]))
@@ -51,7 +51,7 @@ def conversations(options: LongContextOptions, rng: Random) -> Iterator[Conversa
 
 
 def largest(options: LongContextOptions) -> int | None:
-    """Return the tokens of the deepest request and its answer, about."""
+    """Return about how many tokens the deepest request and its answer have; None if there is no limit."""
     answer = most_together((1, length("output_tokens", options.output_tokens)))
     return None if answer is None else options.most_tokens + answer
 

@@ -1,6 +1,6 @@
-"""Generate single requests for many LoRA adapters of one model, some of which are asked for more than others.
+"""Generate single requests for many LoRA adapters of one model, some more popular than others.
 
-Each conversation's group is its adapter. Each prompt is another text, so that no cache knows it.
+A conversation's group is its adapter. Every prompt has its own text, so that no cache has it.
 """
 
 import re
@@ -11,21 +11,22 @@ from random import Random
 
 from harness.contracts import Adapter, Conversation, Message, Scenario, Turn
 from harness.errors import UserError
-from scenarios.lengths import lengths, most_together, need, places
+from scenarios.fixed import largest
+from scenarios.lengths import lengths, need, places
 from scenarios.text import TextOptions, prose
 
-# A server holds all of them, and some of their names stand in command lines.
+# A server holds all of them, and command lines may name them.
 MOST_ADAPTERS = 1000
-# What a server's list of adapters has no meaning for: NAME=PATH, with commas or spaces between.
+# Characters without a meaning in a server's list of adapters: NAME=PATH, separated by commas or spaces.
 _PLAIN = re.compile(r"[^\s,=@:]+")
 
 
 @dataclass(frozen=True)
 class LoraMixOptions(TextOptions):
-    """Lengths in tokens, as those of `fixed`. `zipf`: how much rarer later adapters are (see `places`).
+    """Lengths in tokens, written as in `fixed`. `zipf`: how much rarer later adapters are (see `places`).
 
-    `adapters`: how many random ones; or directories in PEFT's layout, each with `/` behind it, with `:`
-    between them; or a running server's names of its own.
+    `adapters`: the number of random ones; or directories in PEFT's layout, each ending in `/`, separated by
+    `:`; or names that a running server knows, separated likewise.
     """
 
     adapters: str = "4"
@@ -40,7 +41,7 @@ class LoraMixOptions(TextOptions):
 
 
 def adapters(options: LoraMixOptions) -> tuple[Adapter, ...]:
-    """Return the adapters that are asked for, the commonest first. Raise UserError for a list of none."""
+    """Return the adapters of the requests, the most popular first. Raise UserError for a malformed list."""
     given = str(options.adapters)
     if re.fullmatch(r"-?\d+", given):
         if not 1 <= int(given) <= MOST_ADAPTERS:
@@ -49,13 +50,13 @@ def adapters(options: LoraMixOptions) -> tuple[Adapter, ...]:
     found = [_own(each) for each in given.split(":")]
     if len({each.name for each in found}) < len(found):
         raise UserError(
-            f"scenario.adapters={given}: two have the same name, by which requests tell them apart"
+            f"scenario.adapters={given}: two have the same name, but requests choose an adapter by its name"
         )
     for each in found:
         if not each.name or not _PLAIN.fullmatch(str(each.source)):
             raise UserError(
-                f"scenario.adapters={given}: must be a number, or directories in PEFT's layout (of a running "
-                "server names) with : between them, and no space, comma, = or @ in them"
+                f"scenario.adapters={given}: must be a number, or directories in PEFT's layout (for a "
+                "running server: names) separated by :, without space, comma, = or @"
             )
     return tuple(found)
 
@@ -71,11 +72,6 @@ def conversations(options: LoraMixOptions, rng: Random) -> Iterator[Conversation
     for group in places(rng, len(names), options.zipf):
         prompt = Message("user", prose(rng, options.words(inputs(rng))))
         yield Conversation((Turn((prompt,), outputs(rng), adapter=names[group]),), group=group)
-
-
-def largest(options: LoraMixOptions) -> int | None:
-    """Return the tokens of the longest prompt and answer, about; None if they have no end."""
-    return most_together(*((1, each) for each in lengths(options, "input_tokens", "output_tokens")))
 
 
 SCENARIO = Scenario(

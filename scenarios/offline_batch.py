@@ -1,6 +1,6 @@
-"""Generate single requests of many lengths, as a job that runs over a data set sends them: all at once.
+"""Generate single requests of many lengths, such as a job over a data set sends all at once.
 
-Their lengths are spread about as those of ShareGPT's chats, but shorter.
+The spread of the lengths is about that of ShareGPT's chats, but they are shorter.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from scenarios.fixed import FixedOptions, conversations
 
 @dataclass(frozen=True)
 class OfflineBatchOptions(FixedOptions):
-    """Lengths in tokens, as those of `fixed`."""
+    """Lengths in tokens, written as in `fixed`."""
 
     input_tokens: int | str = "lognormal:100:0.9"
     output_tokens: int | str = "lognormal:48:0.7"

@@ -1,7 +1,7 @@
 """Generate questions about retrieved documents: long prompts, short answers.
 
-Popular documents are retrieved for many questions, so that prompts overlap, but in another order each time: a
-prefix cache serves what stands in front, no more.
+Popular documents are retrieved for many questions, so prompts overlap. But the order differs each time, so a
+prefix cache helps only with the beginning.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,10 @@ _SYSTEM = "Answer from the documents below. Name the document that you took the 
 
 @dataclass(frozen=True)
 class RagOptions(TextOptions):
-    """Lengths in tokens, as those of `fixed`; `document_tokens` of each of `retrieved` out of `documents`."""
+    """Lengths in tokens, written as in `fixed`. A prompt has `retrieved` of the `documents`.
+
+    `zipf`: how much rarer later documents are.
+    """
 
     documents: int = 200
     retrieved: int = 4
@@ -41,7 +44,7 @@ class RagOptions(TextOptions):
 
 
 def conversations(options: RagOptions, rng: Random) -> Iterator[Conversation]:
-    """Yield conversations of one turn without end. No document is that of another cell."""
+    """Yield conversations of one turn without end. Each cell has its own documents."""
     inputs, outputs = lengths(options, "input_tokens", "output_tokens")
     document_tokens, seed = length("document_tokens", options.document_tokens), rng.getrandbits(64)
 

@@ -22,8 +22,11 @@ _PUZZLES = (
 
 @dataclass(frozen=True)
 class ReasoningOptions(TextOptions):
-    """Lengths in tokens, as those of `fixed`: `input_tokens` of a story before the puzzle, `output_tokens` of
-    thoughts and answer together, at most."""
+    """Lengths in tokens, written as in `fixed`.
+
+    `input_tokens` is the length of a story before the puzzle; thoughts and answer together have at most
+    `output_tokens`.
+    """
 
     input_tokens: int | str = 32
     output_tokens: int | str = 512

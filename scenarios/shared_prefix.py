@@ -1,6 +1,6 @@
-"""Generate chats that begin with one long text: a system prompt or a few-shot block that many users share.
+"""Generate chats that begin with a long text that many users share: a system prompt or few-shot examples.
 
-There are `prefixes` such texts, each of a group of conversations.
+There are `prefixes` such texts. A conversation's group is its prefix.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from scenarios.text import TextOptions, prose
 
 @dataclass(frozen=True)
 class SharedPrefixOptions(TextOptions):
-    """Lengths in tokens, as those of `fixed`. `zipf`: how much rarer later prefixes are (see `places`)."""
+    """Lengths in tokens, written as in `fixed`. `zipf`: how much rarer later prefixes are (see `places`)."""
 
     prefixes: int = 1
     zipf: float = 1.0
@@ -34,7 +34,7 @@ class SharedPrefixOptions(TextOptions):
 
 
 def conversations(options: SharedPrefixOptions, rng: Random) -> Iterator[Conversation]:
-    """Yield conversations without end. No prefix is that of another cell."""
+    """Yield conversations without end. Each cell has its own prefixes."""
     inputs, outputs = lengths(options, "input_tokens", "output_tokens")
     prefix_tokens, seed = length("prefix_tokens", options.prefix_tokens), rng.getrandbits(64)
 
@@ -55,7 +55,7 @@ def conversations(options: SharedPrefixOptions, rng: Random) -> Iterator[Convers
 
 
 def largest(options: SharedPrefixOptions) -> int | None:
-    """Return the tokens of the longest last request and its answer, about; None if they have no end."""
+    """Return about how many tokens the longest last request and its answer have; None for no limit."""
     prefix, inputs, outputs = lengths(options, "prefix_tokens", "input_tokens", "output_tokens")
     return most_together((1, prefix), (options.turns, inputs), (options.turns, outputs))
 

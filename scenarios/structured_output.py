@@ -1,7 +1,7 @@
-"""Generate texts from which JSON is to be extracted, by a JSON Schema that the server holds the answer to.
+"""Generate texts to extract JSON from. The server constrains the answer by a JSON Schema.
 
-`constrained=true,false` asks with and without that, of other texts alike, to see what it costs. The schema
-may be your own.
+`constrained=true,false` measures with and without the constraint, on different texts of the same kind, to
+show what it costs. The schema may be the user's.
 """
 
 import json
@@ -21,10 +21,10 @@ from scenarios.text import TextOptions, prose
 
 @dataclass(frozen=True)
 class StructuredOutputOptions(TextOptions):
-    """Lengths in tokens, as those of `fixed`; `output_tokens` at most: an answer ends where its JSON does.
+    """Lengths in tokens, written as in `fixed`. `output_tokens` is a maximum: an answer ends with its JSON.
 
-    `constrained`: whether the server is given the schema, not the prompt alone. `schema`: a file with the
-    JSON Schema of all answers; None: three of bench's own.
+    `constrained`: whether the server gets the schema, not only the prompt. `schema`: a file with the JSON
+    Schema of all answers; None: three of bench's own.
     """
 
     input_tokens: int | str = 128
@@ -77,7 +77,7 @@ def forms(options: StructuredOutputOptions) -> tuple[Form, ...]:
     """Return the forms of the answers, each a JSON Schema."""
     schemas = {name: schema for name, (_, schema) in _SCHEMAS.items()}
     if options.schema is not None:
-        # What an API takes as a name.
+        # The characters and length that APIs accept for a name.
         name = re.sub(r"[^A-Za-z0-9_-]", "_", Path(options.schema).stem)[:64]
         schemas = {name: read_schema(options.schema, f"scenario.schema={options.schema}")}
     return tuple(Form(name, schema=schema, is_forced=options.constrained) for name, schema in schemas.items())

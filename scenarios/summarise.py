@@ -1,4 +1,4 @@
-"""Generate long texts that are to be summarised in a few words."""
+"""Generate long texts to summarise in a few words."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from scenarios.text import TextOptions, prose
 
 @dataclass(frozen=True)
 class SummariseOptions(TextOptions):
-    """Lengths in tokens, as those of `fixed`."""
+    """Lengths in tokens, written as in `fixed`."""
 
     input_tokens: int | str = "lognormal:1200:0.4"
     output_tokens: int | str = "48..96"

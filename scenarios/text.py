@@ -1,7 +1,7 @@
-"""Write English prose of a given length from a small grammar: pure and seeded, the same text for a seed.
+"""Write English prose of a given length from a small grammar. Pure: a seed always gives the same text.
 
-Its sentences make sense one by one, not together. A tokenizer makes about as many tokens of a word as of one
-of English text (TOKENS_PER_WORD): there are names, numbers, punctuation and words that it must split.
+Each sentence makes sense, but not all of them together. Its words have about as many tokens as words of real
+English text (TOKENS_PER_WORD), since there are names, numbers, punctuation and words that a tokenizer splits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,9 @@ from string import Formatter
 from harness.contracts import ScenarioOptions
 from scenarios.lengths import need
 
-# Words are what stands between spaces. 20,000 of them are 1.23 tokens each by SmolLM2's tokenizer and 1.20 by
-# Gemma 3's. English ones (three licences, GSM8K's and MMLU's questions) are 1.23 to 1.33 and 1.19 to 1.29.
+# Words are what stands between spaces. Over 20,000 of them a word has 1.23 tokens with SmolLM2's tokenizer
+# and 1.20 with Gemma 3's. English text (three licences, GSM8K's and MMLU's questions) has 1.23 to 1.33 and
+# 1.19 to 1.29.
 TOKENS_PER_WORD = 1.22
 
 
@@ -21,8 +22,8 @@ TOKENS_PER_WORD = 1.22
 class TextOptions(ScenarioOptions):
     """Options of a scenario whose texts have lengths in tokens.
 
-    `tokens_per_word`: what the model's tokenizer makes of a word of `prose`; None: TOKENS_PER_WORD. A plan
-    fills it in where the tokenizer is at hand.
+    `tokens_per_word`: the tokens per word of `prose` with the model's tokenizer; None: TOKENS_PER_WORD. A
+    plan fills it in if it finds the tokenizer.
     """
 
     tokens_per_word: float | None = None
@@ -32,11 +33,14 @@ class TextOptions(ScenarioOptions):
             need(self, 0.01, 100, "tokens_per_word")
 
     def words(self, tokens: float) -> int:
-        """Return how many words have about `tokens` tokens: 1 or more."""
+        """Return how many words have about `tokens` tokens, at least 1."""
         return max(1, round(tokens / (self.tokens_per_word or TOKENS_PER_WORD)))
 
     def tokens(self, text: str) -> int:
-        """Return about how many tokens a text has: 1 or more. One without blanks has a fifth of its bytes."""
+        """Return about how many tokens a text has, at least 1.
+
+        Text with few spaces counts as one token per 5 bytes.
+        """
         size = len(text.encode(errors="replace"))
         return max(1, round(max(len(text.split()) * (self.tokens_per_word or TOKENS_PER_WORD), size / 5)))
 
@@ -85,7 +89,7 @@ _BECAUSE = (
     "unless the weather changes", "as the instructions require", "since the old one had been lost",
     "whether or not it was necessary", "until the last of the visitors had gone",
 )  # fmt: skip
-# What stands for a name in braces of _SENTENCES.
+# The words for each name in braces in _SENTENCES.
 _SLOTS: dict[str, Sequence[str]] = {
     "person": _PEOPLE,
     "place": _PLACES,
@@ -114,7 +118,7 @@ _SENTENCES = (
     "I do not know whether anyone has {did} it since then, but I would like to find out.",
     "When we came to the {thing}, it was so {kind} that we had to go back the way we had come.",
 )
-# Each sentence as its literal parts, each with what is drawn to follow it.
+# Each sentence as a list of literal parts, each with the words to draw from after it.
 _PARSED = [
     [(literal, _SLOTS.get(slot or "", [""])) for literal, slot, _, _ in Formatter().parse(sentence)]
     for sentence in _SENTENCES
@@ -129,7 +133,7 @@ def sentences(rng: Random) -> Iterator[str]:
 
 
 def prose(rng: Random, words: int) -> str:
-    """Return a text of `words` words, in sentences; the last one may be cut."""
+    """Return a text of `words` words, in sentences. The last sentence may be cut."""
     found: list[str] = []
     made = sentences(rng)
     while len(found) < words:

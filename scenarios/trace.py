@@ -1,7 +1,7 @@
 """Replay a trace of real traffic: its instants, prompt lengths and answer lengths. The text is made up.
 
-A prompt has about as many tokens as its row says. The report has how many the server counted. Prompts that
-share blocks in the trace share text.
+A prompt has about as many tokens as its row says; the report gives the server's count. Prompts that share
+blocks in the trace share text.
 """
 
 from array import array
@@ -23,8 +23,10 @@ _KEPT_BLOCKS = 8192
 
 @dataclass(frozen=True)
 class TraceOptions(TextOptions):
-    """`path`: the trace, CSV or JSON Lines. `format`: its columns (auto: by their names). `limit`: how many
-    rows are played."""
+    """`path`: the trace, CSV or JSON Lines. `format`: its layout; auto goes by the names of the columns.
+
+    `limit`: how many rows are played; None: all.
+    """
 
     path: str | None = None
     format: Literal["auto", "mooncake", "azure", "burstgpt"] = "auto"
@@ -32,9 +34,9 @@ class TraceOptions(TextOptions):
 
 
 def conversations(options: TraceOptions, rng: Random) -> Iterator[Conversation]:
-    """Yield one conversation of one turn per row, in the file's order, until its end.
+    """Yield a conversation of one turn for each row, in the file's order, until its end.
 
-    Rows without output tokens (failures, mostly) are left out. Raises UserError naming file and line.
+    Skips rows without output tokens (mostly failures). Raises UserError with file and line.
     """
     prompts = _Prompts(options, rng)
     for arrival_s, row in _played(options):
@@ -44,7 +46,7 @@ def conversations(options: TraceOptions, rng: Random) -> Iterator[Conversation]:
 
 def arrivals(options: TraceOptions) -> Iterator[tuple[float, int]]:
     """See harness.contracts.Scenario. The file is read once: a million rows take some seconds."""
-    # Once whatever the texts are made of.
+    # tokens_per_word changes no arrival, so it is no part of the cache's key.
     return zip(*_arrivals(replace(options, tokens_per_word=None)), strict=True)
 
 
@@ -58,7 +60,7 @@ def _arrivals(options: TraceOptions) -> "tuple[array[float], array[int]]":
 
 
 def _played(options: TraceOptions) -> Iterator[tuple[float, Row]]:
-    """Yield the rows to play, those with output tokens, each with its seconds from the first."""
+    """Yield the rows to play, those with output tokens, each with its seconds since the first."""
     if options.path is None:
         raise UserError("scenario=trace needs scenario.path=FILE, a trace with instants and token lengths")
     if options.limit is not None and options.limit < 1:
@@ -74,8 +76,10 @@ def _played(options: TraceOptions) -> Iterator[tuple[float, Row]]:
 
 
 class _Prompts:
-    """The texts of prompts. Equal blocks of one cell have equal text; blocks of two cells do not, so that no
-    cell finds its prompts in a server's cache already."""
+    """The texts of one cell's prompts. Equal blocks have equal text.
+
+    Another cell has other texts, so that its prompts are not in a server's cache yet.
+    """
 
     def __init__(self, options: TraceOptions, rng: Random) -> None:
         self._words = options.words
@@ -85,7 +89,7 @@ class _Prompts:
         self._block = lru_cache(_KEPT_BLOCKS)(lambda number: prose(Random(f"{seed} {number}"), words))
 
     def of(self, row: Row) -> str:
-        """Return a prompt of the row's length: its blocks in order, the last one cut, then own words."""
+        """Return a prompt of the row's length: its blocks in order, the last one cut, then other words."""
         rng = Random(self._rng.getrandbits(64))
         length, whole = self._words(row.input_tokens), self._words(BLOCK_TOKENS)
         parts = []

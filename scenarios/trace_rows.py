@@ -1,6 +1,6 @@
-"""Read traces of requests row by row: when each came, how long its prompt and its answer were.
+"""Read traces of requests row by row: when each request came, and how long its prompt and answer were.
 
-Knows the columns of three public traces, each as CSV with a header or as JSON Lines, but no prompt's text.
+Knows the columns of three public traces, each as CSV with a header or as JSON Lines. None has prompts' texts.
 
 - Mooncake (github.com/kvcache-ai/Mooncake, FAST25-release/traces): timestamp in milliseconds, input_length,
   output_length, hash_ids: one number per 512 tokens of the prompt, equal where prompts share a beginning.
@@ -26,7 +26,7 @@ MOST_TOKENS = 10_000_000  # of one row; more is a mistake in the file
 
 
 class Row(NamedTuple):
-    """A request. `at_s`: seconds on the trace's own clock; `blocks`: the ids of its prompt's blocks."""
+    """One request. `at_s`: seconds on the trace's own clock. `blocks`: the ids of its prompt's blocks."""
 
     at_s: float
     input_tokens: int
@@ -35,7 +35,10 @@ class Row(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column's name, and the function that reads its values. It may raise ValueError or TypeError."""
+    """A column: its name, a function that reads a value, and what values must be.
+
+    `read` raises ValueError or TypeError for any other value.
+    """
 
     name: str
     read: Callable[[Any], Any]
@@ -54,7 +57,7 @@ def _milliseconds(value: Any) -> float:
 
 
 def _date(value: Any) -> float:
-    """Return the seconds of a date in ISO 8601, UTC without an offset. Digits beyond microseconds are cut."""
+    """Return the seconds of an ISO 8601 date, in UTC without an offset. Cuts digits after microseconds."""
     date = datetime.fromisoformat(str(value).strip())
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
@@ -67,7 +70,7 @@ def _tokens(value: Any) -> int:
 
 
 def _blocks(value: Any) -> tuple[int, ...] | None:
-    """Return the ids of a JSON list, or of text such as `[1, 2]` or `1 2`; None where there are none."""
+    """Return the ids in a JSON list, or in text such as `[1, 2]` or `1 2`; None if there are none."""
     if isinstance(value, str):
         if re.sub(r"[\[\],;\s\d-]", "", value):
             raise ValueError
@@ -98,10 +101,10 @@ LAYOUTS = {
 
 
 def rows(path: Path, where: str, layout_name: str = "auto") -> Iterator[Row]:
-    """Yield the rows of a trace in its order, and read them one by one.
+    """Yield the rows of a trace in order, and read them one at a time.
 
-    Raises UserError that begins with `where` and names the line and its value, for a file that cannot be
-    read, columns of no known layout, a value of the wrong type, and a time before that of the row before.
+    Raises UserError, which begins with `where` and names line and value, for a file that cannot be read, for
+    columns of no known layout, for a value of the wrong type, and for a time before the previous row's.
     """
     layout: tuple[Column, ...] = ()
     last_s = -inf
@@ -119,7 +122,7 @@ def rows(path: Path, where: str, layout_name: str = "auto") -> Iterator[Row]:
 def _records(
     file: TextIO, suffix: str, where: str, layout_name: str
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield the number of each line, and its values by their columns' names in lower case."""
+    """Yield the number of each line, and its values by the columns' names in lower case."""
     begin = file.read(4096).lstrip()
     if not begin:
         raise UserError(f"{where}: is empty")

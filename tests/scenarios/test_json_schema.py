@@ -66,8 +66,8 @@ def test_what_is_a_schema_is_read(tmp_path: Path, schema: dict[str, Any]) -> Non
         ("\udcff", "cannot be read (not UTF-8 text)"),
         ("[" * 100_000, "not JSON (nested more than 200 deep)"),
         ("[]", "#: []: must be a schema, an object"),
-        ("true", "no JSON Schema; it must be an object with one of type, properties"),
-        ('{"name": "Ann", "age": 3}', "no JSON Schema; it must be an object with one of type, properties"),
+        ("true", "not a JSON Schema; it must be an object with one of type, properties"),
+        ('{"name": "Ann", "age": 3}', "not a JSON Schema; it must be an object with one of type, properties"),
         ('{"type": "person"}', '#/type: "person": must be one of array, boolean, integer'),
         ('{"type": []}', "#/type: []: must be one of"),
         ('{"properties": ["a"]}', '#/properties: ["a"]: must be an object of schemas'),
@@ -110,5 +110,5 @@ def test_a_schema_nested_as_deeply_as_json_is_read_is_no_crash(tmp_path: Path) -
     path = tmp_path / "schema.json"
     for depth in (50, 300, 900):
         path.write_text('{"not": ' * depth + "{}" + "}" * depth)
-        with pytest.raises(UserError, match=r"no JSON Schema|nested more than 200 deep"):
+        with pytest.raises(UserError, match=r"not a JSON Schema|nested more than 200 deep"):
             read_schema(str(path), "scenario.schema=x")

@@ -109,7 +109,7 @@ def test_shuffle_keeps_every_line(tmp_path: Path) -> None:
         ("[]", "line 2: must be an object"),
         ("{}", "line 2: must have messages"),
         ('{"messages": [{"role": "user"}]}', "line 2: each message needs a role"),
-        ('{"messages": [{"role": "system", "content": "x"}]}', "line 2: has no message of a user"),
+        ('{"messages": [{"role": "system", "content": "x"}]}', "line 2: has no user message"),
         ('{"prompt": "x", "max_token": 3}', "line 2: max_token: no such field"),
         ('{"prompt": "x", "messages": []}', "line 2: give messages or prompt, not both"),
         ('{"prompt": "x", "max_tokens": 0}', "line 2: max_tokens=0: must be 1 or more"),
