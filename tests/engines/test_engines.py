@@ -55,7 +55,7 @@ def test_a_server_without_a_model_of_ours_needs_no_weights(engine: str) -> None:
 @pytest.mark.parametrize(
     ("engine", "model", "quantization", "terms", "reason"),
     [
-        ("vllm", "/w/m", "exl3", {}, "vLLM has no exl3 checkpoints; it serves " + ", ".join(CHECKPOINTS)),
+        ("vllm", "/w/m", "exl3", {}, "vLLM serves no exl3 checkpoints; it serves " + ", ".join(CHECKPOINTS)),
         ("llama_cpp", "/w/m", "awq", {}, "llama.cpp serves GGUF files; awq is stored as safetensors"),
         ("tgi", "/w/m", "gguf-q8_0", {}, "TGI's own engine reads safetensors; gguf-q8_0 is stored as GGUF"),
         ("vllm", "/w/m", "bf16", {"dtype": "float32"}, CASTS.format("float32")),
