@@ -168,7 +168,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "its thinking": (["anthropic.thinking=yes"], KEY, "anthropic.thinking=yes: choose from adaptive"),
     "a budget alone": (["anthropic.thinking_tokens=2048"], KEY, "=2048: needs anthropic.thinking=e"),
     "a budget of none": (
-        ["anthropic.thinking=adaptive", "anthropic.thinking_tokens=2048"], KEY, "=2048: goes with",
+        ["anthropic.thinking=adaptive", "anthropic.thinking_tokens=2048"], KEY, "=2048: needs anthropic",
     ),
     "no budget": (["anthropic.thinking=enabled"], KEY, "=enabled: give anthropic.thinking_tokens too"),
     "a budget below 1": (

@@ -132,7 +132,7 @@ def test_machines_that_differ_are_told_by_repeat(parts, whole, tmp_path):
     join(parts, tmp_path / "all")
     found = machines_differ.find(open_run(tmp_path / "all"))
     assert found is not None
-    assert found.text.startswith("cpu model CPU 0 (repeat 1), CPU 1 (repeat 2).")
+    assert found.text.endswith(": cpu model CPU 0 (repeat 1), CPU 1 (repeat 2).")
     assert not found.marks
 
 
@@ -155,7 +155,7 @@ def test_devices_that_differ_in_what_bears_on_speed_are_told_by_repeat(parts, wh
     found = machines_differ.find(open_run(tmp_path / "all"))
     assert found is not None
     name = fact.replace("_", " ")
-    assert found.text.startswith(f"devices.0.{name} {a} (repeat 1), {b} (repeat 2).")
+    assert found.text.endswith(f": devices.0.{name} {a} (repeat 1), {b} (repeat 2).")
 
 
 def test_machines_whose_kernels_reserve_another_part_of_the_same_memory_are_alike(parts, whole, tmp_path):
