@@ -317,30 +317,36 @@ def open_run(run_dir: Path) -> Run:
             raise StoreError(f"{run_dir}/starts/{each.start}/start.json: damaged: no regular file there")
     planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
     labels = load_labels([cell.load for _, cell in planned])
-    errors = {found.name: found.error for found in starts}
+    by_name = {found.name: found for found in starts}
     begun = {phase.name.partition(" warm-up")[0] for found in starts for phase in found.phases}
     is_going_on = store.is_going_on(run_dir, record.status)
     cells = []
     for start, cell in planned:
-        own, status, reason = records.get(cell.number), "not measured", errors.get(start.name)
-        if own is not None:
+        if own := records.get(cell.number):
             status, reason = own.status, own.error or "; ".join(own.reasons) or None
         elif store.cell_dir(run_dir, cell.number).exists():
             status, reason = "in flight", None if is_going_on else "the run ended while it was being measured"
-        elif not reason:
-            ended = (
-                "interrupted: the run ended before it"
-                if start.name in errors
-                else "its server was not started"
-            )
-            lost = f"its folder cells/{cell.number:03d} is missing, though it was begun"
-            reason = "not yet" if is_going_on else lost if f"cell {cell.number:03d}" in begun else ended
+        else:
+            is_begun = f"cell {cell.number:03d}" in begun
+            why = _why_not_measured(cell.number, by_name.get(start.name), is_begun, is_going_on)
+            status, reason = "not measured", why
         cells.append(Cell(cell.number, cell, start, own, status, labels[cell.load], reason))
     alone = tuple(start for start in starts if start.is_for_quality)
     measured = tuple(start for start in starts if not start.is_for_quality)
     claim = store.read_claim(run_dir)
     claim = claim and without_secrets(claim)
     return Run(run_dir, record, measured, tuple(sorted(cells, key=lambda each: each.number)), alone, claim)
+
+
+def _why_not_measured(number: int, start: StartRecord | None, is_begun: bool, is_going_on: bool) -> str:
+    """Return why a cell has neither a record nor a folder. `start`: the record of its start."""
+    if start and start.error:
+        return start.error
+    if is_going_on:
+        return "not yet"
+    if is_begun:
+        return f"its folder cells/{number:03d} is missing, though it was begun"
+    return "interrupted: the run ended before it" if start else "its server was not started"
 
 
 def _clock_ns(node: NodeRecord, name: str) -> int:
