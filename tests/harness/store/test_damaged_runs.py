@@ -100,7 +100,7 @@ def test_a_run_that_is_measured_now_is_still_running(begun):
     with sole_writer(begun):
         text = said(begun)
         assert open_run(begun).planned_cells[1].reason is None
-    assert "This run is still running. bench writes the report again at its end." in text
+    assert "This run is still running. bench writes the report again when it ends." in text
     assert ", still running" in text
     assert "**This run is still running**" in text
     for words in ("run was cut short", "the run ended"):
