@@ -218,7 +218,7 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
     more = table(*filled(columns, others), "words", f"Other values, {case.name}")
     return [
         *map(paragraph, (case.starts_text, *(f"Note: {note}." for note in case.notes), *why)),
-        table(*filled(columns, asked), "words", case.name),
+        table(*filled(columns, asked), "words compared", case.name),
         *(block("Other values, without verdicts", [more], is_folded=True) if others else []),
     ]
 
