@@ -38,7 +38,7 @@ from reports.page.looks import Html, join, looks, macro, named, tag
 from reports.two_runs.compare import Reason
 from reports.verdicts import State, comparisons_of, decisions_of
 from reports.words import quality
-from reports.words.claims import gib, repeats_word
+from reports.words.claims import gib, repeat_word
 from reports.words.verdict_words import capital, objective_words, ratio_text, word_of
 
 # A deployment's quality, and its fidelity by one way of asking.
@@ -165,8 +165,8 @@ def requests_cell(run: Run, group: Group) -> Html:
     numbers = [cell.number for cell in group.cells if cell.record]
     good, sent = (sum(int(of(each).sum()) for each in numbers) for of in (run.is_ok, run.is_counted))
     main = tag("span", f"{good:,} / {sent - good:,}", class_="bad" if sent > good else "")
-    starts = (str(len({c.planned.repeat for c in cells})) for cells in (group.counted, group.cells))
-    return below(main, f"{' of '.join(starts)} {repeats_word(run)}")
+    counted, planned = (len({c.planned.repeat for c in cells}) for cells in (group.counted, group.cells))
+    return below(main, f"{counted} of {plural(planned, repeat_word(run))}")
 
 
 def value_of_cell(run: Run, name: str, cell: Cell) -> Html:

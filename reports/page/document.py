@@ -22,6 +22,7 @@ from reports.page.drawing.charts import Chart
 from reports.page.looks import Html, looks, macro, own_file, packed, packed_json, render
 from reports.page.sections import SECTIONS, sections_of
 from reports.verdicts import ranked_labels
+from reports.words.claims import repeat_word
 from reports.words.described import question
 from reports.words.told import digest_of, keep, sources_of
 
@@ -80,7 +81,7 @@ def page(run: Run) -> str:
 
 def bar(run: Run, names: Mapping[str, str]) -> Html:
     """Return the bar: links to the sections by id and name, filters that offer a choice, and the legend."""
-    word = "start" if all(map(run.is_restarted, run.deployments)) else "block"
+    word = repeat_word(run)
     loads = {group.load: (group.family, group.level) for group in run.groups}
     starts = sorted({cell.planned.repeat + 1 for cell in run.planned_cells})
     filters = [

@@ -17,15 +17,15 @@ from reports.words.verdict_words import capital, family_text, margin_text, slo_w
 # --- side by side ----------------------------------------------------------------------------------
 
 BESIDE = {
-    "starts": "Means over starts, with the 95 % interval in brackets (for two starts, their range).",
-    "blocks": "Means over blocks (repeats), with their range in brackets. The server was already running and "
+    "start": "Means over starts, with the 95 % interval in brackets (for two starts, their range).",
+    "block": "Means over blocks (repeats), with their range in brackets. The server was already running and "
     "was not restarted between them, so how much starts differ is not known.",
 }
 
 
-def repeats_word(run: Run) -> str:
-    """Return what a repeat is: `starts`, or `blocks` on a server that was not restarted."""
-    return "starts" if all(map(run.is_restarted, run.deployments)) else "blocks"
+def repeat_word(run: Run) -> str:
+    """Return what a repeat is: a `start`, or a `block` on a server that was not restarted."""
+    return "start" if all(map(run.is_restarted, run.deployments)) else "block"
 
 
 def ratios(run: Run) -> str:

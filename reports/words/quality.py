@@ -131,7 +131,7 @@ def _nearness(run: Run, label: str) -> Iterator[str]:
     if found.is_reference:
         # Without another deployment held against it, it is no reference.
         is_held = [each.label for each in quality_of(run).values() if each.against == label] != [label]
-        yield from ["it is the quality reference"] * is_held
+        yield from [f"{label} is the quality reference"] * is_held
     elif found.interval is None or found.told is None:
         yield f"its quality is not known ({found.why_not_known})"
     else:

@@ -59,7 +59,7 @@ FIDELITY = Topic(
             lambda run, rows: still_same(looks(run), {row[0].label: row[1].same for row in rows if row[1]}),
             fidelity_columns,
             lambda row: Of(row[0].label),
-            note="Greedy answers, as Kaplan and Meier estimate: one that is cut off counts up to its end.",
+            note="Kaplan-Meier estimate over greedy answers; one that is cut off counts up to its end.",
         ),
         FRONT,
         Table(

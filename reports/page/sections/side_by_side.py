@@ -68,6 +68,6 @@ VALUES = Topic(
     "values",
     "Side by side",
     [Notes(claims.ratios), AtEachLoad(_values), Block("Start-up, step by step", [START_UP], is_folded=True)],
-    lambda run: f"{claims.BESIDE[claims.repeats_word(run)]} {cells.LEGEND}",
+    lambda run: f"{claims.BESIDE[claims.repeat_word(run)]} {cells.LEGEND}",
     prose("side_by_side"),
 )

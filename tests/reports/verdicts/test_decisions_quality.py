@@ -99,7 +99,7 @@ def test_one_whose_quality_is_not_known_may_win_and_the_answer_says_so(tmp_path)
 
 def test_the_reference_may_win(tmp_path):
     run = measured(tmp_path, made=[replace(SLOW, slow=0.8), MIDDLE, FAST])
-    assert "; it is the quality reference. Left out" in answer(run)
+    assert "; llama_cpp fp16 is the quality reference. Left out" in answer(run)
 
 
 def test_one_that_nobody_is_held_against_is_called_no_reference(tmp_path):
