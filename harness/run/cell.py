@@ -232,7 +232,7 @@ def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[str]:
     if summary.stalled_s > STALLED_SHARE * window_s:
         yield f"bench itself stood still for {summary.stalled_s:.2g} s of the window of {window_s:g} s"
     elif worst_s > STALLED_ONCE_S:
-        yield f"bench itself stood still for {worst_s:.2g} s at once"
+        yield f"bench itself stood still for {worst_s:.2g} s at a stretch"
     if not tally.sent:
         yield _nothing_sent(summary, tally)
     elif not tally.ended:

@@ -122,7 +122,7 @@ def test_a_client_that_stood_still_makes_it_suspect():
 
 def test_one_long_stall_makes_it_suspect_however_long_the_window():
     still = make_run.summary(S, duration_s=600.0, stalled_s=3.0, loop_lag_s=(0.0, 0.001, 2.99))
-    assert judged(record(still), GOOD).reasons == ("bench itself stood still for 3 s at once",)
+    assert judged(record(still), GOOD).reasons == ("bench itself stood still for 3 s at a stretch",)
     short = replace(still, loop_lag_s=(0.0, 0.001, 0.9))
     assert judged(record(short), GOOD).validity == "valid"
 
