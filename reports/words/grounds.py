@@ -20,13 +20,13 @@ KINDS = {
     ),
 }
 _MODES = {
-    "matched": "all are asked for the same context length, concurrent sequences, KV cache and prefix cache",
+    "matched": "engines are asked for equal context length, concurrent sequences, KV cache and prefix cache",
     "stock": "each engine keeps its own defaults, except for what was given",
     "tuned": "as matched, plus each engine's named set of options",
 }
 _LEDGER = (
-    "Asked → what the server says it uses, over all its starts. ✕: not what was asked, or the engine has no "
-    f"such option. ▲: a KV cache over {100 * MORE_SHARE:.0f} % larger than asked, which is another budget, "
+    "Asked → what the server says it uses, over all its starts. ✕: not what was asked, or the engine could "
+    f"not be told. ▲: a KV cache over {100 * MORE_SHARE:.0f} % larger than asked, which is another budget, "
     "or starts that disagree. “not said”: the server does not say. “–”: nor was it asked."
 )
 _CLIENT = (
@@ -110,7 +110,11 @@ def guard_notes(run: Run) -> list[str]:
     """Return how the guard watched the machine; empty if no cell was begun."""
     records = [cell.record for cell in run.planned_cells if cell.record]
     modes = " and ".join(dict.fromkeys(record.guard_mode for record in records if record.guard_mode))
-    return [f"Guard: {modes}." if modes else "Nothing checked that the machine was fit."] if records else []
+    return (
+        [f"Checked with guard={modes}." if modes else "Nothing checked that the machine was fit."]
+        if records
+        else []
+    )
 
 
 def guard_saw(cell: Cell) -> str:

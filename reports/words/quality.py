@@ -85,7 +85,7 @@ FIDELITY: Mapping[str, Callable[[Fidelity], str]] = {
     "by": lambda found: found.way,
     "KL p99": lambda found: nats(found.kl_p99_nats),
     "same token %": lambda found: number(found.agreement, 1, 100),
-    "tokens until half part": _until,
+    "tokens until half differ": _until,
     "perplexity": lambda found: number(found.perplexity, 1) if found.perplexity else "",
     "perplexity ratio": lambda found: number(found.perplexity_ratio, 3) if found.perplexity_ratio else "",
     "RMS change %": lambda found: number(found.rms_change, 1, 100) if found.perplexity_ratio else "",

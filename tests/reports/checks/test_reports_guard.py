@@ -65,7 +65,7 @@ def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
 def test_the_section_lists_what_was_seen(tmp_path):
     made = one_cell_run(tmp_path, ROWS, **MARKED, guard=(BUSY, HOT))
     html = str(trust.GROUNDS(open_run(made.path)).body)
-    assert "Guard: mark." in html
+    assert "Checked with guard=mark." in html
     assert "1 of 1 failed or in doubt" in html
     assert "other programs used 40 % of the processor (during); device 0 was throttled" in html
 
