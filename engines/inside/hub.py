@@ -110,7 +110,7 @@ def refusal(error: Exception, revision: str) -> str | None:
     if is_of_transport or isinstance(error, ConnectionError | LocalEntryNotFoundError):
         return (
             f"{ENDPOINT} cannot be reached from here, or stopped answering ({type(error).__name__}); connect "
-            "this machine, or set HF_ENDPOINT to a mirror; the same command goes on"
+            "this machine or set HF_ENDPOINT to a mirror, then run the same command again"
         )
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -46,7 +46,7 @@ HUB = InstallSpec(
 )
 # The program's exit code if the hub refuses, and the beginning of the line that says why.
 REFUSED, REFUSAL = 4, "refused: "
-INSTEAD = "a copy of it on this machine is model=/path"
+INSTEAD = "or give a copy on this machine: model=/path"
 # The limit for starting Python and for the program's two requests, each with its own limit.
 _LIMIT_S = 90.0
 

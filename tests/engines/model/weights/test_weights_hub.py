@@ -199,8 +199,9 @@ def test_a_hub_that_cannot_be_reached_is_one_plain_line_for_all_that_was_asked(t
     kinds = ("bf16 as gguf", "bf16 as safetensors", "gguf-q8_0 as gguf")
     assert done.stderr == (
         f"{', '.join(f'{MODEL} {kind}' for kind in kinds)}: org/tiny could not be downloaded: {nowhere} "
-        "cannot be reached from here, or stopped answering (ConnectError); connect this machine, or set "
-        "HF_ENDPOINT to a mirror; the same command goes on; a copy of it on this machine is model=/path\n"
+        "cannot be reached from here, or stopped answering (ConnectError); connect this machine or set "
+        "HF_ENDPOINT to a mirror, then run the same command again; or give a copy on this machine: "
+        "model=/path\n"
     )
 
 
@@ -221,7 +222,7 @@ def test_refusal_of_the_hub_is_one_sentence(
     with pytest.raises(MissingError, match=said) as caught:
         prepared(CHECKPOINT, tmp_path, no_tool, lines.append)
     assert str(caught.value).startswith("org/tiny could not be downloaded: ")
-    assert str(caught.value).endswith("; a copy of it on this machine is model=/path")
+    assert str(caught.value).endswith("; or give a copy on this machine: model=/path")
     assert lines == []  # it is the error alone that says so
     assert "\n" not in str(caught.value)
     assert can_prepare(CHECKPOINT, tmp_path) is None  # another day it may answer
