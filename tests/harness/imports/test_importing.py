@@ -123,7 +123,7 @@ def test_first_screen_says_who_measured(runs, tool):
     whole = page(runs[tool])
     first = whole[: whole.index('id="side')]
     assert f"Measured by {NAMES[tool]}, not by bench." in first
-    assert "no winner, no verdicts" in first
+    assert "no winner and no verdicts" in first
     assert findings_of(runs[tool])[0].title == "Measured by another tool"
     for sentence in runs[tool].record.foreign.definitions:
         assert sentence in findings_of(runs[tool])[0].text
