@@ -1,1 +1,1 @@
-"""Numbers from numbers. Knows no run and no metric."""
+"""Statistics: functions from numbers to numbers. Knows no run and no metric."""

@@ -47,11 +47,11 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """`12 users`, `12/s`, `64 users (the most tried)`, `none`, `not known`."""
+        """`12 users`, `12/s`, `64 users (the highest tried)`, `none`, `not known`."""
         if not self.is_whole:
             return "not known"
         load = next((each.load for each in self.tried if each.level == self.kept), "none")
-        return f"{load} (the most tried)" if self.is_at_limit else load
+        return f"{load} (the highest tried)" if self.is_at_limit else load
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class Capacity:
 
     @property
     def words(self) -> str:
-        """`12 users`, `64 users (the most tried)`, `not known (12 users as measured)`, `not known`."""
+        """`12 users`, `64 users (the highest tried)`, `not known (12 users as measured)`, `not known`."""
         if self.level is not None:
-            return f"{self.group.load} (the most tried)" if self.is_least else self.group.load
+            return f"{self.group.load} (the highest tried)" if self.is_least else self.group.load
         return "not known" if self.measured is None else f"not known ({self.load} as measured)"
 
     @property

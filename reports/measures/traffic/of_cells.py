@@ -44,7 +44,7 @@ def rate_values(run: Run, cell: Cell) -> dict[str, Value]:
 
 
 def rate(count: float, seconds: float, n: int) -> Value:
-    """Return a count per second over n requests; None in no time."""
+    """Return a count per second over n requests; None if no time passed."""
     return Value(float(count / seconds) if seconds > 0 else None, n)
 
 

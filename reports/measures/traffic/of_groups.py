@@ -54,7 +54,7 @@ def parts_of(run: Run, scenario: str) -> list[Part]:
 
 
 def adapter_name(part: Part) -> str:
-    """Return an adapter's name, or its number where the run does not have it."""
+    """Return an adapter's name, or its number if the run does not have the name."""
     records = (cell.record for cell in part.group.counted)
     adapters = next((record.adapters for record in records if record), ())
     return adapters[part.number].name if part.number < len(adapters) else f"adapter {part.number}"

@@ -122,7 +122,7 @@ def test_an_interrupted_search_keeps_what_it_measured_and_begins_its_start_anew(
         ("01-reference", 2), ("01-reference", 4), ("02-reference", 2), ("02-reference", 4),
     ]  # fmt: skip
     [found] = capacities_of(open_run(place.run_dir))[0].answers
-    assert found.words == "4 users (the most tried)"
+    assert found.words == "4 users (the highest tried)"
 
 
 def test_two_mistakes_are_told(tmp_path):

@@ -162,7 +162,7 @@ def test_repeats_count_in_which_each_measured_the_highest_load(tmp_path):
 
 def test_the_highest_that_was_allowed_is_a_least(tmp_path):
     run, [first, _] = searched(tmp_path, [64, 64, 64], [64, 64, 64])
-    assert first.words == first.answers[0].words == "64 users (the most tried)"
+    assert first.words == first.answers[0].words == "64 users (the highest tried)"
     assert decisions_of(run)[0].kind == "same"
 
 
