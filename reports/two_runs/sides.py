@@ -89,7 +89,10 @@ def _side(text: str, run: Run, label: str | None, others: str | None) -> Side:
     if label is not None and not found:
         raise UserError(f"{text}: no deployment {asked} in {run.path}; it has {has}")
     if len(found) != 1:
-        raise UserError(f"{text}: no single deployment to compare as {asked}; {run.path} has {has}")
+        raise UserError(
+            f"{text}: cannot tell which deployment to compare with {asked}; give {run.path}:LABEL, "
+            f"with LABEL one of {has}"
+        )
     return Side(text, run, found[0])
 
 

@@ -122,7 +122,7 @@ def test_a_run_against_one_deployment_is_the_same_or_the_only_one_of_it(tmp_path
         [found], _ = cases(f"{run}:{label}", only)
         assert (found.groups[0].deployment, found.groups[1].deployment) == (label, A)
     third = sides_run(tmp_path / "t", {"tgi fp16": STEADY})
-    with pytest.raises(UserError, match=f"no single deployment to compare as tgi fp16.*{A}, {B}"):
+    with pytest.raises(UserError, match=f"cannot tell which deployment to compare with tgi fp16.*{A}, {B}"):
         open_sides(str(run), f"{third}:tgi fp16")
 
 
@@ -392,7 +392,7 @@ def test_the_page_draws_each_ratio_and_escapes_all_text(tmp_path):
         r'<svg class="ratio".*?cx="([\d.]+)".*?</svg><div class="beside">([^<]*)', page, re.DOTALL
     )
     assert len(ratios) == 4
-    assert ratios[1][1].startswith("98 % more [28 % more, ")
+    assert ratios[1][1].startswith("98\u00a0% more [28\u00a0% more, ")
     assert float(ratios[1][0]) == max(float(at) for at, _ in ratios)
     with pytest.raises(UserError, match="there is no directory"):
         write_comparison(found, tmp_path / "absent" / "c.html")
