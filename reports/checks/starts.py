@@ -186,7 +186,7 @@ def machines_differ(run: Run) -> Iterator[Seen]:
 
 
 def _of(value: str, repeats: list[int]) -> str:
-    return f"{value} (repeat {', '.join(map(str, repeats))})"
+    return f"{value} (repeat{'s' * (len(repeats) > 1)} {', '.join(map(str, repeats))})"
 
 
 @check(

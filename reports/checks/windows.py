@@ -182,7 +182,7 @@ def _lost(groups: Iterable[Group], is_lost: Callable[[Cell], np.ndarray]) -> Ite
 @check(
     "Short windows",
     f"Less than {SHORT_WINDOW_S:.0f} s hardly shows throttling and drift, and fewer than {_ENOUGH} ok "
-    "requests give no p95: {}.",
+    "requests in a start give no p95: {}.",
     "Use a longer window (load.duration) or a longer trace.",
     of_requests=True,
 )
@@ -263,7 +263,7 @@ def _humps(run: Run, cell: Cell, metric: str) -> str | None:
         if two := humps(own):
             low, high = (f"{number(1e3 * each)} ms" for each in two[:2])
             share = f"{100 * two[2]:.0f} % (n = {len(own):,} requests of a start)"
-            return f"turn {turn + 1:.0f}: median {low}, and {high} in {share}"
+            return f"turn {turn + 1:.0f}: medians {low}, and {high} in {share}"
     return None
 
 

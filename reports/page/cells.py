@@ -175,7 +175,7 @@ def value_of_cell(run: Run, name: str, cell: Cell) -> Html:
 
 
 def bound_cell(group: Group, bound: Bound) -> Html:
-    """Return what bounded a load, with its evidence.
+    """Return what limited a load, with its evidence.
 
     The load stands before it for narrow screens, where columns have no heads. What is not known stands once,
     below the table.

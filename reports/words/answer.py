@@ -175,7 +175,8 @@ def _left_out(made: Decision) -> str:
     said += f" Left out: {plural(away, 'repeat')}, in which {busy}." if away else ""
     if made.shown_disturbed and not made.why:
         of, others = plural(len(made.shown), "repeat"), f"fewer than {STARTS_NEEDED} others remain"
-        said += f" In {made.shown_disturbed} of {of} {busy}; they count, since {others}."
+        count = "it counts" if made.shown_disturbed == 1 else "they count"
+        said += f" In {made.shown_disturbed} of {of} {busy}; {count}, since {others}."
     return said
 
 

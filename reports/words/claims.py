@@ -196,13 +196,13 @@ def _whose(groups: Sequence[Group], of: int) -> str:
     return "" if len(groups) == of else f" of {named}"
 
 
-# --- what bounded each load ------------------------------------------------------------------------
+# --- what limited each load ------------------------------------------------------------------------
 
-BOUNDS = "What bounded each load"
+BOUNDS = "What limited each load"
 BOUND_HOW = (
     "From the servers' metrics, read once a second, and the client's own record, in the windows that count. "
-    f"Waited: in more than {100 * MOST:.0f} % of the samples. Full: {100 * KV_FULL_SHARE:.0f} % of the KV "
-    f"cache in use or more, or no room for a long request. Busy: {100 * BUSY_SHARE:.0f} % of the capacity. "
+    f"Waited: in more than {100 * MOST:.0f} % of the samples. Full: {100 * KV_FULL_SHARE:.0f} % or more of "
+    f"the KV cache in use, or no room for a long request. Busy: {100 * BUSY_SHARE:.0f} % of the capacity. "
     "The first cause that holds is given, in this order: other programs, the client, KV cache, slots, "
     "compute, arrival rate, users."
 )
@@ -213,18 +213,18 @@ DECODE_NOTE = (
 
 
 def bounds_title(run: Run) -> str:
-    """Return what bounded the heaviest load, if the run has one axis of loads."""
+    """Return what limited the heaviest load, if the run has one axis of loads."""
     found = bounds_of(run)
     if len({(group.scenario, group.family) for group, _ in found}) > 1:
         return BOUNDS
     heaviest = max((group for group, _ in found), key=lambda group: group.level)
     last = [WORDS[bound.kind] for group, bound in found if group.level == heaviest.level]
     said = [f"{words} ({count} of {len(last)})" for words, count in Counter(last).most_common()]
-    return f"What bounded {heaviest.load}: {', '.join(said)}"
+    return f"What limited {heaviest.load}: {', '.join(said)}"
 
 
 def not_known(run: Run) -> list[str]:
-    """Return what is not known about what bounded a load, each once with the groups that lack it."""
+    """Return what is not known about what limited a load, each once with the groups that lack it."""
     found = [(bound.sentence.partition(NOT_KNOWN)[2], group) for group, bound in bounds_of(run)]
     by_what = grouped([pair for pair in found if pair[0]], lambda pair: pair[0]).items()
     return [f"Not known{_whose([g for _, g in own], len(found))}: {what}." for what, own in by_what]
@@ -249,7 +249,7 @@ def unread(run: Run) -> str:
 
 
 _MORE_NEW = (
-    "Prompts that were never sent before tell it: chats have them with scenario.system_words=0, and "
+    "Prompts that were never sent before would show it: chats have them with scenario.system_words=0, and "
     "scenario=NAME,fixed scenario.input_tokens=32..512 adds them to any scenario."
 )
 

@@ -1,4 +1,4 @@
-"""Why: what bounded each load, what decode reads, what speculation gained, and what servers reported."""
+"""Why: what limited each load, what decode reads, what speculation gained, and what servers reported."""
 
 from reports.checks.bounds import Decode, bounds_of, decodes_of
 from reports.checks.unequal_work import BECAME
@@ -14,7 +14,7 @@ from reports.verdicts import SPEED, comparisons_of
 from reports.words import claims, quality
 from reports.words.verdict_words import ratio_text, title_of, word_of
 
-# --- what bounded each load -------------------------------------------------------------------------
+# --- what limited each load -------------------------------------------------------------------------
 
 
 BOUNDS = Topic(

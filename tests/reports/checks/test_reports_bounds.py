@@ -1,4 +1,4 @@
-"""What bounded a load: each answer is given where its evidence is, and not where it is a little less."""
+"""What limited a load: each answer is given where its evidence is, and not where it is a little less."""
 
 from __future__ import annotations
 

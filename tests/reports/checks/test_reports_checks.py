@@ -250,7 +250,7 @@ CASES = [
     (
         "bimodal",
         {"first": TWO_HUMPS},
-        r"TTFT of turn 1: median 1\d\d\.\d ms, and 2\d\d\.\d ms in 67 % \(n = 180 requests",
+        r"TTFT of turn 1: medians 1\d\d\.\d ms, and 2\d\d\.\d ms in 67 % \(n = 180 requests",
     ),
     ("window_drifted", {"first": RISING, "repeats": 3}, r"llama_cpp fp16 at 1 user: TTFT \+"),
     # 4 requests/s of ten tokens in the first 20 s, 2 in the last: with nothing in flight that is no queue.
