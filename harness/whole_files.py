@@ -29,7 +29,7 @@ def locked(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator
 
 def try_lock(file: IO[Any], path: Path, remedy: str) -> bool:
     """Take the lock of a file that is open for writing, without waiting. Return False if another process has
-    it. Raises UserError with the remedy if the file system has no locks, as NFS or Lustre may be mounted."""
+    it. Raises UserError with the remedy if the file system has no locks, as some mounts of NFS or Lustre."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,6 +1,6 @@
 """Estimate the memory that servers need beside weights and KV cache.
 
-The figures were measured on CPUs; those for GPUs come from published sources.
+The figures for CPUs were measured; those for GPUs are from published sources.
 """
 
 from harness.contracts import EngineTerms, ModelFacts

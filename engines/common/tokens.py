@@ -8,8 +8,8 @@ from typing import Any
 from harness.contracts import Ask, HttpCall, Message, Token
 from harness.errors import ServerError
 
-# A place in a text: the log-probability of its token (None: not given), and of the likeliest tokens by id.
-Place = tuple[float | None, Mapping[str, float]]
+# A position in a text: the log-probability of its token (None: not given), and of the likeliest tokens by id.
+Position = tuple[float | None, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,20 @@ def tokenized(
     return list(map(str, ask(HttpCall("POST", "/tokenize", body), Tokenized).tokens))
 
 
-def placed(path: str, ids: Sequence[int], places: Iterable[Place], most: int) -> Iterator[Token]:
-    """Yield a text's tokens, each but the first with its place's probabilities.
+def placed(path: str, ids: Sequence[int], positions: Iterable[Position], most: int) -> Iterator[Token]:
+    """Yield a text's tokens, each but the first with the probabilities at its position.
 
-    Raises ServerError if a place lacks its token's probability or has fewer than `most` likeliest tokens.
+    Raises ServerError if a position lacks its token's probability or has fewer than `most` likeliest tokens.
     """
     if not ids:
         raise ServerError(f"POST {path} gives no tokens for the text")
-    for number, (token, place) in enumerate(zip_longest(ids, places), start=1):
-        logprob, top = place or (None, {})
+    for number, (token, position) in enumerate(zip_longest(ids, positions), start=1):
+        logprob, top = position or (None, {})
         if number == 1:
             yield Token(str(token))
         elif token is None or logprob is None:
             raise ServerError(f"POST {path} gives no probability for token {number} of {len(ids)}")
         elif len(top) < most:
-            raise ServerError(f"POST {path} names {len(top)} tokens at place {number}, not {most}")
+            raise ServerError(f"POST {path} names {len(top)} tokens at position {number}, not {most}")
         else:
             yield Token(str(token), logprob, top)

@@ -46,7 +46,7 @@ class _Prompt:
 
 
 def given_text(ask: Ask, model: str, text: str, most: int) -> Iterator[Token]:
-    """Yield the tokens of a text, each but the first with the `most` likeliest at its place."""
+    """Yield the tokens of a text, each but the first with the `most` likeliest at its position."""
     ids, whole = _ids(ask, text), _ids(ask, _WHOLE)[-1:]
     if not ids or not whole:
         raise ServerError("POST /tokenize gives no tokens for a text")

@@ -157,7 +157,7 @@ class _Cursor:
         """Return a count of what follows. Raise ValueError if it is above `most`."""
         (number,) = self.take(code)
         if number > most:
-            raise ValueError(f"it claims a count of {number:,}, and there are at most {most:,}")
+            raise ValueError(f"it claims a count of {number:,}, and no file has more than {most:,}")
         return int(number)
 
     def string(self) -> str:

@@ -33,7 +33,10 @@ exec "$0" serve"""
 
 @dataclass(frozen=True)
 class Options:
-    """Ollama's own options. `program`: a path, or `ollama`, which is found on PATH."""
+    """Ollama's own options; for None Ollama chooses.
+
+    `program`: a path, or `ollama`, which is found on PATH.
+    """
 
     program: str = _PROGRAM
     image: str | None = None

@@ -11,7 +11,10 @@ from harness.contracts import Said, at
 
 @dataclass(frozen=True)
 class Options:
-    """The engine's own options. `ignore_eos`: force each answer's length with ignore_eos and min_tokens."""
+    """The engine's own options.
+
+    `ignore_eos`: force each answer's length with ignore_eos and min_tokens, if the server has these fields.
+    """
 
     ignore_eos: bool = False
 

@@ -240,7 +240,7 @@ _Scored = tuple[float | None, int, str | None]
 
 @dataclass(frozen=True)
 class _Meta:
-    """The probabilities of a prompt: each token, and the likeliest ones at its place (null for the first)."""
+    """The probabilities of a prompt: each token, and the likeliest at its position (null for the first)."""
 
     input_token_logprobs: Sequence[_Scored]
     input_top_logprobs: Sequence[Sequence[tuple[float, int, str | None]] | None]
@@ -258,8 +258,8 @@ def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterato
     body = {"text": text, "sampling_params": {"max_new_tokens": 1, "temperature": 0}, **asked}
     said = ask(contracts.HttpCall("POST", path, body), _Generated).meta_info
     pairs = zip(said.input_token_logprobs, said.input_top_logprobs, strict=False)
-    places = ((own[0], {str(token): value for value, token, _ in top or ()}) for own, top in pairs)
-    return tokens.placed(path, [token for _, token, _ in said.input_token_logprobs], places, most)
+    positions = ((own[0], {str(token): value for value, token, _ in top or ()}) for own, top in pairs)
+    return tokens.placed(path, [token for _, token, _ in said.input_token_logprobs], positions, most)
 
 
 ENGINE = contracts.Engine(

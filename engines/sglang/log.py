@@ -117,7 +117,10 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 
 def _memory(log: str, kv_cache_bytes: Any) -> Mapping[MemoryPart, int]:
-    """Return bytes by part. SGLang's GB are 2^30 bytes. On a CPU it logs the machine's memory instead."""
+    """Return bytes by part. SGLang's GB are 2^30 bytes.
+
+    On a CPU it logs the machine's free memory, from which no part but the KV cache can be told.
+    """
     found: dict[MemoryPart, int] = {}
     ranks = len(set(re.findall(r" (TP\d+)\] KV Cache is allocated", log))) or 1
     # Keys and values; with latent attention both are one.

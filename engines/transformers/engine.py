@@ -62,7 +62,10 @@ _HINTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """The engine's own options. `threads`: CPU threads; for None PyTorch chooses."""
+    """The engine's own options.
+
+    `threads`: CPU threads; for None PyTorch chooses. `attention`: one of transformers' implementations.
+    """
 
     environment: str | None = None
     threads: int | None = None
@@ -180,9 +183,9 @@ def _memory_needed(
 
 @dataclass(frozen=True)
 class _Given:
-    """A text's tokens, and for each place the token's log-probability and the likeliest tokens by id.
+    """A text's tokens, and for each position the token's log-probability and the likeliest tokens by id.
 
-    The first place has neither.
+    The first position has neither.
     """
 
     tokens: Sequence[int]

@@ -26,7 +26,7 @@ from engines.common.launching import (
     template_of,
 )
 from engines.common.said import known
-from engines.common.tokens import Place, placed, tokenized
+from engines.common.tokens import Position, placed, tokenized
 from engines.places import INSIDE, LOCKS
 from engines.vllm import log
 from engines.vllm.memory import block_tokens, cache_blocks, cache_bytes, memory_needed
@@ -244,7 +244,7 @@ class _Likely:
 
 @dataclass(frozen=True)
 class _Completion:
-    """A prompt's tokens, and for each place (null for the first) that token and the likeliest ones, by id."""
+    """A prompt's tokens, and for each position (null for the first) that token and the likeliest, by id."""
 
     prompt_token_ids: Sequence[int]
     prompt_logprobs: Sequence[Mapping[str, _Likely] | None]
@@ -261,11 +261,11 @@ def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterato
     body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0, **asked}
     (found,) = ask(contracts.HttpCall("POST", path, body), _Completions).choices
     pairs = zip(found.prompt_token_ids, found.prompt_logprobs, strict=False)
-    return placed(path, found.prompt_token_ids, (_place(*pair, most) for pair in pairs), most)
+    return placed(path, found.prompt_token_ids, (_position(*pair, most) for pair in pairs), most)
 
 
-def _place(token: int, likely: Mapping[str, _Likely] | None, most: int) -> Place:
-    """Return a place's probabilities. The text's own token may have a rank after the likeliest."""
+def _position(token: int, likely: Mapping[str, _Likely] | None, most: int) -> Position:
+    """Return a position's probabilities. The text's own token may have a rank after the likeliest."""
     named = likely or {}
     top = {name: each.logprob for name, each in named.items() if each.rank <= most}
     return (named[str(token)].logprob if str(token) in named else None), top

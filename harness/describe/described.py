@@ -51,7 +51,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Hits:
-    """What a prefix cache without bounds could serve of some requests' prompts.
+    """What a prefix cache of unlimited size could serve of some requests' prompts.
 
     `shared_tokens` were first sent in another conversation, `own_tokens` in the same one. `hit_share` is the
     share of both in `input_tokens`, `shared_share` that of the first.

@@ -59,8 +59,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class FitRow:
-    """One engine at one quantization. `program` is None if it is the engine's first.
+    """One engine at one quantization. `program` is None for the engine's first program.
 
+    Another program is taken only if the first cannot serve on the device.
     `most_users` with the same context and `longest_context` for the same users are the largest that fit.
     `most_users` is None if more users take no more memory, `longest_context` if not even a few tokens fit.
     `why_not_had`: why its weights cannot be obtained; None if they can, or if only a shape was given.

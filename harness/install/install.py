@@ -140,7 +140,10 @@ def compiler() -> list[str]:
 
 
 def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
-    """Compile the .c files among `sources` and return the compiler's version line. Raises MissingError."""
+    """Compile the .c files of `sources` to `program`, and return the compiler's version line.
+
+    Raises MissingError.
+    """
     command = compiler()
     said = subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace")
     units = [str(path) for path in sources if path.suffix == ".c"]
@@ -226,7 +229,7 @@ def _install_builders(
 
 
 def versions_in(folder: Path, whose: str) -> dict[str, str]:
-    """Return each distribution's version. Raises UserError, which begins with `whose`, if Python fails."""
+    """Return each distribution's version. Raises UserError, beginning with `whose`, if its Python fails."""
     python = python_of(folder)
     argv = [str(python), "-I", "-c", _VERSIONS]
     try:

@@ -56,7 +56,7 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
     way, times the requests that each sends at once.
 
     For a rate these conversations are the rate times the seconds that one takes at ANSWER_TOKENS_PER_S with
-    its think times. For a trace they are the most at any instant.
+    its think times. For a trace they are the most at any instant. An open loop has FEWEST to MOST requests.
     """
     width = scenario.width
     parallel = f" x {width} parallel requests of {scenario.name}" if width > 1 else ""

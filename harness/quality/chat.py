@@ -43,7 +43,7 @@ class _Completion(msgspec.Struct):
 
 
 def greedy(ask: Ask, path: str, way: Way, item: int, body: Mapping[str, Any], logprobs: int) -> Asked:
-    """Return the answer to a chat request, with the `logprobs` likeliest tokens at each place.
+    """Return the answer to a chat request, with the `logprobs` likeliest tokens at each position.
 
     It has no tokens if none are asked for (0) or the server names none. Raises ServerError if the response
     has no answer.

@@ -12,9 +12,9 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any, Literal
 
-# number: the answer's last number is `expected`. letter: so is the letter that it chooses (chosen_letter in
-# engines/inside/ask_tasks.py). json: so is its value. named: it contains `expected` and none of `others`.
-# pattern: all of it matches the regular expression.
+# What makes an answer right. number: its last number equals `expected`. letter: the letter that it chooses
+# does (chosen_letter in engines/inside/ask_tasks.py). json: its value does. named: it contains `expected` and
+# none of `others`. pattern: all of it matches the regular expression.
 Check = Literal["number", "letter", "named", "pattern", "json"]
 
 # The fields of a Question after its id.

@@ -41,7 +41,8 @@ class _Own:
     most_tokens: int
 
 
-# difflib's ratio: cmmlu and kmmlu, which lm_eval has, are 0.89 from mmlu; gsm-8k and bench-basic are nearer.
+# difflib's ratio, 1 for equal names: cmmlu and kmmlu, which lm_eval has, are 0.89 like mmlu. Misspelt names
+# such as gsm-8k and bench-basic are more alike.
 _NEAR = 0.9
 # Bench's own tasks: a function that returns the items, and the most tokens of an answer.
 _OWN: Mapping[str, tuple[Callable[[MakeTool], Sequence[items.Question]], int]] = {

@@ -182,9 +182,9 @@ def fail_rest(
 def judged(record: store.CellRecord, tally: Tally) -> store.CellRecord:
     """Return the record with its status, validity and reasons, by its requests and the guard.
 
-    It is failed if no request succeeded, in its window or at all. It is suspect if it lost requests or
-    conversations, if no request was sent or ended in its window, if bench stood still, or if the machine was
-    unfit.
+    It is failed if the load was stopped, or if no request succeeded, in its window or at all. It is suspect
+    if it lost requests or conversations, if no request was sent or ended in its window, if bench stood still,
+    or if the machine was unfit, which with guard=strict makes it invalid.
     """
     if record.status != "completed" or record.summary is None:
         return record

@@ -33,7 +33,10 @@ def missing_lines(record: QualityRecord) -> list[str]:
 
 
 def ask_quality(up: Serving, site: Site) -> float:
-    """Ask what is due of this deployment, and store it. Return the seconds it took. Raises no failure."""
+    """Ask what is due of this deployment, and store it. Return the seconds it took.
+
+    A failure is shown, and does not end the start.
+    """
     due, label = site.quality, up.start.deployment.label
     if due is None or label not in due.labels:
         return 0.0

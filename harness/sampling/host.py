@@ -164,7 +164,7 @@ def _times_s() -> tuple[float, float | None, float]:
 def foreign_use() -> Callable[[], float | None]:
     """Return a function that returns the share of the processor which others have used since now.
 
-    Everything counts as theirs except what this process and its children used that have ended by then.
+    Everything counts as theirs except what this process used, and what its ended children used.
     """
     idle_s, _, total_s = _times_s()
     own_s = sum(os.times()[:4])

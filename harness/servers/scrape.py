@@ -25,7 +25,7 @@ from harness.servers.probe import request, root_of
 from harness.settings.units import size_text
 
 _log = logging.getLogger(__name__)
-# Long enough for llama.cpp, which answers between two batches.
+# Long enough for llama.cpp, which answers between two batches. A mark may block for two of these limits.
 TIMEOUT_S = 2.0
 
 # A sample's labels and its value.

@@ -100,9 +100,10 @@ def changing(run_dir: Path, name: str) -> Iterator[None]:
 
 
 def findings(run_dir: Path) -> list[Finding]:
-    """Return the files that are not as they were written, sorted. Without a list only torn files are found.
+    """Return the files that are not as they were written, sorted.
 
-    Raises StoreError for more files than any run has, and for a file of absurd size.
+    Without a list only torn and strange files are found. Raises StoreError for more files than any run has,
+    and for a file of absurd size.
     """
     return compared(run_dir)[0]
 

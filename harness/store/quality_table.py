@@ -18,7 +18,7 @@ from harness.store.store import StartRecord
 
 # Columns that files of earlier versions may lack.
 _LATER = ("answer",)
-# `tokens`, `logprobs` and `top` have equal length: one element per place of the text.
+# `tokens`, `logprobs` and `top` have equal length: one element per position in the text.
 QUALITY_SCHEMA = pa.schema(
     {
         "way": pa.string(),

@@ -21,7 +21,7 @@ TIE_NATS = 0.25
 # How the answer to a prompt that is asked again compares. A tie: they part at two of the likeliest tokens.
 Outcome = Literal["same", "tie", "other", "empty", "cut", "failed"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-# A token of the deployment, and the reference's at the same place.
+# A token of the deployment, and the reference's at the same position.
 _Place = tuple[Token, Token]
 
 
@@ -36,12 +36,12 @@ class Fidelity:
     way: Way
     k: int  # how many of the likeliest tokens are compared
     items: int  # texts or answers
-    tokens: int  # places
-    kl_nats: float | None = None  # mean over places; None if probabilities are not told
+    tokens: int  # positions
+    kl_nats: float | None = None  # mean over positions; None if probabilities are not told
     interval: tuple[float, float] | None = None  # of kl_nats, 95 % over texts
     kl_p99_nats: float | None = None
-    left_out: int = 0  # places that name fewer than k tokens, and do not count
-    agreement: float | None = None  # share of places with the same likeliest token
+    left_out: int = 0  # positions that name fewer than k tokens, and do not count
+    agreement: float | None = None  # share of positions with the same likeliest token
     same: Sequence[float] = ()  # share of answers that are the same for 0, 1 ... tokens
     # Over the given texts in which each token has a probability:
     perplexity: float | None = None

@@ -126,7 +126,7 @@ def test_a_number_that_is_no_log_probability_is_refused(engine: str, value: str,
 
 @pytest.mark.parametrize("engine", NAMING)
 def test_fewer_likeliest_tokens_than_asked_for_are_refused(engine: str) -> None:
-    assert str(given(engine, recorded(engine), 4)).endswith(" names 3 tokens at place 2, not 4")
+    assert str(given(engine, recorded(engine), 4)).endswith(" names 3 tokens at position 2, not 4")
 
 
 def changed(engine: str, value: object) -> Any:

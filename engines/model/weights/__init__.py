@@ -32,7 +32,7 @@ __all__ = [
 
 
 def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
-    """Return why these weights cannot be made or fetched; None if no local file says so."""
+    """Return why these weights cannot be made or fetched; None if no local file gives a reason."""
     if cache is None:
         way = way_of(weights)
         return way if isinstance(way, Reason) else None

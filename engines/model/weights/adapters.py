@@ -105,8 +105,8 @@ def _differences(shapes: Mapping[str, tuple[int, ...]], layers: int, sizes: Size
 def adapted(adapter: Adapter, weights: Weights, base: Path, cache: Path) -> AdapterFile:
     """Find or make an adapter for the weights at `base`, in their format. Making one takes seconds.
 
-    Adapters are in the cache, except for the user's directories, which are served in place. Raise
-    MissingError if it does not fit.
+    A directory of the user's is served in place, unless the weights are GGUF. All other adapters are files in
+    the cache. Raise MissingError if the adapter does not fit or cannot be read.
     """
     try:
         own = Path(adapter.source) if adapter.source else None

@@ -74,7 +74,7 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
             stopped = error
         except OSError as error:
             said = f"{parts}: what nodes send cannot be stored: {error.strerror or error}"
-            raise CellError(f"{said}; `bench merge` joins those repeats there that are complete") from error
+            raise CellError(f"{said}; `bench merge` merges those repeats there that are complete") from error
         finally:
             show.close_panel()
         whole = [job for job in jobs if job.is_whole]

@@ -111,7 +111,7 @@ def prepare(
 def _failures(
     failed: Sequence[Weights], made: Collection[Weights], can_prepare: CanPrepare
 ) -> Sequence[Weights]:
-    """Return the failures that count: bench could have made them, or the quantization has no other format."""
+    """Return the failures that count: bench could have made them, or none was made at that quantization."""
     had = {(each.model, each.quantization) for each in made}
     return [
         each for each in failed if can_prepare(each) is None or (each.model, each.quantization) not in had

@@ -99,8 +99,8 @@ def search(
 
     A trial takes load.warmup and load.duration, and then waits for the requests in flight (at most
     load.timeout). While fewer than load.min_requests were sent in its window and have ended, the window is
-    extended, up to load.steps (4) times load.duration. A trial ends early once half of the last requests have
-    failed (load.max_failed).
+    extended, up to load.steps (4) times load.duration. A trial ends early once more than half of the last
+    requests have failed (load.max_failed).
     """
     with _held(resume):
         if resume is None:
@@ -200,7 +200,7 @@ def _reference_folders(run_dir: Path) -> Mapping[str, Path]:
 def perform(task: Task, show: Show, *, as_json: bool, after: Callable[[Path], object] = str) -> None:
     """Measure a task, show the result, then call `after` with its directory.
 
-    Raises typer.Exit if a cell failed.
+    Raises typer.Exit if a cell failed or is invalid, or if a start of a search failed.
     """
     directory, found = measured(task, show, as_json=as_json)
     again, report = task.again(directory), str(directory / "report.html")

@@ -9,7 +9,8 @@ from harness.load.answer.chat import Decoded
 def answer_message(turn: Turn, decoded: Decoded, *, is_scripted: bool) -> Message:
     """Return what goes into the history after a turn: the model's answer, or the scripted one.
 
-    If the turn has a call, the model's first call that a tool can answer goes in, else the turn's own.
+    If the turn has a call, the model's first call of a known tool with a JSON object as arguments goes in,
+    else the turn's own.
     """
     if is_scripted and (turn.answer is not None or turn.call):
         return Message("assistant", turn.answer or "", turn.call)

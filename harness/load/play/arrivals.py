@@ -43,7 +43,10 @@ def longest_s(load: Load, steps_to_first: int = 0) -> float:
 
 
 def grace_s(load: Load, window_s: float) -> float:
-    """Return how long conversations that began may go on after the window."""
+    """Return how long conversations that began may go on after the window.
+
+    That is load.grace, else the window's length or load.timeout, whichever is longer.
+    """
     return max(window_s, load.timeout_s) if load.grace_s is None else load.grace_s
 
 
