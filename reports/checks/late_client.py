@@ -154,8 +154,8 @@ def beyond_selftest(run: Run, cell: Cell) -> str | None:
         return None
     median, p99 = map(ms, found.error_s)
     return (
-        f"{found.streams:,.0f} streams x {found.chunks_per_s:,.0f} chunks/s; at the nearest load tested "
-        f"({found.at}) bench's own TTFT error was p50 {median} ms, p99 {p99} ms"
+        f"{plural(round(found.streams), 'stream')} x {found.chunks_per_s:,.0f} chunks/s; at the nearest load "
+        f"tested ({found.at}) bench's own TTFT error was p50 {median} ms, p99 {p99} ms"
     )
 
 

@@ -199,7 +199,8 @@ def nodes_lost(run: Run) -> Iterator[Seen]:
     for node in run.record.nodes:
         if node.lost_on:
             repeats = ", ".join(str(repeat + 1) for repeat in node.repeats)
-            yield f"repeat {repeats} was begun on {several(node.lost_on)}, which was lost", ()
+            begun = f"repeats {repeats} were" if node.repeats[1:] else f"repeat {repeats} was"
+            yield f"{begun} begun on {several(node.lost_on)}, which was lost", ()
 
 
 # --- what the same settings would start another time ------------------------------------------------

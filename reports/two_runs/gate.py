@@ -201,7 +201,8 @@ def _unmeasured(group: Group) -> str:
     """
     lost = [cell for cell in group.cells if not cell.counts]
     why = next((cell.reason for cell in lost if cell.reason), "not measured")
-    return f"{len(lost)} of {len(group.cells)} starts of NEW have no value ({why})" if lost else ""
+    of, have = plural(len(group.cells), "start"), "has" if len(lost) == 1 else "have"
+    return f"{len(lost)} of {of} of NEW {have} no value ({why})" if lost else ""
 
 
 def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | None:
@@ -256,7 +257,7 @@ def _by_items(found: Answers, least: float) -> Iterator[GatedCase]:
             Rule("slo.tasks.score", f"slo.tasks.score={percent}", f"below {percent}", "95 % each"),
             ComparedCase(found.deployment, task),
             "inconclusive",
-            f"{plural(own.scored, 'item')} with a score are too few"
+            f"{plural(own.scored, 'item')} with a score {'is' if own.scored == 1 else 'are'} too few"
             if own
             else f"{missing} asked in NEW: run it with quality=fidelity,tasks",
             cells=found.figures.get(task, _NO_CELLS),

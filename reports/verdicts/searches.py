@@ -13,6 +13,7 @@ from typing import Literal
 from harness.contracts import SUCCESS
 from reports.data import NOT_RESTARTED, Cell, Group, Run, first_that_holds, grouped, load_level, once
 from reports.measures.slo import Judged, judged_cells
+from reports.measures.written import plural
 from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
 
 
@@ -135,7 +136,7 @@ def _capacity(run: Run, groups: Sequence[Group]) -> Capacity:
     below = [level for level in by_level if measured is not None and level <= measured]
     kept = [level for level in below if _is_known(run, answers, level, "kept", confidence)]
     broken = [level for level in by_level if _is_known(run, answers, level, "broken", confidence)]
-    at, of = by_level[max(kept or below or [groups[0].level])], f"{len(answers)} starts"
+    at, of = by_level[max(kept or below or [groups[0].level])], plural(len(answers), "start")
     why = first_that_holds(
         {
             f"the search was not finished on {cut} of {of}": cut,

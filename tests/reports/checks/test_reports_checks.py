@@ -260,7 +260,7 @@ CASES = [
     (
         "beyond_selftest",
         {"environment": known_error(largest=None)},
-        r"streams x \d+ chunks/s; at the nearest",
+        r"streams? x \d+ chunks/s; at the nearest",
     ),
     (
         "beyond_selftest",

@@ -278,7 +278,7 @@ def test_starts_of_new_that_died_do_not_pass(tmp_path):
     shutil.rmtree(tmp_path / "new" / "cells" / "003")
     gate = gate_runs(tmp_path / "base", tmp_path / "new", TTFT)
     assert gate.outcome == "inconclusive"
-    assert "1 of 4 starts of NEW have no value" in gate.cases[0].why
+    assert "1 of 4 starts of NEW has no value" in gate.cases[0].why
 
 
 def test_goodput_by_other_objectives_is_not_gated(tmp_path):

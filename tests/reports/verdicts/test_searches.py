@@ -121,7 +121,7 @@ def test_a_server_that_was_not_restarted_is_not_known_to_keep_anything(tmp_path)
     [
         ([6, 0, 6], {}, ["6 users", "none", "6 users"],
          "no load that was tried kept the objectives on 1 of 3 starts"),
-        ([6], {"status": "failed"}, ["not known"], "the search was not finished on 1 of 1 starts"),
+        ([6], {"status": "failed"}, ["not known"], "the search was not finished on 1 of 1 start"),
     ],
 )  # fmt: skip
 def test_a_start_without_an_answer_leaves_the_deployment_without_one(tmp_path, kept, changes, answers, why):
