@@ -299,7 +299,7 @@ def cache_not_reset(run: Run, cell: Cell) -> str | None:
 
 
 @check(
-    "The server misreports what its prefix cache served",
+    "Numbers of the prefix cache contradict each other",
     "{}.",
     "See Prefix cache, and go by TTFT; tokens that were not sent before come from another client or a fault.",
     ("cached_share", "prefill_tokens_per_s"),

@@ -40,9 +40,9 @@ _NOT_INTERLEAVED = (
     "or its temperature, is part of the difference."
 )
 _JUDGE = ", or judge the answers on a task of yours."
-_REMEDY = f"quality=fidelity on both sides{_JUDGE}"
+_REMEDY = f"Use quality=fidelity on both sides{_JUDGE}"
 # Remedies for two deployments of one run, for which the usual remedy would leave nothing to compare.
-_REMEDIES = {"quality_not_measured": f"quality=fidelity, with a longer quality.budget{_JUDGE}"}
+_REMEDIES = {"quality_not_measured": f"Use quality=fidelity with a longer quality.budget{_JUDGE}"}
 # The unit that metrics have for a cost; each run has a currency of its own.
 _CURRENCY = "price.currency"
 
@@ -266,7 +266,7 @@ def _of_two_runs(pair: Pair, told: Container[str] = ()) -> list[Finding]:
                 "output_lengths_differ",
                 "Output lengths differ",
                 why,
-                "Compare figures per token only: E2E and requests/s get no verdict.",
+                "Compare only figures per token: E2E and requests/s get no verdict.",
                 metrics=OF_LENGTHS,
                 marks=True,
             )

@@ -261,7 +261,7 @@ def test_wilsons_interval_of_a_score_decides(tmp_path, least, outcome):
     ("items", "why"),
     [
         (({FP16: "rrww"}, {}), f"bench-basics {NOT_ASKED}"),
-        (({}, {FP16: "r--"}), "1 item with a score are too few"),
+        (({}, {FP16: "r--"}), "1 item with a score is too few"),
     ],
 )
 def test_a_score_that_is_not_known_is_inconclusive(tmp_path, items, why):
