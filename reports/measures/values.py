@@ -150,7 +150,7 @@ def _rate(cell: Cell, by_part: np.ndarray | None, ended: int, what: str) -> Valu
     """
     if by_part is None or by_part.any():
         return Value(None if by_part is None else float(by_part.mean()), ended)
-    return Value(None, ended, why=f"0: no {what} in the window of {cell.window_s:g} s")
+    return Value(None, ended, why=f"no {what} in the window of {cell.window_s:g} s")
 
 
 def _is_answered(run: Run, cell: Cell) -> np.ndarray:

@@ -165,7 +165,7 @@ def _unless_metric(run: Run, made: Decision) -> str:
 def _left_out(made: Decision) -> str:
     """Return who is not ranked (the table says why), and how many repeats were left out or disturbed.
 
-    Of a search, a deployment that is known to keep some load is ranked.
+    In a search, a deployment that keeps some load, known or as measured, is ranked.
     """
     ordered = {each.deployment for each in made.capacities if each.level or each.measured}
     labels = [label for label in made.left_out if label not in {*ordered, *made.beyond}]

@@ -134,11 +134,11 @@ def test_tokens_count_by_the_chunks_that_arrived_in_the_window(tmp_path):
 def test_a_window_in_which_nothing_came_was_zero_and_is_told_from_one_that_is_not_known(tmp_path):
     late = [row(0, T0, chunk_ns=(T0 + 9 * S,), end_ns=T0 + 9 * S)]
     found = values_in(tmp_path / "late", late)
-    assert found["output_tokens_per_s"] == Value(None, 0, why="0: no token arrived in the window of 8 s")
-    assert found["requests_per_s"] == Value(None, 0, why="0: no request ended in the window of 8 s")
+    assert found["output_tokens_per_s"] == Value(None, 0, why="no token arrived in the window of 8 s")
+    assert found["requests_per_s"] == Value(None, 0, why="no request ended in the window of 8 s")
     [group] = open_run(tmp_path / "late").groups
     shown = aggregate(open_run(tmp_path / "late"), group, "output_tokens_per_s")
-    assert shown.why == "0: no token arrived in the window of 8 s"
+    assert shown.why == "no token arrived in the window of 8 s"
     uncounted = values_in(tmp_path / "uncounted", [row(0, T0, output_tokens=None)])["output_tokens_per_s"]
     assert (uncounted.value, uncounted.why) == (None, None)
 
