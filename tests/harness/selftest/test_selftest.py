@@ -209,7 +209,7 @@ def test_a_server_that_does_not_start_is_an_error_of_one_line(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "64", "64x", "0x100", "64x-1", "64x100;2x3", "1e3x10"])
 def test_loads_that_cannot_be_read_are_refused_with_an_example(text):
-    with pytest.raises(UserError, match="--loads 64x100,256x400"):
+    with pytest.raises(UserError, match="write it like 64x100,256x400"):
         selftest.ladder_of(text)
 
 

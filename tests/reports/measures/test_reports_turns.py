@@ -128,7 +128,7 @@ def test_a_conversation_of_many_turns_is_thinned_and_says_so(tmp_path) -> None:
     (trace,) = charts_of(page)["turns-ttft_s-0"]["traces"]
     assert len(trace["x"]) == 17
     assert [trace["customdata"][at] for at in (0, -1)] == ["turn 1", "turn 49"]
-    assert "17 of 50 turns." in plain(page)
+    assert "17 of 50 turns are drawn." in plain(page)
 
 
 def test_who_has_too_few_requests_for_a_median_is_named(tmp_path) -> None:

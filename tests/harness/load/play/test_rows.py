@@ -128,7 +128,7 @@ FAULTS: dict[str, tuple[Play, Outcome, str, int]] = {
     "a reset": (resetting, "reset", "the connection broke", 1),
     "a stall": (holding(ONE), "timeout", "not finished after 0.5 s", 1),
     "no end": (dripping, "timeout", "not finished after 0.5 s", 1),
-    "a wrong chunk, then silence": (holding(ONE, b"3\r\nabcd\r\n"), "protocol_error", "than it said", 1),
+    "a wrong chunk, then silence": (holding(ONE, b"3\r\nabcd\r\n"), "protocol_error", "its size", 1),
     "a wrong chunk, then the end": (sending(ONE, b"zzz\r\n"), "protocol_error", "not a chunk size", 1),
     "no chunks at all": (holding(CHUNKED + STREAM), "protocol_error", "not a chunk size", 0),
 }  # fmt: skip
