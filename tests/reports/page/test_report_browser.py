@@ -61,8 +61,8 @@ def test_charts_on_the_screen_are_not_cut_off_where_it_becomes_narrower(browser,
     draw_all(browser)
     widths = browser.execute_async_script("""
       const done = arguments[0], [place] = document.querySelectorAll('#throughput .chart');
-      place.scrollIntoView();
       document.querySelector('main').style.width = '366px';
+      place.scrollIntoView();  // after it, since all above becomes longer
       new ResizeObserver(() => done([place.clientWidth, place.querySelector('.main-svg').clientWidth]))
         .observe(place)""")
     assert widths[0] == widths[1] < 366
