@@ -26,6 +26,7 @@ _CONNECT_S, _FACTS_S, _POLL_S = 5.0, 60.0, 1.0
 _BUSY_S = 60.0
 # The limit for one part of a file: if this machine's own node is lost, Ray would wait for ever.
 _PART_S = 300.0
+_OWN_LOST = "--on ray: the cluster's node on this machine was lost, so nothing comes here"
 # Takes a node's name, the repeat's number, and a line.
 Tell = Callable[[str, int, str], None]
 
@@ -171,9 +172,7 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
             alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]}
             if own not in alive:
                 running.clear()  # Ray ends tasks that have lost their driver
-                raise CellError(
-                    "--on ray: the cluster's node on this machine was lost, so nothing comes here"
-                )
+                raise CellError(_OWN_LOST)
             left = [each for each in nodes if each.id in alive - unable]
             for job, at in _next(waiting, left, [each for _, each in running.values()], used):
                 waiting.remove(job)
@@ -203,6 +202,12 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
                         code = f"bench ended with exit code {job.exit_code}"
                         job.problem = job.problem or f"{at.name}: {job.last_line or code}"
             _tell_busy(running.values(), tell)
+    except OSError as error:
+        # Ray's own, of its connection to the node here: one of a file has a number, and is no broken pipe.
+        if error.errno is None or isinstance(error, ConnectionError):
+            running.clear()
+            raise CellError(_OWN_LOST) from error
+        raise
     finally:
         _cancel(ray, running)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
@@ -115,6 +116,25 @@ def test_a_bench_whose_own_node_is_lost_ends_and_keeps_what_is_whole():
         with pytest.raises(CellError, match="the cluster's node on this machine was lost"):
             on_ray.measure(ray.there, [], jobs, lose)
         assert [job.is_whole for job in jobs] == [True, False, False]
+    assert ray.cancelled == []
+
+
+@pytest.mark.parametrize("broken", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("Broken pipe")])
+def test_a_broken_connection_to_the_own_node_is_not_a_file_that_cannot_be_written(broken, monkeypatch):
+    ray = Ray(machines(1), [("whole", 1)], {})
+    remote = ray.remote
+
+    def cut_off(function: object) -> Any:
+        if ray.begun:
+            raise broken
+        return remote(function)
+
+    monkeypatch.setattr(ray, "remote", cut_off)
+    with installed(ray) as folder:
+        jobs = [on_ray.Job(number, folder / f"{number}") for number in (1, 2)]
+        with pytest.raises(CellError, match="the cluster's node on this machine was lost"):
+            on_ray.measure(ray.there, [], jobs, lambda *_: None)
+        assert [job.is_whole for job in jobs] == [True, False]
     assert ray.cancelled == []
 
 
