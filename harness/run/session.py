@@ -12,7 +12,7 @@ from datetime import datetime
 from errno import EDQUOT, ENOSPC
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 
 import msgspec
 
@@ -80,7 +80,7 @@ def check_output(directory: Path | None) -> None:
         other = f"continue its run with --resume {directory}" if is_run else "give a new or an empty one"
         raise UserError(f"{asked}: exists and is not empty; {other}")
     try:
-        TemporaryDirectory(dir=existing).cleanup()
+        TemporaryFile(dir=existing).close()  # without a name, which another bench there would trip over
     except OSError as error:
         raise UserError(f"{asked}: cannot be made: {error.strerror} ({existing}){remedy}") from error
 

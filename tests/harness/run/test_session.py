@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,6 +196,17 @@ def test_a_folder_where_results_cannot_be_made_is_refused(monkeypatch):
     monkeypatch.chdir("/proc")
     with pytest.raises(UserError, match=r"^results: cannot be made: .* \(/proc\); give --output DIR$"):
         session.check_output(None)
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system has no files without a name")
+def test_no_other_bench_can_see_the_check_of_an_output(tmp_path):
+    seen = set()
+    with ThreadPoolExecutor() as pool:
+        checks = pool.submit(lambda: [session.check_output(tmp_path) for _ in range(300)])
+        while not checks.done():
+            seen |= {path.name for path in tmp_path.iterdir()}
+    checks.result()
+    assert seen == set()
 
 
 def test_output_where_nothing_can_be_made_is_refused(tmp_path):
