@@ -190,7 +190,7 @@ def _code(kind: int) -> str:
 def _header(cursor: _Cursor) -> Header:
     magic, version = cursor.take("4sI")
     if magic != b"GGUF" or version not in (2, 3):
-        raise ValueError(f"it begins with {magic!r} and {version}")
+        raise ValueError(f"version {version}" if magic == b"GGUF" else "it does not begin with GGUF")
     tensors, entries = cursor.count("Q", _MOST_ENTRIES), cursor.count("Q", _MOST_ENTRIES)
     values: dict[str, Any] = {}
     for _ in range(entries):

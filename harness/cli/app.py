@@ -162,7 +162,7 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
-    help="Which engine, at which quantization, should serve your language model on your device.",
+    help="Find out which engine, at which quantization, should serve your language model on your device.",
     invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

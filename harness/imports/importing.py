@@ -35,7 +35,7 @@ _NO_REQUESTS = {  # files that are only summaries, by one of their keys
     "aiperf_version": "AIPerf's summary has no requests; give profile_export.jsonl, which is beside it",
     "median_ttft_ms": "has no requests; vllm bench serve writes them with --save-detailed",
 }
-_READ = "AIPerf's profile_export.jsonl, GuideLLM's JSON and vllm bench serve's with --save-detailed are"
+_READ = "AIPerf's profile_export.jsonl, GuideLLM's JSON and vllm bench serve's with --save-detailed are read"
 _MISSING = ("what the server ran on, its settings and memory", "how late the tool itself was")
 _MOST_LABEL = 60
 # The longest time between two instants of one measurement.
@@ -120,7 +120,7 @@ def _read(word: str, label: str | None) -> File:
         found = tool.read(path, content)
     except UserError as error:
         if name and not tool.signs <= _keys(content):
-            raise UserError(f"{error}; {_READ} read") from error
+            raise UserError(f"{error}; {_READ}") from error
         raise
     if not found.loads:
         raise UserError(f"{path}: has no benchmarks")
@@ -137,7 +137,8 @@ def _tool_of(path: Path, content: bytes) -> str:
         result.decoded(content, dict[str, msgspec.Raw], str(path))  # raises, with the place that is damaged
     if name is None:
         why = next(
-            (_NO_REQUESTS[key] for key in _NO_REQUESTS if key in keys), f"of no tool that is read; {_READ}"
+            (_NO_REQUESTS[key] for key in _NO_REQUESTS if key in keys),
+            f"not a result file that bench reads; {_READ}",
         )
         raise UserError(f"{path}: {why}")
     return name

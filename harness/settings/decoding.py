@@ -227,7 +227,7 @@ def _wanted(parts: Sequence[Any]) -> str:
     choices = [part for part in parts if typing.get_origin(part) is typing.Literal]
     if choices:
         return f"choose from {', '.join(map(str, typing.get_args(choices[0])))}"
-    return "must be " + " or ".join(_TYPE_NAMES.get(part, "null, as if not given") for part in parts)
+    return "must be " + " or ".join(_TYPE_NAMES.get(part, "null (not given)") for part in parts)
 
 
 def _parts(kind: Any) -> tuple[Any, ...]:

@@ -46,7 +46,7 @@ def share(text: str) -> float:
     """Return 0.05 for `5%` or `0.05`. Raises ValueError for a bare number above 1."""
     value = _value(text, {"%": 0.01}, 1.0, "a share such as 5% or 0.05")
     if value > 1 and "%" not in text:
-        raise ValueError(f"is more than the whole; write {value:g}%")
+        raise ValueError(f"a share above 1 needs its percent sign; write {value:g}%")
     return value
 
 

@@ -59,7 +59,7 @@ def open_sides(a: str, b: str) -> tuple[Side, Side]:
     other = run if other_path.resolve() == path.resolve() else open_run(other_path)
     first, second = _side(a, run, label, other_label), _side(b, other, other_label, label)
     if other is run and first.label == second.label:
-        raise UserError(f"{a}, {b}: are the same starts; give another run, or two deployments: DIR:LABEL")
+        raise UserError(f"{a} and {b} are the same starts; give another run, or two deployments: DIR:LABEL")
     return first, second
 
 

@@ -78,7 +78,7 @@ def _sides_and_keys(words: Sequence[str], *names: str) -> tuple[str, str, list[s
     sides = [word for word in words if word not in keys]
     if len(sides) != 2:
         given = " ".join(sides) or "none"
-        raise UserError(f"sides given: {given}; give two, {' and '.join(names)}, each DIR or DIR:DEPLOYMENT")
+        raise UserError(f"given: {given}; give two, {' and '.join(names)}, each DIR or DIR:DEPLOYMENT")
     return sides[0], sides[1], keys
 
 

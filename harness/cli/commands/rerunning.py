@@ -116,7 +116,7 @@ def _print_differences(found: Sequence["Difference"], to: Console) -> None:
     if found:
         print_differences(found, ("there", "here"), to)
     else:
-        to.print("no recorded fact differs on this machine")
+        to.print("nothing that the run recorded is different on this machine")
 
 
 def _print_plan(task: Task) -> None:

@@ -301,11 +301,11 @@ def test_an_import_tells_programs_its_directory(tmp_path):
     ("content", "why"),
     [
         (FILES["guidellm"].read_bytes()[:60_000], "cannot be read: Input data was truncated"),
-        (b'{"metrics": {"http_reqs": 3}}', "of no tool that is read"),
+        (b'{"metrics": {"http_reqs": 3}}', "not a result file that bench reads"),
         (b"[" * 100_000, "cannot be read"),
         (b"", "cannot be read: Input data was truncated"),
-        (b"\xff\xfe\x00", "of no tool that is read; AIPerf's"),
-        (b"# A text\n", "of no tool that is read; AIPerf's"),
+        (b"\xff\xfe\x00", "not a result file that bench reads; AIPerf's"),
+        (b"# A text\n", "not a result file that bench reads; AIPerf's"),
     ],
     ids=["torn", "other", "deep", "empty", "binary", "text"],
 )

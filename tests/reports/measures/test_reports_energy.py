@@ -206,7 +206,7 @@ def test_a_price_is_on_record_as_it_was_understood(tmp_path):
         ("-inf", "price.gpu_hour=-inf: must be a finite number"),
         ("'nan'", "price.gpu_hour=nan: must be a finite number"),
         ("-0.5", "price.gpu_hour=-0.5: must be 0 or more"),
-        ("much", "price.gpu_hour=much: must be a number or null, as if not given"),
+        ("much", "price.gpu_hour=much: must be a number or null (not given)"),
     ],
 )
 def test_a_price_that_is_no_number_is_refused(given, said):
