@@ -121,7 +121,7 @@ def _rows(view: View, outlook: Outlook, now_s: float) -> Iterator[tuple[str, str
         yield "phase", f"{view.what}, {_clock(now_s - view.since_s)}{view.detail}"
         return
     progress = view.progress
-    yield "phase", _phase(view.cell.load, progress)
+    yield "phase", phase_text(view.cell.load, progress)
     yield "lately", _lately(progress.recent)
     kinds = sorted(progress.failures.items(), key=lambda each: -each[1])
     named = f" ({', '.join(f'{count:,} {kind}' for kind, count in kinds)})" if kinds else ""
@@ -151,7 +151,8 @@ def left_text(view: View, outlook: Outlook, now_s: float) -> str:
     return f", {'at least' if is_least or view.may_grow else 'about'} {_clock(left_s)} left"
 
 
-def _phase(load: Load, progress: Progress) -> str:
+def phase_text(load: Load, progress: Progress) -> str:
+    """Return what a load is at: `window, 2 of 8 s`, or `window, 31 s` once it is longer than planned."""
     ends, name = phases(load), progress.phase.replace("warmup", "warm-up")
     spans = {
         "ramp-up": (0.0, ends.ramp_up_end_s),

@@ -17,9 +17,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from harness.cli.panel import STARTING, WAITING, Outlook, View, left_text, panel, time_text
+from harness.cli.panel import STARTING, WAITING, Outlook, View, left_text, panel, phase_text, time_text
 from harness.contracts import PlannedCell, PlannedStart, Standing, inert
 from harness.contracts.timing import LEAST_FOR_MEDIAN
+from harness.load.play.arrivals import phases
 from harness.load.pulse import Progress
 from harness.run.budget import Budget
 from harness.settings.units import counted, number_text
@@ -28,6 +29,8 @@ if TYPE_CHECKING:  # they import pyarrow, and `bench fit` must not wait for that
     from harness.store.request_table import Result
     from harness.store.store import CellRecord
 
+# How often a cell that is longer than planned is told of where there is no panel.
+LATE_EVERY_S = 30
 # Columns in a file or a pipe, where rich would take 80.
 PIPE_WIDTH = 120
 # Low, since the panel is drawn on the machine that is measured; its values come once a second.
@@ -75,6 +78,7 @@ class Show:
         self._lock = threading.Lock()
         self._view = View(time.monotonic())
         self._outlook = Outlook([], 0.0)
+        self._told_late: tuple[int, int] = (0, 0)  # the last cell that was late, and how often that was told
 
     def close_panel(self) -> None:
         """Remove the panel. Lines may follow."""
@@ -197,6 +201,14 @@ class Show:
 
     def cell_progress(self, cell: PlannedCell, progress: Progress, server: str) -> None:
         self._change(cell=cell, progress=progress, server=server)
+        late_s = progress.t_s - phases(cell.load).end_s
+        number, times = self._told_late
+        times = times if number == cell.number else 0
+        if self._live is None and late_s >= LATE_EVERY_S * (times + 1):
+            self._told_late = (cell.number, int(late_s // LATE_EVERY_S))
+            ended = f"{counted(progress.requests, 'request')} ok so far"
+            where = phase_text(cell.load, progress)
+            self.line(f"  cell {cell.number:03d}: {late_s:.0f} s longer than planned ({where}; {ended})")
 
     def cell_ends(self, start: PlannedStart, record: CellRecord, result: Result) -> None:
         self._ends(record.number, cells=int(record.status != "interrupted"))

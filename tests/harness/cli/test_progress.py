@@ -14,6 +14,7 @@ from waiting import wait_until
 from harness.cli.panel import Outlook, View, left_text
 from harness.cli.progress import Show
 from harness.contracts import Load, Standing
+from harness.load.play.arrivals import phases
 from harness.load.pulse import Progress
 from harness.run.budget import Budget
 from harness.store.request_table import Result
@@ -127,6 +128,18 @@ def test_no_frame_has_a_cell_that_is_over_and_not_counted(start, monkeypatch):
     monkeypatch.setattr(Show, "__setattr__", note)
     show.cell_ends(start, record(start, 1, status="completed", error=None), Result())
     assert [(view.done, view.cell) for view in frames] == [(1, None)]
+
+
+def test_a_cell_that_is_longer_than_planned_says_so_every_30_s_where_there_is_no_panel(start, capsys):
+    show, [cell] = Show(quiet=False), start.cells
+    end_s = phases(cell.load).end_s
+    for late_s in (-5, 29, 30, 31, 59, 61, 130, 149):
+        show.cell_progress(cell, Progress(end_s + late_s, 3, 0, 1, "window"), "")
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" s longer than planned (window, ")[0] for line in said] == [
+        f"  cell {cell.number:03d}: {late_s}" for late_s in (30, 61, 130)
+    ]
+    assert all(line.endswith("; 3 requests ok so far)") for line in said)
 
 
 def test_an_interrupted_cell_is_not_counted_as_done(start):
