@@ -73,7 +73,7 @@ def test_the_machines_used_memory_is_compared_with_the_baseline() -> None:
 def test_a_process_that_ends_between_samples_is_gone_and_not_zero() -> None:
     with child(WAIT) as process:
         reader = HostReader(ProcessTree(process.pid))
-        assert read(reader).rss_bytes
+        wait_until(lambda: bool(read(reader).rss_bytes))  # 0 until its program is loaded
         tell(process)
         process.wait(10)
     after = read(reader, is_mark=True)

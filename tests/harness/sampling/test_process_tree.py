@@ -98,7 +98,7 @@ def test_a_descendant_whose_parent_has_ended_stays_a_member(tmp_path: Path) -> N
 def test_a_process_that_ends_between_samples_is_gone_and_not_zero() -> None:
     with child(WAIT) as process:
         tree = ProcessTree(process.pid)
-        assert tree.read().rss_bytes
+        wait_until(lambda: bool(tree.read().rss_bytes))  # 0 until its program is loaded
         tell(process)
         process.wait(10)
     assert tree.read() == TreeReading(processes=0)
