@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.cli.panel import STARTING, WAITING, Outlook, View, left_text, panel, phase_text, time_text
-from harness.contracts import PlannedCell, PlannedStart, Standing, inert
+from harness.contracts import Load, PlannedCell, PlannedStart, Standing, inert
 from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.play.arrivals import phases
 from harness.load.pulse import Progress
@@ -78,7 +78,6 @@ class Show:
         self._lock = threading.Lock()
         self._view = View(time.monotonic())
         self._outlook = Outlook([], 0.0)
-        self._told_late: tuple[int, int] = (0, 0)  # the last cell that was late, and how often that was told
 
     def close_panel(self) -> None:
         """Remove the panel. Lines may follow."""
@@ -200,15 +199,13 @@ class Show:
         self.line(f"{start.name}: failed: {error}")
 
     def cell_progress(self, cell: PlannedCell, progress: Progress, server: str) -> None:
+        """Show how a cell goes on. Without a panel only one that takes longer than planned is told of."""
+        before = self._view.progress if self._view.cell == cell else None
         self._change(cell=cell, progress=progress, server=server)
-        late_s = progress.t_s - phases(cell.load).end_s
-        number, times = self._told_late
-        times = times if number == cell.number else 0
-        if self._live is None and late_s >= LATE_EVERY_S * (times + 1):
-            self._told_late = (cell.number, int(late_s // LATE_EVERY_S))
-            ended = f"{counted(progress.requests, 'request')} ok so far"
-            where = phase_text(cell.load, progress)
-            self.line(f"  cell {cell.number:03d}: {late_s:.0f} s longer than planned ({where}; {ended})")
+        if self._live is None and _times_late(cell.load, progress) > _times_late(cell.load, before):
+            late_s = progress.t_s - phases(cell.load).end_s
+            said = f"{phase_text(cell.load, progress)}; {counted(progress.requests, 'request')} ok so far"
+            self.line(f"  cell {cell.number:03d}: {late_s:.0f} s longer than planned ({said})")
 
     def cell_ends(self, start: PlannedStart, record: CellRecord, result: Result) -> None:
         self._ends(record.number, cells=int(record.status != "interrupted"))
@@ -223,6 +220,12 @@ class Show:
         more = f"; and {len(record.reasons) - 1} more" if len(record.reasons) > 1 else ""
         doubt = f" ({record.validity}: {record.reasons[0]}{more})" if record.reasons else ""
         self.line(f"  cell {record.number:03d} {record.deployment}, {record.load.label}: {said}{doubt}")
+
+
+def _times_late(load: Load, progress: Progress | None) -> int:
+    """Return how many times LATE_EVERY_S a load has taken beyond its plan."""
+    late_s = progress.t_s - phases(load).end_s if progress else 0.0
+    return int(max(0.0, late_s) // LATE_EVERY_S)
 
 
 def _figures(result: Result) -> str:
