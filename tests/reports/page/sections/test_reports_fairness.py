@@ -230,7 +230,8 @@ def test_values_of_several_deployments_are_told_once(tmp_path):
     for start in plan.starts:
         write_start(tmp_path, start_record(start, 90 * S, resolved={"prefix_cache": False}))
     found = {finding.check: finding for finding in findings_of(open_run(tmp_path))}["terms_not_matched"]
-    assert found.text.endswith("asked for: vllm bf16, vllm awq: prefix cache asked on, got off.")
+    cause = "Servers do not use, or could not be told, what was asked for"
+    assert found.text == f"{cause}: vllm bf16, vllm awq: prefix cache asked on, got off."
 
 
 def two_servers(path, *resolved):
