@@ -3,7 +3,7 @@
 from engines.anthropic import engine as anthropic
 from engines.gemini import engine as gemini
 from engines.llama_cpp import engine as llama_cpp
-from engines.model.models import API_PRICES, TOOL_TEMPLATES, aliases
+from engines.model.models import API_PRICES, MODELS, TOOL_TEMPLATES, aliases
 from engines.model.sizes import ONLY_ATTACHED, QUANTIZATIONS, value_bytes, weights_bytes
 from engines.model.weights.tools import TOOLS
 from engines.ollama import engine as ollama
@@ -17,8 +17,8 @@ from engines.vllm import engine as vllm
 from harness.contracts import Engine
 
 __all__ = [
-    "API_PRICES", "ENGINES", "ONLY_ATTACHED", "QUANTIZATIONS", "TASKS_PROGRAM", "TOOLS", "TOOL_TEMPLATES",
-    "aliases", "value_bytes", "weights_bytes",
+    "API_PRICES", "ENGINES", "MODELS", "ONLY_ATTACHED", "QUANTIZATIONS", "TASKS_PROGRAM", "TOOLS",
+    "TOOL_TEMPLATES", "aliases", "value_bytes", "weights_bytes",
 ]  # fmt: skip
 
 ENGINES: dict[str, Engine] = {

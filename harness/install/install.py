@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
+from harness.cache import cache_dir as cache_dir
 from harness.contracts import InstallSpec, OnLine
 from harness.errors import MissingError, UserError
 from harness.install.packages import InstallError, installer
-from harness.install.packages import cache_dir as cache_dir
 from harness.install.steps import run_step
 from harness.whole_files import check_room, locked, write_whole
 

@@ -1,7 +1,8 @@
 """Install packages into a Python environment with uv, or with pip on platforms that uv has no build for.
 
 pip's configuration is passed to uv in environment variables, never in arguments, which every user can list.
-Imports only harness.errors, harness.whole_files and the standard library, since `make install` runs it first.
+Imports only harness.cache, harness.errors, harness.whole_files and the standard library, since `make install`
+runs it first.
 """
 
 import ast
@@ -14,7 +15,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.errors import BenchError, expanded, why_not_fetched
+from harness.cache import cache_dir, user_caches
+from harness.errors import BenchError, why_not_fetched
 from harness.whole_files import locked
 
 # uv with its hashes. It has its own environment, one per machine: bench's environment has no installer.
@@ -38,19 +40,6 @@ _PLACES = "make VENV=DIR, and UV_CACHE_DIR=DIR for what uv downloads"
 # pip lists `section.name='value'`, with the value as Python writes it. A later section wins.
 _SECTIONS = ("global", "install", ":env:")
 _SETTING = re.compile(rf"^({'|'.join(_SECTIONS)})\.([\w-]+)=(.*)$", re.MULTILINE)
-
-
-def cache_dir() -> Path:
-    """Return the folder of environments and weights: BENCH_CACHE_DIR, else one in the user's caches."""
-    if given := os.environ.get("BENCH_CACHE_DIR"):
-        return expanded("BENCH_CACHE_DIR", given).absolute()
-    if sys.platform == "darwin":
-        return expanded("HOME", "~/Library/Caches/serving-bench")
-    return _user_caches().absolute() / "serving-bench"
-
-
-def _user_caches() -> Path:
-    return expanded("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 
 def uv_program() -> str | None:
@@ -145,7 +134,7 @@ def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return pip's settings as uv's variables, without those that the user has set."""
     # As pip does: take a package from whichever index has it. A lock's hashes say which file is right.
     found = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
-    cache = _user_caches().absolute() / "uv"
+    cache = user_caches().absolute() / "uv"
     if not os.access(next(path for path in (cache, *cache.parents) if path.exists()), os.W_OK):
         found["UV_NO_CACHE"] = "1"  # else uv fails, unlike pip, in a container whose user has no home
     found |= {

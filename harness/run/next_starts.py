@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.cache import local, portable
 from harness.contracts import (
     Plan,
     PlannedCell,
@@ -28,7 +29,7 @@ from harness.run.watch import Observer
 from harness.sampling import environment
 from harness.settings import overrides
 from harness.settings.config import Settings
-from harness.settings.decoding import Choices
+from harness.settings.decoding import Choices, as_text
 from harness.settings.units import counted, duration_text
 from harness.store import store
 from harness.store.named_files import RUN_FILE
@@ -38,7 +39,13 @@ _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
 
 
 def choices_of(record: store.RunRecord) -> Choices:
-    return overrides.parse(words_of(record.settings))
+    """Return a run's settings as they are given, with this machine's directories in their paths."""
+    return overrides.parse(words_of({key: [*map(_here, texts)] for key, texts in record.settings.items()}))
+
+
+def _here(text: str) -> str:
+    path = local(text)
+    return path if path == text or text.startswith('"') else as_text(path)
 
 
 def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> list[PlannedStart]:
@@ -109,7 +116,7 @@ def _measured(planned: Plan) -> object:
         )
         for start in planned.starts
     ]
-    return msgspec.json.decode(msgspec.json.encode(measured))
+    return store.as_stored(measured)
 
 
 def unlike_cells(recorded: Plan, whole: Plan) -> int:
@@ -120,7 +127,7 @@ def unlike_cells(recorded: Plan, whole: Plan) -> int:
 
 def _cells(planned: Plan) -> list[bytes]:
     return [
-        msgspec.json.encode((start.deployment.label, cell.seed, cell.load, cell.scenario))
+        portable(msgspec.json.encode((start.deployment.label, cell.seed, cell.load, cell.scenario)))
         for start in planned.starts
         for cell in start.cells
     ]

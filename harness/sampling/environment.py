@@ -16,7 +16,6 @@ from typing import Any
 import psutil
 
 from harness.contracts import Reason, Scalar, masked_values
-from harness.processes.watchdog import boot_id
 from harness.sampling import gpu
 
 # The prefixes of environment variables that affect a server.
@@ -59,7 +58,6 @@ def machine_facts() -> dict[str, Scalar]:
         "cores_usable": _cores_usable(),
         "memory_bytes": psutil.virtual_memory().total,
         "swap_bytes": psutil.swap_memory().total,
-        "boot_id": boot_id(),
         "load_1min": os.getloadavg()[0],
         "python": platform.python_version(),
     }

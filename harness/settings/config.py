@@ -40,6 +40,7 @@ from harness.settings.decoding import (
 )
 from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, FitTerms, check_keys
 from harness.settings.loads import loads
+from harness.settings.strangers import rule_of
 from harness.settings.urls import refuse_secrets
 from scenarios import SCENARIOS, is_column
 
@@ -50,9 +51,6 @@ FIT_DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
 }
 # Sections of keys that say how often to measure and what to make of it.
 _OF_RUNS = ("repeats", "seed", "guard", "price", "slo", "until", "compare", "run", "quality")
-# Kept absolute, so that --resume finds them from anywhere. An engine's program only if it is a path.
-_PATHS = ("scenario.path", "scenario.schema", "load.tokenizer", "engine.chat_template", "quality.text")
-_PATHS_OF_ENGINES = ("environment", "program")
 _ADAPTERS = "scenario.adapters"
 # An error lists up to this many names (all engines). Of scenarios and quantizations it lists those near.
 _MOST_NAMES = 12
@@ -218,16 +216,16 @@ def _as_given(given: Choices) -> dict[str, tuple[str, ...]]:
 
 
 def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
+    """Return paths as absolute ones, so that --resume finds them from anywhere."""
     if key == _ADAPTERS:
         return tuple(_absolute_adapters(value) if isinstance(value, str) else value for value in values)
-    engine, _, name = key.partition(".")
-    may_be_path = engine in ENGINES and name in _PATHS_OF_ENGINES
+    rule, is_program = rule_of(key), key.endswith(".program") and key.partition(".")[0] in ENGINES
     return tuple(
         str(expanded(key, value).absolute())
         if isinstance(value, str)
         and (
-            key in _PATHS
-            or (may_be_path and ("/" in value or name != "program"))
+            (rule is not None and rule.is_path)
+            or (is_program and "/" in value)
             or (key == "quality.against" and Path(value).is_dir())
             or (key.startswith("scenario.") and is_column(value))
         )

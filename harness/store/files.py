@@ -4,10 +4,13 @@ Anyone may have written a file that is read here, so it must be regular, of boun
 that bench writes. A record is written only if it can be read again.
 """
 
+import hmac
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -18,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness import foreign_files
+from harness.cache import portable, seal_of
 from harness.contracts import counts, inert, scalars
 from harness.errors import StoreError
 from harness.whole_files import write_whole, written_whole
@@ -31,6 +35,8 @@ MOST_ROWS, MOST_SAMPLES = 20_000_000, 4_000_000
 MOST_VALUES, MOST_OBJECTS = 100_000_000, 10_000_000
 # No float measured in bytes, seconds, joules or tokens is larger; sums of smaller ones do not overflow.
 _MOST_MEASURED = 2.0**63
+# The last field of a record that has a seal.
+_SEAL = re.compile(rb'"seal": "([0-9a-f]{64}|)"\n}\n\Z')
 _Read = TypeVar("_Read")
 # Fields of a start that hold what servers and tools reported, and the function that reduces each to its type.
 _SAID: Mapping[str, Callable[[object], object]] = {
@@ -186,16 +192,21 @@ def read_json(path: Path, kind: type[_Read]) -> _Read:
         raise StoreError(f"{path}: damaged ({error})") from error
 
 
-def write_record(path: Path, record: object) -> None:
-    """Write a record as indented JSON, whole or not at all.
+def write_record(path: Path, record: Any, *, is_own: bool = True) -> None:
+    """Write a record as indented JSON, whole or not at all, with ~ and $CACHE for the user's directories.
 
-    Raises StoreError, and leaves an existing file as it is, if the record could not be read again.
+    A record that has a seal gets one, unless what it holds is not this user's own. Raises StoreError, and
+    leaves an existing file as it is, if the record could not be read again.
     """
+    if hasattr(record, "seal"):
+        record = replace(record, seal="")
     try:
         data = msgspec.json.encode(record)
     except UnicodeEncodeError:  # names of paths, processes and variables may be any bytes
         data = msgspec.json.encode(_in_unicode(msgspec.to_builtins(record)))
-    data = msgspec.json.format(data, indent=1) + b"\n"
+    data = msgspec.json.format(portable(data), indent=1) + b"\n"
+    if is_own and (unsealed := _SEAL.search(data)):
+        data = data[: unsealed.start(1)] + seal_of(data).encode() + data[unsealed.end(1) :]
     try:
         _decoded(data, type(record))
     except ValueError as error:
@@ -204,6 +215,20 @@ def write_record(path: Path, record: object) -> None:
         raise StoreError(f"{path}: not written: {len(data):,} bytes, more than bench reads; plan fewer cells")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, data)
+
+
+def is_sealed(path: Path) -> bool:
+    """Return whether this user's bench wrote a record as it is. Raises StoreError, and OSError."""
+    with opened(path) as file:
+        data = file.read()
+    seal = _SEAL.search(data)
+    own = seal_of(data[: seal.start(1)] + data[seal.end(1) :]) if seal and seal[1] else ""
+    return bool(own and seal and hmac.compare_digest(own.encode(), seal[1]))
+
+
+def as_stored(value: object) -> Any:
+    """Return a value in the form that it has when it is read back from a record."""
+    return msgspec.json.decode(portable(msgspec.json.encode(value)))
 
 
 def _decoded(data: bytes, kind: type[_Read]) -> _Read:

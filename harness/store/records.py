@@ -77,6 +77,7 @@ class RunRecord:
     nodes: tuple[NodeRecord, ...] = ()
     only_repeat: int | None = None
     foreign: contracts.ForeignSource | None = None
+    seal: str = ""  # the last field: see write_record
 
     @property
     def repeats_cut(self) -> int:

@@ -26,7 +26,9 @@ import pyarrow as pa
 from harness import contracts
 from harness.errors import StoreError
 from harness.store import checksums
+from harness.store.files import as_stored as as_stored
 from harness.store.files import (
+    is_sealed,
     opened,
     opened_table,
     read_json,
@@ -34,7 +36,7 @@ from harness.store.files import (
     write_rows,
 )
 from harness.store.files import read_samples as read_samples
-from harness.store.named_files import CLAIM_FILE, LOCK_FILE, QUALITY_FILE, TASKS_FILE
+from harness.store.named_files import CLAIM_FILE, LOCK_FILE, QUALITY_FILE, RUN_FILE, TASKS_FILE
 from harness.store.records import (  # noqa: F401
     CellRecord,
     NodeRecord,
@@ -47,13 +49,14 @@ from harness.store.records import (  # noqa: F401
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 
 REFERENCE = "reference"
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 # The formats that this bench reads. A bench of format 6 would name a winner by speed alone, however bad its
 # answers; one of format 7 would call an imported run damaged.
 SCHEMA_HISTORY = {
     6: "workers on one machine only, plans without `learnt`; earlier formats are not read",
     7: "quality: in run.json and start.json, {quality,tasks}.parquet, reference/, starts made only for it",
     8: "imported runs, with null for what the other tool does not say; merged runs; SHA256SUMS; claim.json",
+    9: "~ and $CACHE in paths; run.json has a seal, and no boot_id",
 }
 
 
@@ -122,7 +125,7 @@ def read_run(run_dir: Path) -> RunRecord:
     record = read_json(path, RunRecord)
     if _exceeds_64_bits(msgspec.to_builtins(record.plan)):
         raise StoreError(f"{path}: damaged (plan: a number beyond 64 bits)")
-    return replace(record, settings=with_units(record.settings))
+    return replace(record, settings=with_units(record.settings), seal="")  # see is_own
 
 
 def _exceeds_64_bits(value: object) -> bool:
@@ -132,6 +135,14 @@ def _exceeds_64_bits(value: object) -> bool:
     if isinstance(value, list | tuple):
         return any(map(_exceeds_64_bits, value))
     return isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
+
+
+def is_own(run_dir: Path) -> bool:
+    """Return whether this user's bench wrote the run.json. Nobody else can have changed its settings then."""
+    try:
+        return is_sealed(run_dir / RUN_FILE)
+    except (StoreError, OSError):
+        return False
 
 
 def read_claim(run_dir: Path) -> contracts.ToldClaim | None:

@@ -42,7 +42,7 @@ LEVELS = (
     ("plan", "servers", "load", "sampling", "store", "install", "fit", "describe"),
     ("claims",),
     ("settings", "processes"),
-    ("contracts", "errors", "whole_files", "foreign_files"),
+    ("contracts", "errors", "whole_files", "foreign_files", "cache"),
 )
 # The same for reports.
 REPORTS = ("outputs", "page", "two_runs", "words", "checks", "verdicts", "measures", "data", "stats")

@@ -14,6 +14,7 @@ from harness.claims import judging
 from harness.claims.claim import KL_NATS, Claim, Predicate
 from harness.claims.judging import Case, Judged, Judgement, Part
 from harness.cli import terminal
+from harness.cli.agreeing import agreed
 from harness.cli.as_written import tell_changed
 from harness.cli.claim_text import print_judgement, told_of
 from harness.cli.commands import measuring
@@ -69,7 +70,8 @@ def claim(
     show = Show(quiet=quiet)
     if run_dir is None:
         keys = claims.choices(found.original if is_original else found.here)
-        settings = config.settings({**keys, **overrides.parse(changes or [])})
+        typed = overrides.parse(changes or [])
+        settings = config.settings(agreed(name, keys, typed, is_own=name in claims.known()))
         judgement, run_dir = _measure(found, name, settings, output, show, as_json=as_json)
     else:
         judgement = _judge_again(found, name, run_dir, show)

@@ -13,6 +13,7 @@ from rich.console import Console
 from engines import ENGINES
 from engines.model import weights
 from harness.cli import terminal
+from harness.cli.agreeing import agreed
 from harness.cli.as_written import tell_changed
 from harness.cli.commands.measuring import perform
 from harness.cli.commands.planning import print_plan, search_lines
@@ -27,6 +28,7 @@ from harness.quality.due import asking
 from harness.run.next_starts import choices_of, unlike_cells
 from harness.sampling import environment
 from harness.settings import overrides
+from harness.settings.decoding import Choices
 from harness.settings.units import counted
 from harness.store import bundle, store
 
@@ -51,9 +53,12 @@ def rerun(
     """
     with bundle.opened_run(source) as directory:
         record, starts = store.read_run(directory), store.read_starts(directory)
+        is_own = store.is_own(directory)
     if record.foreign:
         raise UserError(f"{source}: was measured by {record.foreign.tool}, whose plan is not known")
-    task = _task_of(record, changes, output)
+    typed = overrides.parse(changes or [])
+    given = agreed(source, choices_of(record), typed, is_own=is_own, may_ask=not is_plan)
+    task = _task_of(record, given, output)
     found, show = _differences(record, starts, task), Show(quiet=quiet)
     if source.is_dir():  # a changed bundle was refused
         tell_changed(source)
@@ -78,9 +83,8 @@ def rerun(
     perform(task, show, as_json=as_json, after=tell_how_to_compare)
 
 
-def _task_of(record: store.RunRecord, changes: list[str] | None, output: Path | None) -> Task:
-    """Return the task of a recorded run with these changes. Of a single repeat it is that repeat."""
-    given = {**choices_of(record), **overrides.parse(changes or [])}
+def _task_of(record: store.RunRecord, given: Choices, output: Path | None) -> Task:
+    """Return the task of a recorded run with these settings. Of a single repeat it is that repeat."""
     task = (new_search if record.search else new_run)(given, output)
     return only(task, record.only_repeat) if record.only_repeat else task
 
@@ -96,9 +100,8 @@ def _differences(
     facts = {**environment.facts(), "engine_packages": here.versions}
     # A fact that an earlier bench did not record is no difference.
     facts = {name: fact for name, fact in facts.items() if name in record.environment}
-    planned = replace(
-        record, settings=task.settings.given, plan=task.whole, environment=msgspec.to_builtins(facts)
-    )
+    given = store.as_stored(task.settings.given)
+    planned = replace(record, settings=given, plan=task.whole, environment=msgspec.to_builtins(facts))
     found = list(planned_differences(record, planned))
     measured_with = {start.deployment.label: start.weights.get("sha256") for start in starts}
     for label, deployment in deployments.items():

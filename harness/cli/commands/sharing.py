@@ -39,13 +39,16 @@ def verify(
         count = sum(1 for _ in checksums.files(directory))
         is_going_on = store.is_going_on(directory, "running")
         cut_off = None if is_going_on else _cut_off(directory)
+        asks = _asks(directory)
     if is_going_on:  # what it is writing now will be whole and listed later
         found = [each for each in found if each.fault not in ("unlisted", "torn")]
     unlisted = sum(each.fault == "unlisted" for each in found)
     if as_json:
         told = {"directory": str(source), "files": count, "has_checksums": has_list}
-        print_json({**told, "is_going_on": is_going_on, "findings": [asdict(each) for each in found]})
+        findings = [asdict(each) for each in found]
+        print_json({**told, "is_going_on": is_going_on, "findings": findings, "asks_for": asks})
     else:
+        print_lines(f"{source}: asks for {each}, which bench takes from no file" for each in asks)
         print_lines(str(each) for each in found if each.fault != "unlisted" or not cut_off)
         if cut_off and unlisted:
             files = counted(unlisted, "file")
@@ -59,6 +62,17 @@ def verify(
             print_lines([f"{source}: {counted(count, 'file')}, all as written{still}"])
     if found or not has_list:
         raise typer.Exit(1)
+
+
+def _asks(directory: Path) -> list[str]:
+    """Return the settings of somebody else's run that a user has to agree to before it is run again."""
+    from harness.run.next_starts import choices_of  # they import Hydra, which takes 0.2 s
+    from harness.settings.strangers import words
+
+    try:
+        return [] if store.is_own(directory) else [*words(choices_of(store.read_run(directory)), "asked")]
+    except (StoreError, UserError):
+        return []  # it is among the findings
 
 
 def _cut_off(directory: Path) -> str | None:
@@ -89,7 +103,8 @@ def bundle_command(
     The file is a tar.gz of the run's directory with checksums; `bench rerun`, `compare`, `gate` and `verify`
     take it as it is. Every file is searched first, for the keys and tokens of this environment (8 characters
     or more, encoded or not) and for text that looks like one. If any is found, nothing is written.
-    Prompts and answers are in the file, and the paths of the run's settings.
+    Prompts and answers are in the file, and the paths of the run's settings, with ~ for your home directory.
+    Logs may have full paths.
     """
     record = store.read_run(directory)
     if store.is_going_on(directory, record.status):

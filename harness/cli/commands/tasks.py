@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.model import weights
+from harness.cli.agreeing import agreed
 from harness.cli.commands.planning import check_any, planned
 from harness.contracts import Plan, PlannedStart, SearchTerms
 from harness.errors import UserError, refuse_first
@@ -85,11 +86,16 @@ def recorded(
     directory: Path, changes: list[str] | None, study: Path | None, output: Path | None
 ) -> tuple[store.RunRecord, int | None]:
     given = overrides.parse(changes or [])
-    if study or output or given.keys() - {"repeats"}:
-        raise UserError("--resume takes a run's own settings; the only key to give with it is repeats=N")
+    said = "--resume takes a run's own settings; the only key to give with it is repeats=N"
+    refuse_first((study or output, said))
     record = store.read_run(directory)
     if record.foreign:
         raise UserError(f"{directory}: was measured by {record.foreign.tool}; resume what bench measured")
+    found, is_own = next_starts.choices_of(record), store.is_own(directory)
+    # Typed again, a value that is not taken from a stranger's file is the user's word.
+    typed = {} if is_own else {key: values for key, values in given.items() if found.get(key) == values}
+    refuse_first((given.keys() - typed.keys() - {"repeats"}, said))
+    agreed(directory, {**found, "repeats": (record.plan.blocks,)}, typed, is_own=is_own)
     if "repeats" not in given:
         return record, None
     if record.search is not None:

@@ -146,7 +146,7 @@ MISTAKES = [
     ("--from broken.yaml", "load is nested"),
     ("engine=reference --output full", "full: exists and is not empty"),
     ("--resume full", "run.json is missing"),
-    ("--resume full engine=reference", "--resume takes a run's own settings"),
+    ("--resume full --output other", "--resume takes a run's own settings"),
 ]
 
 

@@ -198,7 +198,7 @@ def test_a_model_that_is_not_here_is_said_as_a_run_says_it(run_copy, tmp_path):
     record = json.loads((run_copy / "run.json").read_text())
     record["settings"] = {key: [value] for key, value in asked_for.items()}
     (run_copy / "run.json").write_text(json.dumps(record))
-    said = told(Place(tmp_path), "rerun", "run")
+    said = told(Place(tmp_path), "rerun", "run", "model=nowhere-1b")
     asked = told(Place(tmp_path), "run", *(f"{key}={value}" for key, value in asked_for.items()))
     assert said.returncode == asked.returncode == 2
     assert said.stderr == asked.stderr

@@ -37,15 +37,20 @@ def on_terminal(
     environment: dict[str, str],
     columns: int = 80,
     on_text: Callable[[str, subprocess.Popen[str]], None] = lambda shown, process: None,
+    typed: str = "",
 ) -> Ended:
-    """Run a command to its end. Call `on_text` with all that was drawn so far whenever there is more."""
+    """Run a command to its end. Call `on_text` with all that was drawn so far whenever there is more.
+
+    With `typed`, its stdin is the terminal too, on which this is typed.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     with subprocess.Popen(
         list(map(str, argv)), cwd=cwd, env={**environment, "TERM": "xterm-256color"},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, text=True,
+        stdin=theirs if typed else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, text=True,
     ) as process:  # fmt: skip
         os.close(theirs)
+        os.write(ours, typed.encode())
         try:
             shown = bytearray()
             while piece := _read(ours):

@@ -1,0 +1,41 @@
+"""Ask the user for what bench does not take from a file that somebody else may have made."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from rich.markup import escape
+
+from harness.cli.terminal import complaints
+from harness.contracts import inert
+from harness.errors import UserError
+from harness.settings.decoding import Choices
+from harness.settings.strangers import words
+
+
+def agreed(
+    source: Path | str, found: Choices, typed: Choices, *, is_own: bool, may_ask: bool = True
+) -> Choices:
+    """Return the settings of a file with what the user typed over them.
+
+    If the file is not the user's own, its costs are told, and the user must agree to each value that says
+    what runs, what is read or where requests go. Raises UserError, with the words to type, if the user does
+    not agree, or cannot be asked: without a terminal, or if `may_ask` is false.
+    """
+    settings = {**found, **typed}
+    if is_own:
+        return settings
+    left = {key: values for key, values in found.items() if key not in typed}
+    if told := [*words(left, "shown")]:
+        complaints.print(escape(inert(f"{source} asks for {shlex.join(told)}")))
+    asked = [*words(left, "asked")]
+    if not asked:
+        return settings
+    if not (may_ask and sys.stdin.isatty() and sys.stderr.isatty()):
+        words_asked = inert(shlex.join(asked))
+        raise UserError(f"{source}: asks for {words_asked}; no file decides that: type it if you mean it")
+    for word in map(inert, asked):
+        complaints.print(escape(f"{source} asks for {word}. Do you agree? (y/N)"), end=" ")
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise UserError(f"{source}: asks for {word}, to which you did not agree; type another value")
+    return settings

@@ -1,0 +1,131 @@
+"""Which settings bench takes from a file that somebody else may have made."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines import ENGINES
+from harness.errors import UserError
+from harness.settings import keys, sections
+from harness.settings.strangers import RULES, belief, rule_of, words
+
+FIELDS = keys._fields()
+# Keys that take text: those with a field of type str, and those that settings read by themselves.
+TEXTS = [
+    key
+    for key in keys.known_keys()
+    if not (sections.is_slo(key) or key.startswith(("gate.", "search.", "fit.")))
+    and (key not in FIELDS or str in (FIELDS[key].kind, *typing.get_args(FIELDS[key].kind)))
+]
+# What a stranger could want: something that runs, is read, or is sent to.
+HARMFUL = ["/tmp/evil", "./evil", "../evil.sh", "~/.ssh/id_rsa", "http://evil.example/v1", "--flag=1",
+           "$(id)", "evil;id", "FILE.csv:column", "/etc/passwd:1", "draft:/evil", "evil.yaml"]  # fmt: skip
+LENGTHS = {key for key, rule in RULES.items() if rule is RULES["scenario.steps"]}
+# Settings look these up in a table of bench's own, or only show them.
+SHOWN = {key for key, rule in RULES.items() if rule is RULES["engine"]}
+JUDGED = [key for key in TEXTS if key not in SHOWN]
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_every_key_that_takes_text_has_a_rule(key):
+    assert rule_of(key) is not None
+
+
+def test_every_rule_is_of_a_key_that_exists():
+    known = {*keys.known_keys(), *(f"*.{key.partition('.')[2]}" for key in keys.known_keys())}
+    assert set(RULES) <= known
+
+
+@pytest.mark.parametrize("key", JUDGED)
+def test_nothing_that_runs_is_read_or_is_sent_to_is_taken_from_a_file(key):
+    taken = {value for value in HARMFUL if belief(key, value) == "taken"}
+    if key in LENGTHS:  # what is no length is refused, so only a file's column could do harm
+        assert not {"FILE.csv:column", "/etc/passwd:1"} & taken
+    elif key == "quality.against":  # a label may have any character but a slash
+        assert not {value for value in taken if "/" in value}
+    elif key == "quality.tasks":
+        assert taken == {"FILE.csv:column"}  # a name that no task has
+    else:  # an engine looks a word up among its own
+        assert taken in (set(), {"FILE.csv:column", "evil.yaml"})
+
+
+@given(st.sampled_from([key for key in JUDGED if key not in LENGTHS]), st.text(max_size=80))
+def test_no_text_that_is_taken_from_a_file_is_a_path_or_a_flag(key, value):
+    if belief(key, value) == "taken":
+        assert "/" not in value
+        assert not value.startswith("-") or key == "quality.against"
+
+
+CASES = [
+    ("engine.base_url", "http://127.0.0.1:1/v1", "asked"),
+    ("engine.api_key_env", "AWS_SECRET_ACCESS_KEY", "asked"),
+    ("engine.launcher", "docker", "asked"),
+    ("engine.trust_remote_code", True, "asked"),
+    ("engine.trust_remote_code", False, "taken"),
+    ("engine.chat_template", None, "taken"),
+    ("llama_cpp.program", "llama-server", "taken"),
+    ("llama_cpp.program", "sh", "asked"),
+    ("ollama.program", "ollama", "taken"),
+    ("tgi.program", "/usr/bin/id", "asked"),
+    ("vllm.image", "vllm/vllm-openai:v1", "asked"),
+    ("transformers.environment", "/tmp/venv", "asked"),
+    ("model", "smollm2-135m", "taken"),
+    ("model", "hf:org/name", "shown"),
+    ("model", "/models/x", "asked"),
+    ("model", "x", "asked"),
+    ("engine.speculation", "ngram", "taken"),
+    ("engine.speculation", False, "taken"),
+    ("engine.speculation", "draft:smollm2-135m@gguf-q4_0", "taken"),
+    ("engine.speculation", "draft:hf:org/name", "asked"),
+    ("scenario.adapters", 4, "taken"),
+    ("scenario.adapters", "4", "taken"),
+    ("scenario.adapters", "/a:/b", "asked"),
+    ("scenario.input_tokens", "lognormal:512:0.5", "taken"),
+    ("scenario.input_tokens", "trace.csv:tokens", "asked"),
+    ("scenario.path", "trace.jsonl", "asked"),
+    ("quality.against", "llama_cpp fp16", "taken"),
+    ("quality.against", "/results/x", "asked"),
+    ("quality.against", ".", "asked"),
+    ("quality.tasks", "gsm8k", "taken"),
+    ("quality.tasks", "evil.yaml", "asked"),
+    ("quality.tasks", "a/b", "asked"),
+    ("vllm.attention_backend", "FLASH_ATTN", "taken"),
+    ("vllm.threads_bind", "0-1|2-3", "taken"),
+    ("vllm.attention_backend", "--trust-remote-code", "asked"),
+    ("vllm.tool_call_parser", "a" * 65, "asked"),
+    ("vllm.quantization", "awq\n", "asked"),
+    ("device", "cpu", "taken"),
+    ("device", "0,1", "asked"),
+    ("seed", 3, "taken"),
+    ("load.concurrency", 8, "shown"),
+    ("load.concurrency", 257, "asked"),
+    ("load.workers", 17, "asked"),
+    ("load.duration", "10m", "shown"),
+    ("load.duration", "11m", "asked"),
+    ("reference.memory", "2GiB", "asked"),
+    ("repeats", 21, "asked"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), CASES)
+def test_a_value_from_a_file_is_taken_shown_or_asked_for(key, value, expected):
+    assert belief(key, value) == expected
+
+
+def test_a_cost_of_a_wrong_type_is_refused_in_one_line():
+    with pytest.raises(UserError, match=r"^load.workers=many: must be a whole number"):
+        belief("load.workers", "many")
+
+
+def test_an_option_of_an_engine_is_judged_like_that_of_any_other():
+    assert {rule_of(f"{name}.image") for name in ENGINES} == {RULES["*.image"]}
+
+
+def test_the_words_of_a_key_have_all_its_values_as_they_are_typed():
+    found = {"model": ("smollm2-135m", "/a b"), "seed": (1,), "load.concurrency": (1, 8)}
+    assert [*words(found, "asked")] == ['model=smollm2-135m,"/a b"']
+    assert [*words(found, "shown")] == ["load.concurrency=1,8"]
