@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
-SUCCESS = "success"
+SUCCESS: Final = "success"
 
 
 @dataclass(frozen=True)
 class Objective:
     """One SLO: at least `share` of the requests succeed (`success`), or have `metric` within `limit_s`."""
 
-    metric: str
+    metric: Literal["ttft_s", "tpot_s", "e2e_s", "success"]
     share: float
     limit_s: float | None = None
 
@@ -46,6 +46,10 @@ class CompareTerms:
     margin_share: float = 0.05
     baseline: str | None = None
     metrics: tuple[str, ...] = COMPARED_METRICS
+
+    def __post_init__(self) -> None:
+        if self.margin_share < 0:  # a damaged record; its logarithm is taken
+            raise ValueError(f"margin_share: {self.margin_share} is below 0")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast
 
 from harness.contracts import (
     COMPARED_METRICS,
@@ -91,7 +91,8 @@ def objectives(given: Choices) -> Iterator[Objective]:
         limit_s = decode(key, float, value, "_s")
         if limit_s <= 0:
             raise UserError(f"{key}={text}: must be more than 0")
-        yield Objective(match[1], int(match[2]) / 100, limit_s)
+        metric = cast(Literal["ttft_s", "tpot_s", "e2e_s"], match[1])
+        yield Objective(metric, int(match[2]) / 100, limit_s)
 
 
 def until(given: Choices) -> Until | None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, BinaryIO
 
 from harness.errors import StoreError, UserError
 from harness.store import checksums
@@ -24,8 +24,10 @@ from harness.whole_files import check_room, written_whole
 
 # Records and logs shrink to a tenth, tables not at all. Small files may grow by 64 MiB more.
 _MOST_GROWTH, _MORE_BYTES = 100, 64 << 20
-_MOST_FILES = 100_000
-# tarfile reads the header of a long name at once, whatever length it claims.
+# A file takes more than 512 bytes of a bundle, counting its header and the line with its checksum.
+_LEAST_FILE_BYTES, _MORE_FILES = 512, 100
+# The header of a file, with one before it for a long name. tarfile trusts the length and number of these.
+_HEADER_BYTES = 5 * tarfile.BLOCKSIZE
 _CHUNK_BYTES = 1 << 20
 # gzip's levels to try. 0 does not compress, for logs of equal lines, which would unpack like a bomb.
 _LEVELS = (6, 0)
@@ -62,7 +64,7 @@ def write_bundle(run_dir: Path, out: Path) -> None:
                     for name in digests:
                         with opened(run_dir / name, MOST_TABLE_BYTES) as contents:
                             _add(tar, f"{top}/{name}", sizes[name], made_s, contents)
-                if not _is_bomb(size, part.stat().st_size):
+                if not _is_bomb(part.stat().st_size, size, len(digests)):
                     break
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
@@ -107,23 +109,28 @@ def opened_run(path: Path, *, is_checked: bool = True) -> Iterator[Path]:
 
 def _unpacked(path: Path, folder: Path) -> Path:
     """Unpack a bundle into `folder` and return the run's directory in it."""
-    tops, names, size, packed_bytes = set[str](), set[str](), 0, path.stat().st_size
+    tops, names, listed, packed_bytes = set[str](), set[str](), {SUMS_FILE: ""}, path.stat().st_size
     try:
         with (
             opened(path, MOST_TABLE_BYTES) as file,
             gzip.GzipFile(fileobj=file) as unpacked,
-            tarfile.open(fileobj=_InParts(unpacked), mode="r:") as tar,
+            tarfile.open(fileobj=(parts := _InParts(unpacked)), mode="r:") as tar,
         ):
             for member in tar:
                 top, name = _place(path, member)
-                size += member.size
-                if _is_bomb(size, packed_bytes):
-                    raise UserError(f"{path}: {packed_bytes:,} bytes that become {size:,} are not a run")
-                if why := _why_not(top, name.casefold(), tops, names):
+                size = member.offset_data + member.size
+                if _is_bomb(packed_bytes, size, len(listed)):
+                    said = f"{size:,} and {len(listed):,} files"
+                    raise UserError(f"{path}: {packed_bytes:,} bytes that become {said} are not a run")
+                if why := _why_not(top, name, tops, names, listed):
                     raise _no_bundle(path, f"{member.name!r} is {why}")
                 tops.add(top)
                 names.add(name.casefold())
+                parts.left_bytes = member.size + _HEADER_BYTES
                 _write(tar, member, folder / member.name)
+                if name == SUMS_FILE:
+                    listed = checksums.on_list(folder / top)
+            _check_end(path, file, unpacked)
     except (tarfile.TarError, gzip.BadGzipFile) as error:
         why = str(error).partition(" (b'")[0]  # gzip quotes bytes
         raise (StoreError(f"{path}: damaged ({why})") if names else _no_bundle(path, why)) from error
@@ -157,13 +164,24 @@ def _is_plain(name: str) -> bool:
     return name not in ("", ".", "..") and name.isprintable()
 
 
-def _why_not(top: str, name: str, tops: Collection[str], names: Collection[str]) -> str | None:
+def _why_not(
+    top: str, name: str, tops: Collection[str], names: Collection[str], listed: Collection[str]
+) -> str | None:
     """Return why a bundle that has these names already cannot have this file too; None if it can."""
-    if name in names:
+    if name.casefold() in names:
         return "there twice"
     if tops and top not in tops:
         return "in a second folder"
-    return f"one more than {_MOST_FILES:,} files" if len(names) == _MOST_FILES else None
+    return None if name in listed else f"not on its list {SUMS_FILE}, which comes first"
+
+
+def _check_end(path: Path, file: BinaryIO, unpacked: gzip.GzipFile) -> None:
+    """Raise StoreError if more than zeros follow the last file, or anything follows the compressed data."""
+    rest = unpacked.read(tarfile.RECORDSIZE + 1)
+    file.seek(-4, io.SEEK_END)  # the length of the data, as gzip stores it
+    is_end = int.from_bytes(file.read(), "little") == unpacked.tell() % 2**32
+    if not is_end or len(rest) > tarfile.RECORDSIZE or any(rest):
+        raise StoreError(f"{path}: damaged (bytes after the end of the archive)")
 
 
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, to: Path) -> None:
@@ -174,19 +192,21 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, to: Path) -> None:
             file.write(chunk)
 
 
-def _is_bomb(size: int, packed_bytes: int) -> bool:
-    return size > _MORE_BYTES + _MOST_GROWTH * packed_bytes
+def _is_bomb(packed_bytes: int, size: int, files: int) -> bool:
+    is_large = size > _MORE_BYTES + _MOST_GROWTH * packed_bytes
+    return is_large or files > _MORE_FILES + packed_bytes // _LEAST_FILE_BYTES
 
 
 class _InParts(io.RawIOBase):
-    """A stream that refuses large reads: tarfile trusts the lengths in headers."""
+    """A stream that gives no more than `left_bytes`: tarfile trusts the lengths in headers."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
-        self.stream = stream
+        self.stream, self.left_bytes = stream, _HEADER_BYTES
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _CHUNK_BYTES:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        if not 0 <= size <= self.left_bytes:
+            raise tarfile.ReadError(f"a header of more than {_HEADER_BYTES:,} bytes")
+        self.left_bytes -= size
         return self.stream.read(size)
 
     def tell(self) -> int:

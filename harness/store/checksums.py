@@ -125,11 +125,10 @@ def told(run_dir: Path, found: Sequence[Finding]) -> str | None:
 def compared(run_dir: Path) -> tuple[list[Finding], dict[str, str]]:
     """Return the findings and the digest of each file by its name. Reads each file once."""
     has_list = (run_dir / SUMS_FILE).exists()
-    lines = _lines(run_dir)
-    listed = {name: line[:64] for line in lines if (name := _name(line))}
+    listed = on_list(run_dir)
     there = dict(files(run_dir))
     digests = {name: digest(run_dir / name) for name, is_file in there.items() if is_file}
-    found = [Finding(SUMS_FILE, "damaged")] * any(not _name(line) for line in lines)
+    found = [Finding(SUMS_FILE, "damaged")] * (not all(map(_name, _lines(run_dir))))
     found += [Finding(name, "missing") for name in listed if name not in there]
     for name, is_file in there.items():
         if not is_file:
@@ -143,6 +142,11 @@ def compared(run_dir: Path) -> tuple[list[Finding], dict[str, str]]:
         known = {*OWN, *_BESIDE, *there}
         found += [Finding(each, "unlisted") for each in os.listdir(run_dir) if each not in known]
     return sorted(found, key=lambda finding: finding.file), digests
+
+
+def on_list(run_dir: Path) -> dict[str, str]:
+    """Return the digest of each file that the list names, by the file's name."""
+    return {name: line[:64] for line in _lines(run_dir) if (name := _name(line))}
 
 
 def files(run_dir: Path, names: Collection[str] = OWN) -> Iterator[tuple[str, bool]]:

@@ -32,11 +32,17 @@ MOST_RECORD_BYTES = 64 << 20
 MOST_TABLE_BYTES = 16 << 30
 MOST_ROWS, MOST_SAMPLES = 20_000_000, 4_000_000
 # Values of one row group or of a table of samples; values of a table that becomes Python objects.
-MOST_VALUES, MOST_OBJECTS = 100_000_000, 10_000_000
-# No float measured in bytes, seconds, joules or tokens is larger; sums of smaller ones do not overflow.
+MOST_VALUES, MOST_OBJECTS = 100_000_000, 2_500_000
+# The most of what bench writes, a table of an idle device, has 3.4 values for each byte of its file, each in
+# less than 9 bytes. A table of equal rows has a thousand.
+_MOST_VALUES_PER_BYTE = 6
+_MOST_GROWTH, _MORE_BYTES = 100, 64 << 20
+# Nothing measured in bytes, seconds, joules or tokens is larger; sums of smaller floats do not overflow.
 _MOST_MEASURED = 2.0**63
 # The last field of a record that has a seal.
 _SEAL = re.compile(rb'"seal": "([0-9a-f]{64}|)"\n}\n\Z')
+# Clocks are below it for 73 years from their zero, and differences of two instants fit into 64 bits.
+_MOST_NS = 2**61
 _Read = TypeVar("_Read")
 # Fields of a start that hold what servers and tools reported, and the function that reduces each to its type.
 _SAID: Mapping[str, Callable[[object], object]] = {
@@ -82,7 +88,7 @@ def opened_table(
         for field in table.schema_arrow:
             if not (_is_number(field.type) if schema is None else _is_of(schema, field)):
                 raise StoreError(f"{path}: damaged: column {inert(field.name)} is of type {field.type}")
-        _check_size(path, table, most_in_all)
+        _check_size(path, file, table, most_in_all)
         yield table
 
 
@@ -124,17 +130,39 @@ def _sane(table: pa.Table) -> pa.Table:
     return table
 
 
-def _check_size(path: Path, table: pq.ParquetFile, most_in_all: float) -> None:
-    found, values, in_all = table.metadata, 0, 0
-    for number in range(found.num_row_groups):
-        # If levels contradict their statistics, this read raises; reading a column first would crash Python.
+def _check_size(path: Path, file: BinaryIO, table: pq.ParquetFile, most_in_all: float) -> None:
+    found, size_bytes = table.metadata, os.fstat(file.fileno()).st_size
+    most_in_all = min(most_in_all, _MOST_VALUES_PER_BYTE * size_bytes)
+    most_bytes = _MORE_BYTES + _MOST_GROWTH * size_bytes
+    groups = [found.row_group(number) for number in range(found.num_row_groups)]
+    in_all, unpacked_bytes = 0, sum(group.total_byte_size for group in groups)
+    is_long = found.num_rows > MOST_ROWS or found.num_rows * found.num_columns > most_in_all
+    for number, group in enumerate(groups):
+        if is_long or unpacked_bytes > most_bytes:
+            break
+        # If levels contradict their statistics, this read raises; a look at a column first would end Python.
         next(table.iter_batches(1, row_groups=[number], use_threads=False), None)
-        group = found.row_group(number)
-        of_group = sum(group.column(at).num_values for at in range(group.num_columns))
-        values, in_all = max(values, of_group), in_all + of_group
-    if found.num_rows > MOST_ROWS or values > MOST_VALUES or in_all > most_in_all:
-        size = f"{found.num_rows:,} rows of {in_all:,} values, {values:,} in one group of them"
+        columns = [group.column(at) for at in range(group.num_columns)]
+        of_group = sum(column.num_values for column in columns)
+        in_all += of_group
+        is_long = of_group > MOST_VALUES or in_all > most_in_all
+        unpacked_bytes += 0 if is_long else sum(_text_bytes(file, number, column) for column in columns)
+    if is_long or unpacked_bytes > most_bytes:
+        size = f"{found.num_rows:,} rows and {unpacked_bytes:,} bytes in a file of {size_bytes:,}"
         raise StoreError(f"{path}: damaged: {size}, more than any that bench writes")
+
+
+def _text_bytes(file: BinaryIO, group: int, column: pq.ColumnChunkMetaData) -> int:
+    """Return the bytes of the texts of a column that has each text only once; 0 if they cannot be many."""
+    if not column.has_dictionary_page or column.num_values * column.total_uncompressed_size < _MORE_BYTES:
+        return 0
+    name = column.path_in_schema
+    texts = pq.ParquetFile(file, read_dictionary=[name]).read_row_group(group, [name])[0].combine_chunks()
+    while pa.types.is_nested(texts.type):
+        texts = texts.field(0) if pa.types.is_struct(texts.type) else texts.flatten()
+    if not pa.types.is_dictionary(texts.type):
+        return int(texts.nbytes)
+    return pc.sum(pc.take(pc.binary_length(texts.dictionary), texts.indices)).as_py() or 0
 
 
 def _is_of(schema: pa.Schema, found: pa.Field) -> bool:
@@ -233,11 +261,26 @@ def as_stored(value: object) -> Any:
 
 def _decoded(data: bytes, kind: type[_Read]) -> _Read:
     said = _SAID.keys() & getattr(kind, "__annotations__", {}).keys()
-    if not said:
-        return msgspec.json.decode(data, type=kind)
-    stored = msgspec.json.decode(data, type=dict[str, Any])
-    known = {name: _SAID[name](stored[name]) for name in said & stored.keys()}
-    return msgspec.convert({**stored, **known}, kind)
+    if said:
+        stored = msgspec.json.decode(data, type=dict[str, Any])
+        known = {name: _SAID[name](stored[name]) for name in said & stored.keys()}
+        found = msgspec.convert({**stored, **known}, kind)
+    else:
+        found = msgspec.json.decode(data, type=kind)
+    _check_numbers(msgspec.to_builtins(found))
+    return found
+
+
+def _check_numbers(value: object, name: str = "", most: float = _MOST_MEASURED) -> None:
+    """Raise ValueError if a number within nested data does not fit into 64 bits, or an instant into 62."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _check_numbers(each, key, _MOST_NS if key.endswith("_ns") or key == "stages" else most)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _check_numbers(each, name, most)
+    elif isinstance(value, int | float) and not -most <= value < most:
+        raise ValueError(f"{name}: a number beyond {62 if most == _MOST_NS else 64} bits")
 
 
 def _in_unicode(value: Any) -> Any:

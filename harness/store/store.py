@@ -16,7 +16,7 @@ request_table turns it into requests.parquet. Knows no statistics: the record is
 import fcntl
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -83,7 +83,7 @@ def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table
             table = file.read_row_group(number, columns=[name for name in names if name in there])
             for name in (name for name in names if name not in there):
                 table = table.append_column(name, pa.nulls(len(table), REQUEST_SCHEMA.field(name).type))
-            yield table.select(names)
+            yield table.select(names).cast(pa.schema([REQUEST_SCHEMA.field(name) for name in names]))
 
 
 def write_samples(path: Path, samples: Sequence[Any]) -> None:
@@ -123,18 +123,7 @@ def read_run(run_dir: Path) -> RunRecord:
         said = f"was written by {age} bench (schema {version}); this one reads {read}"
         raise StoreError(f"{path}: {said}; {remedy}")
     record = read_json(path, RunRecord)
-    if _exceeds_64_bits(msgspec.to_builtins(record.plan)):
-        raise StoreError(f"{path}: damaged (plan: a number beyond 64 bits)")
     return replace(record, settings=with_units(record.settings), seal="")  # see is_own
-
-
-def _exceeds_64_bits(value: object) -> bool:
-    """Return whether any number in nested data does not fit into a column of 64 bits."""
-    if isinstance(value, dict):
-        return any(map(_exceeds_64_bits, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_exceeds_64_bits, value))
-    return isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
 
 
 def is_own(run_dir: Path) -> bool:
@@ -187,8 +176,9 @@ def read_references(run_dir: Path) -> dict[Path, StartRecord]:
 
 def read_cells(run_dir: Path) -> list[CellRecord]:
     """Read the record of each cell that was begun, ordered by number. Skips the other attempts at a cell."""
-    numbers = {path.name.partition(".")[0] for path in run_dir.glob("cells/*")}
-    folders = (cell_dir(run_dir, int(number)) for number in numbers if number.isdecimal())
+    names = {path.name.partition(".")[0] for path in run_dir.glob("cells/*")}
+    numbers = (int(name) for name in names if name.isdecimal() and name == f"{int(name):03d}")
+    folders = (cell_dir(run_dir, number) for number in numbers)
     records = (read_cell(folder) for folder in folders if (folder / "cell.json").exists())
     return sorted(records, key=lambda record: record.number)
 
@@ -200,8 +190,16 @@ def read_cell(folder: Path) -> CellRecord:
 def cell_dir(run_dir: Path, number: int) -> Path:
     """Return a cell's directory, or its attempt's if `settle` was interrupted before it moved that there."""
     path = run_dir / "cells" / f"{number:03d}"
-    cut_short = () if path.exists() else path.parent.glob(f"{path.name}.*.aside")
-    return next((aside.with_suffix("") for aside in cut_short), path)
+    if path.exists():
+        return path
+    # Anyone may have put thousands of folders there, so they are not listed for each cell.
+    attempts = ((each, each.with_name(f"{each.name}.aside")) for each in _attempts(path))
+    there = takewhile(lambda pair: any(each.exists() for each in pair), attempts)
+    return next((attempt for attempt, aside in there if aside.exists()), path)
+
+
+def _attempts(path: Path) -> Iterator[Path]:
+    return (path.with_name(f"{path.name}.attempt{number}") for number in count(1))
 
 
 _Kept = TypeVar("_Kept", RunRecord, StartRecord)
@@ -232,8 +230,7 @@ def begin_cell(run_dir: Path, number: int) -> Path:
     checksums.unlist(run_dir, *_names(path))
     for aside in path.parent.glob(f"{path.name}.*.aside"):
         _end_swap(aside)
-    attempts = (path.with_name(f"{path.name}.attempt{number}") for number in count(1))
-    attempt = next(attempt for attempt in attempts if not attempt.exists())
+    attempt = next(attempt for attempt in _attempts(path) if not attempt.exists())
     if (path / "cell.json").exists():
         path = attempt
     elif path.exists():

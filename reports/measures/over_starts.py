@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts import Precision
+from harness.errors import StoreError
 from reports.data import Cell, Group, Run, memory_over_time, once, open_run, quantile, together
 from reports.measures.equal_work import disturbed, work_of
-from reports.measures.metrics import Value, is_supported, metric_of, value_of_start, why_missing
+from reports.measures.metrics import Value, is_supported, metric_of, value_names, value_of_start, why_missing
 from reports.measures.values import measured_of, request_values, values_of
 from reports.stats.intervals import STARTS_NEEDED, may_be_logged, of_values
 
@@ -66,6 +67,15 @@ def aggregate(run: Run, group: Group, name: str, repeats: Collection[int] = ()) 
         whole = pooled(run, group, name, repeats)
         return found if whole.value is None else replace(found, pooled=whole)
     return found
+
+
+@once
+def compared_metrics(run: Run) -> tuple[str, ...]:
+    """Return compare.metrics. Raises StoreError if the record has none, or one that does not exist."""
+    names, known = run.record.compare.metrics, value_names()
+    if wrong := [name for name in names or [""] if name not in known]:
+        raise StoreError(f"{run.path / 'run.json'}: damaged (compare.metrics: no metric {wrong[0]!r:.99})")
+    return names
 
 
 def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> Aggregate:

@@ -90,7 +90,8 @@ def edges_of(begin_ns: int, end_ns: int) -> np.ndarray:
 
 def occupancy(sent_ns: np.ndarray, end_ns: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return the exact mean of the requests in flight over each part."""
-    lived = [(np.clip(edge - sent_ns, 0, None) - np.clip(edge - end_ns, 0, None)).sum() for edge in edges]
+    left_ns = np.maximum(sent_ns, end_ns)  # a damaged table may have an end before its beginning
+    lived = [(np.clip(edge - sent_ns, 0, None) - np.clip(edge - left_ns, 0, None)).sum() for edge in edges]
     return np.asarray(np.diff(lived) / np.diff(edges))
 
 

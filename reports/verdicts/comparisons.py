@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reports.data import Group, Run, first_that_holds, grouped, once
-from reports.measures import aggregate, disturbed, metric_of, plural
+from reports.measures import aggregate, compared_metrics, disturbed, metric_of, plural
 from reports.stats.intervals import STARTS_NEEDED, Kind, Verdict, decide, level_of_look
 from reports.verdicts.pairs import Pair, question_of
 
@@ -52,7 +52,7 @@ def comparisons_of(run: Run) -> Comparisons:
     of answers, so that no comparison claims more than they do.
     """
     compare, why, family = run.record.compare, _why_none(run), 0
-    alpha = alpha_of(run)
+    alpha, compared = alpha_of(run), compared_metrics(run)
     rows: list[Compared] = []
     found: dict[tuple[str, str, str, str, str], Verdict] = {}
     for groups in grouped(run.groups, lambda group: (group.scenario, group.load, group.model)).values():
@@ -63,14 +63,14 @@ def comparisons_of(run: Run) -> Comparisons:
             for a, b in itertools.combinations(groups, 2)
             if baseline in (None, a.deployment, b.deployment)
         ]
-        for metric in dict.fromkeys([*compare.metrics, *_DECIDED_BY]):
+        for metric in dict.fromkeys([*compared, *_DECIDED_BY]):
             verdicts = decide([question_of(pair, metric, compare.margin_share) for pair in pairs], alpha)
             family = max(family, sum(verdict.kind != "none" for verdict in verdicts))
             for pair, verdict in zip(pairs, verdicts, strict=True):
                 first, second = pair.names
                 found[*case, metric, second, first] = verdict
                 found[*case, metric, first, second] = mirrored(verdict)
-            if metric in compare.metrics:
+            if metric in compared:
                 reference = baseline or _best(run, groups, metric)
                 keys = ((*case, metric, label, reference) for label in labels)
                 rows += [Compared(*key, found[key]) for key in keys if key in found]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from reports.data import Cell, Group, Run, first_that_holds, once
-from reports.measures import Aggregate, aggregate, disturbed, metric_of, value_cells
+from reports.measures import Aggregate, aggregate, compared_metrics, disturbed, metric_of, value_cells
 from reports.measures.quality import beyond_limit, quality_of
 from reports.stats.intervals import ALPHA, STARTS_NEEDED, Best, best_of, holm, may_be_logged, repeats_to_tell
 from reports.verdicts.comparisons import alpha_of, why_busy
@@ -155,7 +155,7 @@ def ranked_labels(run: Run) -> list[str]:
 def primary_metric(run: Run, case: LoadCase) -> str:
     """Return the metric that decides: the first of compare.metric, otherwise one for the kind of load."""
     if "compare.metric" in run.record.settings:
-        return run.record.compare.metrics[0]
+        return compared_metrics(run)[0]
     if case.groups[0].family in ("closed loop", "batch") or run.record.search is not None:
         return SPEED
     return "goodput_per_s" if run.record.slo else "ttft_s.p50"

@@ -4,7 +4,7 @@ from functools import partial
 
 from harness.store.store import StartRecord
 from reports.data import Group, Run, instants_s, launches_of, stage_titles, start_title
-from reports.measures import number, read_rates, unit_of
+from reports.measures import compared_metrics, number, read_rates, unit_of
 from reports.page import cells
 from reports.page.declared import AtEachLoad, Block, Chart, Notes, Shows, Table, Topic, of_group
 from reports.page.drawing.more_kinds import start_up_bars
@@ -41,7 +41,7 @@ START_UP = Chart[StartRecord](
 
 
 def _values(run: Run, case: LoadCase) -> list[Shows]:
-    slo, asked = ["goodput_per_s"] * bool(run.record.slo), run.record.compare.metrics
+    slo, asked = ["goodput_per_s"] * bool(run.record.slo), compared_metrics(run)
     names = dict.fromkeys([*read_rates(run, case.groups), *cells.COMPARED, *slo, *asked])
     order = ranked_labels(run)
     groups = sorted(case.groups, key=lambda group: order.index(group.deployment))

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -133,7 +134,22 @@ def member(name: str, data: bytes = b"", **changes: object) -> tuple[tarfile.Tar
     return made, data
 
 
-SUMS = member("run/SHA256SUMS", b"x")
+def listing(*names: str) -> tuple[tarfile.TarInfo, bytes]:
+    """A list of checksums of these files."""
+    return member("run/SHA256SUMS", b"".join(b"%064d  %s\n" % (0, name.encode()) for name in names))
+
+
+def appended(path: Path, inside: bytes = b"", behind: bytes = b"") -> Path:
+    """A whole bundle with more bytes after the end of the archive, or behind the compressed data."""
+    write_bundle(empty_run(path.with_name("run")), path)
+    shutil.rmtree(path.with_name("run"))
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + inside) + behind)
+    return path
+
+
+SUMS = listing("run.json", "cells", "cells/a", "cells/A", "cells/null", "cells/pipe")
+PAX = tarfile.TarInfo("x")
+PAX.type = tarfile.XHDTYPE
 HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a link": (
         lambda p: packed(p, SUMS, member("run/cells", type=tarfile.SYMTYPE, linkname="/etc")), "cells",
@@ -149,10 +165,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a control character": (lambda p: packed(p, member("run/cells/\x1b[2J", b"x")), "not a file of a run"),
     "two of a name": (lambda p: packed(p, SUMS, SUMS), "is there twice"),
     "two of a name in capitals": (
-        lambda p: packed(p, member("run/cells/a", b"x"), member("run/cells/A", b"y")), "is there twice",
+        lambda p: packed(p, SUMS, member("run/cells/a", b"x"), member("run/cells/A", b"y")), "is there twice",
     ),
     "a file that is a folder": (
-        lambda p: packed(p, member("run/cells", b"x"), member("run/cells/a", b"y")), "damaged",
+        lambda p: packed(p, SUMS, member("run/cells", b"x"), member("run/cells/a", b"y")), "damaged",
     ),
     "two runs": (lambda p: packed(p, SUMS, member("other/run.json", b"{}")), "is in a second folder"),
     "a device": (
@@ -161,11 +177,17 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a pipe": (lambda p: packed(p, member("run/cells/pipe", type=tarfile.FIFOTYPE)), "pipe"),
     "a folder": (lambda p: packed(p, member("run/cells", type=tarfile.DIRTYPE)), "not a file of a run"),
     "something else": (lambda p: packed(p, member("run/install.sh", b"x")), "install.sh"),
-    "no list": (lambda p: packed(p, member("run/run.json", b"{}")), "SHA256SUMS is missing"),
+    "no list": (lambda p: packed(p, member("run/run.json", b"{}")), "is not on its list SHA256SUMS, which"),
+    "a file that is not on its list": (
+        lambda p: packed(p, SUMS, member("run/cells/b", b"x")), "'run/cells/b' is not on its list SHA256SUMS",
+    ),
+    "more files than its bytes can hold": (
+        lambda p: packed(p, listing(*(f"cells/{number}" for number in range(20_000))), SUMS), "20,000 files",
+    ),
     "no files": (lambda p: packed(p), "SHA256SUMS is missing"),
     "a bomb": (lambda p: packed(p, SUMS, member("run/run.json", bytes(200 << 20))), "are not a run"),
     "a size that is not there": (
-        lambda p: packed(p, before=member("run/cells/a", size=1 << 50)[0].tobuf()), "are not a run",
+        lambda p: packed(p, before=member("run/SHA256SUMS", size=1 << 50)[0].tobuf()), "are not a run",
     ),
     "a size below 0, which would make room for a bomb": (
         lambda p: packed(p, SUMS, member("run/cells/a", size=-511), member("run/run.json", b"{}")),
@@ -177,6 +199,13 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
         ),
         "a header of",
     ),
+    "a thousand headers of one file": (lambda p: packed(p, before=PAX.tobuf() * 1000), "a header of"),
+    "bytes after the archive": (lambda p: appended(p, inside=b"x"), "bytes after the end"),
+    "zeros after the archive": (lambda p: appended(p, inside=bytes(20_000)), "bytes after the end"),
+    "bytes behind": (lambda p: appended(p, behind=b"more"), "damaged"),
+    "zeros behind": (lambda p: appended(p, behind=bytes(9)), "bytes after the end"),
+    "a second archive behind": (lambda p: appended(p, behind=gzip.compress(b"x")), "bytes after the end"),
+    "nothing, compressed, behind": (lambda p: appended(p, behind=gzip.compress(b"")), "bytes after the end"),
     "no tar": (lambda p: packed(p, before=b"some text" * 99), "not a bundle"),
     "no gzip": (lambda p: (p.write_bytes(b"some text"), p)[1], "not a bundle"),
 }  # fmt: skip

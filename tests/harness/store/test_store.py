@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import make_run
@@ -192,6 +193,33 @@ def test_a_table_without_one_of_its_columns_is_damaged(run):
 def test_a_damaged_run_is_one_line(run, content):
     (run.path / "run.json").write_bytes(content.encode("latin-1"))
     assert str(run.path / "run.json") in complaint(store.read_run, run.path)
+
+
+def test_thousands_of_strange_folders_cost_little(run):
+    [cell] = store.read_cells(run.path)
+    for number in range(2000):
+        (run.path / f"cells/{number:07d}").mkdir()
+        (run.path / f"cells/{number + 10:03d}.attempt1.aside").mkdir()
+    began_s = time.process_time()
+    assert store.read_cells(run.path) == [cell]
+    assert time.process_time() - began_s < 2
+
+
+def test_a_margin_below_zero_is_damage(run):
+    path = run.path / "run.json"
+    record = json.loads(path.read_text())
+    record["compare"]["margin_share"] = -1
+    path.write_text(json.dumps(record))
+    assert "margin_share: -1.0 is below 0" in complaint(store.read_run, run.path)
+
+
+@pytest.mark.parametrize("number", [1 << 61, -(1 << 61) - 1, 10**400])
+def test_an_instant_whose_distance_to_others_no_column_takes_is_damaged(run, number):
+    path = run.path / "cells/000/cell.json"
+    record = json.loads(path.read_text())
+    record["summary"]["window_end_ns"] = number
+    path.write_text(json.dumps(record))
+    assert "window_end_ns: a number beyond 62 bits" in complaint(store.read_cells, run.path)
 
 
 @pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1, 10**400])

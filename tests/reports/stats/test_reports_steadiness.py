@@ -21,6 +21,11 @@ def test_occupancy_is_the_exact_mean_of_each_part():
     assert occupancy(np.empty(0), np.empty(0), edges).tolist() == [0] * 12
 
 
+def test_an_end_before_its_beginning_makes_no_request_negative():
+    edges = edges_of(0, 12 * S)
+    assert occupancy(np.array([6.0 * S]), np.array([1.0 * S]), edges).tolist() == [0] * 12
+
+
 def test_occupancy_is_right_after_months_of_uptime():
     zero = 10**16
     edges = edges_of(zero, zero + 12 * S)

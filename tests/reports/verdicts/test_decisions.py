@@ -10,8 +10,10 @@ from make_run import deployment
 from repeated_run import Made, repeated_run
 
 from harness.contracts import CompareTerms, Deployment, EngineTerms, GuardFinding, Load, Objective
+from harness.errors import StoreError
 from reports import open_run
 from reports.stats.intervals import level_of_look, repeats_to_tell
+from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of, primary_metric
 from reports.words.answer import answers_of
 
@@ -32,6 +34,13 @@ def decided(path: Path, made: Sequence[Made], loads: Sequence[Load] = FOUR, **gi
 
 def labels(made: Decision) -> list[str]:
     return [group.deployment for group in made.groups]
+
+
+@pytest.mark.parametrize("names", [("tokens",), ("ttft_s.p42",), ()])
+def test_a_record_that_compares_by_no_metric_is_damaged(tmp_path, names):
+    path = repeated_run(tmp_path / "run", [FAST, MIDDLE], FOUR, compare=CompareTerms(metrics=names))
+    with pytest.raises(StoreError, match=r"run.json: damaged \(compare.metrics: no metric "):
+        comparisons_of(open_run(path))
 
 
 def test_the_leader_that_beats_each_other_one_is_named_with_leaders_of_other_metrics(tmp_path):

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ class Fault:
 
 
 def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
-    """Yield all faults of files, then random ones: `changes` of single values of records, and `changes` of
-    single columns of tables."""
+    """Yield all faults of files, then random ones: `changes` of single values of records, `changes` of single
+    columns of tables, and others of what only a merged run has, and of numbers of records."""
     rng, places, columns = random.Random(seed), [], []
     for path in _one_of_each(good):
         file = str(path.relative_to(good))
@@ -74,6 +75,9 @@ def faults(good: Path, seed: int = 7, changes: int = 90) -> Iterator[Fault]:
     ):
         name, do = f"merged, node's {'.'.join(place)}={value!r:.30}", partial(_merged, place, value)
         yield Fault(name, RUN_FILE, do, is_merged=True)
+    numbers = [(file, place) for file, place in places if _is_number(good / file, place)]
+    for (file, place), value in zip(rng.sample(numbers, changes // 3), cycle(_ODD_NUMBERS), strict=False):
+        yield Fault(f"{'.'.join(map(str, place))}={value!r:.30} {file}", file, partial(_put, place, value))
 
 
 def bombs(file: str) -> Iterator[Fault]:
@@ -86,6 +90,17 @@ def _one_of_each(good: Path) -> list[Path]:
     """Return one file of each kind: of a start, of a cell, of the run, of a reference."""
     paths = sorted(path for path in good.rglob("*") if path.is_file())
     return list({(path.relative_to(good).parts[0], path.name): path for path in reversed(paths)}.values())
+
+
+# Code may divide by a record's number, take its root, or put it into a column of 64 bits.
+_ODD_NUMBERS = (-1, 0, 10**300, 2**61 - 1, -(2**61), 2**63 - 1, -(2**63), 1e308, 5e-324)
+
+
+def _is_number(path: Path, place: tuple[Any, ...]) -> bool:
+    value = json.loads(path.read_bytes())
+    for key in place:
+        value = value[key]
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _put(place: tuple[Any, ...], value: Any, path: Path) -> None:
@@ -247,17 +262,31 @@ def _again_and_again(rows: int, path: Path, columns: int = 0, chunks: int = 0) -
     foot.unlink()
 
 
+def _long(column: str, path: Path) -> None:
+    """Repeat the first row 2,000 times, with one text of a megabyte in a column, which the file has once."""
+    row = pq.read_table(path).slice(0, 1)
+    table = pa.concat_tables([row] * 2000)
+    at, text = table.column_names.index(column), pa.repeat(pa.scalar("x" * 1_000_000), 1)
+    texts = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), 2000), text)
+    ids = pa.array([random.Random(each).randbytes(300).hex() for each in range(2000)])
+    pq.write_table(table.append_column("ids", ids).set_column(at, column, texts), path, store_schema=False)
+
+
 GROUP_ROWS = 100_000
 _OF_SAMPLES: dict[str, Callable[[Path], object]] = {
-    "bomb of rows": partial(_again_and_again, 4_200_000),
+    "bomb of rows": partial(_again_and_again, 500_000),
     "bomb of columns": partial(_again_and_again, 1_000_000, columns=100),
 }
-_OF_OBJECTS: dict[str, Callable[[Path], object]] = {"bomb": partial(_again_and_again, 3_000_000)}
+_OF_OBJECTS: dict[str, Callable[[Path], object]] = {
+    "bomb": partial(_again_and_again, 300_000),
+    "bomb of texts": partial(_long, "error"),
+}
 _BOMBS: dict[str, dict[str, Callable[[Path], object]]] = {
     **dict.fromkeys(("host.parquet", "device.parquet", "server.parquet"), _OF_SAMPLES),
     **dict.fromkeys(("quality.parquet", "tasks.parquet"), _OF_OBJECTS),
     "requests.parquet": {
         "bomb of chunks": partial(_again_and_again, 100, chunks=1_010_000),
-        "bomb of rows": partial(_again_and_again, 20_400_000),
+        "bomb of rows": partial(_again_and_again, 200_000),
+        "bomb of texts": partial(_long, "error"),
     },
 }
