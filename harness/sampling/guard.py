@@ -76,7 +76,7 @@ class Guard:
         self._clocks_mhz: dict[tuple[str, int], list[float]] = {}
         self._of_start: tuple[GuardFinding, ...] = ()
         self._devices: tuple[int, ...] = ()
-        self._told: set[int] = set()  # devices that have told their memory in this start
+        self._told: set[int] = set()  # devices that have told their memory
         self._scan: programs.Scan | None = None  # at the beginning of the last look
         self._again = ""  # the command that continues the run
         self._has_warned = False
@@ -127,7 +127,7 @@ class Guard:
         this marks all cells of the start, or with guard=strict raises UnfitError. With `is_attached` it does
         not wait: the memory of a running server is in use all the time.
         """
-        self._of_start, self._devices, self._told = (), tuple(devices), set()
+        self._of_start, self._devices = (), tuple(devices)
         idle = memory.measure()
         if self.mode == "off" or is_attached or idle.used_bytes is None:
             return idle
