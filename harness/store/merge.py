@@ -16,6 +16,7 @@ import msgspec
 
 from harness.contracts import at, inert
 from harness.errors import StoreError, UserError
+from harness.settings.config import Settings
 from harness.settings.decoding import decode, only_value
 from harness.settings.keys import DEFAULTS
 from harness.store import checksums
@@ -27,8 +28,10 @@ from harness.store.store import (
     RunRecord,
     is_going_on,
     read_cell,
+    read_cells,
     read_run,
     read_starts,
+    with_units,
     write_record,
 )
 from harness.store.whole_runs import written_or_empty
@@ -63,6 +66,18 @@ def mergeable(folders: Sequence[Path]) -> dict[Path, RunRecord]:
                 "what one command measured, repeat by repeat (--only-repeat)"
             )
     return records
+
+
+def check_repeat(folder: Path, repeat: int, asked: Settings) -> None:
+    """Raise BenchError unless a folder has this repeat, from 0, of a run with the settings asked for."""
+    # A stranger may have written it, and --resume measures by the settings of the merged run.
+    record = mergeable([folder])[folder]
+    _check_as_written(folder)
+    ours = {**vars(asked), "settings": with_units(asked.given)}
+    theirs = [msgspec.json.encode(getattr(record, name)) for name in _TERMS]
+    if theirs != [msgspec.json.encode(ours[name]) for name in _TERMS] or record.plan.repeats != (repeat,):
+        raise StoreError(f"{folder}: has other settings or another repeat than asked for")
+    _ = read_starts(folder), read_cells(folder)
 
 
 def merge(
