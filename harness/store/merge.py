@@ -142,6 +142,8 @@ def _copy(folder: Path, planned: Collection[str], numbers: Iterator[int], into: 
         write_record(into / "starts" / renamed.name / "start.json", renamed)
     for file, _ in checksums.files(folder, _FOLDERS):
         top, *inner, name = file.split("/")
+        if top == "cells" and (into / file).exists():
+            raise StoreError(f"{folder / file}: another folder has this cell too; leave one out")
         if top == "cells" and name == "cell.json":
             cell = read_cell((folder / file).parent)
             write_record(into / file, replace(cell, start=names.get(cell.start, cell.start)))

@@ -72,6 +72,14 @@ def parts(whole, tmp_path) -> list[Path]:
     ]
 
 
+def test_a_cell_that_two_folders_have_is_refused(parts, tmp_path):
+    cell = store.read_cells(parts[0])[0]
+    shutil.copytree(store.cell_dir(parts[0], cell.number), store.cell_dir(parts[1], cell.number))
+    with pytest.raises(StoreError, match="another folder has this cell too"):
+        join(parts, tmp_path / "all")
+    assert not list((tmp_path / "all").glob("*"))
+
+
 def test_repeats_apart_say_together_what_the_whole_run_says(whole, parts, tmp_path):
     join(parts[::-1], tmp_path / "all")
     was, now = (to_builtins(open_run(path)) for path in (whole, tmp_path / "all"))
