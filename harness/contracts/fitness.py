@@ -41,12 +41,16 @@ class GuardTerms:
 
 @dataclass(frozen=True)
 class GuardFinding:
-    """What made the machine unfit for a cell (`text`, with numbers), and the `validity` it gives the cell."""
+    """What made the machine unfit for a cell (`text`, with numbers), and the `validity` it gives the cell.
+
+    `share`: of the processor or of the samples that it took, 0 where there is no share.
+    """
 
     kind: Unfit
     text: str
     when: Literal["before", "during"]
     validity: Validity
+    share: float = 0.0
 
 
 @dataclass(frozen=True)

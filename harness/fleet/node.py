@@ -15,10 +15,13 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Any, Literal
+from typing import Literal
+
+import msgspec
 
 from harness.contracts import Reason
 from harness.errors import BenchError
+from harness.fleet.nodes import Facts
 from harness.install import install
 from harness.install.builds import select_devices
 from harness.processes.listening import beyond_loopback
@@ -37,14 +40,14 @@ APART = "\0"
 # After a signal bench stops its servers and writes its report; this is how long it may take.
 GRACE_S = 60.0
 _POLL_S = 1.0
-_PART_BYTES = 1 << 25
+PART_BYTES = 1 << 25
 # Files that exist only on the machine that measures.
 _NOT_SENT = (LOCK_FILE, ".reserve")
 _PLACE = "bench-repeat-"
 
 
-def facts(device: str) -> dict[str, Any]:
-    """Return facts on this machine, bench and Ray; `unfit` says why it cannot measure on that device."""
+def facts(device: str) -> bytes:
+    """Return Facts on this machine, as all that the driver takes: bytes."""
     selected: tuple[int, ...] = ()
     unfit = None
     try:
@@ -53,7 +56,7 @@ def facts(device: str) -> dict[str, Any]:
         unfit = str(error)
     known = gpu.devices()
     cards = () if isinstance(known, Reason) else [each for each in known if each.index in selected]
-    return {
+    found: Facts = {
         "boot_id": boot_id(),
         "host": socket.gethostname(),
         "bench": own_version(),
@@ -64,6 +67,7 @@ def facts(device: str) -> dict[str, Any]:
         "open_at": beyond_loopback(_is_of_ray),
         "asks_for_token": _environment_of_raylet().get("RAY_AUTH_MODE", "").lower() == "token",
     }
+    return msgspec.msgpack.encode(found)
 
 
 def _is_of_ray(argv: Sequence[str]) -> bool:
@@ -74,12 +78,12 @@ def own_version() -> str:
     return f"{version('serving-bench')} (schema {SCHEMA_VERSION})"
 
 
-def measured(words: Sequence[str], number: int) -> Iterator[Sent]:
-    """Measure the repeat with that number, from 1, and yield its files as they become complete.
+def measured(words: Sequence[str], number: int) -> Iterator[bytes]:
+    """Measure the repeat with that number, from 1, and yield each Sent as bytes, files as they are complete.
 
     As anywhere, `bench run` first installs missing engines and makes missing weights.
     """
-    yield "begun", "", b""
+    yield _bytes_of("begun")
     for left in Path(gettempdir()).glob(f"{_PLACE}*"):
         if not is_going_on(left / "run", "running"):  # left over: Ray killed the worker that made it
             shutil.rmtree(left, ignore_errors=True)
@@ -102,12 +106,16 @@ def measured(words: Sequence[str], number: int) -> Iterator[Sent]:
             while code is None:
                 code = process.wait(_POLL_S)
                 *whole, begun = (begun + lines.read()).split("\n")
-                yield from (("line", line, b"") for line in whole if line.strip())
+                yield from (_bytes_of("line", line) for line in whole if line.strip())
                 yield from _files(folder, sent, settled=code is None)
         if begun.strip():
-            yield "line", begun, b""
+            yield _bytes_of("line", begun)
         names = [path.relative_to(folder).as_posix() for path in _there(folder)]
-        yield "end", str(code), APART.join(names).encode()
+        yield _bytes_of("end", str(code), APART.join(names).encode())
+
+
+def _bytes_of(kind: str, text: str = "", contents: bytes = b"") -> bytes:
+    return msgspec.msgpack.encode((kind, text, contents))
 
 
 def _environment_of_raylet() -> dict[str, str]:
@@ -116,7 +124,7 @@ def _environment_of_raylet() -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
-def _files(folder: Path, sent: dict[Path, int], *, settled: bool) -> Iterator[Sent]:
+def _files(folder: Path, sent: dict[Path, int], *, settled: bool) -> Iterator[bytes]:
     """Yield the files that are new or have changed since they were sent.
 
     With `settled`, only those that were the same at two polls.
@@ -138,10 +146,10 @@ def _there(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _parts(path: Path, name: str) -> Iterator[Sent]:
+def _parts(path: Path, name: str) -> Iterator[bytes]:
     with path.open("rb") as file:
-        piece = file.read(_PART_BYTES)
-        while following := file.read(_PART_BYTES):
-            yield "part", name, piece
+        piece = file.read(PART_BYTES)
+        while following := file.read(PART_BYTES):
+            yield _bytes_of("part", name, piece)
             piece = following
-    yield "file", name, piece
+    yield _bytes_of("file", name, piece)

@@ -5,14 +5,15 @@ Knows no Ray.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypedDict
 
+from harness.contracts import inert
 from harness.errors import UserError
 
 # For any other address of a node, ::1 and 127.0.0.2 too, Ray 2.60 listens on all addresses of the machine.
 _LOOPBACK = "127.0.0.1"
 # What must be the same on all nodes, or their repeats could not stand in one table.
-_ALIKE = ("bench", "architecture", "devices")
+_ALIKE: Sequence[Literal["bench", "architecture", "devices"]] = ("bench", "architecture", "devices")
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,23 @@ class Node:
 
     @property
     def name(self) -> str:
-        return f"{self.host} ({self.address}, {self.id[:6]})"
+        return f"{inert(self.host)} ({self.address}, {self.id[:6]})"
 
 
-def fit(found: Mapping[Node, Mapping[str, Any]], device: str, bench: str) -> Sequence[Node]:
+class Facts(TypedDict):
+    """What a node says of its machine, bench and Ray; `unfit` says why it cannot measure on the device."""
+
+    boot_id: str
+    host: str
+    bench: str
+    architecture: str
+    devices: str
+    unfit: str | None
+    open_at: list[str]
+    asks_for_token: bool
+
+
+def fit(found: Mapping[Node, Facts], device: str, bench: str) -> Sequence[Node]:
     """Return the nodes that can measure on the device, judged by the node.facts of each.
 
     Raises UserError if strangers could join the cluster, if a node has another version of bench, if nodes
@@ -66,6 +80,6 @@ def fit(found: Mapping[Node, Mapping[str, Any]], device: str, bench: str) -> Seq
     return able
 
 
-def _why_unfit(node: Node, facts: Mapping[str, Any]) -> str | None:
+def _why_unfit(node: Node, facts: Facts) -> str | None:
     # With --num-cpus=0, as often on the head, a node says that nothing should run on it.
     return facts["unfit"] or (None if node.cpus else "it offers no processor (--num-cpus=0)")

@@ -4,9 +4,11 @@ A machine measures one repeat at a time. A repeat is the block of the statistics
 it. If its node is lost, it is measured again, once, on another node.
 """
 
+import logging
 import os
 import shutil
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,17 +17,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from harness.contracts import inert
 from harness.errors import BenchError, CellError, Interrupted, UserError
 from harness.fleet import node
-from harness.fleet.nodes import Node, fit
+from harness.fleet.nodes import Facts, Node, fit
+from harness.store import checksums
 from harness.store.named_files import RUN_FILE
+from harness.whole_files import check_room, disk_size
 
-_CONNECT_S, _FACTS_S, _POLL_S = 5.0, 60.0, 1.0
+_CONNECT_S, _FACTS_S = 5.0, 60.0
+# Nothing is fetched: how large an answer is must be known first.
+_WAIT: dict[str, Any] = {"num_returns": 1, "timeout": 1.0, "fetch_local": False}
 # A node that has not begun after this time is busy with other work of the cluster.
 _BUSY_S = 60.0
 # The limit for one part of a file: if this machine's own node is lost, Ray would wait for ever.
 _PART_S = 300.0
+# The limit for a repeat, in which each answer counts as a block at least: 500,000 files, as for any run.
+_MOST_BYTES, _BLOCK_BYTES, _LEFT_BYTES = 8 << 30, 1 << 14, 256 << 20  # the last: what stays free on the disk
+# What a strange answer leads to; a file where there is a folder to the last ones.
+_STRANGE = (BenchError, ValueError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _OWN_LOST = "--on ray: the cluster's node on this machine was lost, so nothing comes here"
 # Takes a node's name, the repeat's number, and a line.
 Tell = Callable[[str, int, str], None]
@@ -41,11 +53,13 @@ class Job:
 
     number: int
     folder: Path
+    check: Callable[[Path], object] = lambda folder: None  # raises BenchError if that has anything else
     lost_on: list[Node] = field(default_factory=list)
     exit_code: int | None = None
     last_line: str = ""
     problem: str | None = None
     given_s: float | None = None  # when a node was asked; None once it has begun or was reported as busy
+    sent_bytes: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -56,30 +70,47 @@ class Job:
         """Delete what an earlier node sent of this repeat, and note the time."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.with_suffix(".part").unlink(missing_ok=True)
-        self.exit_code, self.last_line, self.problem = None, "", None
+        self.exit_code, self.last_line, self.problem, self.sent_bytes = None, "", None, 0
         self.given_s = time.monotonic()
 
 
-def nodes_of(address: str | None, device: str) -> Sequence[Node]:
-    """Connect to the cluster and return its nodes that can measure on the device.
+@contextmanager
+def joined(address: str) -> Iterator[Any]:
+    """Join a cluster during the block, in which stdout goes to stderr. Raises UserError if no Ray answers."""
+    # Stdout is for the run's result, and a thread of Ray's prints the log of a raylet that dies, even late.
+    with redirect_stdout(sys.stderr), _written_to(2, 1):
+        ray = _connected(address)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
 
-    Raises UserError if no Ray answers or a node cannot run bench, and as nodes.fit.
+
+def nodes_of(ray: Any, device: str) -> Sequence[Node]:
+    """Return the nodes of the cluster that can measure on the device.
+
+    Raises UserError if a node cannot run bench, and as nodes.fit.
     """
-    ray = _connected(address)
     alive = [each for each in ray.nodes() if each["Alive"]]
     asked = [(each, _task(node.facts, each["NodeID"]).remote(device)) for each in alive]
     found = {}
     for each, task in asked:
-        facts, there = _facts(ray, task, each["NodeManagerAddress"]), each["Resources"]
+        address, there = each["NodeManagerAddress"], each["Resources"]
+        try:
+            ray.wait([task], **{**_WAIT, "timeout": _FACTS_S})
+            facts = _answer(ray, task, Facts, _FACTS_S, _BLOCK_BYTES)
+        except (ray.exceptions.RayError, BenchError) as error:
+            said = f"the node at {address} cannot run bench ({_last_line(error)}); install it there"
+            raise UserError(said) from error
         made = Node(
-            each["NodeID"], each["NodeManagerAddress"], facts["boot_id"], facts["host"],
+            each["NodeID"], address, facts["boot_id"], facts["host"],
             there.get("CPU", 0.0), there.get("GPU", 0.0),
         )  # fmt: skip
         found[made] = facts
     return fit(found, device, node.own_version())
 
 
-def _connected(address: str | None) -> Any:
+def _connected(address: str) -> Any:
     asked = address or os.environ.get("RAY_ADDRESS") or "auto"
     if asked != "auto":
         host, _, port = asked.rpartition(":")
@@ -98,8 +129,11 @@ def _connected(address: str | None) -> Any:
     except ImportError as error:
         said = "--on ray: Ray is not installed; `pip install '.[ray]'` here and on all nodes"
         raise UserError(said) from error
+    # Ray unpickles whatever a node sends that is not bytes, which runs code of the node. Now it fails to.
+    ray.cloudpickle.loads = None
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
-        with _silent():
+        with open(os.devnull, "w") as nowhere, _written_to(nowhere.fileno(), 2):
             ray.init(address=asked, logging_level="ERROR", log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         first_line = str(error).strip().splitlines()[0]
@@ -111,16 +145,15 @@ def _connected(address: str | None) -> Any:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Discard stderr, to which Ray's core writes a line for each attempt to connect."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+def _written_to(target: int, descriptor: int) -> Iterator[None]:
+    """Let what is written to a descriptor during the block, also by Ray's core, go where `target` goes."""
+    kept = os.dup(descriptor)
+    os.dup2(target, descriptor)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
+        os.dup2(kept, descriptor)
         os.close(kept)
-        os.close(nowhere)
 
 
 def _task(function: Callable[..., Any], node_id: str, **options: Any) -> Any:
@@ -132,13 +165,20 @@ def _task(function: Callable[..., Any], node_id: str, **options: Any) -> Any:
     return ray.remote(function).options(**whole)
 
 
-def _facts(ray: Any, asked: Any, address: str) -> dict[str, Any]:
+def _answer(ray: Any, reference: Any, kind: Any, limit_s: float, most: int = 2 * node.PART_BYTES) -> Any:
+    """Fetch what a node sent. Raises Ray's errors, and BenchError for anything but an answer of this kind."""
+    size = ray.experimental.get_object_locations([reference])[reference].get("object_size") or 0
+    if size > most:
+        raise BenchError(f"sent {disk_size(size)} at once, more than {disk_size(most)}")
     try:
-        found: dict[str, Any] = ray.get(asked, timeout=_FACTS_S)
-    except ray.exceptions.RayError as error:
-        first_line = str(error).strip().splitlines()[-1]
-        raise UserError(f"the node at {address} cannot run bench ({first_line}); install it there") from error
-    return found
+        return msgspec.msgpack.decode(ray.get(reference, timeout=limit_s), type=kind)
+    except (ray.exceptions.RaySystemError, ValueError, TypeError, RecursionError) as error:
+        why = error if isinstance(error, ValueError) else "not bytes"
+        raise BenchError(f"sent what bench does not send ({why})") from error
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().rpartition("\n")[2][:500]
 
 
 def measure(nodes: Sequence[Node], words: Sequence[str], jobs: Sequence[Job], tell: Tell) -> None:
@@ -147,14 +187,12 @@ def measure(nodes: Sequence[Node], words: Sequence[str], jobs: Sequence[Job], te
     Raises OSError if files cannot be written here, CellError if this machine's own node is lost, and
     Interrupted.
     """
-    # A thread of Ray's prints the log of a raylet that dies; stdout is for the run's result.
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        try:
-            _play(jobs, nodes, words, tell)
-        except SystemError as error:  # Ray's core wraps what a signal handler raises inside it
-            if isinstance(error.__cause__, Interrupted):
-                raise error.__cause__ from None
-            raise
+    try:
+        _play(jobs, nodes, words, tell)
+    except SystemError as error:  # Ray's core wraps what a signal handler raises inside it
+        if isinstance(error.__cause__, Interrupted):
+            raise error.__cause__ from None
+        raise
 
 
 def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell: Tell) -> None:
@@ -187,7 +225,7 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
                     node.measured, at.id, num_returns="streaming", num_cpus=at.cpus, num_gpus=at.gpus
                 )
                 running[task.remote(words, job.number)] = job, at
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_S) if running else ([], [])
+            ready, _ = ray.wait(list(running), **_WAIT) if running else ([], [])
             for stream in ready:
                 job, at = running[stream]
                 if _take(ray, stream, job, at, tell):
@@ -225,7 +263,7 @@ def _cancel(ray: Any, running: Iterable[Any]) -> None:
     for stream in left:
         ray.cancel(stream)
     while left and time.monotonic() < deadline_s:
-        ready, _ = ray.wait(list(left), num_returns=1, timeout=_POLL_S)
+        ready, _ = ray.wait(list(left), **_WAIT)
         for stream in ready:
             try:
                 next(stream)
@@ -254,39 +292,41 @@ def _next(
 def _take(ray: Any, stream: Any, job: Job, at: Node, tell: Tell) -> bool:
     """Store the next item that a node has sent. Return False if there is none left; the job says why."""
     try:
-        kind, text, contents = ray.get(next(stream), timeout=_PART_S)
+        kind, text, contents = _answer(ray, next(stream), node.Sent, _PART_S)
+        job.given_s = None
+        job.sent_bytes += max(_BLOCK_BYTES, len(contents))
+        if job.sent_bytes > _MOST_BYTES or job.exit_code is not None:
+            raise BenchError(f"sent more than {disk_size(_MOST_BYTES)}, or something after the end")
+        if kind == "line":
+            job.last_line = text[:_BLOCK_BYTES]
+            tell(at.name, job.number, job.last_line)
+        elif kind == "end":
+            job.exit_code = int(text)
+            _keep_alone(job.folder, set(contents.decode().split(node.APART)))
+            if job.is_whole:
+                job.check(job.folder)
+        elif kind in ("part", "file"):
+            _store(job.folder, text, contents, is_whole=kind == "file")
     except StopIteration:
         return False
-    except ray.exceptions.RayTaskError as error:
-        job.problem = f"{at.name}: {str(error).strip().splitlines()[-1]}"
+    except (*_STRANGE, ray.exceptions.UnserializableException) as error:  # the last: what was raised there
+        _cancel(ray, [stream])
+        job.exit_code, job.problem = None, f"{at.name}: {_last_line(error)}"
         return False
     except ray.exceptions.RayError:
         job.lost_on.append(at)
         tell(at.name, job.number, "the node was lost")
         return False
-    job.given_s = None
-    if kind == "line":
-        job.last_line = text
-        tell(at.name, job.number, text)
-    elif kind == "end":
-        job.exit_code = int(text)
-        _keep_alone(job.folder, set(contents.decode().split(node.APART)))
-    elif kind in ("part", "file"):
-        try:
-            _store(job.folder, text, contents, at, is_whole=kind == "file")
-        except BenchError as error:
-            job.problem = str(error)
-            _cancel(ray, [stream])
-            return False
     return True
 
 
-def _store(folder: Path, name: str, contents: bytes, at: Node, *, is_whole: bool) -> None:
+def _store(folder: Path, name: str, contents: bytes, *, is_whole: bool) -> None:
     """Append bytes to the file that is being received, and name it if they are its last. Parts never mix."""
     path, part = folder / name, folder.with_suffix(".part")
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise BenchError(f"{at.name} sent a file that is not of its run: {inert(name)}")
+    if not checksums.may_hold(name):
+        raise BenchError(f"sent a file that is not of its run: {inert(name)[:200]}")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_room(folder, len(contents) + _LEFT_BYTES, "a repeat", "--output DIR")
     with part.open("ab") as file:
         file.write(contents)
     if is_whole:

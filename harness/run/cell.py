@@ -159,7 +159,7 @@ def _keep(
 
 def _settle(directory: Path, record: store.CellRecord, site: Site) -> None:
     if not store.settle(directory, record):
-        site.observer.line(f"  cell {record.number:03d}: its earlier attempt was better and is kept")
+        site.observer.line(f"  cell {record.number:03d}: its earlier attempt was no worse and is kept")
 
 
 def fail_rest(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from harness.contracts import (
     LOOK_S,
@@ -48,7 +48,14 @@ _LOST_AFTER = 3
 _PASSING = ("foreign_load", "foreign_process", "steal", "swap", "throttled")
 
 # A cause, and a clause with the numbers.
-Cause = tuple[Unfit, str]
+
+
+class Cause(NamedTuple):
+    """What makes the machine unfit; `share`: of the processor or of the samples, 0 where there is none."""
+
+    kind: Unfit
+    text: str
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Guard:
         self._clocks_mhz: dict[tuple[str, int], list[float]] = {}
         self._of_start: tuple[GuardFinding, ...] = ()
         self._devices: tuple[int, ...] = ()
-        self._told: set[int] = set()  # devices that have told their memory in this start
+        self._told: set[int] = set()  # devices that have told their memory
         self._scan: programs.Scan | None = None  # at the beginning of the last look
         self._again = ""  # the command that continues the run
         self._has_warned = False
@@ -91,7 +98,7 @@ class Guard:
         if self.mode == "off" or is_attached:
             return
         said = programs.busy_now()
-        if said and (warning := self.warning(self._findings([("foreign_load", said)], "before"))):
+        if said and (warning := self.warning(self._findings([Cause("foreign_load", said)], "before"))):
             tell(warning)
 
     def warning(self, found: Sequence[GuardFinding]) -> str | None:
@@ -127,7 +134,7 @@ class Guard:
         this marks all cells of the start, or with guard=strict raises UnfitError. With `is_attached` it does
         not wait: the memory of a running server is in use all the time.
         """
-        self._of_start, self._devices, self._told = (), tuple(devices), set()
+        self._of_start, self._devices = (), tuple(devices)
         idle = memory.measure()
         if self.mode == "off" or is_attached or idle.used_bytes is None:
             return idle
@@ -142,7 +149,7 @@ class Guard:
         self._has_waited("memory", began_s, in_vain=not is_back)
         if is_back:
             return memory.measure()
-        self._of_start = self._findings([("memory_not_back", text)], "before")
+        self._of_start = self._findings([Cause("memory_not_back", text)], "before")
         if refusal := self.refusal(self._of_start):
             raise UnfitError(refusal, self._of_start)
         return idle
@@ -187,7 +194,7 @@ class Guard:
             earlier = self._clocks_mhz.setdefault((traffic, device), [])
             if earlier and clock < LOW_CLOCK_SHARE * median(earlier):
                 usual = f"in earlier windows of this deployment and load {median(earlier):.0f} MHz"
-                causes.append(("clocks_low", f"device {device} ran at {clock:.0f} MHz, {usual}"))
+                causes.append(Cause("clocks_low", f"device {device} ran at {clock:.0f} MHz, {usual}"))
             earlier.append(clock)
         return self._findings(causes, "during")
 
@@ -216,15 +223,16 @@ class Guard:
                     self._has_waited("machine", began_s, in_vain=bool(causes))
                 return causes
             if began_s is None:
-                tell(f"up to {wait_s:.0f} s: {'; '.join(text for _, text in causes)}")
+                tell(f"up to {wait_s:.0f} s: {'; '.join(cause.text for cause in causes)}")
                 began_s = now_s
 
     def _named(self, causes: Iterable[Cause], server: frozenset[int]) -> list[Cause]:
         """Return the causes, a foreign load with the programs that were busiest since the look."""
-        found = dict(causes)
-        if self._scan and (text := found.get("foreign_load")):
-            found["foreign_load"] = f"{text}{programs.most_between(self._scan, programs.scan(), server)}"
-        return [*found.items()]
+        found = {cause.kind: cause for cause in causes}
+        if self._scan and (cause := found.get("foreign_load")):
+            most = programs.most_between(self._scan, programs.scan(), server)
+            found["foreign_load"] = cause._replace(text=f"{cause.text}{most}")
+        return [*found.values()]
 
     def _device_causes(self, seen: Seen) -> Iterator[Cause]:
         for device in self._devices:
@@ -233,9 +241,9 @@ class Guard:
             if any(tells):
                 self._told.add(device)
             if not rows:
-                yield "device_lost", f"device {device} gave no sample"
+                yield Cause("device_lost", f"device {device} gave no sample")
             elif device in self._told and not any(tells[-_LOST_AFTER:]):
-                yield "device_lost", f"device {device} no longer reports its memory"
+                yield Cause("device_lost", f"device {device} no longer reports its memory")
             else:
                 yield from others_on(device, rows)
                 yield from throttled(device, rows)
@@ -244,18 +252,19 @@ class Guard:
         self, causes: Iterable[Cause], when: Literal["before", "during"]
     ) -> tuple[GuardFinding, ...]:
         validity: Literal["suspect", "invalid"] = "invalid" if self.mode == "strict" else "suspect"
-        return tuple(GuardFinding(kind, text, when, validity) for kind, text in causes)
+        return tuple(GuardFinding(*cause[:2], when, validity, cause.share) for cause in causes)
 
 
 def system_causes(load: Load, directory: Path) -> Iterator[Cause]:
     """Yield what no waiting cures: a full disk, a low limit of open files."""
     free = shutil.disk_usage(directory).free
     if free < LOW_DISK_BYTES:
-        yield "disk_low", f"{free / 2**20:.0f} MiB are free for {directory}"
+        yield Cause("disk_low", f"{free / 2**20:.0f} MiB are free for {directory}")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Whether they suffice for a closed loop is known before the run (harness/load/limits.py).
     if load.concurrency is None and hard != resource.RLIM_INFINITY and hard < LOW_FILES:
-        yield "few_files", f"a process may open only {hard} files, and each connection of an open loop is one"
+        said = f"a process may open only {hard} files, and each connection of an open loop is one"
+        yield Cause("few_files", said)
 
 
 def host_causes(seen: Seen, client: float | None) -> Iterator[Cause]:
@@ -263,14 +272,16 @@ def host_causes(seen: Seen, client: float | None) -> Iterator[Cause]:
 
     `client`: the cores that the load processes used; None: not known.
     """
-    if said := programs.too_much(foreign_share(seen, client)):
-        yield "foreign_load", said
+    share = foreign_share(seen, client)
+    if said := programs.too_much(share):
+        yield Cause("foreign_load", said, share or 0.0)
     stolen = [row.machine_steal_pct for row in seen.host if row.machine_steal_pct is not None]
     if stolen and mean(stolen) > STEAL_PCT:
-        yield "steal", f"{mean(stolen):.0f} % of the processor went to other guests of its host"
+        said = f"{mean(stolen):.0f} % of the processor went to other guests of its host"
+        yield Cause("steal", said, mean(stolen) / 100)
     swapped = [row.machine_swapped_bytes for row in seen.host if row.machine_swapped_bytes is not None]
     if swapped and swapped[-1] - swapped[0] > SWAPPED_BYTES:
-        yield "swap", f"{(swapped[-1] - swapped[0]) / 2**20:.0f} MiB went in or out of swap"
+        yield Cause("swap", f"{(swapped[-1] - swapped[0]) / 2**20:.0f} MiB went in or out of swap")
 
 
 def foreign_share(seen: Seen, client: float | None) -> float | None:
@@ -290,7 +301,7 @@ def others_on(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
     if most.foreign_processes:
         held = f" with {most.foreign_bytes / 2**30:.2f} GiB" if most.foreign_bytes is not None else ""
         were = "another process was" if most.foreign_processes == 1 else "other processes were"
-        yield "foreign_process", f"{were} on device {device}{held}"
+        yield Cause("foreign_process", f"{were} on device {device}{held}")
 
 
 def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
@@ -298,8 +309,9 @@ def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
     held = [names for names in known if names]
     if len(held) > THROTTLED_SHARE * len(known):
         names = ", ".join(dict.fromkeys(name for each in held for name in each))
-        share = 100 * len(held) / len(known)
-        yield "throttled", f"device {device} was throttled ({names}) in {share:.0f} % of the samples"
+        share = len(held) / len(known)
+        said = f"device {device} was throttled ({names}) in {100 * share:.0f} % of the samples"
+        yield Cause("throttled", said, share)
 
 
 def clocks_mhz(rows: Sequence[DeviceSample]) -> dict[int, float]:

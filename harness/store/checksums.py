@@ -174,6 +174,13 @@ def _walked(run_dir: Path, name: str) -> Iterator[tuple[str, bool]]:
         yield name, stat.S_ISREG(found.st_mode) and found.st_size <= MOST_TABLE_BYTES and name.isprintable()
 
 
+def may_hold(name: str) -> bool:
+    """Return whether a run may have a file of this name, which is a path in it."""
+    top, *inner = name.split("/")
+    is_short = all(each.strip(".") and len(each.encode()) < 256 for each in inner)
+    return top in (*OWN, *_BESIDE) and len(inner) <= _MOST_PARTS and is_short and name.isprintable()
+
+
 def check_ours(run_dir: Path) -> None:
     """Raise StoreError for the first file that bench cannot have written, such as a link."""
     for name, is_ours in files(run_dir):

@@ -16,6 +16,7 @@ import msgspec
 
 from harness.contracts import at, inert
 from harness.errors import StoreError, UserError
+from harness.settings.config import Settings
 from harness.settings.decoding import decode, only_value
 from harness.settings.keys import DEFAULTS
 from harness.store import checksums
@@ -25,10 +26,13 @@ from harness.store.store import (
     SCHEMA_VERSION,
     NodeRecord,
     RunRecord,
+    as_stored,
     is_going_on,
     read_cell,
+    read_cells,
     read_run,
     read_starts,
+    with_units,
     write_record,
 )
 from harness.store.whole_runs import written_or_empty
@@ -65,14 +69,30 @@ def mergeable(folders: Sequence[Path]) -> dict[Path, RunRecord]:
     return records
 
 
+def check_repeat(folder: Path, repeat: int, asked: Settings) -> None:
+    """Raise BenchError unless a folder has this repeat, from 0, of a run with the settings asked for."""
+    # A stranger may have written it, and --resume measures by the settings of the merged run.
+    record = mergeable([folder])[folder]
+    _check_as_written(folder)
+    ours = {**vars(asked), "settings": with_units(asked.given)}
+    theirs = [as_stored(getattr(record, name)) for name in _TERMS]
+    if theirs != [as_stored(ours[name]) for name in _TERMS] or record.plan.repeats != (repeat,):
+        raise StoreError(f"{folder}: has other settings or another repeat than asked for")
+    _ = read_starts(folder), read_cells(folder)
+
+
 def merge(
-    records: Mapping[Path, RunRecord], into: Path, lost: Mapping[int, Sequence[str]] = NONE_LOST
+    records: Mapping[Path, RunRecord],
+    into: Path,
+    lost: Mapping[int, Sequence[str]] = NONE_LOST,
+    *,
+    is_own: bool,
 ) -> None:
     """Copy the starts and cells of mergeable runs into one directory, and write its run.json.
 
-    `lost` has, by repeat from 0, the nodes that began it before and were lost. Raises UserError if the disk
-    has no room, StoreError if a file is not as it was written, and CellError if a file cannot be written;
-    then nothing of the merged run is left.
+    `lost` has, by repeat from 0, the nodes that began it before and were lost. `is_own`: whether all of their
+    settings are this user's. Raises UserError if the disk has no room, StoreError if a file is not as it was
+    written, and CellError if a file cannot be written; then nothing of the merged run is left.
     """
     merged = _merged(records, into.name, lost)
     numbers = count(max(start.index for start in merged.plan.starts) + 1)
@@ -84,7 +104,7 @@ def merge(
     with written_or_empty(into, "the repeats are as they were"):
         for folder, record in records.items():
             _copy(folder, {start.name for start in record.plan.starts}, numbers, into)
-        write_record(into / RUN_FILE, merged)
+        write_record(into / RUN_FILE, merged, is_own=is_own)
         checksums.begin(into)
         checksums.end(into)
 
@@ -127,6 +147,8 @@ def _copy(folder: Path, planned: Collection[str], numbers: Iterator[int], into: 
         write_record(into / "starts" / renamed.name / "start.json", renamed)
     for file, _ in checksums.files(folder, _FOLDERS):
         top, *inner, name = file.split("/")
+        if top == "cells" and (into / file).exists():
+            raise StoreError(f"{folder / file}: another folder has this cell too; leave one out")
         if top == "cells" and name == "cell.json":
             cell = read_cell((folder / file).parent)
             write_record(into / file, replace(cell, start=names.get(cell.start, cell.start)))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from harness import contracts
 from harness.settings.decoding import as_text
@@ -208,6 +208,18 @@ class CellRecord:
     def worth(self) -> int:
         """Return a rank among attempts at one cell: completed ones by validity, 1 to 3; others 0."""
         return ("invalid", "suspect", "valid").index(self.validity) + 1 if self.status == "completed" else 0
+
+    def replaces(self, earlier: Self) -> bool:
+        """Return whether this attempt is worth more, or as much and its window was less disturbed."""
+        if self.worth != earlier.worth or not self.worth:
+            return self.worth >= earlier.worth
+        now, was = _shares(self.guard), _shares(earlier.guard)
+        return now != was and all(share <= was.get(kind, -1.0) for kind, share in now.items())
+
+
+def _shares(guard: Sequence[contracts.GuardFinding]) -> Mapping[str, float]:
+    """Return the largest share of each kind of finding in the window."""
+    return dict(sorted((each.kind, each.share) for each in guard if each.when == "during"))
 
 
 def _make_inert(record: object, name: str, keep: str = "") -> None:

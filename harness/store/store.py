@@ -246,7 +246,7 @@ def settle(attempt: Path, record: CellRecord) -> bool:
     `begin_cell` finishes it. Puts the files of all attempts on the list of checksums.
     """
     path = attempt.with_name(f"{record.number:03d}")
-    is_there = attempt == path or read_cell(path).worth <= record.worth
+    is_there = attempt == path or record.replaces(read_cell(path))
     if is_there and attempt != path:
         _end_swap(path.rename(f"{attempt}.aside"))
     checksums.relist(attempt.parent.parent, *_names(path))

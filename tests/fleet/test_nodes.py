@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 from nvml_asking import ask, build_library
 
 from harness.errors import UserError
 from harness.fleet import node
-from harness.fleet.nodes import Node, fit
+from harness.fleet.nodes import Facts, Node, fit
 
 HERE = "1.0 (schema 7)"
+DEFINE = "from msgspec.msgpack import decode; from harness.fleet import node"
 
 
 def found(*changes: dict, device: str = "auto") -> list[str]:
@@ -81,11 +83,15 @@ def test_a_node_that_offers_no_processor_or_lacks_the_device_measures_nothing():
 
 
 def test_a_node_says_how_large_its_cards_are(tmp_path):
-    said = ask(build_library(tmp_path), "node.facts('0')['devices']", define="from harness.fleet import node")
+    said = ask(build_library(tmp_path), "decode(node.facts('0'))['devices']", define=DEFINE)
     assert re.fullmatch(r".+ with \d+ bytes", said)
 
 
 def test_a_node_says_of_itself_what_is_asked_of_it():
-    facts = node.facts("cpu")
+    facts = said_by("cpu")
     assert (facts["bench"], facts["unfit"], facts["devices"]) == (node.own_version(), None, "")
-    assert node.facts("17")["unfit"]
+    assert said_by("17")["unfit"]
+
+
+def said_by(device: str) -> Facts:
+    return msgspec.msgpack.decode(node.facts(device), type=Facts)

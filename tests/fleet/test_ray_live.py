@@ -6,6 +6,7 @@ Ray listens on all addresses for each but 127.0.0.1, so each cluster lives in a 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ pytest.importorskip("ray", reason="make test-fleet installs it")
 
 RAY = Path(sys.executable).with_name("ray")
 BENCH = Path(sys.executable).with_name("bench")
+ROOT = Path(__file__).parents[2]
 LIMIT_S = 300.0
 TOKEN = "0123456789abcdef0123456789abcdef0123456789abcdef"
 ASKING = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
@@ -115,7 +117,8 @@ def run_on(cluster: Cluster, output: Path, *words: str, **settings: str) -> subp
 def begin(cluster: Cluster, output: Path, *words: str, **settings: str) -> subprocess.Popen[str]:
     command = cluster.argv(str(BENCH), "run", *words, "--on", f"ray:{cluster.head}", "--output", str(output))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env={**cluster.environment(), **settings}, **pipes)
+    # Ray puts the driver's working directory before all others on the path of its workers.
+    return subprocess.Popen(command, env={**cluster.environment(), **settings}, cwd=cluster.folder, **pipes)
 
 
 def test_the_repeats_of_a_run_are_measured_on_two_nodes_one_at_a_time(cluster, tmp_path):
@@ -190,6 +193,50 @@ def test_llama_cpp_is_measured_on_nodes_which_learn_no_key_of_the_driver(tmp_pat
     assert not any(value.encode() in each for value in SECRETS.values() for each in written)
     assert all(cell.counts for cell in store.read_cells(tmp_path / "run"))
     assert_one_ended_before_the_other_began(store.read_starts(tmp_path / "run"))
+
+
+# What a node may have in place of bench: what is unpickled there runs a command of the node.
+HOSTILE = """
+
+class Hostile(Exception):
+    def __reduce__(self):
+        return os.system, ("touch MARK",)
+
+def facts(device, own=facts):
+    return Hostile() if device == "auto" else own(device)
+
+def measured(words, number):
+    yield msgspec.msgpack.encode(("line", "hello", b""))
+    if "seed=1" in words:
+        yield Hostile()
+    if "seed=2" in words:
+        raise Hostile("it failed")
+    yield os.urandom(65 << 20)
+"""
+
+
+def test_nothing_that_a_node_sends_is_unpickled(tmp_path_factory, tmp_path):
+    shutil.copytree(ROOT / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    mark = tmp_path / "mark"
+    with (tmp_path / "harness" / "fleet" / "node.py").open("a") as file:
+        file.write(HOSTILE.replace("MARK", str(mark)))
+    cluster = Cluster(tmp_path_factory.mktemp("r"), 1, PYTHONPATH=str(tmp_path))
+    said = {
+        "seed=1": "): sent what bench does not send (",
+        "seed=2": "): harness.fleet.node.Hostile: it failed",
+        "seed=3": "): sent 68.2 MB at once, more than 67.1 MB",
+        "device=auto": "the node at 127.0.0.1 cannot run bench (sent what bench does not send (",
+    }
+    try:
+        for word, expected in said.items():
+            run = run_on(cluster, tmp_path / word, "repeats=1", word, PYTHONPATH="")
+            out, err = run.communicate(timeout=LIMIT_S)
+            assert (run.returncode, out) == (2 if word == "device=auto" else 1, ""), err
+            assert expected in err.splitlines()[-1]
+            assert "Traceback" not in err
+            assert not mark.exists(), "code of the node has run here"
+    finally:
+        cluster.close()
 
 
 def test_a_repeat_whose_node_was_killed_is_measured_again_on_another(cluster, tmp_path):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ray_in_memory import FATES, RUN, Ray, Stream, installed, machines, played
+from ray_in_memory import FATES, RUN, Ray, RaySystemError, Stream, installed, machines, played
 
-from harness.errors import CellError, Interrupted
+from harness.errors import CellError, Interrupted, StoreError
 from harness.fleet import node, on_ray
 
 
@@ -142,10 +144,10 @@ def test_a_large_file_comes_in_parts_and_one_that_was_there_for_a_while_does_not
     whole = os.urandom(1000)
     sent = [
         ("file", "cells/001/rows.jsonl", b"for a while"),
-        *[("part", "server.log", whole[each : each + 300]) for each in (0, 300, 600)],
-        ("file", "server.log", whole[900:]),
+        *[("part", "starts/00-a/server.log", whole[each : each + 300]) for each in (0, 300, 600)],
+        ("file", "starts/00-a/server.log", whole[900:]),
         RUN,
-        ("end", "0", b"run.json\0server.log"),
+        ("end", "0", b"run.json\0starts/00-a/server.log"),
         StopIteration(),
     ]
     monkeypatch.setitem(FATES, "whole", sent)
@@ -156,11 +158,12 @@ def test_a_large_file_comes_in_parts_and_one_that_was_there_for_a_while_does_not
 
 
 def test_parts_are_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(node, "_PART_BYTES", 300)
+    monkeypatch.setattr(node, "PART_BYTES", 300)
     for size in (0, 1, 300, 301, 1000):
         path = tmp_path / "file"
         path.write_bytes(os.urandom(size))
-        kinds, names, pieces = zip(*node._parts(path, "name"), strict=True)
+        sent = map(msgspec.msgpack.decode, node._parts(path, "name"))
+        kinds, names, pieces = zip(*sent, strict=True)
         assert b"".join(pieces) == path.read_bytes()
         assert set(names) == {"name"}
         assert kinds == ("part",) * (len(kinds) - 1) + ("file",)
@@ -178,7 +181,82 @@ def test_a_file_outside_the_run_is_refused_and_its_node_gets_no_more(monkeypatch
     ray = Ray(machines(1), [("is killed", 0)], {})
     with installed(ray) as folder:
         (job,) = played(ray, folder, 1)
-    assert job.problem == "host0 (10.0.0.0, 0.0) sent a file that is not of its run: ../../mine"
+    assert job.problem == "host0 (10.0.0.0, 0.0): sent a file that is not of its run: ../../mine"
+
+
+DEEP = "/".join(["cells", *"12345"])
+STRANGE: dict[str, tuple[Any, str]] = {
+    "an object": ({"a": 1}, "sent what bench does not send (not bytes)"),
+    "nothing": (None, "sent what bench does not send (not bytes)"),
+    "bytes": (b"no", "sent what bench does not send (Expected `array`, got `int`)"),
+    "cut bytes": (b"\x93\xa4line", "sent what bench does not send (Input data was truncated)"),
+    "deep bytes": (b"\x91" * 10**5, "sent what bench does not send (Expected `array` of length 3, got 1)"),
+    "no kind": (("kind", "", b""), "sent what bench does not send (Invalid enum value 'kind' - at `$[0]`)"),
+    "a number for a name": (
+        ("file", 7, b""),
+        "sent what bench does not send (Expected `str`, got `int` - at `$[1]`)",
+    ),
+    "what cannot be read": (RaySystemError("x\ny"), "sent what bench does not send (not bytes)"),
+    "an end without a number": (
+        ("end", "0x", b""),
+        "invalid literal for int() with base 10: '0x'",
+    ),
+    "names that are no text": (("end", "0", b"\xff"), "'utf-8' codec can't decode"),
+    "a name with NUL": (("file", "cells/a\0b", b""), "sent a file that is not of its run: cells/a b"),
+    "an absolute name": (("file", "/etc/x", b""), "sent a file that is not of its run: /etc/x"),
+    "no name": (("file", "", b""), "sent a file that is not of its run:"),
+    "a name of dots": (("file", "cells/../../x", b""), "sent a file that is not of its run: cells/../../x"),
+    "a long name": (("file", "cells/" + "x" * 256, b""), "sent a file that is not of its run: cells/xx"),
+    "a deep name": (("file", DEEP, b""), f"sent a file that is not of its run: {DEEP}"),
+    "a name of nobody's": (("file", "notes.txt", b""), "sent a file that is not of its run: notes.txt"),
+    "a file for a folder": (("file", "cells", b""), "Is a directory"),
+    "a folder for a file": (("file", "cells/001/x/y", b""), "File exists"),
+    "too much at once": (b"x" * ((64 << 20) + 1), "sent 67.1 MB at once, more than 67.1 MB"),
+    "more after its end": (("line", "", b""), "sent more than 8.6 GB, or something after the end"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_strange_answer_costs_its_repeat_alone_and_is_one_line_with_the_node(name, monkeypatch):
+    answer, said = STRANGE[name]
+    before = [("file", "cells/001/x", b""), *([("end", "0", b"")] if name == "more after its end" else [])]
+    monkeypatch.setitem(FATES, "breaks", [*before, answer, RUN, ("end", "0", b"run.json"), StopIteration()])
+    ray = Ray(machines(1, 1), [("breaks", 0), *[("whole", 3)] * 3], {})
+    with installed(ray) as folder:
+        assert all(job.is_whole for job in played(ray, folder, 3))
+    ray = Ray(machines(1), [("breaks", 0)], {})
+    with installed(ray) as folder:
+        (job,) = played(ray, folder, 1)
+    assert not job.is_whole
+    assert job.problem.startswith("host0 (10.0.0.0, 0.0): ")
+    assert said in job.problem
+    assert "\n" not in job.problem
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "said"),
+    [("_MOST_BYTES", 10 << 14, "sent more than 0.2 MB"), ("_LEFT_BYTES", 1 << 60, "a repeat needs about")],
+)
+def test_a_node_cannot_fill_the_disk(limit, value, said, monkeypatch):
+    monkeypatch.setattr(on_ray, limit, value)
+    monkeypatch.setitem(FATES, "breaks", [("part", "cells/001/x", b"x")] * 20)
+    with installed(ray := Ray(machines(1), [("breaks", 0)], {})) as folder:
+        (job,) = played(ray, folder, 1)
+        left = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert said in job.problem
+    assert left <= 10
+
+
+def test_a_repeat_that_is_not_what_was_asked_for_is_measured_on_another_node(tmp_path):
+    def check(folder: Path) -> None:
+        if len(ray.begun) == 1:
+            raise StoreError("has other settings")
+
+    with installed(ray := Ray(machines(1, 1), [("whole", 0)] * 2, {})):
+        job = on_ray.Job(1, tmp_path / "1", check)
+        on_ray.measure(ray.there, [], [job], lambda *_: None)
+    assert job.is_whole
+    assert [stream.at.host for stream in ray.begun] == ["host0", "host1"]
 
 
 def test_a_node_that_others_keep_busy_is_told_once(monkeypatch):
@@ -205,4 +283,5 @@ def test_a_file_that_vanishes_before_it_is_sent_costs_nothing(tmp_path, monkeypa
     kept = tmp_path / "cell.json"
     kept.write_text("{}")
     monkeypatch.setattr(node, "_there", lambda folder: iter([tmp_path / "rows.jsonl", kept]))
-    assert list(node._files(tmp_path, {}, settled=False)) == [("file", "cell.json", b"{}")]
+    [sent] = node._files(tmp_path, {}, settled=False)
+    assert msgspec.msgpack.decode(sent) == ["file", "cell.json", b"{}"]

@@ -3,6 +3,8 @@
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +21,8 @@ from harness.fleet import on_ray
 from harness.run import session
 from harness.settings.config import Settings
 from harness.settings.units import counted
-from harness.store.merge import merge, mergeable
-from harness.store.store import read_run
+from harness.store.merge import check_repeat, merge, mergeable
+from harness.store.store import is_own, read_run
 
 
 def merge_command(
@@ -38,7 +40,7 @@ def merge_command(
     records = mergeable(folders)
     show = Show(quiet=quiet)
     with session.new_directory(output, "merged") as directory, terminal.signals_interrupt():
-        merge(records, directory)
+        merge(records, directory, is_own=all(map(is_own, records)))
     if lacks := read_run(directory).stopped_because:
         show.line(lacks)
     _report(directory, 0, show, as_json=as_json)
@@ -57,15 +59,16 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
     )
     session.check_output(output)
     show = Show(quiet=quiet)
-    nodes = on_ray.nodes_of(address or None, settings.device)
-    machines = counted(len({each.boot_id for each in nodes}), "machine")
-    show.line(f"{counted(settings.repeats, 'repeat')} on {machines}, one at a time on each")
     stopped: Interrupted | CellError | None = None
     held = session.new_directory(output, *settings.scenario_names)
-    with held as directory, terminal.signals_interrupt():
+    with on_ray.joined(address) as ray, held as directory, terminal.signals_interrupt():
+        nodes = on_ray.nodes_of(ray, settings.device)
+        machines = counted(len({each.boot_id for each in nodes}), "machine")
+        show.line(f"{counted(settings.repeats, 'repeat')} on {machines}, one at a time on each")
         parts = directory.with_name(f"{directory.name}-repeats")
         session.check_output(parts)
-        jobs = [on_ray.Job(number, parts / f"{number}") for number in range(1, settings.repeats + 1)]
+        checks = [partial(check_repeat, repeat=each, asked=settings) for each in range(settings.repeats)]
+        jobs = [on_ray.Job(k, parts / f"{k}", check) for k, check in enumerate(checks, 1)]
         try:
             panel = _Nodes(show, settings.repeats)
             show.open_panel(panel.table)
@@ -114,13 +117,14 @@ class _Nodes:
         table = Table("repeat", "node", "", box=None, pad_edge=False)
         for number, (node, line) in self._rows.items():
             done = "measured" if line == REPORTING else line
-            table.add_row(str(number), node, Text(inert(done), no_wrap=True, overflow="ellipsis"))
+            table.add_row(str(number), Text(node), Text(inert(done), no_wrap=True, overflow="ellipsis"))
         return table
 
 
 def _merge(folders: Sequence[Path], directory: Path, lost: Mapping[int, Sequence[str]]) -> None:
     try:
-        merge(mergeable(folders), directory, lost)
+        records = {each: replace(of, argv=session.own_argv()) for each, of in mergeable(folders).items()}
+        merge(records, directory, lost, is_own=True)  # check_repeat has compared them
     except BenchError as error:
         again = shlex.join(["bench", "merge", *map(str, folders)])
         raise CellError(f"{error}; what was measured stays: `{again}`") from error

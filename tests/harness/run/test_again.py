@@ -89,7 +89,7 @@ def test_a_cell_that_counts_stays_when_its_second_measurement_does_not(runs, sto
         place.starts()[0]["name"],
     )
     assert done.returncode == code, done.stderr
-    assert "cell 001: its earlier attempt was better and is kept" in done.stderr
+    assert "cell 001: its earlier attempt was no worse and is kept" in done.stderr
     assert json.loads(done.stdout)["cells"] == {"planned": 2, "counted": 2, "failed": []}
     again = json.loads((place.run_dir / "cells" / "001.attempt1" / "cell.json").read_text())
     assert (again["status"], again["start"]) == (status, place.starts()[2]["name"])

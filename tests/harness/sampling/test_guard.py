@@ -72,7 +72,7 @@ def kinds(found: Iterable[GuardFinding | Cause]) -> list[str]:
 
 
 def texts(found: Iterable[Cause]) -> list[str]:
-    return [text for _, text in found]
+    return [cause.text for cause in found]
 
 
 @dataclass
@@ -167,6 +167,13 @@ def test_a_device_that_tells_nothing_any_more_was_lost() -> None:
     assert found.text == "device 0 no longer reports its memory"
     [found] = during(started(), replace(device(2), device=1))
     assert found.text == "device 0 gave no sample"
+
+
+def test_a_device_that_was_lost_is_so_in_the_next_start_too() -> None:
+    watching = started()
+    assert kinds(during(watching, device(4))) == []
+    watching.before_start(memory(GIB), (0,), lambda _: None)
+    assert kinds(during(watching, *(device(k, used_bytes=None) for k in (3, 4, 5)))) == ["device_lost"]
 
 
 def test_a_device_that_never_told_its_memory_is_not_lost() -> None:

@@ -32,7 +32,7 @@ MACHINES_DIFFER = (
 
 
 def join(folders, into: Path, **told) -> None:
-    merge(mergeable(folders), into, **told)
+    merge(mergeable(folders), into, is_own=True, **told)
 
 
 def environment(boot: str, ahead_ns: int = 0, **machine) -> dict:
@@ -70,6 +70,14 @@ def parts(whole, tmp_path) -> list[Path]:
         part(whole, 0, tmp_path / "a", environment=environment("1", 2 * HOUR_NS)),
         part(whole, 1, tmp_path / "b", environment=environment("2", HOUR_NS)),
     ]
+
+
+def test_a_cell_that_two_folders_have_is_refused(parts, tmp_path):
+    cell = store.read_cells(parts[0])[0]
+    shutil.copytree(store.cell_dir(parts[0], cell.number), store.cell_dir(parts[1], cell.number))
+    with pytest.raises(StoreError, match="another folder has this cell too"):
+        join(parts, tmp_path / "all")
+    assert not list((tmp_path / "all").glob("*"))
 
 
 def test_repeats_apart_say_together_what_the_whole_run_says(whole, parts, tmp_path):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from make_run import S
 
-from harness.contracts import Load
+from harness.contracts import GuardFinding, Load
 from harness.errors import StoreError
 from harness.install.provisions import Provisions
 from harness.run.session import go_on
@@ -260,7 +260,10 @@ def test_a_swap_of_attempts_that_was_cut_short_loses_no_cell(run, renamed):
     path = store.cell_dir(run.path, 0)
     [before] = store.read_cells(run.path)
     attempt = store.begin_cell(run.path, 0)
-    better = replace(before, reasons=("measured again",))
+    busy = GuardFinding("foreign_load", "other programs used 80 % of the processor", "during", "suspect")
+    before = replace(before, validity="suspect", guard=(busy,))
+    store.write_record(path / "cell.json", before)
+    better = replace(before, validity="valid", guard=(), reasons=("measured again",))
     store.write_record(attempt / "cell.json", better)
     aside = path.rename(f"{attempt}.aside")
     if renamed == 2:
@@ -272,5 +275,57 @@ def test_a_swap_of_attempts_that_was_cut_short_loses_no_cell(run, renamed):
     assert not aside.exists()
     assert json.loads((attempt / "cell.json").read_text())["reasons"] == list(before.reasons)
     store.write_record(third / "cell.json", better)
-    assert store.settle(third, better)
+    assert not store.settle(third, better)
     assert store.read_cells(run.path) == [better]
+
+
+def disturbed(kind: str, share: float, when: str = "during") -> GuardFinding:
+    return GuardFinding(kind, "in words", when, "suspect", share)
+
+
+LIGHT, HEAVY = disturbed("foreign_load", 0.16), disturbed("foreign_load", 0.8)
+LOOKED = disturbed("foreign_load", 0.9, "before")
+LOST = disturbed("device_lost", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_second_better"),
+    [
+        ([LIGHT], [HEAVY], False),
+        ([HEAVY], [LIGHT], True),
+        ([HEAVY], [LIGHT, LOOKED], True),
+        ([LIGHT], [LIGHT], False),
+        ([LOST], [HEAVY], False),
+        ([LOST, HEAVY], [LIGHT], True),
+        ([LIGHT], [LIGHT, HEAVY], False),
+        ([], [], False),
+    ],
+)
+def test_of_two_attempts_the_less_disturbed_one_stays_whichever_came_first(
+    run, first, second, is_second_better
+):
+    path = store.cell_dir(run.path, 0)
+    [cell] = store.read_cells(run.path)
+    store.write_record(path / "cell.json", replace(cell, validity="suspect", guard=tuple(first)))
+    attempt = store.begin_cell(run.path, 0)
+    again = replace(cell, validity="suspect", guard=tuple(second))
+    store.write_record(attempt / "cell.json", again)
+    assert store.settle(attempt, again) == is_second_better
+    assert list(store.read_cells(run.path)[0].guard) == (second if is_second_better else first)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_second_better"),
+    [
+        ({"validity": "suspect"}, {"guard": ()}, True),
+        ({"guard": ()}, {"guard": ()}, False),
+        ({"status": "failed"}, {"status": "failed", "error": "again"}, True),
+        ({"status": "interrupted"}, {"status": "completed", "validity": "invalid"}, True),
+        ({"validity": "invalid"}, {"status": "failed"}, False),
+    ],
+)
+def test_an_attempt_that_is_worth_more_stays_and_a_new_failure_replaces_an_old_one(
+    run, first, second, is_second_better
+):
+    [cell] = store.read_cells(run.path)
+    assert replace(cell, **second).replaces(replace(cell, **first)) == is_second_better

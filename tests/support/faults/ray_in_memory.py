@@ -11,6 +11,7 @@ from tempfile import mkdtemp
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from harness.fleet import node, on_ray
@@ -20,7 +21,10 @@ from harness.fleet.nodes import Node
 class RayError(Exception): ...
 
 
-class RayTaskError(RayError): ...
+class UnserializableError(RayError): ...
+
+
+class RaySystemError(RayError): ...
 
 
 RUN = ("file", "run.json", b"{}")
@@ -30,7 +34,7 @@ FATES: dict[str, list[Any]] = {
     "cells failed": [RUN, ("end", "1", b"run.json"), StopIteration()],
     "cannot measure": [("line", "no such weights", b""), ("end", "2", b""), StopIteration()],
     "is killed": [RUN, ("end", "-9", b"run.json"), StopIteration()],
-    "breaks": [RayTaskError("OSError: no space left")],
+    "breaks": [UnserializableError("OSError: no space left")],
     "dies": [RayError("the node has died")],
 }
 
@@ -46,12 +50,19 @@ class Stream:
         if self.at in self.ray.dead:
             self.left = [RayError("the node has died")]
         said = self.left.pop(0)
-        if not self.left:
+        if not self.left and self in self.ray.running:
             self.ray.running.remove(self)
             self.ray.dead |= {self.at} if self.fate == "dies" else set()
         if isinstance(said, StopIteration):
             raise said
-        return said
+        return Reference(said)
+
+
+class Reference:
+    """A reference to what a node sent: bytes for a tuple, else the thing itself, or an error of Ray's."""
+
+    def __init__(self, said: Any) -> None:
+        self.said = msgspec.msgpack.encode(said) if isinstance(said, tuple) else said
 
 
 class Ray(ModuleType):
@@ -72,7 +83,15 @@ class Ray(ModuleType):
         self.cancelled: list[int] = []
         self.waits = 0
         self.own_is_alive = True
-        self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+        self.exceptions = SimpleNamespace(
+            RayError=RayError, RaySystemError=RaySystemError, UnserializableException=UnserializableError
+        )
+        self.cloudpickle = SimpleNamespace()
+        self.experimental = SimpleNamespace(get_object_locations=self._locations)
+
+    def _locations(self, references: list[Reference]) -> dict[Reference, dict[str, Any]]:
+        sizes = {each: len(each.said) if isinstance(each.said, bytes) else None for each in references}
+        return {each: {"object_size": size} for each, size in sizes.items()}
 
     def nodes(self) -> list[dict[str, Any]]:
         own = {"NodeID": "own", "Alive": self.own_is_alive}
@@ -99,19 +118,22 @@ class Ray(ModuleType):
 
         return begin
 
-    def wait(self, streams: list[Stream], *, num_returns: int, timeout: float) -> tuple[list[Stream], None]:
+    def wait(
+        self, streams: list[Stream], *, num_returns: int, timeout: float, fetch_local: bool
+    ) -> tuple[list[Stream], None]:
         assert num_returns == 1
+        assert not fetch_local, "its size must be known first"
         assert timeout > 0
         if self.waits in self.deaths:
             self.dead.add(self.there[self.deaths[self.waits] % len(self.there)])
         self.waits += 1
         return [streams[self.waits % len(streams)]], None
 
-    def get(self, said: Any, timeout: float) -> Any:
-        assert timeout > 60
-        if isinstance(said, Exception):
-            raise said
-        return said
+    def get(self, reference: Reference, timeout: float) -> Any:
+        assert timeout >= 60
+        if isinstance(reference.said, Exception):
+            raise reference.said
+        return reference.said
 
     def cancel(self, stream: Stream, *, force: bool = False) -> None:
         stream.left = [StopIteration()]
