@@ -21,84 +21,53 @@ Belief = Literal["taken", "shown", "asked"]
 _PLAIN = re.compile(r"[A-Za-z0-9_][\w.,:|-]{0,63}", re.ASCII)
 
 
+_PROGRAMS = {program for engine in ENGINES.values() for program in engine.programs}
+
+
 @dataclass(frozen=True)
 class Rule:
-    """How much a key's value is believed. `is_path`: the value is a path, which settings make absolute."""
+    """Whether a value other than null is taken. `is_path`: it is a path, which settings make absolute."""
 
-    believes: Callable[[str, Scalar], bool]  # whether a value other than null is taken
+    believes: Callable[[Scalar], bool]
     is_path: bool = False
 
 
-def _never(_key: str, _value: Scalar) -> bool:
-    return False
-
-
-def _is_false(_key: str, value: Scalar) -> bool:
-    return value is False
-
-
-def _always(_key: str, _value: Scalar) -> bool:
-    return True
-
-
-def _is_listed_program(key: str, value: Scalar) -> bool:
-    return value in ENGINES[key.partition(".")[0]].programs
-
-
-def _is_listed_model(_key: str, value: Scalar) -> bool:
-    return value in MODELS
-
-
-def _is_plain(_key: str, value: Scalar) -> bool:
+def _is_plain(value: Scalar) -> bool:
     """Return whether a text is short and cannot be a path, a flag or code."""
     return isinstance(value, str) and _PLAIN.fullmatch(value) is not None
 
 
-def _is_name(key: str, value: Scalar) -> bool:
-    """Return whether a text is no file: lm_eval runs the Python that a task's file names."""
-    return (
-        _is_plain(key, value) and not str(value).endswith((".yaml", ".yml")) and not Path(str(value)).exists()
-    )
-
-
-def _is_label(_key: str, value: Scalar) -> bool:
+def _is_no_file(value: Scalar) -> bool:
     return "/" not in str(value) and not Path(str(value)).exists()
 
 
-def _is_length(_key: str, value: Scalar) -> bool:
-    return not (isinstance(value, str) and is_column(value))
+def _is_task(value: Scalar) -> bool:
+    # lm_eval runs the Python that a task's file names.
+    return _is_plain(value) and _is_no_file(value) and not str(value).endswith((".yaml", ".yml"))
 
 
-def _is_number(_key: str, value: Scalar) -> bool:
-    return str(value).isdecimal()
+def _is_speculation(value: Scalar) -> bool:
+    kind, _, model = str(value).partition(":")
+    return value in (False, "off", "ngram") or (kind == "draft" and model.partition("@")[0] in MODELS)
 
 
-def _is_speculation(_key: str, value: Scalar) -> bool:
-    model = str(value).removeprefix("draft:").partition("@")[0]
-    return value in (False, "off", "ngram") or (str(value).startswith("draft:") and model in MODELS)
-
-
-def _is_any_device(_key: str, value: Scalar) -> bool:
-    return value in ("auto", "cpu")
-
-
-_PATH, _ASKED, _TAKEN, _TEXT, _LENGTH = (
-    Rule(_never, is_path=True), Rule(_never), Rule(_always), Rule(_is_plain), Rule(_is_length),
-)  # fmt: skip
+_PATH, _ASKED = Rule(lambda value: False, is_path=True), Rule(lambda value: False)
+_TAKEN, _TEXT = Rule(lambda value: True), Rule(_is_plain)
+_LENGTH = Rule(lambda value: not (isinstance(value, str) and is_column(value)))
 # By key; `*` is any engine.
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("engine.chat_template", "scenario.path", "scenario.schema"), _PATH),
     **dict.fromkeys(("load.tokenizer", "quality.text", "*.environment"), _PATH),
     **dict.fromkeys(("engine.base_url", "engine.api_key_env", "engine.launcher"), _ASKED),
     "*.image": _ASKED,
-    "engine.trust_remote_code": Rule(_is_false),
-    "*.program": Rule(_is_listed_program),
-    "model": Rule(_is_listed_model),
-    "device": Rule(_is_any_device),
+    "engine.trust_remote_code": Rule(lambda value: value is False),
+    "*.program": Rule(_PROGRAMS.__contains__),
+    "model": Rule(MODELS.__contains__),
+    "device": Rule(("auto", "cpu").__contains__),
     "engine.speculation": Rule(_is_speculation),
-    "scenario.adapters": Rule(_is_number),
-    "quality.against": Rule(_is_label),
-    "quality.tasks": Rule(_is_name),
+    "scenario.adapters": Rule(lambda value: str(value).isdecimal()),
+    "quality.against": Rule(_is_no_file),
+    "quality.tasks": Rule(_is_task),
     **dict.fromkeys(
         (f"scenario.{each}_tokens" for each in ("document", "input", "prefix", "result")), _LENGTH
     ),
@@ -137,7 +106,7 @@ def belief(key: str, value: Scalar) -> Belief:
         field = _FIELDS.get(key)
         number = decode(key, field.kind if field else int, value, field.suffix if field else None)
         return "shown" if number <= _MOST[key] else "asked"
-    if rule is None or rule.believes(key, value):
+    if rule is None or rule.believes(value):
         return "taken"
     return "shown" if key == "model" and str(value).startswith("hf:") else "asked"
 
