@@ -243,6 +243,10 @@ IN_EVENTS = (
     ),
     no_answer("deep JSON", streamed(ONE, data(DEEP), END), NOT_CHUNK),
     no_answer("NaN", streamed(ONE, data('{"choices": [], "usage": {"x": NaN}}'), END), NOT_CHUNK),
+    no_answer(
+        "200,000 events", lambda link: link.send(streamed(ONE * 200_000, END)), "more than 4352 events"
+    ),
+    Fault("64 events for each token", streamed(ONE * 4 * 64, END), "ok"),
     Fault("the same event thrice", streamed(ONE, ONE, ONE, END), "ok"),
     Fault("a byte-order mark", streamed(b"\xef\xbb\xbf" + WHOLE), "ok"),
     Fault("CR, LF and both", streamed(ONE.replace(b"\n", b"\r"), TWO.replace(b"\n", b"\r\n"), END), "ok"),
