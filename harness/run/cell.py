@@ -228,11 +228,13 @@ def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[str]:
         conversations = counted(summary.cut_conversations, "conversation")
         yield f"{conversations} not finished within load.grace: {counted(summary.cut_turns, 'turn')} cut"
     window_s = (summary.window_end_ns - summary.window_start_ns) / 1e9
-    worst_s = summary.loop_lag_s[2] if summary.loop_lag_s else 0.0
+    loop_s, stamp_s = (_longest_s(summary, name) for name in ("loop_lag_s", "stamp_lag_s"))
     if summary.stalled_s > STALLED_SHARE * window_s:
         yield f"bench itself stood still for {summary.stalled_s:.2g} s of the window of {window_s:g} s"
-    elif worst_s > STALLED_ONCE_S:
-        yield f"bench itself stood still for {worst_s:.2g} s at a stretch"
+    elif loop_s > STALLED_ONCE_S:
+        yield f"bench itself stood still for {loop_s:.2g} s at a stretch"
+    elif stamp_s > STALLED_ONCE_S:
+        yield f"bench itself read what had arrived up to {stamp_s:.2g} s late"
     if not tally.sent:
         yield _nothing_sent(summary, tally)
     elif not tally.ended:
@@ -240,6 +242,12 @@ def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[str]:
             f"no request ended in the window of {window_s:g} s: its tokens/s are of requests that outlast "
             f"it; {_longer(window_s)}"
         )
+
+
+def _longest_s(summary: LoadSummary, name: str) -> float:
+    # The summary has the lags of the worker whose p99 is the worst, and another may have stood still once.
+    lags = (getattr(each, name) for each in (summary, *summary.workers))
+    return max((lag[2] for lag in lags if lag), default=0.0)
 
 
 def _nothing_sent(summary: LoadSummary, tally: Tally) -> str:

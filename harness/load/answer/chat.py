@@ -2,9 +2,10 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -14,6 +15,9 @@ from harness.load.answer import openai
 from harness.load.answer.api import REFUSED, Api, Chunk, Tokens, absurd_counts, count
 
 SHOWN_CHARACTERS = 200
+# An answer may have up to this many events for each token that was asked for, since some servers send single
+# characters, and this many others, such as pings or tokens beyond max_tokens.
+_EVENTS_PER_TOKEN, _OTHER_EVENTS = 64, 4096
 
 _INPUTS = "prompt_n + cache_n"
 _DATA, _BLANK = b"data: ", b"\n\n"
@@ -57,12 +61,20 @@ class _CallDelta(msgspec.Struct):
     function: _Function | None = None
 
 
-def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: Api = openai.API) -> Decoded:
+def decode(
+    body: bytes,
+    read_ns: Sequence[int],
+    read_ends: Sequence[int],
+    api: Api = openai.API,
+    max_tokens: int | None = None,
+) -> Decoded:
     """Decode a response's body, without transfer framing. If it was cut off, decode what came.
 
-    `read_ns`: when each of its parts arrived; `read_ends`: the offset where it ends.
+    `read_ns`: when each of its parts arrived; `read_ends`: the offset where it ends. Of an answer with far
+    more events than a request for `max_tokens` can get, nothing is kept.
     """
-    heard, usage, timings, end = _heard(body, read_ns, read_ends, api.read)
+    most = None if max_tokens is None else _EVENTS_PER_TOKEN * max_tokens + _OTHER_EVENTS
+    heard, usage, timings, end = _heard(body, read_ns, read_ends, api, most)
     if not end:
         return _decode_plain(body, api)
     server_error = heard.server_error
@@ -80,17 +92,19 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: A
 
 
 def _heard(
-    body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], read: Callable[[bytes], Chunk]
+    body: bytes, read_ns: Sequence[int], read_ends: Sequence[int], api: Api, most: int | None
 ) -> tuple[Decoded, dict[str, Any], dict[str, Any], int]:
     """Return what a body's events say, their `usage` and llama.cpp's `timings`, and where the last one ends.
 
-    Reading ends at [DONE], at an error, or at data that is not an event of the API.
+    Reading ends at [DONE], at an error, or at data that is not an event of the API. If more than `most`
+    events come before that, none is returned.
     """
+    found, read = events(body), api.read
     chunk_ns, text, reasoning, calls = list[int](), list[str](), list[str](), list[msgspec.Raw]()
     finish_reason = server_error = malformed = first_answer_ns = None
     usage, timings = dict[str, Any](), dict[str, Any]()
     reasoning_chunks, saw_done, end, is_ascii = 0, False, 0, body.isascii()
-    for kind, data, end in events(body):
+    for kind, data, end in islice(found, most):
         try:
             if not is_ascii:
                 data.decode()
@@ -127,7 +141,10 @@ def _heard(
             usage |= _known(chunk.usage)
         if chunk.timings is not None:
             timings |= _with_inputs(_known(chunk.timings))
-    found = Decoded(
+    else:
+        if next(found, None):
+            return Decoded(malformed=f"more than {most} events, far beyond max_tokens"), {}, {}, end
+    heard = Decoded(
         tuple(chunk_ns),
         "".join(text),
         "".join(reasoning),
@@ -139,7 +156,7 @@ def _heard(
         first_answer_ns=first_answer_ns,
         reasoning_chunks=reasoning_chunks,
     )
-    return found, usage, timings, end
+    return heard, usage, timings, end
 
 
 def _joined(deltas: Sequence[msgspec.Raw]) -> tuple[ToolCall, ...]:

@@ -16,7 +16,7 @@ REFRESH_PAIRS = 100
 # A stamp that looks older than this is checked against a new reading of both clocks before it is believed.
 SUSPICIOUS_LAG_NS = 200_000_000
 BINS_PER_OCTAVE = 8
-TIMER_S = 0.01
+TIMER_NS = 10_000_000
 # A user notices such a pause. The kernel stamps what arrives meanwhile, but nothing is sent.
 STALL_NS = 50_000_000
 SAMPLED = 16
@@ -135,14 +135,17 @@ class LagHistogram:
 class LoopLag(LagHistogram):
     """How late a timer of the loop was, and each span in which it was late by STALL_NS or more."""
 
-    def __init__(self) -> None:
+    def __init__(self, since_ns: int) -> None:
         super().__init__()
+        self._due_ns = since_ns + TIMER_NS
         self._stalls: list[tuple[int, int]] = []
 
-    def late(self, due_ns: int, now_ns: int) -> None:
-        self.add(now_ns - due_ns)
-        if now_ns - due_ns >= STALL_NS:
-            self._stalls.append((due_ns, now_ns))
+    def tick(self, now_ns: int) -> None:
+        """Count how late a tick is that was due TIMER_NS after the one before it."""
+        self.add(now_ns - self._due_ns)
+        if now_ns - self._due_ns >= STALL_NS:
+            self._stalls.append((self._due_ns, now_ns))
+        self._due_ns = now_ns + TIMER_NS
 
     def stalled_s(self, begin_ns: int, end_ns: int) -> float:
         """Return for how long of a window the loop stood still."""
@@ -151,21 +154,24 @@ class LoopLag(LagHistogram):
 
 
 @contextmanager
-def loop_lag() -> Iterator[LoopLag]:
-    """Measure how late a 10 ms timer of gevent's loop is in the block; about 1 ms is libev's floor."""
-    histogram = LoopLag()
+def loop_lag(since_ns: int) -> Iterator[LoopLag]:
+    """Measure how late a 10 ms timer of gevent's loop is in the block; about 1 ms is libev's floor.
+
+    If the block begins after `since_ns`, the time between counts as well.
+    """
+    histogram = LoopLag(min(since_ns, time.monotonic_ns()))
 
     def watch() -> None:
         while True:
-            due_ns = time.monotonic_ns() + int(TIMER_S * 1e9)
-            gevent.sleep(TIMER_S)
-            histogram.late(due_ns, time.monotonic_ns())
+            gevent.sleep(TIMER_NS / 1e9)
+            histogram.tick(time.monotonic_ns())
 
     timer = gevent.spawn(watch)
     try:
         yield histogram
     finally:
         timer.kill()
+        histogram.tick(time.monotonic_ns())
 
 
 @contextmanager

@@ -19,6 +19,8 @@ LAST_CHUNK_START = b"\r\n0"
 _SIZE_LINE = re.compile(rb"\r\n([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 _PARTIAL_SIZE_LINE = re.compile(rb"(?:\r(?:\n(?:[0-9a-fA-F]{1,15}[ \t]*(?:;[^\r\n]*)?\r?)?)?)?")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?")
+_HEADER_LINE = re.compile(r"([!#-'*+.^-z|~0-9A-Z-]+):([^\r\n\0]*)")
+_FOLD = re.compile(rb"\r\n[ \t]+")  # a line that goes on with the one before it (obs-fold)
 
 
 class FramingError(ValueError):
@@ -79,6 +81,12 @@ class Framing:
         """Return whether another request may follow: the response is complete, and nothing came after it."""
         return self._keeps_alive and self.is_complete and len(self.raw) == self._end
 
+    def check_end(self) -> None:
+        """Raise FramingError if something came behind the end of a response of status 200."""
+        extra = bytes(self.raw[self._end :]) if self.is_complete and self.status == 200 else b""
+        if extra.strip(CRLF):
+            raise FramingError(f"{len(extra)} bytes behind the response's end: {extra[:30]!r}")
+
     def body(self) -> bytes:
         """Return the body so far, without chunk framing. Call `check` first if it is unfinished."""
         if self.status is None:
@@ -116,7 +124,7 @@ class Framing:
 
     def _read_head(self) -> bool:
         while (end := self.raw.find(BLANK_LINE, self._at)) >= 0:
-            lines = bytes(self.raw[self._at : end]).split(CRLF)
+            lines = _FOLD.sub(b" ", self.raw[self._at : end]).split(CRLF)
             line = _STATUS_LINE.fullmatch(lines[0])
             if line is None:
                 raise FramingError(f"not an HTTP/1.1 response: {lines[0][:60]!r}")
@@ -133,21 +141,26 @@ class Framing:
     def _take_head(self, status_line: re.Match[bytes], lines: list[bytes]) -> None:
         headers: dict[str, str] = {}
         for line in lines:
-            name, colon, value = line.decode("latin-1").partition(":")
-            if not colon:
+            if not (header := _HEADER_LINE.fullmatch(line.decode("latin-1"))):
                 raise FramingError(f"not a header line: {line[:60]!r}")
-            name, value = name.strip().lower(), value.strip()
+            name, value = header[1].lower(), header[2].strip(" \t")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         self.headers, self.status, self._body_start = headers, int(status_line[2]), self._at
         self._at = self.searched = self._body_start - len(CRLF)
-        self.is_chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        length = "0" if self.status in (204, 304) else headers.get("content-length")
+        codings, length = _elements(headers, "transfer-encoding"), headers.get("content-length")
+        if self.status in (204, 304):
+            codings, length = [], "0"
+        if codings not in ([], ["chunked"]):
+            raise FramingError(f"Transfer-Encoding: {', '.join(codings)[:60]} is not chunked")
+        self.is_chunked = bool(codings)
         if length is not None and not self.is_chunked:
             if not (length.isascii() and length.isdigit() and len(length) <= MAX_LENGTH_DIGITS):
                 raise FramingError(f"Content-Length: {length[:60]} is no length")
             self._length = int(length)
-        tokens = headers.get("connection", "").lower()
-        self._keeps_alive = "keep-alive" in tokens or (status_line[1] == b"1" and "close" not in tokens)
+        options, is_new = _elements(headers, "connection"), status_line[1] == b"1"
+        # Two headers, or a coding of another version, may disagree on where the next response begins.
+        is_sure = (is_new and length is None) if self.is_chunked else length is not None
+        self._keeps_alive = is_sure and "close" not in options and (is_new or "keep-alive" in options)
 
     def _walk_chunks(self) -> bool:
         """Go from size to size as far as the bytes reach. Return whether the last chunk is there."""
@@ -166,3 +179,9 @@ class Framing:
         if not _PARTIAL_SIZE_LINE.fullmatch(rest) or len(rest) > MAX_SIZE_LINE_BYTES:
             raise FramingError(f"a chunk is longer than its size, or not a chunk size: {rest[:30]!r}")
         return False
+
+
+def _elements(headers: Mapping[str, str], name: str) -> list[str]:
+    """Return the elements of a header's list, in lower case, without the empty ones."""
+    elements = (each.strip(" \t").lower() for each in headers.get(name, "").split(","))
+    return [each for each in elements if each]

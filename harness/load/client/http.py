@@ -97,6 +97,9 @@ class Client:
         timer, leaving = gevent.Timeout.start_new(timeout_s), gevent.Timeout(leave_after_s)
         try:
             self._exchange(self._head(len(body), request_id) + body, response, leaving)
+            if self._connection and response.framing.keeps_alive:
+                response.raw += self._connection.unasked() or b""
+            response.framing.check_end()
         except ExchangeError as broken:
             outcome, error = broken.outcome, str(broken)
         except FramingError as wrong:
@@ -118,9 +121,12 @@ class Client:
             if not response.framing.keeps_alive:
                 self.close()
         try:
-            return response.exchange(outcome, error, self.receiver)
+            exchange = response.exchange(outcome, error, self.receiver)
         except Exception as wrong:
-            return response.unread(outcome, unreadable(wrong))
+            exchange = response.unread(outcome, unreadable(wrong))
+        if exchange.outcome != "ok":
+            self.close()
+        return exchange
 
     def close(self) -> None:
         if self._connection:
@@ -128,7 +134,7 @@ class Client:
             self._connection = None
 
     def _exchange(self, request: bytes, response: Response, leaving: gevent.Timeout) -> None:
-        if self._connection and self._connection.is_idle():
+        if self._connection and self._connection.unasked() == b"":
             try:
                 return self._connection.exchange(request, response, leaving)
             except ExchangeError as broken:
@@ -202,15 +208,16 @@ class _Connection:
             watcher.stop()
             watcher.close()
 
-    def is_idle(self) -> bool:
-        """Return whether another request may be sent: it is open, and nothing unexpected has arrived."""
+    def unasked(self) -> bytes | None:
+        """Return what has arrived and is no part of a response. None if the connection has ended."""
         try:
             data = self._receiver.read(self._socket)
-            return bool(data and self._tls) and self._decrypted(data) == (b"", False)
+            plain, is_closed = self._decrypted(data) if data and self._tls else (bytes(data), not data)
+            return None if is_closed and not plain else plain
         except BlockingIOError:
-            return True
+            return b""
         except OSError:
-            return False
+            return None
 
     def close(self) -> None:
         self._socket.close()

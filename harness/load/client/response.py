@@ -111,6 +111,11 @@ class Response:
         marks = self._marks
         stamps_ns = [seconds * _S + rest for seconds, rest in zip(marks[0::4], marks[1::4], strict=True)]
         arrivals_ns = receiver.arrivals_ns(stamps_ns, marks[2::4])
+        if outcome == "ok" and self._is_too_early(arrivals_ns, receiver):
+            receiver.clock.refresh()  # the time of day may have been set back
+            arrivals_ns = receiver.arrivals_ns(stamps_ns, marks[2::4])
+            if self._is_too_early(arrivals_ns, receiver):
+                outcome, error = "protocol_error", "the answer began to arrive before its request was sent"
         last_ns = arrivals_ns[-1] if self.framing.is_complete and arrivals_ns else time.monotonic_ns()
         return Exchange(
             status=self.framing.status,
@@ -125,6 +130,10 @@ class Response:
             error=error,
             is_resent=self.is_resent,
         )
+
+    def _is_too_early(self, arrivals_ns: Sequence[int], receiver: Receiver) -> bool:
+        latest_ns = (self.sent_ns or 0) - receiver.clock.uncertainty_ns
+        return self.framing.status == 200 and min(arrivals_ns[:1], default=latest_ns) < latest_ns
 
     def unread(self, outcome: Outcome, error: str) -> Exchange:
         """Return the exchange of a response that could not be read: its bytes, and no content. If bench ended

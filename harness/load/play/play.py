@@ -48,10 +48,11 @@ def play(
     gc.collect()
     gc.freeze()
     began_cpu_s = time.process_time()
-    with gc_pauses() as pauses_s, loop_lag() as lag, ExitStack() as stack:
+    with gc_pauses() as pauses_s, ExitStack() as stack:
         # Users are made before the start, and wait for their instants: making thousands takes a while.
         runner.spawn_users({name: users})
         started_ns = start_ns or time.monotonic_ns()
+        lag = stack.enter_context(loop_lag(started_ns))
         traffic.start(started_ns)
         stack.callback(traffic.alarm.close)
         stack.callback(runner.quit)

@@ -64,7 +64,7 @@ def request_row(
     If the server repeats the API key in its answer, the record has it masked.
     """
     decoded = _possible(decoded, begun.max_tokens)
-    outcome, error, raw = _told(exchange, decoded, key, keep_bytes, api)
+    outcome, error, raw = _told(exchange, decoded, begun.max_tokens, key, keep_bytes, api)
     shown = _shown(decoded, key)
     has_tokens = decoded.input_tokens is not None or decoded.output_tokens is not None
     return RequestRow(
@@ -116,7 +116,7 @@ def unread_row(begun: BegunRow, exchange: Exchange, wrong: Exception, key: str |
 
 
 def _told(
-    exchange: Exchange, decoded: Decoded, key: str | None, keep_bytes: bool, api: Api
+    exchange: Exchange, decoded: Decoded, max_tokens: int, key: str | None, keep_bytes: bool, api: Api
 ) -> tuple[Outcome, str | None, str | None]:
     """Return the outcome, its error, and the response if it is kept, all without the key."""
     outcome, error = outcome_of(exchange, decoded)
@@ -124,7 +124,7 @@ def _told(
     if is_kept and key:
         # Mask before a text is cut for an error, which could keep half of the key.
         exchange = _without_key(exchange, key, keep_bytes)
-        said = decode(exchange.body, exchange.read_ns, exchange.read_ends, api)
+        said = decode(exchange.body, exchange.read_ns, exchange.read_ends, api, max_tokens)
         outcome, error = outcome_of(exchange, said)
         error = error and re.sub(r"\*{4,}", MASK, error)
     if decoded.absurd and error is None:

@@ -136,7 +136,9 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
         exchange = client.stream(body, begun.request_id, job.load.timeout_s, turn.leave_after_s)
         key, keep_bytes = self.endpoint.key, job.load.keep_bytes
         try:
-            decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends, traffic.api)
+            decoded = decode(
+                exchange.body, exchange.read_ns, exchange.read_ends, traffic.api, begun.max_tokens
+            )
             row = request_row(begun, body, exchange, decoded, key, keep_bytes, traffic.api)
             answer = answer_message(turn, decoded, is_scripted=traffic.is_scripted)
         except Exception as wrong:  # a bug in bench's own code fails only this request

@@ -35,6 +35,7 @@ from waiting import wait_until
 from harness.contracts import Load, RequestRow, secrets_in
 from harness.load.client.receive import has_kernel_stamps
 from harness.load.play.play import drain_limit_s
+from harness.load.play.window import shared_board
 from harness.load.worker import _Log
 from harness.store.request_table import write_table
 from harness.store.store import read_requests
@@ -321,6 +322,20 @@ def test_a_load_process_that_stood_still_says_for_how_long(tmp_path: Path) -> No
     summary = summary_of(job)
     window_s = (summary.window_end_ns - summary.window_start_ns) / 1e9
     assert 0.9 * stood_s < summary.stalled_s <= window_s
+
+
+def test_a_load_process_that_stood_still_as_its_load_began_says_so(tmp_path: Path) -> None:
+    board_path = tmp_path / "load.board"
+    board = shared_board(board_path)
+    with serving(answering(answer("a"))) as server:
+        job = job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=3.2, steps=1))
+        # It sees the start 3 s late, as one does that was stopped in between.
+        board.start_ns = time.monotonic_ns() - 3_000 * MS
+        played(job, program=(TINY[0], "--board", str(board_path)))
+    summary = summary_of(job)
+    assert summary.started_ns == board.start_ns
+    assert summary.stalled_s > 2.9
+    assert (summary.loop_lag_s or (0, 0, 0))[2] > 2.9
 
 
 def stalling(link: Link) -> None:

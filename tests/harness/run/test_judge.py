@@ -7,7 +7,7 @@ from dataclasses import replace
 import make_run
 from make_run import S
 
-from harness.contracts import Load
+from harness.contracts import Load, WorkerSummary
 from harness.run.cell import judged
 from harness.store.request_table import Tally
 from harness.store.store import CellRecord
@@ -125,6 +125,16 @@ def test_one_long_stall_makes_it_suspect_however_long_the_window():
     assert judged(record(still), GOOD).reasons == ("bench itself stood still for 3 s at a stretch",)
     short = replace(still, loop_lag_s=(0.0, 0.001, 0.9))
     assert judged(record(short), GOOD).validity == "valid"
+
+
+def test_a_long_stall_of_any_worker_or_in_reading_alone_makes_it_suspect():
+    whole = make_run.summary(S, duration_s=600.0, loop_lag_s=(0.0, 0.01, 0.02))
+    still = WorkerSummary(1, 12, 9, "kernel", 70, None, (0.0, 0.001, 2.99), 1.0, 0.0)
+    found = judged(record(replace(whole, workers=(still,))), GOOD)
+    assert found.reasons == ("bench itself stood still for 3 s at a stretch",)
+    late = replace(whole, stamp_lag_s=(0.0, 0.001, 2.99))
+    assert judged(record(late), GOOD).reasons == ("bench itself read what had arrived up to 3 s late",)
+    assert judged(record(replace(late, stamp_lag_s=(0.0, 0.001, 0.9))), GOOD).validity == "valid"
 
 
 def test_a_load_that_a_signal_ended_is_a_failure():

@@ -19,6 +19,7 @@ GOOD = answer("one ", "two", usage=GOOD_USAGE)
 PAUSE_S = 0.02
 ABSURD = "missing: absurd value"
 NOT_HTTP, NOT_SIZE, LONG_HEAD = "not an HTTP/1.1 response", "not a chunk size", "headers longer than"
+BEHIND = "bytes behind the response's end"
 NOT_EVENTS, NOT_CHUNK, CLOSED = "not an event stream", "not a chunk", "closed the connection"
 
 
@@ -161,7 +162,7 @@ IN_HTTP = (
         "a length too short",
         LENGTHLESS[:-2] + b"Content-Length: 9\r\n\r\n" + WHOLE,
         "protocol_error",
-        "not a",
+        BEHIND,
     ),
     Fault("no length, and closes", LENGTHLESS + WHOLE, "ok"),
     Fault(
@@ -169,7 +170,13 @@ IN_HTTP = (
         CHUNKED + b"%x;a=b\r\n" % len(WHOLE) + WHOLE + b"\r\n0\r\nX: y\r\n\r\n",
         "ok",
     ),
-    Fault("noise behind the answer", GOOD + b"HTTP/1.1 200 OK\r\n\r\nnoise", "ok"),
+    no_answer("noise behind the answer", GOOD + b"HTTP/1.1 200 OK\r\n\r\nnoise", BEHIND),
+    no_answer("two answers", GOOD + GOOD, BEHIND),
+    Fault("an empty line behind the answer", GOOD + b"\r\n", "ok"),
+    no_answer("a coding almost chunked", GOOD.replace(b": chunked", b": xchunked"), "is not chunked"),
+    no_answer("a coding beside chunked", GOOD.replace(b": chunked", b": gzip, chunked"), "is not chunked"),
+    no_answer("a blank in a header's name", GOOD.replace(b"Encoding:", b"Encoding :"), "header line"),
+    Fault("chunked and a length", GOOD.replace(b"OK\r\n", b"OK\r\nContent-Length: 3\r\n"), "ok"),
     Fault("a redirect", page("302 Found", Location="http://127.0.0.1:9/v1"), "protocol_error", "HTTP 302"),
     no_answer("a redirect of a POST", page("307 Moved", Location="/"), "HTTP 307"),
     no_answer("204", b"HTTP/1.1 204 No Content\r\n\r\n", "HTTP 204"),
@@ -236,6 +243,10 @@ IN_EVENTS = (
     ),
     no_answer("deep JSON", streamed(ONE, data(DEEP), END), NOT_CHUNK),
     no_answer("NaN", streamed(ONE, data('{"choices": [], "usage": {"x": NaN}}'), END), NOT_CHUNK),
+    no_answer(
+        "200,000 events", lambda link: link.send(streamed(ONE * 200_000, END)), "more than 4352 events"
+    ),
+    Fault("64 events for each token", streamed(ONE * 4 * 64, END), "ok"),
     Fault("the same event thrice", streamed(ONE, ONE, ONE, END), "ok"),
     Fault("a byte-order mark", streamed(b"\xef\xbb\xbf" + WHOLE), "ok"),
     Fault("CR, LF and both", streamed(ONE.replace(b"\n", b"\r"), TWO.replace(b"\n", b"\r\n"), END), "ok"),

@@ -155,6 +155,23 @@ def test_the_last_word_on_each_count_holds(counted: list[dict[str, Any]]) -> Non
     same(decode(body, [0], [len(body)]), slow_decode(body, [0] * len(body)))
 
 
+parts = st.sampled_from([b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n', b'data: {"choices":[]}\n\n',
+                         b": ping\n\n", b"data: {}\r\n\r\n", b"event: x\n\n"])  # fmt: skip
+
+
+@given(parts, st.integers(0, 9000), st.integers(1, 40))
+@example(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n', 200_000, 30)
+def test_any_number_of_events_is_bounded_by_what_was_asked(part: bytes, count: int, asked: int) -> None:
+    end = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    body, most = part * count + end, 64 * asked + 4096
+    whole = decode(body, [0], [len(body)])
+    found = decode(body, [0], [len(body)], max_tokens=asked)
+    if count * part.count(b"data") + 1 <= most:
+        assert found == whole
+    else:
+        assert found == Decoded(malformed=f"more than {most} events, far beyond max_tokens")
+
+
 @given(st.one_of(bodies, mangled), st.data())
 def test_any_bytes_cut_anywhere_decode_as_the_standard_says(body: bytes, data: st.DataObject) -> None:
     bounds = data.draw(cuts(body))

@@ -20,6 +20,7 @@ from timeline_server import CHUNKED, LAST_CHUNK, Link, Server, answer, chunk, se
 from harness.errors import UserError
 from harness.load.client import http as client_module
 from harness.load.client import response
+from harness.load.client.clock import ClockMap
 from harness.load.client.http import Client, Endpoint, endpoint
 from harness.load.client.receive import Receiver, Take, has_kernel_stamps
 from harness.load.client.response import Exchange
@@ -356,6 +357,94 @@ def test_a_connection_with_bytes_that_nobody_asked_for_is_not_used_again() -> No
         second = client.stream(b"{}", "r", LIMIT_S)
     assert b"nobody asked" not in second.body
     assert [len(link.requests) for link in server.links] == [1, 1]
+
+
+def test_a_second_answer_behind_the_first_marks_it_and_is_nobodys() -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(answer("a") + (answer("nobody asked") if len(server.links) == 1 else b""))
+        link.request()
+
+    with serving(play) as server, client_of(server) as client:
+        first, second = (client.stream(b"{}", "r", LIMIT_S) for _ in range(2))
+    assert first.outcome == "protocol_error"
+    assert first.error is not None
+    assert first.error.startswith(
+        f"{len(answer('nobody asked'))} bytes behind the response's end: b'HTTP/1.1"
+    )
+    assert (second.outcome, b"nobody asked" in second.body) == ("ok", False)
+    assert [len(link.requests) for link in server.links] == [1, 1]
+
+
+class Waiting(Receiver):
+    """One that lets a server answer at a certain moment, and waits for that answer's arrival."""
+
+    def __init__(self, moment: str) -> None:
+        super().__init__()
+        self.moment, self.may_answer, self.has_answered = moment, threading.Event(), threading.Event()
+
+    def wait_at(self, moment: str) -> None:
+        if self.moment == moment:
+            self.moment = "never again"
+            self.may_answer.set()
+            assert self.has_answered.wait(LIMIT_S)
+
+    def read(self, socket: socket.socket) -> memoryview:
+        self.wait_at("as the first ends")
+        return super().read(socket)
+
+    def reader(self, socket: object, take: Take, end: Callable[..., object]) -> Callable[[], None]:
+        if self.streamed:
+            self.wait_at("as the second is sent")
+        self.streamed = True
+        return super().reader(socket, take, end)
+
+    streamed = False
+
+
+@needs_kernel_stamps
+@pytest.mark.parametrize(
+    ("moment", "outcomes", "said"),
+    [
+        ("as the first ends", ["protocol_error", "ok", "ok"], "bytes behind the response's end"),
+        ("as the second is sent", ["ok", "protocol_error", "ok"], "before its request was sent"),
+    ],
+)
+def test_an_answer_that_nobody_asked_for_is_refused_whenever_it_comes(
+    moment: str, outcomes: list[str], said: str
+) -> None:
+    def play(link: Link) -> None:
+        while link.request() is not None:
+            link.send(answer("a"))
+            if not receiver.has_answered.is_set():
+                assert receiver.may_answer.wait(LIMIT_S)
+                link.send(answer("nobody asked"))
+                receiver.has_answered.set()
+                # Nothing more is sent, not even the end: joined segments have the youngest's stamp.
+                while link.request() is not None:
+                    pass
+
+    with (
+        Waiting(moment) as receiver,
+        serving(play) as server,
+        closing(Client(endpoint(server.url), receiver)) as client,
+    ):
+        found = [client.stream(b"{}", "r", LIMIT_S) for _ in range(3)]
+    assert [each.outcome for each in found] == outcomes
+    [error] = [each.error for each in found if each.error]
+    assert said in error
+    assert not [each for each in found if each.outcome == "ok" and b"nobody asked" in each.body]
+    assert len(server.links) == 2
+
+
+@needs_kernel_stamps
+def test_a_time_of_day_that_is_set_back_makes_no_answer_too_early() -> None:
+    ahead_ns = 50 * MS
+    with serving(answering(answer("a"))) as server, client_of(server) as client:
+        client.receiver.clock = ClockMap(realtime_ns=lambda: time.time_ns() + ahead_ns)
+        ahead_ns = 0  # all stamps from now on look 50 ms old until the clocks are read again
+        exchange = client.stream(b"{}", "r", LIMIT_S)
+    assert exchange.outcome == "ok"
 
 
 def test_a_connection_closed_between_requests_is_replaced_unseen() -> None:

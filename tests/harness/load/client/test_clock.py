@@ -7,7 +7,7 @@ import time
 import gevent
 import pytest
 
-from harness.load.client.clock import ClockMap, LagHistogram, gc_pauses, loop_lag
+from harness.load.client.clock import ClockMap, LagHistogram, LoopLag, gc_pauses, loop_lag
 
 SECOND_NS = 1_000_000_000
 
@@ -155,13 +155,32 @@ def test_even_a_few_values_are_sampled() -> None:
 
 
 def test_a_blocked_loop_shows_as_lag() -> None:
-    with loop_lag() as lag:
+    with loop_lag(time.monotonic_ns()) as lag:
         gevent.sleep(0.03)
         threading.Event().wait(0.15)  # blocks the hub: nothing yields to it
         gevent.sleep(0.03)
     median_s, _, max_s = lag.summary_s() or (0, 0, 0)
     assert 0.1 < max_s < 1.0
     assert median_s < 0.1
+
+
+def test_what_passed_before_the_first_tick_and_after_the_last_counts() -> None:
+    now_ns = time.monotonic_ns()
+    with loop_lag(now_ns - 3 * SECOND_NS) as late:
+        pass  # no tick came: the loop never ran
+    assert 2.9 < (late.summary_s() or (0, 0, 0))[2] < 20
+    assert late.stalled_s(now_ns - 4 * SECOND_NS, now_ns) == pytest.approx(2.99)
+    with loop_lag(now_ns + 3600 * SECOND_NS) as early:
+        gevent.sleep(0.03)
+    assert (early.summary_s() or (9, 9, 9))[0] < 1
+
+
+def test_no_time_lies_between_two_ticks_uncounted() -> None:
+    lag = LoopLag(since_ns=0)
+    for now_ms in (10, 20, 25, 3030, 3045):  # due at 10, 20, 30, 35, 3040
+        lag.tick(now_ms * 1_000_000)
+    assert lag.stalled_s(0, 9 * SECOND_NS) == 2.995
+    assert (lag.summary_s() or (0, 0, 0))[2] == 2.995
 
 
 def test_collections_are_timed() -> None:

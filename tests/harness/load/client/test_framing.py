@@ -76,10 +76,48 @@ def test_half_a_chunk_counts_as_far_as_it_came() -> None:
         (b"HTTP/1.1 200 OK\r\nConnection: Keep-Alive", True),
         (b"HTTP/1.0 200 OK", False),
         (b"HTTP/1.0 200 OK\r\nConnection: keep-alive", True),
+        (b"HTTP/1.1 200 OK\r\nConnection: keep-alive, Close", False),
+        (b"HTTP/1.1 200 OK\r\nConnection: not-close", True),
+        (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked", True),
     ],
 )
 def test_the_connection_header_decides_on_reuse(head: bytes, keeps_alive: bool) -> None:
     assert fed(head + b"\r\nContent-Length: 0\r\n\r\n").keeps_alive is keeps_alive
+
+
+@pytest.mark.parametrize("value", [b"chunked", b"CHUNKED", b"\t, chunked ,", b"\r\n chunked"])
+def test_chunked_is_chunked_however_it_is_written(value: bytes) -> None:
+    framing = fed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + value + b"\r\n\r\n1\r\na\r\n0\r\n\r\n")
+    assert (framing.body(), framing.keeps_alive) == (b"a", True)
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_two_ways_to_find_the_end_forbid_reuse(version: bytes) -> None:
+    """RFC 9112, sections 6.1 and 6.3: the coding counts, and what follows may be smuggled."""
+    head = b"HTTP/%b 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n" % version
+    length = b"Content-Length: 1\r\n" if version == b"1.1" else b""
+    framing = fed(head + length + b"\r\n1\r\na\r\n0\r\n\r\n")
+    assert (framing.body(), framing.is_complete, framing.keeps_alive) == (b"a", True, False)
+
+
+def test_a_folded_line_goes_on_with_the_one_before_it() -> None:
+    framing = fed(b"HTTP/1.1 200 OK\r\nX: a\r\n\tTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\nx")
+    assert framing.headers["x"] == "a Transfer-Encoding: chunked"
+    assert framing.body() == b"x"
+
+
+@pytest.mark.parametrize(("extra", "is_wrong"), [(b"", False), (b"\r\n", False), (b"HTTP/1.1", True)])
+def test_bytes_behind_a_good_response_are_an_error_but_for_an_empty_line(
+    extra: bytes, is_wrong: bool
+) -> None:
+    head = b"\r\nContent-Length: 1\r\n\r\nx"
+    fed(b"HTTP/1.1 500 Oops" + head + extra).check_end()  # it is a failure already
+    good = fed(b"HTTP/1.1 200 OK" + head + extra)
+    if is_wrong:
+        with pytest.raises(FramingError, match="8 bytes behind the response's end"):
+            good.check_end()
+    else:
+        good.check_end()
 
 
 def test_bytes_behind_the_response_forbid_reuse() -> None:
@@ -126,6 +164,21 @@ def test_looking_for_the_end_costs_no_second_look_at_the_rest() -> None:
         b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length:\x0b5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: y\nContent-Length: 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked;q=1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
         CHUNKED + b"xyz\r\n",
         CHUNKED + b"-5\r\n",
         CHUNKED + b"\r\n",

@@ -106,6 +106,73 @@ def test_any_response_cut_anywhere_has_the_same_body(response: bytes, data: st.D
     assert ends == [len(slow_parse(response[:offset])[1]) for offset in offsets]
 
 
+# --- any framing header ------------------------------------------------------------------------------
+
+pads = st.sampled_from(["", " ", "\t", " \t", "\x0b", "\xa0"])
+names = st.sampled_from(
+    ["Transfer-Encoding", "transfer-encoding", "Content-Length", "CONTENT-LENGTH", "X", "Connection", ""]
+)
+values = st.sampled_from(
+    ["chunked", "Chunked", "xchunked", "chunkedx", "gzip", "identity", "chunked;a", "", "3", "03", "4", "+3",
+     "-3", "3x", "close", "keep-alive", "xclose"]
+)  # fmt: skip
+lists = st.lists(
+    st.builds(lambda before, value, after: before + value + after, pads, values, pads), max_size=3
+)
+header_lines = st.builds(
+    lambda fold, name, pad, given: fold + name + pad + ":" + ",".join(given),
+    st.sampled_from(["", "", "", " "]), names, st.sampled_from(["", "", "", " "]), lists,
+)  # fmt: skip
+heads = st.lists(header_lines, max_size=4).map(lambda lines: ["X: y", *lines])
+
+
+def slow_framing(lines: list[str]) -> tuple[str, bool]:
+    """How the end of a response with these header lines is found (`wrong`: it cannot be), and whether the
+    connection may be kept, by RFC 9112, sections 5 and 6."""
+    found: dict[str, list[str]] = {}
+    unfolded: list[str] = []
+    for line in lines:
+        if line[0] in " \t":
+            unfolded[-1] += line
+        else:
+            unfolded.append(line)
+    for line in unfolded:
+        name, _, value = line.partition(":")
+        if not re.fullmatch(r"[A-Za-z-]+", name):
+            return "wrong", False
+        found.setdefault(name.lower(), []).append(value.strip(" \t"))
+    codings, options = (
+        [
+            each
+            for value in found.get(name, [])
+            for part in value.split(",")
+            if (each := part.strip(" \t").lower())
+        ]
+        for name in ("transfer-encoding", "connection")
+    )
+    lengths = found.get("content-length", [])
+    keeps = "close" not in options
+    if codings:
+        return ("chunked", keeps and not lengths) if codings == ["chunked"] else ("wrong", False)
+    if not lengths:
+        return "close", False
+    if len(lengths) == 1 and re.fullmatch(r"[0-9]+", lengths[0]):
+        return f"length {int(lengths[0])}", keeps
+    return "wrong", False
+
+
+@given(heads)
+def test_any_framing_headers_mean_what_the_standard_says(lines: list[str]) -> None:
+    head = "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode("latin-1")
+    kind, keeps = slow_framing(lines)
+    bodies = {"chunked": b"3\r\nabc\r\n0\r\n\r\n", "length 3": b"abc", "length 4": b"abcd", "close": b"ab"}
+    found, framing, _ = fed(head + bodies.get(kind, b""), [0, len(head), len(head + bodies.get(kind, b""))])
+    assert found == ("wrong" if kind == "wrong" else "complete")
+    if kind != "wrong":
+        body = {"chunked": b"abc"}.get(kind, bodies[kind])
+        assert (framing.body(), framing.is_chunked, framing.keeps_alive) == (body, kind == "chunked", keeps)
+
+
 # --- whole exchanges -------------------------------------------------------------------------------
 
 
