@@ -88,6 +88,9 @@ _MOST: Mapping[str, float] = {
     "repeats": 20,
     "load.duration": 600.0,
 }
+# Beyond these a conversation takes seconds to make, which happens before anything is measured.
+_MOST_TURNS, _MOST_TOKENS = 32, 8192
+_TURNS = ("scenario.turns", "scenario.steps", "scenario.retrieved", "scenario.parallel")
 _FIELDS = {**fields_by_key("load", Load), **fields_by_key("reference", ENGINES["reference"].options)}
 
 
@@ -106,9 +109,19 @@ def belief(key: str, value: Scalar) -> Belief:
         field = _FIELDS.get(key)
         number = decode(key, field.kind if field else int, value, field.suffix if field else None)
         return "shown" if number <= _MOST[key] else "asked"
-    if rule is None or rule.believes(value):
+    is_large = key.startswith("scenario.") and _largest(value) > (
+        _MOST_TURNS if key in _TURNS else _MOST_TOKENS
+    )
+    if (rule is None or rule.believes(value)) and not is_large:
         return "taken"
     return "shown" if key == "model" and str(value).startswith("hf:") else "asked"
+
+
+def _largest(value: Scalar) -> float:
+    """Return the largest number in a value or its text, such as 1024 of `256..1024`."""
+    return max(
+        (float(each) for each in re.findall(r"\d+\.?\d*(?:[eE][+]?\d{1,3})?", str(value))), default=0.0
+    )
 
 
 def words(choices: Choices, kind: Belief) -> Iterator[str]:
