@@ -15,8 +15,7 @@ from harness.load.answer import openai
 from harness.load.answer.api import REFUSED, Api, Chunk, Tokens, absurd_counts, count
 
 SHOWN_CHARACTERS = 200
-# An answer may have up to this many events for each token that was asked for, since some servers send single
-# characters, and this many others, such as pings or tokens beyond max_tokens.
+# The most events for each token of max_tokens, since some servers send characters, and of pings and the like.
 _EVENTS_PER_TOKEN, _OTHER_EVENTS = 64, 4096
 
 _INPUTS = "prompt_n + cache_n"
@@ -104,7 +103,8 @@ def _heard(
     finish_reason = server_error = malformed = first_answer_ns = None
     usage, timings = dict[str, Any](), dict[str, Any]()
     reasoning_chunks, saw_done, end, is_ascii = 0, False, 0, body.isascii()
-    for kind, data, end in islice(found, most):
+    # Counting costs time, and the shortest event has six bytes.
+    for kind, data, end in islice(found, most) if most and len(body) > 6 * most else found:
         try:
             if not is_ascii:
                 data.decode()
