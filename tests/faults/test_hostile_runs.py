@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bench_command import Place, begun, bench, ended, quick, told
-from good_run import CLAIM, good_run
+from good_run import ASKED, CLAIM, good_run
 from places import ROOT, TESTS
 from waiting import wait_until
 
@@ -43,7 +43,9 @@ def test_each_bomb_is_refused_for_its_size(good: Path, tmp_path: Path) -> None:
     assert read(good, tmp_path, "bombs", 1) == ""
 
 
-@pytest.mark.parametrize("words", ["claim claim.yaml --from run", "run --resume run", "report run"])
+@pytest.mark.parametrize(
+    "words", ["claim claim.yaml --from run", f"run --resume run {' '.join(ASKED)}", "report run"]
+)
 def test_no_command_names_a_page_that_cannot_be_written(good: Path, tmp_path: Path, words: str) -> None:
     shutil.copytree(good, tmp_path / "run")
     (tmp_path / "run/report.html/in-the-way").mkdir(parents=True)

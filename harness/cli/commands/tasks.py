@@ -91,11 +91,12 @@ def recorded(
     record = store.read_run(directory)
     if record.foreign:
         raise UserError(f"{directory}: was measured by {record.foreign.tool}; resume what bench measured")
-    found, is_own = next_starts.choices_of(record), store.is_own(directory)
-    # Typed again, a value that is not taken from a stranger's file is the user's word.
-    typed = {} if is_own else {key: values for key, values in given.items() if found.get(key) == values}
+    found = next_starts.choices_of(record)
+    # Typed too, a value that is not taken from a stranger's file is the user's word.
+    typed = {key: values for key, values in given.items() if found.get(key) == values}
     refuse_first((given.keys() - typed.keys() - {"repeats"}, said))
-    agreed(directory, {**found, "repeats": (record.plan.blocks,)}, typed, is_own=is_own)
+    asked = {**found, "repeats": (record.plan.blocks,)}
+    agreed(directory, asked, typed, is_own=store.is_own(directory))
     if "repeats" not in given:
         return record, None
     if record.search is not None:

@@ -93,7 +93,7 @@ def test_a_run_that_was_begun_with_such_a_context_is_still_resumed(tmp_path: Pat
         make_run.write_start(directory, make_run.start_record(start, S))
         for cell in start.cells:
             make_run.write_cell(directory, cell, start, [], make_run.summary(S))
-    resumed = told(Place(tmp_path), "run", "--resume", "run")
+    resumed = told(Place(tmp_path), "run", "--resume", "run", chats[1])  # another cache did not begin it
     assert resumed.returncode == 0, resumed.stderr
     assert "every cell is completed" in resumed.stderr
 

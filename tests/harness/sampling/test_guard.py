@@ -398,7 +398,10 @@ def test_resume_measures_an_invalid_cell_again(tmp_path: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "validity": "invalid"}))
     again = bench(place, "run", "--resume", "run")
     assert again.returncode == 0, again.stderr
-    assert place.cells()[1]["validity"] == "valid"
+    assert place.cells()[1]["validity"] in (
+        "valid",
+        "suspect",
+    )  # a machine that stands still makes it suspect
     assert (place.run_dir / "cells" / "001.attempt1").is_dir()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from functools import cache
 
@@ -231,6 +232,7 @@ def test_a_value_of_some_starts_only_says_how_many(tmp_path):
     path = uneven_run(tmp_path, {"vllm awq": (6, 6)})
     start = open_run(path).record.plan.starts[1]
     rows = [row(k, T0 + k * S, cached_tokens=None) for k in range(6)]
+    shutil.rmtree(store.cell_dir(path, start.cells[0].number))
     write_cell(path, start.cells[0], start, rows, summary(100 * S))
     assert "1 of 2 starts" in plain(write_report(path).read_text(encoding="utf-8"))
 

@@ -23,7 +23,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from bench_command import Place, told
-from good_run import CLAIM, FP16, KEYS
+from good_run import ASKED, CLAIM, FP16, KEYS
 from hostile_runs import Fault, faults
 
 from harness.errors import BenchError
@@ -52,14 +52,14 @@ COMMANDS = {
     "view as JSON": ("view", "{scratch}/runs", "--json"),
     "claim": ("claim", "{scratch}/claim.yaml", "--from", "{bad}"),
     "verify": ("verify", "{bad}"),
-    "rerun": ("rerun", "{bad}", "--plan"),
+    "rerun": ("rerun", "{bad}", "--plan", *ASKED),
     "bundle": ("bundle", "{bad}", "--output", "{out}/bad.tar.gz"),
     "merge": ("merge", "{bad}", "{good}", "--output", "{out}/new"),
     "plan": ("plan", *PLANNED, "quality.against={bad}"),
     "hold against": ("run", *KEYS, "quality.against={bad}", "--output", "{out}/new"),
-    "resume": ("run", "--resume", "{bad}"),
-    "search": ("search", "--resume", "{bad}"),
-    "more repeats": ("run", "--resume", "{bad}", "repeats=3"),
+    "resume": ("run", "--resume", "{bad}", *ASKED),
+    "search": ("search", "--resume", "{bad}", *ASKED),
+    "more repeats": ("run", "--resume", "{bad}", "repeats=3", *ASKED),
 }  # fmt: skip
 FRAMES = "frames"
 WHOLE = Fault("none", "run.json", lambda path: None)
