@@ -11,8 +11,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from asking import streamed
 from bench_command import Place, bench, made, quick
+from huggingface_hub import InferenceClient
 
+from engines.tgi.engine import ENGINE
 from harness.install.install import cache_dir
 
 pytestmark = pytest.mark.engines
@@ -24,9 +27,9 @@ URL = os.environ.get("TGI_URL")
 def measured(tmp_path: Path, *keys: str) -> Place:
     """A run of one user, from its start to its report: without flash attention a shard may serve no two."""
     place = made(tmp_path / "place")
-    asked = [
-        key for key in quick("engine=tgi", "load.concurrency=1", *keys) if not key.startswith("reference.")
-    ]
+    short = ("scenario.system_words=40", "scenario.output_tokens=8")
+    asked = quick("engine=tgi", "load.concurrency=1", *short, *keys)
+    asked = [key for key in asked if not key.startswith("reference.")]
     done = bench(place, "run", *asked, "--output", place.run_dir, BENCH_CACHE_DIR=str(cache_dir()))
     assert done.returncode == 0, done.stderr
     [start], [cell] = place.starts(), place.cells().values()
@@ -48,6 +51,9 @@ def test_one_is_started_measured_and_stopped(tmp_path: Path) -> None:
         "model=smollm2-135m",
         "quantization=bf16",
         "engine.start_timeout=10min",
+        # Before it listens, a shard reads as many tokens as its largest prefill may have.
+        "engine.context_length=1024",
+        "tgi.max_batch_prefill_tokens=1024",
     )
     assert {"weights_begin", "weights_loaded"} <= place.starts()[0]["stages"].keys()
     place.wait_until_empty()
@@ -56,3 +62,21 @@ def test_one_is_started_measured_and_stopped(tmp_path: Path) -> None:
 @pytest.mark.skipif(URL is None, reason="TGI_URL=http://HOST:PORT/v1 names a router that runs")
 def test_a_running_one_is_measured_whatever_its_model_is_called(tmp_path: Path) -> None:
     measured(tmp_path, "model=tgi", f"engine.base_url={URL}")
+
+
+@pytest.mark.skipif(URL is None, reason="TGI_URL=http://HOST:PORT/v1 names a router that runs")
+def test_hugging_faces_own_client_reads_as_many_tokens() -> None:
+    decoded, outcome = streamed(ENGINE, str(URL), 120)
+    with InferenceClient(
+        str(URL).removesuffix("/v1"), provider="hf-inference", token="none", timeout=120
+    ) as client:
+        messages = [{"role": "user", "content": "again"}]
+        # Without this TGI counts nothing for a stream.
+        asked = {"include_usage": True}
+        chunks = list(client.chat_completion(messages, max_tokens=32, stream=True, stream_options=asked))
+    usage, choices = chunks[-1].usage, [choice for chunk in chunks for choice in chunk.choices]
+    assert usage is not None
+    assert (outcome, decoded.input_tokens) == (("ok", None), usage.prompt_tokens)
+    assert choices[-1].finish_reason in ("length", "stop")
+    # One event per token, of which the last may only end the answer.
+    assert len(choices) == usage.completion_tokens <= 32

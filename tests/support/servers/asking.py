@@ -20,13 +20,13 @@ T = TypeVar("T")
 CHAT = "/v1/chat/completions"
 
 
-def streamed(engine: Engine, base_url: str) -> tuple[Decoded, tuple[str, str | None]]:
+def streamed(engine: Engine, base_url: str, limit_s: float = 20.0) -> tuple[Decoded, tuple[str, str | None]]:
     """Send a request as the load does. Return the decoded answer, and its outcome with the error."""
     turn = Turn((Message("user", "again"),), 32)
     fields = engine.request_fields(turn, engine.options(), "matched")
     body = openai.API.request("m", turn, turn.messages, fields)
     with Receiver() as receiver, closing(Client(endpoint(base_url), receiver)) as client:
-        found = client.stream(msgspec.json.encode(body), "r1", 20.0)
+        found = client.stream(msgspec.json.encode(body), "r1", limit_s)
     assert (found.outcome, found.error) == ("ok", None)
     decoded = decode(found.body, found.read_ns, found.read_ends)
     return decoded, classify(found.status, found.body, decoded, found.headers.get("content-type"))
