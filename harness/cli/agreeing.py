@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from math import prod
 from pathlib import Path
 
 from rich.markup import escape
@@ -11,6 +12,8 @@ from harness.contracts import inert
 from harness.errors import UserError
 from harness.settings.decoding import Choices
 from harness.settings.strangers import words
+
+_MOST_COMBINATIONS = 1000
 
 
 def agreed(
@@ -25,6 +28,8 @@ def agreed(
     settings = {**found, **typed}
     if is_own:
         return settings
+    if (count := prod(map(len, settings.values()))) > _MOST_COMBINATIONS:
+        raise UserError(f"{source}: asks for {count:,} combinations of values; give some keys with one value")
     left = {key: values for key, values in found.items() if key not in typed}
     if told := [*words(left, "shown")]:
         complaints.print(escape(inert(f"{source} asks for {shlex.join(told)}")))

@@ -35,11 +35,18 @@ from harness.store import store
 from harness.store.named_files import RUN_FILE
 
 # Facts that all cells of one run must share to be comparable.
+_MOST_VALUES = 1000  # of all settings
 _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
 
 
 def choices_of(record: store.RunRecord) -> Choices:
-    """Return a run's settings as they are given, with this machine's directories in their paths."""
+    """Return a run's settings as they are given, with this machine's directories in their paths.
+
+    Raises StoreError for what bench does not write: a range that stands for values, or thousands of them.
+    """
+    texts = [text for own in record.settings.values() for text in own]
+    if len(texts) > _MOST_VALUES or any("(" in text and not text.startswith('"') for text in texts):
+        raise StoreError("run.json: damaged (settings: more values than bench writes)")
     return overrides.parse(words_of({key: [*map(_here, texts)] for key, texts in record.settings.items()}))
 
 

@@ -38,7 +38,8 @@ def _is_plain(value: Scalar) -> bool:
 
 
 def _is_no_file(value: Scalar) -> bool:
-    return "/" not in str(value) and not Path(str(value)).exists()
+    text = str(value)
+    return text.isprintable() and len(text) < 200 and "/" not in text and not Path(text).exists()
 
 
 def _is_task(value: Scalar) -> bool:

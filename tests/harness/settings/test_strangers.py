@@ -96,6 +96,8 @@ CASES = [
     ("quality.against", "llama_cpp fp16", "taken"),
     ("quality.against", "/results/x", "asked"),
     ("quality.against", ".", "asked"),
+    ("quality.against", "x" * 5000, "asked"),
+    ("quality.against", "a\0b", "asked"),
     ("quality.tasks", "gsm8k", "taken"),
     ("quality.tasks", "evil.yaml", "asked"),
     ("quality.tasks", "a/b", "asked"),
