@@ -4,6 +4,7 @@ After each whole repeat the standing of the deployments is shown. It has no infl
 """
 
 import math
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -36,6 +37,8 @@ from harness.store.named_files import RUN_FILE
 
 # Facts that all cells of one run must share to be comparable.
 _MOST_VALUES = 1000  # of all settings
+# What as_text writes: a text in quotes, or a word or number. A range or a list would be many values.
+_ONE_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|[^"(,]*', re.DOTALL)
 _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
 
 
@@ -45,7 +48,7 @@ def choices_of(record: store.RunRecord) -> Choices:
     Raises StoreError for what bench does not write: a range that stands for values, or thousands of them.
     """
     texts = [text for own in record.settings.values() for text in own]
-    if len(texts) > _MOST_VALUES or any("(" in text and not text.startswith('"') for text in texts):
+    if len(texts) > _MOST_VALUES or not all(map(_ONE_VALUE.fullmatch, texts)):
         raise StoreError("run.json: damaged (settings: more values than bench writes)")
     return overrides.parse(words_of({key: [*map(_here, texts)] for key, texts in record.settings.items()}))
 

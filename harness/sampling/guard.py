@@ -47,8 +47,6 @@ _LOST_AFTER = 3
 # What may end by itself, and disturbs measurements until then.
 _PASSING = ("foreign_load", "foreign_process", "steal", "swap", "throttled")
 
-# A cause, and a clause with the numbers.
-
 
 class Cause(NamedTuple):
     """What makes the machine unfit; `share`: of the processor or of the samples, 0 where there is none."""

@@ -1,8 +1,8 @@
 """Say which settings bench takes from a file that somebody else may have made: a run, a bundle, a claim.
 
 A setting may say what runs on this machine, which file is read, or where requests and keys are sent. Such a
-value is the user's to give. Every key that takes text has a rule here. What the user types, and a study given
-with --from, is the user's own word.
+value is the user's to give. Every key that takes free text has a rule here. What the user types, and a study
+given with --from, is the user's own word.
 """
 
 import re

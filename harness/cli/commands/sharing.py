@@ -72,7 +72,7 @@ def _asks(directory: Path) -> list[str]:
     try:
         return [] if store.is_own(directory) else [*words(choices_of(store.read_run(directory)), "asked")]
     except (StoreError, UserError):
-        return []  # it is among the findings
+        return []  # `rerun` says why they cannot be read
 
 
 def _cut_off(directory: Path) -> str | None:

@@ -82,19 +82,20 @@ def test_a_bundle_sends_no_key_to_its_address(run_copy, listener, tmp_path):
     assert not was_asked(listener)
 
 
-@pytest.mark.parametrize("text", ["range(0,100000000)", ",".join(map(str, range(1, 2000)))])
+@pytest.mark.parametrize("text", ["range(0,100000000)", '"a",range(0,100000000)', "1,2,3"])
 def test_a_setting_that_stands_for_millions_of_values_is_damage(text, run_copy, tmp_path):
     asking_for(run_copy)
     record = store.read_run(run_copy)
-    given = {**record.settings, "load.rate": text.split(",") if text[0] != "r" else [text]}
+    given = {**record.settings, "load.rate": [text]}
     store.write_record(run_copy / "run.json", replace(record, settings=given), is_own=False)
     said = told(Place(tmp_path), "rerun", "run", "--plan")
     assert (said.returncode, "damaged (settings: more values than bench writes)" in said.stderr) == (2, True)
 
 
 def test_a_run_of_many_combinations_is_not_planned(run_copy, tmp_path):
-    rates = {key: ",".join(map(str, range(1, 40))) for key in ("load__rate", "engine__context_length")}
-    asking_for(run_copy, **rates)
+    record, many = store.read_run(run_copy), tuple(map(str, range(1, 40)))
+    given = {**record.settings, "load.rate": many, "engine.context_length": many}
+    store.write_record(run_copy / "run.json", replace(record, settings=given), is_own=False)
     said = told(Place(tmp_path), "rerun", "run", "--plan")
     assert (said.returncode, "combinations of values" in said.stderr) == (2, True)
 
