@@ -47,8 +47,8 @@ class Stream:
         self.left = [*[("line", f"line {each}", b"") for each in range(lines)], *FATES[fate]]
 
     def __next__(self) -> Any:
-        if self.at in self.ray.dead:
-            self.left = [RayError("the node has died")]
+        if self.at in self.ray.dead:  # an error once, then the end
+            self.left = [RayError("the node has died") if self in self.ray.running else StopIteration()]
         said = self.left.pop(0)
         if not self.left and self in self.ray.running:
             self.ray.running.remove(self)
