@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.settings.decoding import Choices
 from harness.settings.strangers import words
 
-_MOST_COMBINATIONS = 1000
+_MOST_COMBINATIONS, _MOST_CHARACTERS = 1000, 2000
 
 
 def agreed(
@@ -36,10 +36,13 @@ def agreed(
     asked = [*words(left, "asked")]
     if not asked:
         return settings
+    words_asked = inert(shlex.join(asked))
+    if len(words_asked) > _MOST_CHARACTERS:
+        raise UserError(f"{source}: asks for {words_asked[:200]}... ({len(words_asked):,} characters)")
     if not (may_ask and sys.stdin.isatty() and sys.stderr.isatty()):
-        words_asked = inert(shlex.join(asked))
         raise UserError(f"{source}: asks for {words_asked}; no file decides that: type it if you mean it")
-    for word in map(inert, asked):
+    single = ({key: (value,)} for key, values in left.items() for value in values)
+    for word in (inert(word) for each in single for word in words(each, "asked")):
         complaints.print(escape(f"{source} asks for {word}. Do you agree? (y/N)"), end=" ")
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise UserError(f"{source}: asks for {word}, to which you did not agree; type another value")

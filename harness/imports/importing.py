@@ -102,7 +102,7 @@ def _write_files(files: Sequence[File], directory: Path, argv: Sequence[str]) ->
             first.tool, first.version or None, digests, first.definitions, (*first.missing, *_MISSING)
         ),
     )  # fmt: skip
-    store.write_record(directory / RUN_FILE, run)
+    store.write_record(directory / RUN_FILE, run, is_own=True)
     checksums.begin(directory)
     checksums.end(directory)
 

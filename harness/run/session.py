@@ -163,7 +163,7 @@ def begin(
         search=search,
         only_repeat=only_repeat,
     )
-    store.write_record(directory / "run.json", record)
+    store.write_record(directory / "run.json", record, is_own=True)
     checksums.begin(directory)
     return record
 

@@ -19,8 +19,7 @@ from scenarios import is_column
 # taken: as it is. shown: taken, but told before anything starts. asked: only if the user agrees.
 Belief = Literal["taken", "shown", "asked"]
 _PLAIN = re.compile(r"[A-Za-z0-9_][\w.,:|-]{0,63}", re.ASCII)
-
-
+_NUMBER = re.compile(r"\d+\.?\d*(?:[eE][+]?\d{1,3})?")
 _PROGRAMS = {program for engine in ENGINES.values() for program in engine.programs}
 
 
@@ -53,45 +52,43 @@ def _is_speculation(value: Scalar) -> bool:
 
 
 _PATH, _ASKED = Rule(lambda value: False, is_path=True), Rule(lambda value: False)
-_TAKEN, _TEXT = Rule(lambda value: True), Rule(_is_plain)
+_TAKEN, _TEXT, _LABEL = Rule(lambda value: True), Rule(_is_plain), Rule(_is_no_file)
 _LENGTH = Rule(lambda value: not (isinstance(value, str) and is_column(value)))
+_LENGTHS = tuple(f"scenario.{each}_tokens" for each in ("document", "input", "prefix", "result"))
 # By key; `*` is any engine.
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("engine.chat_template", "scenario.path", "scenario.schema"), _PATH),
     **dict.fromkeys(("load.tokenizer", "quality.text", "*.environment"), _PATH),
-    **dict.fromkeys(("engine.base_url", "engine.api_key_env", "engine.launcher"), _ASKED),
-    "*.image": _ASKED,
+    **dict.fromkeys(("engine.base_url", "engine.api_key_env", "engine.launcher", "*.image"), _ASKED),
     "engine.trust_remote_code": Rule(lambda value: value is False),
     "*.program": Rule(_PROGRAMS.__contains__),
     "model": Rule(MODELS.__contains__),
     "device": Rule(("auto", "cpu").__contains__),
     "engine.speculation": Rule(_is_speculation),
     "scenario.adapters": Rule(lambda value: str(value).isdecimal()),
-    "quality.against": Rule(_is_no_file),
     "quality.tasks": Rule(_is_task),
-    **dict.fromkeys(
-        (f"scenario.{each}_tokens" for each in ("document", "input", "prefix", "result")), _LENGTH
-    ),
-    "scenario.steps": _LENGTH,
-    **dict.fromkeys((f"*.{each}_backend" for each in ("attention", "sampling")), _TEXT),
-    **dict.fromkeys(("*.quantization", "*.threads_bind", "*.tool_call_parser", "*.label", "*.fault"), _TEXT),
-    **dict.fromkeys(("engine", "quantization", "scenario", "guard", "fairness", "quality"), _TAKEN),
-    **dict.fromkeys(("repeats", "seed", "until", "until.metric", "until.budget", "run.budget"), _TAKEN),
-    **dict.fromkeys(("compare.baseline", "compare.margin", "compare.metric", "price.currency"), _TAKEN),
-    **dict.fromkeys(("load.steps", "slo.kl_nats.mean", "slo.tasks.score"), _TAKEN),
+    **dict.fromkeys(("quality.against", "compare.baseline"), _LABEL),
+    **dict.fromkeys((*_LENGTHS, "scenario.steps"), _LENGTH),
+    **dict.fromkeys(("*.attention_backend", "*.sampling_backend", "*.quantization", "*.label"), _TEXT),
+    **dict.fromkeys(("*.threads_bind", "*.tool_call_parser", "*.fault", "price.currency"), _TEXT),
+    # Settings look these up in a table of bench's own, or read a number.
+    **dict.fromkeys(("engine", "quantization", "scenario", "guard", "fairness", "quality", "until"), _TAKEN),
+    **dict.fromkeys(("repeats", "seed", "until.metric", "until.budget", "run.budget", "load.steps"), _TAKEN),
+    **dict.fromkeys(("compare.margin", "compare.metric", "slo.kl_nats.mean", "slo.tasks.score"), _TAKEN),
 }
 # What a measurement may cost this machine. It is told, and asked for above these: bytes, users, processes,
-# repeats, seconds.
+# repeats, seconds, sessions a second; and what takes seconds to make before anything is measured.
 _MOST: Mapping[str, float] = {
     "reference.memory": 1 << 30,
-    "load.concurrency": 256,
     "load.workers": 16,
-    "repeats": 20,
-    "load.duration": 600.0,
+    **dict.fromkeys(("load.concurrency", "load.rate"), 256),
+    **dict.fromkeys(("load.conversations", "load.min_requests"), 10_000),
+    **dict.fromkeys(("load.duration", "load.warmup", "load.ramp_up", "load.ramp_down"), 600.0),
+    **dict.fromkeys(("repeats", "load.steps"), 20),
+    **dict.fromkeys(("scenario.turns", "scenario.steps", "scenario.retrieved", "scenario.parallel"), 32),
+    **dict.fromkeys((*_LENGTHS, "scenario.input_words", "scenario.system_words"), 8192),
+    "scenario.output_tokens": 8192,
 }
-# Beyond these a conversation takes seconds to make, which happens before anything is measured.
-_MOST_TURNS, _MOST_TOKENS = 32, 8192
-_TURNS = ("scenario.turns", "scenario.steps", "scenario.retrieved", "scenario.parallel")
 _FIELDS = {**fields_by_key("load", Load), **fields_by_key("reference", ENGINES["reference"].options)}
 
 
@@ -106,23 +103,19 @@ def belief(key: str, value: Scalar) -> Belief:
     rule = rule_of(key)
     if value is None:
         return "taken"
-    if key in _MOST:
-        field = _FIELDS.get(key)
-        number = decode(key, field.kind if field else int, value, field.suffix if field else None)
-        return "shown" if number <= _MOST[key] else "asked"
-    is_large = key.startswith("scenario.") and _largest(value) > (
-        _MOST_TURNS if key in _TURNS else _MOST_TOKENS
-    )
-    if (rule is None or rule.believes(value)) and not is_large:
+    if rule and not rule.believes(value):
+        return "shown" if key == "model" and str(value).startswith("hf:") else "asked"
+    if key not in _MOST:
         return "taken"
-    return "shown" if key == "model" and str(value).startswith("hf:") else "asked"
+    return "shown" if _largest(key, value) <= _MOST[key] else "asked"
 
 
-def _largest(value: Scalar) -> float:
-    """Return the largest number in a value or its text, such as 1024 of `256..1024`."""
-    return max(
-        (float(each) for each in re.findall(r"\d+\.?\d*(?:[eE][+]?\d{1,3})?", str(value))), default=0.0
-    )
+def _largest(key: str, value: Scalar) -> float:
+    """Return a number in its unit, or the largest one in a text such as 1024 of `256..1024`."""
+    if key.startswith("scenario."):
+        return max(map(float, _NUMBER.findall(str(value))), default=0.0)
+    field = _FIELDS.get(key)
+    return float(decode(key, field.kind if field else int, value, field.suffix if field else None))
 
 
 def words(choices: Choices, kind: Belief) -> Iterator[str]:

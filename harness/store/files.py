@@ -220,10 +220,10 @@ def read_json(path: Path, kind: type[_Read]) -> _Read:
         raise StoreError(f"{path}: damaged ({error})") from error
 
 
-def write_record(path: Path, record: Any, *, is_own: bool = True) -> None:
+def write_record(path: Path, record: Any, *, is_own: bool = False) -> None:
     """Write a record as indented JSON, whole or not at all, with ~ and $CACHE for the user's directories.
 
-    A record that has a seal gets one, unless what it holds is not this user's own. Raises StoreError, and
+    A record that has a seal gets one if all that it holds is this user's own. Raises StoreError, and
     leaves an existing file as it is, if the record could not be read again.
     """
     if hasattr(record, "seal"):

@@ -215,7 +215,7 @@ class Kept(Generic[_Kept]):
 
     def update(self, **facts: Any) -> None:
         self.record = replace(self.record, **facts)
-        write_record(self.path, self.record)
+        write_record(self.path, self.record, is_own=True)
 
 
 # --- attempts at a cell: each has a directory, and the best one is <nnn> itself ---

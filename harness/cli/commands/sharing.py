@@ -48,7 +48,7 @@ def verify(
         findings = [asdict(each) for each in found]
         print_json({**told, "is_going_on": is_going_on, "findings": findings, "asks_for": asks})
     else:
-        print_lines(f"{source}: asks for {each}, which bench takes from no file" for each in asks)
+        print_lines(f"{source}: asks for {each[:200]}, which bench takes from no file" for each in asks)
         print_lines(str(each) for each in found if each.fault != "unlisted" or not cut_off)
         if cut_off and unlisted:
             files = counted(unlisted, "file")

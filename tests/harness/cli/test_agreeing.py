@@ -17,10 +17,11 @@ from harness.store import checksums, store
 LABEL = "a b"  # a text that no option of an engine needs
 
 
-def asking_for(run_dir: Path, **settings: str) -> None:
+def asking_for(run_dir: Path, **settings: str | tuple[str, ...]) -> None:
     """Make a run somebody else's, and let it ask for more, with checksums as if bench had written it."""
     record = store.read_run(run_dir)
-    given = {**record.settings, **{key.replace("__", "."): (text,) for key, text in settings.items()}}
+    more = {key.replace("__", "."): (own,) if isinstance(own, str) else own for key, own in settings.items()}
+    given = {**record.settings, **more}
     store.write_record(run_dir / "run.json", replace(record, settings=given), is_own=False)
     checksums.relist(run_dir, "run.json")
 
@@ -147,9 +148,27 @@ def test_each_value_is_asked_for_on_a_terminal(answer, code, run_copy, tmp_path)
     words = ("rerun", "run", "load.duration=0.3s", "load.concurrency=1", "load.min_requests=1", "repeats=1")
     done = on_terminal([BENCH, *words], tmp_path, place.environment(), 200, typed=f"{answer}\n")
     assert done.code == code, done.words
-    assert "run asks for load.workers=1" in done.words
+    assert "run asks for load.conversations=3 load.warmup=0s load.workers=1" in done.words
     assert 'run asks for reference.label="a b". Do you agree? (y/N) ' in done.words
     assert ("to which you did not agree" in done.words) == (code == 2)
+
+
+def test_each_value_of_a_list_is_asked_for_by_itself(run_copy, tmp_path):
+    asking_for(run_copy, reference__label=(f'"{LABEL}"', '"c d"', '"e f"'))
+    place = Place(tmp_path)
+    done = on_terminal([BENCH, "rerun", "run"], tmp_path, place.environment(), 60, typed="y\nn\n")
+    assert done.code == 2, done.words
+    assert 'run asks for reference.label="a b". Do you agree? (y/N) ' in done.words
+    assert 'run asks for reference.label="c d". Do you agree? (y/N) ' in done.words
+    assert "e f" not in done.words
+
+
+@pytest.mark.parametrize("command", ["rerun", "verify"])
+def test_a_text_of_a_megabyte_is_shown_in_one_line(command, run_copy, tmp_path):
+    asking_for(run_copy, quality__text="/" + "x" * 1_000_000)
+    said = told(Place(tmp_path), command, "run")
+    assert len(said.stdout + said.stderr) < 1000
+    assert "run: asks for quality.text=/xxx" in said.stdout + said.stderr
 
 
 def test_a_claim_in_a_file_runs_nothing_and_one_of_benchs_own_asks_nothing(script, tmp_path):

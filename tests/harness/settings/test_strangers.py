@@ -25,6 +25,7 @@ TEXTS = [
 HARMFUL = ["/tmp/evil", "./evil", "../evil.sh", "~/.ssh/id_rsa", "http://evil.example/v1", "--flag=1",
            "$(id)", "evil;id", "FILE.csv:column", "/etc/passwd:1", "draft:/evil", "evil.yaml"]  # fmt: skip
 LENGTHS = {key for key, rule in RULES.items() if rule is RULES["scenario.steps"]}
+LABELS = {key for key, rule in RULES.items() if rule is RULES["quality.against"]}
 # Settings look these up in a table of bench's own, or only show them.
 SHOWN = {key for key, rule in RULES.items() if rule is RULES["engine"]}
 JUDGED = [key for key in TEXTS if key not in SHOWN]
@@ -45,7 +46,7 @@ def test_nothing_that_runs_is_read_or_is_sent_to_is_taken_from_a_file(key):
     taken = {value for value in HARMFUL if belief(key, value) == "taken"}
     if key in LENGTHS:  # what is no length is refused, so only a file's column could do harm
         assert not {"FILE.csv:column", "/etc/passwd:1"} & taken
-    elif key == "quality.against":  # a label may have any character but a slash
+    elif key in LABELS:  # a label may have any character but a slash
         assert not {value for value in taken if "/" in value}
     elif key == "quality.tasks":
         assert taken == {"FILE.csv:column"}  # a name that no task has
@@ -57,7 +58,7 @@ def test_nothing_that_runs_is_read_or_is_sent_to_is_taken_from_a_file(key):
 def test_no_text_that_is_taken_from_a_file_is_a_path_or_a_flag(key, value):
     if belief(key, value) == "taken":
         assert "/" not in value
-        assert not value.startswith("-") or key == "quality.against"
+        assert not value.startswith("-") or key in LABELS
 
 
 CASES = [
@@ -84,14 +85,14 @@ CASES = [
     ("scenario.adapters", 4, "taken"),
     ("scenario.adapters", "4", "taken"),
     ("scenario.adapters", "/a:/b", "asked"),
-    ("scenario.input_tokens", "lognormal:512:0.5", "taken"),
+    ("scenario.input_tokens", "lognormal:512:0.5", "shown"),
     ("scenario.input_tokens", "trace.csv:tokens", "asked"),
-    ("scenario.input_tokens", 8192, "taken"),
+    ("scenario.input_tokens", 8192, "shown"),
     ("scenario.input_tokens", "256..8193", "asked"),
     ("scenario.input_tokens", "1e9", "asked"),
     ("scenario.system_words", 10**9, "asked"),
     ("scenario.turns", 33, "asked"),
-    ("scenario.steps", "5..32", "taken"),
+    ("scenario.steps", "5..32", "shown"),
     ("scenario.path", "trace.jsonl", "asked"),
     ("quality.against", "llama_cpp fp16", "taken"),
     ("quality.against", "/results/x", "asked"),
@@ -114,6 +115,15 @@ CASES = [
     ("load.workers", 17, "asked"),
     ("load.duration", "10m", "shown"),
     ("load.duration", "11m", "asked"),
+    ("load.rate", "300/s", "asked"),
+    ("load.rate", "90/min", "shown"),
+    ("load.conversations", 10_001, "asked"),
+    ("load.warmup", "1h", "asked"),
+    ("load.steps", 1000, "asked"),
+    ("compare.baseline", "llama_cpp fp16", "taken"),
+    ("compare.baseline", "/etc/passwd", "asked"),
+    ("price.currency", "USD", "taken"),
+    ("price.currency", "<b>", "asked"),
     ("reference.memory", "2GiB", "asked"),
     ("repeats", 21, "asked"),
 ]  # fmt: skip
