@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engines.common import llama_cpp_said
 from engines.common.launching import container, draft_of, given, need_counts, template_of
 from engines.llama_cpp import log, quality
 from engines.llama_cpp.flags import erasable_slots, kv_cache_types, python_arguments, server_arguments
@@ -219,7 +220,7 @@ ENGINE = contracts.Engine(
     unmatched=_unmatched,
     reset_cache=_reset_cache,
     pages=("/props",),
-    said=log.said,
+    said=llama_cpp_said.said,
     stages=log.STAGES,
     hints=log.HINTS,
     given_text=quality.given_text,
