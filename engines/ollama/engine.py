@@ -4,6 +4,7 @@ Facts are from its source as of 2026-08-21 (v0.33.0-rc2). Ollama is a scheduler 
 llama.cpp's llama-server, which it starts at the first request.
 """
 
+import hashlib
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engines.common import llama_cpp_said
 from engines.common.launching import container, given
-from engines.common.said import OLLAMA_PAGES, LogTerm, from_log, from_ollama, kv_cache_type
+from engines.common.said import OLLAMA_PAGES, from_ollama
 from engines.model.models import MODELS
 from harness import contracts
 from harness.errors import UserError
@@ -23,11 +25,12 @@ _NOT_INSTALLED = (
     "there is no program ollama on PATH, and bench does not install it: ollama.program=/path/ollama names "
     "yours, engine.launcher=docker runs its image, engine.base_url=URL measures a running server"
 )
-# Starts the server, and in the background creates the model once the server answers; if that fails, it ends
-# the server. The two parentheses leave no zombie. Arguments: the program, the model's name, its Modelfile.
+# Starts the server, and in the background, once it answers, creates the model unless an earlier start did; if
+# that fails, it ends the server. The two parentheses leave no zombie. Arguments: the program, the model's
+# name, its Modelfile.
 _SERVE = """\
 ( (until "$0" list; do kill -0 $$ || exit; sleep 0.1; done >/dev/null 2>&1
-printf %s "$2" | "$0" create "$1" -f /dev/stdin || kill $$) &)
+"$0" show "$1" >/dev/null 2>&1 || printf %s "$2" | "$0" create "$1" -f /dev/stdin || kill $$) &)
 exec "$0" serve"""
 
 
@@ -105,7 +108,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     weights = given(place.weights, "ollama needs a weights file")
     model = re.sub(r"[^\w.-]", "-", Path(deployment.model).name)[:80]
     fields: dict[str, Any] = {
-        "served_model": f"{model}:{deployment.quantization}",
+        "served_model": f"{model}:{deployment.quantization}-{_mark_of(weights)}",
         "ready_path": "/api/version",
         "environment": _environment(deployment, place),
         "stop_grace_s": 10.0,
@@ -129,6 +132,13 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         base_url=place.base_url,
         **fields,
     )
+
+
+def _mark_of(weights: Path) -> str:
+    """Return 8 digits that change with the file, so that no name stands for a model made of another one."""
+    state = weights.stat() if weights.exists() else None  # a plan is made before the file is
+    of = (weights.absolute(), state and (state.st_size, state.st_mtime_ns))
+    return hashlib.sha256(str(of).encode()).hexdigest()[:8]
 
 
 def _modelfile(weights: str) -> str:
@@ -162,23 +172,15 @@ def _environment(deployment: contracts.Deployment, place: contracts.Place) -> di
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-# Begins the command line of a llama-server in the log. The last one is that of the server that answers.
-_STARTED = "starting llama-server"
-_LOG_TERMS: Sequence[LogTerm] = (
-    ("concurrent_sequences", rf"{_STARTED}.* -np (\d+)", int),
-    ("kv_cache_type", rf"{_STARTED}.* --cache-type-k (\w+)", kv_cache_type),
-    ("attention_backend", rf"{_STARTED}.* --flash-attn (\w+)", "flash attention {}".format),
-)
-
-
 def _said(log: str, pages: Mapping[str, Any]) -> contracts.Said:
-    started = log[max(0, log.rfind(_STARTED)) :]
-    return contracts.Said({**from_log(started, _LOG_TERMS), **from_ollama(pages)})
+    # Its llama-servers write into the log too. The last one answers.
+    inside = llama_cpp_said.said(log[max(0, log.rfind("starting llama-server")) :], {})
+    return contracts.Said({**inside.terms, **from_ollama(pages)}, inside.memory)
 
 
 ENGINE = contracts.Engine(
     name="ollama",
-    description="Ollama in front of llama.cpp's server, on GGUF files, which it copies at each start",
+    description="Ollama in front of llama.cpp's server, on GGUF files, which it copies into the cache",
     options=Options,
     programs=(_PROGRAM,),
     launchers=("native", "docker"),

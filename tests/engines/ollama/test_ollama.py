@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ollama_server import captured
+from ollama_server import DATA, captured
 
 from engines.common.launching import image_of
 from engines.ollama.engine import ENGINE, Options
@@ -23,15 +25,8 @@ MATCHED = EngineTerms(
     kv_cache_tokens=16384,
     prefix_cache=True,
 )
-# The formats of the source of 2026-08-21: llm/llama_server.go, server/sched.go.
-LOG = """\
-time=2026-08-21T12:00:00.1Z level=INFO source=routes.go:1997 msg="Listening on 127.0.0.1:8123 (version 0.33)"
-time=2026-08-21T12:00:09.1Z level=INFO source=llama_server.go:433 msg="starting llama-server" \
-cmd="/usr/lib/ollama/llama-server --model /m/sha256-ab --port 41 --host 127.0.0.1 --no-webui --offline \
--c 16384 -np 8 --jinja --cache-type-k q8_0 --cache-type-v q8_0 --flash-attn on -b 512 -ub 512"
-time=2026-08-21T12:00:10.1Z level=INFO source=llama_server.go:1362 msg="llama-server started in 0.52 seconds"
-time=2026-08-21T12:00:10.2Z level=INFO source=sched.go:728 msg="loaded runners" count=1
-"""
+# What Ollama 0.33.0-rc2 and its llama-server wrote.
+LOG = (DATA / "serve.log").read_text()
 
 
 def deployment(
@@ -61,8 +56,9 @@ def test_a_process_gets_matched_terms_by_its_environment() -> None:
         "OLLAMA_MODELS": "/cache/compiled/ollama/models",
     }
     assert spec.argv[:2] == ("/bin/sh", "-c")
-    assert spec.argv[3:] == ("ollama", "my-model:gguf-q4_0", "FROM /w/my model-q4_0.gguf\n")
-    assert spec.served_model == "my-model:gguf-q4_0"
+    name = spec.served_model
+    assert re.fullmatch("my-model:gguf-q4_0-[0-9a-f]{8}", name)
+    assert spec.argv[3:] == ("ollama", name, "FROM /w/my model-q4_0.gguf\n")
     assert (spec.base_url, spec.ready_path) == ("http://127.0.0.1:8123/v1", "/api/version")
 
 
@@ -85,6 +81,18 @@ def test_a_quantized_kv_cache_gets_the_flash_attention_that_it_needs() -> None:
     assert ENGINE.kv_cache_types(deployment(options=Options(flash_attention=False))) == ["fp16"]
 
 
+def test_no_name_stands_for_the_model_of_another_file(tmp_path: Path) -> None:
+    """Ollama would answer from the model of an earlier start while it makes the one that is asked for."""
+    weights = tmp_path / "w.gguf"
+    place, names = replace(CPU, weights=weights), []
+    for text in ("a", "b", "ab"):
+        weights.write_text(text)
+        os.utime(weights, ns=(0, len(names)))
+        names.append(native(place=place).served_model)
+    assert len({*names}) == 3
+    assert native(place=place).served_model == names[-1]
+
+
 def test_all_parts_of_a_split_file_make_the_model() -> None:
     place = Place(None, Path("/w/m-00001-of-00002.gguf"), "127.0.0.1", 1, Path("/scratch"))
     assert native(place=place).argv[-1] == "FROM /w/m-00001-of-00002.gguf\nFROM /w/m-00002-of-00002.gguf\n"
@@ -103,7 +111,7 @@ def test_a_container_makes_the_model_in_the_same_way() -> None:
     assert spec.arguments == (
         *native().argv[1:3],
         "ollama",
-        "my-model:gguf-q4_0",
+        spec.served_model,
         "FROM /weights/my-model-q4_0.gguf\n",
     )
     assert spec.mounts == ((WEIGHTS, "/weights/my-model-q4_0.gguf"),)
@@ -151,9 +159,18 @@ def test_terms_that_ollama_cannot_be_told_are_named_only_where_asked_for() -> No
 def test_resolved_values_come_from_the_log_and_the_pages() -> None:
     pages = {"/api/version": captured("version").value, "/api/ps": captured("ps").value}
     assert ENGINE.said(LOG, pages).terms == {
-        "concurrent_sequences": 8,
-        "kv_cache_type": "q8_0",
-        "attention_backend": "flash attention on",
+        "threads": 2,
+        "cpu_features": "CPU : SSE3 = 1 | SSSE3 = 1 | AVX = 1 | AVX2 = 1 | F16C = 1 | FMA = 1 | BMI2 = 1 | "
+        "AVX512 = 1 | AVX512_VBMI = 1 | AVX512_VNNI = 1 | LLAMAFILE = 1 | REPACK = 1",
+        "graphs": False,
+        "concurrent_sequences": 1,
+        "kv_cache_tokens": 4096,
+        "kv_cache_type": "fp16",
+        "kv_cache_bytes": 90 << 20,
+        "batch_tokens": 512,
+        "ubatch_tokens": 512,
+        "attention_backend": "flash",
+        "prompt_cache_limit_bytes": 8 << 30,
         "engine_version": "0.33.0-rc2+fb307609",
         "context_length": 4096,
         "weights_type": "Q8_0",
@@ -163,10 +180,19 @@ def test_resolved_values_come_from_the_log_and_the_pages() -> None:
 
 
 def test_of_several_starts_the_last_counts() -> None:
-    again = LOG.replace("-np 8", "-np 2").replace("--cache-type-k q8_0", "")
-    terms = ENGINE.said(LOG + again, {}).terms
-    assert terms == ENGINE.said(again, {}).terms
-    assert (terms["concurrent_sequences"], "kv_cache_type" in terms) == (2, False)
+    again = LOG.replace("n_seq_max             = 1", "n_seq_max = 2").replace("K (f16)", "")
+    said = ENGINE.said(LOG + again, {})
+    assert said == ENGINE.said(again, {})
+    assert (said.terms["concurrent_sequences"], "kv_cache_type" in said.terms) == (2, False)
+
+
+def test_memory_is_told_by_its_llama_server() -> None:
+    memory = ENGINE.said(LOG, {}).memory
+    assert {part: round(size / 2**20, 2) for part, size in memory.items()} == {
+        "weights": 136.40,
+        "kv_cache": 90.0,
+        "workspace": 17.70,
+    }
 
 
 def test_of_several_loaded_models_nothing_is_said() -> None:

@@ -1,8 +1,8 @@
 """A program with Ollama's commands and HTTP API, whose answers have the shape of a real Ollama's.
 
-Run as `python ollama_server.py serve`, `list` or `create NAME -f FILE`, with Ollama's environment. Its pages,
-errors and chunks are those of tests/data/ollama (Ollama 0.33.0-rc2 serving gemma3-270m) with other values;
-log lines, blobs and models follow its source (2026-08-21). Answers repeat a few words, for as many tokens as
+Run as `python ollama_server.py serve`, `list`, `show NAME` or `create NAME -f FILE`, with Ollama's
+environment. Its pages, errors, chunks and log are those of tests/data/ollama (Ollama 0.33.0-rc2) with other
+values; blobs and models follow its source (2026-08-21). Answers repeat a few words, for as many tokens as
 are asked for, or at most ANSWER_TOKENS of the environment. It has what troubles a client: no /metrics, no
 cached tokens, no forced lengths, models that must be created first and are loaded late.
 """
@@ -13,6 +13,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -51,10 +52,10 @@ class Server:
             kept = os.environ.get("OLLAMA_KV_CACHE_TYPE")
             cache = f" --cache-type-k {kept} --cache-type-v {kept}" if kept else ""
             size = self.context_length * int(count)
-            argv = f"llama-server --model {self.models[name]} -c {size} -np {count}{cache} --flash-attn auto"
-            log("server.go:433", "starting llama-server", f' cmd="/usr/lib/ollama/{argv}"')
-            log("server.go:1362", "llama-server started in 0.52 seconds")
-            log("sched.go:728", "loaded runners", " count=1")
+            said = (DATA / "serve.log").read_text().replace("-c 4096 -np 1", f"-c {size} -np {count}{cache}")
+            for term, number in (("n_seq_max", count), ("n_ctx", size), ("n_ctx_seq", self.context_length)):
+                said = re.sub(rf"({term} +=) \d+", rf"\1 {number}", said)
+            print(said.replace("(f16)", f"({kept or 'f16'})"), end="", file=sys.stderr, flush=True)
             self.loaded[:] = [name]
 
     def page(self, path: str) -> Capture:
@@ -221,6 +222,9 @@ def main() -> None:
         case ["list"]:
             asked("GET", "/api/version")
             print("NAME    ID    SIZE    MODIFIED")
+        case ["show", name]:
+            if name not in {each["id"] for each in json.loads(asked("GET", "/v1/models")[1])["data"]}:
+                sys.exit(f"Error: model '{name}' not found")
         case ["create", name, "-f", modelfile]:
             create(name, modelfile)
         case words:
