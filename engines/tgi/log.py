@@ -106,13 +106,23 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     found = {**from_log(log, _LOG_TERMS), **from_page(info, _INFO_TERMS)}
     if blocks := re.search(r"KV-cache blocks: (\d+), size: (\d+)", log):
         found["kv_cache_tokens"] = int(blocks[1]) * int(blocks[2])
+    unmatched: dict[str, str | None] = {}
     # A shard logs what it would use before it finds that the kernels are missing.
     if "Could not import Flash Attention enabled models" in log:
         found |= {"attention_backend": "no flash attention", "prefix_cache": False}
+        unmatched["prefix_cache"] = "without flash attention TGI has none"
+    if "Model does not support automatic max batch total tokens" in log:
+        unmatched["kv_cache_tokens"] = (
+            "without flash attention TGI only bounds the tokens of a batch, to 16,000"
+        )
+    # No page names the backend. llama.cpp's takes no best_of, v3's at least 1.
+    if at(info, "max_best_of") == 0:
+        found["backend"] = "llama.cpp"
     # Releases 3.3.6 and 3.3.7 both report 3.3.6-dev0; the image's label or the commit tells them apart.
     version, build = found.get("engine_version"), at(info, "docker_label") or at(info, "sha")
     if isinstance(version, str) and isinstance(build, str):
         found["engine_version"] = f"{version} ({build})"
     # If prompts are read whole, no request joins beyond --max-batch-size (backends/v3/src/backend.rs).
     is_bounded = found.get("chunked_prefill") is False
-    return Said(found, holds={"concurrent_sequences"} if is_bounded else ())
+    unmatched |= {"concurrent_sequences": None} if is_bounded else {}
+    return Said(found, unmatched=unmatched)

@@ -246,18 +246,21 @@ def wait_ready(up: Serving, site: Site) -> None:
     for problem in problems:
         _log.warning(problem)
     version = said.terms.get("engine_version") or up.record.record.version
+    asked_for = vars(up.start.deployment.terms)
+    later = {term: why for term, why in said.unmatched.items() if asked_for[term] is not None}
+    resolved, prompt_tokens = dict(said.terms), dict[str, int]()
     # The counts show whether engines use the same chat template. Servers with another API may charge for it.
-    asks_prompts = api_of(up.start.deployment) is openai.API
+    if api_of(up.start.deployment) is openai.API:
+        where, limit_s = (up.spec.base_url, up.spec.served_model), _PROMPT_TIMEOUT_S
+        prompt_tokens = probe.count_prompt_tokens(*where, timeout_s=limit_s, key=up.key)
+        repeats = probe.repeats_answers(*where, timeout_s=limit_s, key=up.key)
+        resolved |= {} if repeats is None else {contracts.REPEATS_ANSWERS: repeats}
     up.record.update(
-        resolved=dict(said.terms),
-        unmatched={term: why for term, why in up.record.record.unmatched.items() if term not in said.holds},
+        resolved=resolved,
+        unmatched={term: why for term, why in {**up.record.record.unmatched, **later}.items() if why},
         memory_said=dict(said.memory),
         version=None if version is None else str(version),
-        prompt_tokens=probe.count_prompt_tokens(
-            up.spec.base_url, up.spec.served_model, timeout_s=_PROMPT_TIMEOUT_S, key=up.key
-        )
-        if asks_prompts
-        else {},
+        prompt_tokens=prompt_tokens,
     )
 
 

@@ -37,6 +37,7 @@ _FAILURES: Mapping[type[Exception], str] = {
 }
 # vLLM's page of metrics has 50 KiB with the histograms of one model.
 _BODY_LIMIT_BYTES = 16 * 2**20
+_REPEATED_TOKENS = 16
 _USER = {"role": "user", "content": "Name three rivers and the seas that they flow into."}
 # Prompts whose token counts show how the chat template differs: a doubled BOS adds one to each, a dropped
 # system prompt makes `system` no longer than `user`.
@@ -250,13 +251,37 @@ def generate(
 
 def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str | None) -> dict[str, int]:
     """Return the server's token count of each of PROMPTS, except those that it refuses. Blocks."""
-    counted, url = {}, base_url.rstrip("/") + openai.API.path
+    counted = {}
     for name, messages in PROMPTS.items():
-        body = {"model": model, "messages": list(messages), "max_tokens": 1, "temperature": 0}
-        answer = request("POST", url, timeout_s=timeout_s, body=body, key=key)
+        answer = _greedy(base_url, model, messages, 1, timeout_s, key)
         if answer.status == 200 and (tokens := answer.decoded().input_tokens):
             counted[name] = tokens
     return counted
+
+
+def repeats_answers(base_url: str, model: str, *, timeout_s: float, key: str | None) -> bool | None:
+    """Return whether a prompt gets the same answer twice at temperature 0; None if it gets no text. Blocks.
+
+    Ask after `count_prompt_tokens`: both answers come from a prefix cache then, if there is one.
+    """
+    pair = [_greedy(base_url, model, PROMPTS["user"], _REPEATED_TOKENS, timeout_s, key) for _ in range(2)]
+    first, again = (each.decoded() for each in pair)
+    if any(each.status != 200 for each in pair) or not (first.text or first.reasoning):
+        return None
+    return (first.text, first.reasoning) == (again.text, again.reasoning)
+
+
+def _greedy(
+    base_url: str,
+    model: str,
+    messages: Sequence[Mapping[str, str]],
+    most: int,
+    timeout_s: float,
+    key: str | None,
+) -> Answer:
+    body = {"model": model, "messages": list(messages), "max_tokens": most, "temperature": 0}
+    url = base_url.rstrip("/") + openai.API.path
+    return request("POST", url, timeout_s=timeout_s, body=body, key=key)
 
 
 def probe_attached(

@@ -179,4 +179,4 @@ def said_by(engine: Engine, log: str, pages: Mapping[str, Any]) -> tuple[Said, l
                 kept[name] = scalar(msgspec.convert(value, kind))
             except msgspec.ValidationError as error:
                 problems.append(f"{engine.name}: the server says {name}={value!r:.60}: left out ({error})")
-    return Said(terms, memory, said.holds), problems
+    return Said(terms, memory, said.unmatched), problems

@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.contracts import ServerTerm
+from harness.contracts import REPEATS_ANSWERS, ServerTerm
 from reports.checks.finding import (
     OF_COUNTS,
     OF_LENGTHS,
@@ -240,10 +240,14 @@ def answers_change_under_load(run: Run) -> Iterator[Seen]:
     "The same prompts were asked twice without load, so what differs from the reference may be chance: {}.",
     "Look for a sampling parameter that the server does not take from requests.",
     (),
-    can_look=quality_of,
+    can_look=lambda run: quality_of(run) or any(REPEATS_ANSWERS in r.resolved for r in run.start_records),
 )
 def not_repeatable(run: Run) -> Iterator[Seen]:
-    return _counted(run, {label: each.again.get("again", {}) for label, each in quality_of(run).items()})
+    yield from _counted(run, {label: each.again.get("again", {}) for label, each in quality_of(run).items()})
+    chance = {r.deployment.label: r for r in run.start_records if r.resolved.get(REPEATS_ANSWERS) is False}
+    for label, record in chance.items():
+        backend = f" (backend: {record.resolved['backend']})" if "backend" in record.resolved else ""
+        yield f"{label}{backend}: one prompt before the load, 16 tokens", cells_of(run, {label})
 
 
 def _counted(

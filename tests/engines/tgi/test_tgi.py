@@ -270,9 +270,9 @@ def test_eager_and_off_are_read_as_such() -> None:
 
 def test_a_bound_on_requests_holds_where_prompts_are_read_whole() -> None:
     assert "concurrent_sequences" in ENGINE.unmatched(deployment("bf16", MATCHED))
-    assert ENGINE.said("Using prefill chunking = False", {}).holds == {"concurrent_sequences"}
-    assert not ENGINE.said("Using prefill chunking = True", {}).holds
-    assert not ENGINE.said("", {}).holds
+    assert ENGINE.said("Using prefill chunking = False", {}).unmatched == {"concurrent_sequences": None}
+    assert not ENGINE.said("Using prefill chunking = True", {}).unmatched
+    assert not ENGINE.said("", {}).unmatched
 
 
 def test_without_flash_attention_there_is_no_prefix_cache_whatever_was_said_first() -> None:
@@ -283,11 +283,21 @@ def test_without_flash_attention_there_is_no_prefix_cache_whatever_was_said_firs
         "INFO text_generation_launcher: Using Attention = flashinfer\n"
         "WARN text_generation_launcher: Could not import Flash Attention enabled models: no x\n"
         "INFO text_generation_launcher: Using prefill chunking = False\n"
+        "WARN text_generation_router_v3: backends/v3/src/lib.rs:79: Model does not support automatic max "
+        "batch total tokens\n"
+        "INFO text_generation_router_v3: Setting max batch total tokens to 16000\n"
     )
-    assert ENGINE.said(log, {}).terms == {
+    said = ENGINE.said(log, {})
+    assert said.terms == {
         "attention_backend": "no flash attention",
         "prefix_cache": False,
         "chunked_prefill": False,
+        "max_batch_total_tokens": 16000,
+    }
+    assert said.unmatched == {
+        "prefix_cache": "without flash attention TGI has none",
+        "kv_cache_tokens": "without flash attention TGI only bounds the tokens of a batch, to 16,000",
+        "concurrent_sequences": None,
     }
 
 

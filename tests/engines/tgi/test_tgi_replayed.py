@@ -16,7 +16,7 @@ from places import TESTS
 from engines.tgi.engine import ENGINE
 from harness.load.answer.chat import Decoded
 from harness.quality.chat import greedy
-from harness.servers.probe import count_prompt_tokens
+from harness.servers.probe import count_prompt_tokens, repeats_answers
 from harness.servers.scrape import fetch_facts
 from harness.store import store
 
@@ -80,6 +80,23 @@ def test_prompts_are_counted_whatever_model_or_length_is_named(replay: Replay, c
     assert {body["model"] for body in replay.bodies} == {"nosuch"}
 
 
+@pytest.mark.parametrize("replay", ["llama_cpp"], indirect=True)
+def test_a_backend_that_samples_at_temperature_0_is_found_by_asking_twice(replay: Replay) -> None:
+    for captures, is_alike in ((("chat-again-1", "chat-again-2"), False), (("chat-again-1",) * 2, True)):
+        replay.answers[CHAT] = iter(captures)
+        assert repeats_answers(replay.base_url, "tgi", timeout_s=20, key=None) is is_alike
+    assert [body["temperature"] for body in replay.bodies] == [0] * 4
+    pages = fetch_facts(replay.base_url, ENGINE.pages)
+    assert ENGINE.said("", pages).terms["backend"] == "llama.cpp"
+
+
+@pytest.mark.parametrize("replay", ["v3"], indirect=True)
+def test_whether_a_server_without_text_repeats_itself_is_not_known(replay: Replay) -> None:
+    replay.answers[CHAT] = "chat-bad-json"
+    assert repeats_answers(replay.base_url, "tgi", timeout_s=20, key=None) is None
+    assert "backend" not in ENGINE.said("", fetch_facts(replay.base_url, ENGINE.pages)).terms
+
+
 def test_hugging_faces_own_client_reads_the_same(replay: Replay) -> None:
     """A stream of it ends with the client."""
     decoded, _ = heard(replay)
@@ -133,7 +150,10 @@ def test_its_page_tells_version_and_limits(replay: Replay) -> None:
         "engine_version": "3.3.6-dev0 (db931fcf42da018a3657580c64bf2720f167f9ab)",
         "context_length": 2048,
         "max_input_tokens": 2047,
-        "max_concurrent_requests": {"v3": 128, "llama_cpp": 64}[replay.folder.name],
+        **{
+            "v3": {"max_concurrent_requests": 128},
+            "llama_cpp": {"max_concurrent_requests": 64, "backend": "llama.cpp"},
+        }[replay.folder.name],
     }
 
 

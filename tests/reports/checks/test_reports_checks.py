@@ -438,6 +438,19 @@ def test_a_machine_that_nobody_looked_at_is_not_said_to_be_busy(tmp_path):
     assert write_starts(tmp_path, [good_rows()] * 3, samples, {"machine": {"cores_logical": 2}}) == {}
 
 
+def test_a_server_whose_answers_at_temperature_0_change_is_a_finding_without_quality(tmp_path):
+    run_dir = full_run(tmp_path)
+    for start in store.read_starts(run_dir):
+        is_alike = start.deployment.engine != "vllm"
+        told = {"repeats_answers": is_alike, "backend": "some.cpp"}
+        write_start(run_dir, replace(start, resolved={**start.resolved, **told}))
+    found = {finding.check: finding for finding in findings_of(open_run(run_dir))}["not_repeatable"]
+    said = "may be chance: vllm fp16 (backend: some.cpp): one prompt before the load, 16 tokens; vllm gguf"
+    assert said in found.text
+    assert "llama_cpp" not in found.text
+    assert not found.marks
+
+
 def test_missing_cells_are_a_finding(tmp_path):
     found = {finding.check: finding for finding in findings_of(open_run(full_run(tmp_path)))}
     assert found["cells_not_valid"].text == "vllm fp16 at 4 users (start 1): failed."

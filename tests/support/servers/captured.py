@@ -66,11 +66,12 @@ def send(handler: BaseHTTPRequestHandler, said: Capture) -> None:
 class Replay:
     """A server that replays captures.
 
-    `answers`: the capture's name by path. `changed`: other bodies for some paths. `bodies`: what it was sent.
+    `answers`: by path the capture's name, or several in turn. `changed`: other bodies for some paths.
+    `bodies`: what it was sent.
     """
 
     folder: Path
-    answers: dict[str, str]
+    answers: dict[str, str | Iterator[str]]
     port: int = 0
     bodies: list[Any] = field(default_factory=list)
     changed: dict[str, bytes] = field(default_factory=dict)
@@ -95,6 +96,7 @@ def handler_of(replay: Replay) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             name = replay.answers.get(self.path)
+            name = name if isinstance(name, str | None) else next(name)
             said = captured(replay.folder / f"{name}.http") if name else Capture(404, "", b"")
             send(self, replace(said, body=replay.changed.get(self.path, said.body)))
 
