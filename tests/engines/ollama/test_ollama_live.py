@@ -40,6 +40,7 @@ def test_its_prompts_are_those_of_llama_cpp_and_it_says_what_it_uses(tmp_path: P
         "model=smollm2-135m",
         f"quantization={QUANTIZATION}",
         "load.concurrency=2",
+        "engine.kv_cache_type=q8_0",
     )
     asked.append("engine.start_timeout=3min")
     done = bench(place, "run", *asked, "--output", place.run_dir, BENCH_CACHE_DIR=cache)
@@ -49,10 +50,13 @@ def test_its_prompts_are_those_of_llama_cpp_and_it_says_what_it_uses(tmp_path: P
     assert ours["prompt_tokens"] == theirs["prompt_tokens"]
     resolved = ours["resolved"]
     assert (resolved["context_length"], resolved["concurrent_sequences"]) == (4096, 2)
+    assert resolved["kv_cache_type"] == theirs["resolved"]["kv_cache_type"] == "q8_0"
+    assert resolved["kv_cache_bytes"] == theirs["resolved"]["kv_cache_bytes"]
     assert (resolved["weights_type"], resolved["model_gpu_bytes"]) == ("Q4_0", 0)
     assert resolved["model_bytes"] > found.size_bytes / 2
     assert {"weights_begin", "weights_loaded", "engine_ready"} <= ours["stages"].keys()
     assert [cell["status"] for cell in place.cells().values()] == ["completed", "completed"]
+    place.wait_until_empty()
 
 
 @pytest.mark.skipif(

@@ -6,16 +6,21 @@ PATH. TGI_URL: the address of a running router, as http://HOST:PORT/v1.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from asking import streamed
-from bench_command import Place, bench, made, quick
+from bench_command import Place, begun, bench, ended, made, quick
 from huggingface_hub import InferenceClient
+from waiting import wait_until
 
+from engines.model.weights import find
 from engines.tgi.engine import ENGINE
+from harness.contracts import Weights
 from harness.install.install import cache_dir
 
 pytestmark = pytest.mark.engines
@@ -30,7 +35,9 @@ def measured(tmp_path: Path, *keys: str) -> Place:
     short = ("scenario.system_words=40", "scenario.output_tokens=8")
     asked = quick("engine=tgi", "load.concurrency=1", *short, *keys)
     asked = [key for key in asked if not key.startswith("reference.")]
-    done = bench(place, "run", *asked, "--output", place.run_dir, BENCH_CACHE_DIR=str(cache_dir()))
+    done = bench(
+        place, "run", *asked, "--output", place.run_dir, limit_s=240, BENCH_CACHE_DIR=str(cache_dir())
+    )
     assert done.returncode == 0, done.stderr
     [start], [cell] = place.starts(), place.cells().values()
     assert start["version"]
@@ -40,22 +47,61 @@ def measured(tmp_path: Path, *keys: str) -> Place:
     return place
 
 
-@pytest.mark.skipif(
+NEEDS_PROGRAM = pytest.mark.skipif(
     PROGRAM is None, reason="no text-generation-launcher on PATH; TGI_PROGRAM=/path/to/it names yours"
 )
+STARTED = (
+    "engine.launcher=native",
+    f"tgi.program={PROGRAM}",
+    "quantization=bf16",
+    "engine.start_timeout=10min",
+    # Before it listens, a shard reads as many tokens as its largest prefill may have.
+    "engine.context_length=1024",
+    "tgi.max_batch_prefill_tokens=1024",
+)
+
+
+@NEEDS_PROGRAM
 def test_one_is_started_measured_and_stopped(tmp_path: Path) -> None:
-    place = measured(
-        tmp_path,
-        "engine.launcher=native",
-        f"tgi.program={PROGRAM}",
-        "model=smollm2-135m",
-        "quantization=bf16",
-        "engine.start_timeout=10min",
-        # Before it listens, a shard reads as many tokens as its largest prefill may have.
-        "engine.context_length=1024",
-        "tgi.max_batch_prefill_tokens=1024",
+    place = measured(tmp_path, "model=smollm2-135m", *STARTED)
+    [start] = place.starts()
+    assert {"weights_begin", "weights_loaded"} <= start["stages"].keys()
+    assert start["resolved"]["repeats_answers"] is True
+    place.wait_until_empty()
+
+
+@NEEDS_PROGRAM
+def test_a_launcher_that_is_killed_leaves_no_shard_and_no_router(tmp_path: Path) -> None:
+    place = made(tmp_path / "place")
+    keys = quick("engine=tgi", "model=smollm2-135m", "load.concurrency=1", "load.duration=1min", *STARTED)
+    keys = [key for key in keys if not key.startswith("reference.")]
+    words = ("run", *keys, "--output", place.run_dir)
+    with begun(place, *words, BENCH_CACHE_DIR=str(cache_dir())) as process:
+        wait_until(lambda: any(each["ready_ns"] for each in place.starts()), 300)
+        assert "text-generation-router" in {each.name() for each in place.processes()}
+        os.kill(place.starts()[0]["pid"], signal.SIGKILL)
+        done = ended(process)
+    assert done.returncode == 1
+    assert "was killed by signal 9 (SIGKILL)" in done.stderr
+    place.wait_until_empty()
+
+
+@NEEDS_PROGRAM
+def test_a_model_that_the_shard_refuses_is_its_own_error_line(tmp_path: Path) -> None:
+    found = find(Weights("smollm2-135m", "fp16", "safetensors"), cache_dir())
+    if found is None:
+        pytest.skip("no checkpoint here (run `bench prepare engine=transformers quantization=bf16`)")
+    place, odd = made(tmp_path / "place"), tmp_path / "odd"
+    shutil.copytree(found.path, odd)
+    config = odd / "config.json"
+    told = json.loads(config.read_text()) | {"model_type": "nosuch", "architectures": ["NoSuchModel"]}
+    config.write_text(json.dumps(told))
+    keys = [key for key in quick("engine=tgi", f"model={odd}", *STARTED) if not key.startswith("reference.")]
+    done = bench(
+        place, "run", *keys, "--output", place.run_dir, limit_s=240, BENCH_CACHE_DIR=str(cache_dir())
     )
-    assert {"weights_begin", "weights_loaded"} <= place.starts()[0]["stages"].keys()
+    assert done.returncode == 1
+    assert "ValueError: Unsupported model type nosuch" in done.stderr
     place.wait_until_empty()
 
 

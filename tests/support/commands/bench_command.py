@@ -31,9 +31,12 @@ QUICK = (
 )  # fmt: skip
 
 
+MARK = "TESTED_IN"
+
+
 @dataclass(frozen=True)
 class Place:
-    """A working directory with its own cache, by which its processes are recognised."""
+    """A working directory with its own cache. Its processes are recognised by a variable with its path."""
 
     path: Path
 
@@ -47,11 +50,11 @@ class Place:
 
     def environment(self, **more: str) -> dict[str, str]:
         plain = {key: value for key, value in os.environ.items() if key not in KEPT_BACK}
-        return {**plain, "BENCH_CACHE_DIR": str(self.cache), **more}
+        return {**plain, "BENCH_CACHE_DIR": str(self.cache), MARK: str(self.path), **more}
 
     def processes(self) -> list[psutil.Process]:
         """Return the processes that a bench of this place has running, itself included."""
-        return [process for process in psutil.process_iter() if _cache_of(process) == str(self.cache)]
+        return [process for process in psutil.process_iter() if _place_of(process) == str(self.path)]
 
     def wait_until_empty(self) -> None:
         wait_until(lambda: not self.processes(), 15)
@@ -77,9 +80,9 @@ class Place:
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _cache_of(process: psutil.Process) -> str | None:
+def _place_of(process: psutil.Process) -> str | None:
     try:
-        return process.environ().get("BENCH_CACHE_DIR")
+        return process.environ().get(MARK)
     except psutil.Error:
         return None
 
@@ -95,11 +98,13 @@ def quick(*changes: str) -> list[str]:
     return [*(word for word in QUICK if word.partition("=")[0] not in keys), *changes]
 
 
-def bench(place: Place, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def bench(
+    place: Place, *arguments: object, limit_s: float = LIMIT_S, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run `bench ARGUMENTS` to its end."""
     return subprocess.run(
         [BENCH, *map(str, arguments)], cwd=place.path, env=place.environment(**environment),
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patient(LIMIT_S),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patient(limit_s),
     )  # fmt: skip
 
 
