@@ -10,7 +10,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -18,6 +18,7 @@ from harness.contracts import Scalar
 from harness.errors import UserError, refuse_first
 from harness.settings import units
 
+Section = TypeVar("Section")
 Choices = Mapping[str, tuple[Scalar, ...]]  # a key's values, more than one where it is swept
 
 # Strings that the grammar of overrides reads back as the same string without quotes.
@@ -148,11 +149,11 @@ def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Var
     return tuple(found)
 
 
-def single(prefix: str, kind: type, choices: Choices, **fixed: Any) -> Any:
+def single(prefix: str, kind: type[Section], choices: Choices, **fixed: Any) -> Section:
     """Return the value of a section that cannot be swept. Raises UserError for a key with several values."""
     for key in fields_by_key(prefix, kind):
         only_value(key, choices)
-    return points(prefix, kind, choices, **fixed)[0].value
+    return cast(Section, points(prefix, kind, choices, **fixed)[0].value)
 
 
 def decode_all(key: str, kind: Any, values: Sequence[Scalar], suffix: str | None = None) -> tuple[Any, ...]:
