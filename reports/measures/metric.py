@@ -183,17 +183,12 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
         better="-",
         words=MORE,
     ),
-    Metric(
+    requests_rate(
         "answered_per_s",
         "requests answered per second",
         "for code_completion: ok requests that ended in the window / its length, including those answered "
         "before their user would have left",
         STAMPS,
-        unit="requests/s",
-        shown_unit="requests/s",
-        better="higher",
-        digits=2,
-        needs_equal_lengths=True,
     ),
     share(
         "wasted_share",
