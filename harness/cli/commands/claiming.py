@@ -190,11 +190,8 @@ def judge(found: Claim, directory: Path) -> Judgement:
 def _part(run: "Run", asked: Predicate, groups: _Groups, cases: Sequence[Case]) -> Part:
     combinations = judging.combinations(asked, cases)
     if asked.ratio is None:
-        found = (
-            _divergences(run, combinations)
-            if asked.metric == KL_NATS
-            else _values(run, asked, groups, combinations)
-        )
+        is_kl = asked.metric == KL_NATS
+        found = _divergences(run, combinations) if is_kl else _values(run, asked, groups, combinations)
         return Part(asked, asked.accepted, tuple(_held(each, asked) for each in found))
     judged = [_held(each, asked) for each in _ratios(run, asked, groups, combinations)]
     by_load = [(a.load, each) for (a, b), each in zip(combinations, judged, strict=True) if a.load == b.load]
