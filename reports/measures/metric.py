@@ -40,6 +40,8 @@ ORIGIN = (
     "the origin is the moment the request was sent in a closed loop, and the moment it was due in an open "
     "loop or a trace, so that coordinated omission is counted"
 )
+# Stands for the currency of the run's prices.
+CURRENCY = "price.currency"
 HIGHER, MORE, FEWER = ("higher", "lower"), ("more", "fewer"), ("fewer", "more")
 
 latency = partial(
@@ -54,6 +56,15 @@ share = partial(
 )
 tokens_each = partial(
     Metric, unit="tokens", shown_unit="tokens per request", better="-", is_additive=True, words=MORE
+)
+cost = partial(
+    Metric,
+    unit=CURRENCY,
+    shown_unit=CURRENCY,
+    better="lower",
+    digits=2,
+    may_be_small=True,
+    words=("cheaper", "dearer"),
 )
 
 
