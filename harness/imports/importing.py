@@ -16,7 +16,6 @@ from harness.imports import aiperf, guidellm, result, vllm_bench
 from harness.store import checksums, store
 from harness.store.named_files import RUN_FILE
 from harness.store.request_table import write_columns
-from harness.store.whole_runs import written_or_empty
 
 
 class Tool(NamedTuple):
@@ -75,7 +74,7 @@ def write_files(files: Sequence[File], directory: Path, argv: Sequence[str]) -> 
     Files with the same label and the same load are repeats. Raises CellError if something cannot be written;
     then nothing of the run is left.
     """
-    with written_or_empty(directory, "nothing is kept there"):
+    with store.written_or_empty(directory, "nothing is kept there"):
         _write_files(files, directory, argv)
 
 
