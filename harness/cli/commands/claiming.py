@@ -74,7 +74,9 @@ def claim(
         settings = config.settings(agreed(name, keys, typed, is_own=name in claims.known()))
         judgement, run_dir = _measure(found, name, settings, output, show, as_json=as_json)
     else:
-        judgement = _judge_again(found, name, run_dir, show)
+        judgement = _keep(found, name, run_dir)
+        if report_whatever_happened(run_dir, show) is None:
+            judgement = replace(judgement, report=None)
         tell_changed(run_dir)
     _tell(judgement, name, run_dir, show, as_json=as_json)
     raise typer.Exit(judging.EXIT_CODES[judgement.outcome])
@@ -103,13 +105,6 @@ def _measure(
     task = replace(new_task(settings, None, output), claim=name, judge=judged)
     run_dir, _ = measuring.measured(task, show, as_json=as_json)
     return judged(run_dir), run_dir
-
-
-def _judge_again(found: Claim, name: str, run_dir: Path, show: Show) -> Judgement:
-    """Judge a claim by a run that exists, and write the run's report with the judgement."""
-    judgement = _keep(found, name, run_dir)
-    is_written = report_whatever_happened(run_dir, show) is not None
-    return judgement if is_written else replace(judgement, report=None)
 
 
 def _keep(found: Claim, name: str, run_dir: Path) -> Judgement:
