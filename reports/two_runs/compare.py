@@ -280,7 +280,7 @@ def _of_two_runs(pair: Pair, told: Container[str] = ()) -> list[Finding]:
 
 def _reasons(pairs: Sequence[Pair], metrics: Sequence[str], told: Container[str]) -> tuple[Reason, ...]:
     found = gathered(
-        ((each.check, each.title, _remedy(pair, each)), name)
+        ((each.check, each.title, (pair.is_paired and _REMEDIES.get(each.check)) or each.remedy), name)
         for pair in pairs
         for name, run, group in pair.sides
         for cells in [{cell.number for cell in group.counted}]
@@ -288,11 +288,6 @@ def _reasons(pairs: Sequence[Pair], metrics: Sequence[str], told: Container[str]
         if not (each.cells and cells.isdisjoint(each.cells)) and _bears_on(each, metrics)
     )
     return tuple(Reason(*key, tuple(sorted(set(sides)))) for key, sides in found.items())
-
-
-def _remedy(pair: Pair, found: Finding) -> str:
-    helps = _REMEDIES.get(found.check)
-    return helps if pair.is_paired and helps else found.remedy
 
 
 def _bears_on(found: Finding, metrics: Sequence[str]) -> bool:
