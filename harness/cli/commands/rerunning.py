@@ -72,7 +72,10 @@ def rerun(
     _print_differences(found, to)
     to.print(f"{source}: {cells - others} of {counted(cells, 'cell')} with its seed, load and scenario")
     if is_plan:
-        _print_plan(task)
+        asked = asking(task.quality, task.starts)
+        print_plan(task.whole, task.settings.until, asked)
+        if task.search:
+            terminal.print_lines(search_lines(task.search, task.whole, asked))
         return
     compare = ["bench", "compare", str(source)]
 
@@ -120,10 +123,3 @@ def _print_differences(found: Sequence["Difference"], to: Console) -> None:
         print_differences(found, ("there", "here"), to)
     else:
         to.print("nothing that the run recorded is different on this machine")
-
-
-def _print_plan(task: Task) -> None:
-    asked = asking(task.quality, task.starts)
-    print_plan(task.whole, task.settings.until, asked)
-    if task.search:
-        terminal.print_lines(search_lines(task.search, task.whole, asked))
