@@ -14,14 +14,13 @@ from harness.claims import judging
 from harness.claims.claim import KL_NATS, Claim, Predicate
 from harness.claims.judging import Case, Judged, Judgement, Part
 from harness.cli import terminal
-from harness.cli.agreeing import agreed
-from harness.cli.as_written import tell_changed
 from harness.cli.claim_text import print_judgement, told_of
 from harness.cli.commands import measuring
 from harness.cli.commands.planning import planned, why_none
 from harness.cli.commands.tasks import new_task
 from harness.cli.ending import report_whatever_happened
 from harness.cli.progress import Show
+from harness.cli.trust import agreed, tell_changed
 from harness.contracts import Plan, inert
 from harness.errors import BenchError, StoreError, UserError, refuse_first
 from harness.settings import config, overrides

@@ -13,12 +13,11 @@ from rich.console import Console
 from engines import ENGINES
 from engines.model import weights
 from harness.cli import terminal
-from harness.cli.agreeing import agreed
-from harness.cli.as_written import tell_changed
 from harness.cli.commands.measuring import perform
 from harness.cli.commands.planning import print_plan, search_lines
 from harness.cli.commands.tasks import Task, new_run, new_search, only
 from harness.cli.progress import Show
+from harness.cli.trust import agreed, tell_changed
 from harness.contracts import Weights
 from harness.errors import UserError
 from harness.install import install

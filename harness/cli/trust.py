@@ -1,0 +1,74 @@
+"""Ask for what bench takes from no file of others, and tell which files of a run have changed."""
+
+import shlex
+import sys
+from math import prod
+from pathlib import Path
+
+from rich.markup import escape
+
+from harness.cli.terminal import complaints
+from harness.contracts import inert
+from harness.errors import StoreError, UserError
+from harness.settings.decoding import Choices
+from harness.settings.strangers import words
+from harness.store import checksums, store
+from harness.store.named_files import SUMS_FILE
+
+_MOST_COMBINATIONS = 1000
+# Reading this much takes a few seconds.
+_MOST_BYTES = 8 << 30
+
+
+def agreed(
+    source: Path | str, found: Choices, typed: Choices, *, is_own: bool, may_ask: bool = True
+) -> Choices:
+    """Return the settings of a file with what the user typed over them.
+
+    If the file is not the user's own, its costs are told, and the user must agree to each value that says
+    what runs, what is read or where requests go. Raises UserError, with the words to type, if the user does
+    not agree, or cannot be asked: without a terminal, or if `may_ask` is false.
+    """
+    settings = {**found, **typed}
+    if is_own:
+        return settings
+    if (count := prod(map(len, settings.values()))) > _MOST_COMBINATIONS:
+        raise UserError(f"{source}: asks for {count:,} combinations of values; give some keys with one value")
+    left = {key: values for key, values in found.items() if key not in typed}
+    if told := [*words(left, "shown")]:
+        complaints.print(escape(inert(f"{source} asks for {shlex.join(told)}")))
+    asked = [*words(left, "asked")]
+    if not asked:
+        return settings
+    if not (may_ask and sys.stdin.isatty() and sys.stderr.isatty()):
+        words_asked = inert(shlex.join(asked))
+        raise UserError(f"{source}: asks for {words_asked}; no file decides that: type it if you mean it")
+    for word in map(inert, asked):
+        complaints.print(escape(f"{source} asks for {word}. Do you agree? (y/N)"), end=" ")
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise UserError(f"{source}: asks for {word}, to which you did not agree; type another value")
+    return settings
+
+
+def tell_changed(run_dir: Path, *, is_held: bool = False) -> None:
+    """Print a line on stderr if files of a run have changed since they were written. Reads each file once.
+
+    Skips the page, runs without checksums, and runs that another process is measuring. `is_held`: the run is
+    locked by this process.
+    """
+    if not (run_dir / SUMS_FILE).exists() or (not is_held and store.is_going_on(run_dir, "running")):
+        return
+    try:
+        size = sum((run_dir / name).lstat().st_size for name, _ in checksums.files(run_dir))
+        if size > _MOST_BYTES:
+            said: str | None = (
+                f"{run_dir}: {size:,} bytes are not compared here; see `bench verify {run_dir}`"
+            )
+        else:
+            # A killed bench leaves .part files, which the next one removes.
+            found = [each for each in checksums.changed(run_dir) if not each.file.endswith(".part")]
+            said = checksums.told(run_dir, found)
+    except (StoreError, OSError) as error:
+        said = f"{run_dir}: its files could not be compared with their checksums ({error})"
+    if said:
+        complaints.print(inert(said), markup=False)
