@@ -40,7 +40,7 @@ ORIGIN = (
     "the origin is the moment the request was sent in a closed loop, and the moment it was due in an open "
     "loop or a trace, so that coordinated omission is counted"
 )
-# Stands for the currency of the run's prices.
+# The unit of a cost; each run has a currency of its own.
 CURRENCY = "price.currency"
 HIGHER, MORE, FEWER = ("higher", "lower"), ("more", "fewer"), ("fewer", "more")
 

@@ -19,6 +19,7 @@ from reports.measures import (
     value_names,
     value_text,
 )
+from reports.measures.metric import CURRENCY
 from reports.measures.quality import answers_by
 from reports.stats.intervals import Question, Verdict, decide
 from reports.two_runs.answers import Answers, answers_of
@@ -43,8 +44,6 @@ _JUDGE = ", or judge the answers on a task of yours."
 _REMEDY = f"Use quality=fidelity on both sides{_JUDGE}"
 # Remedies for two deployments of one run, for which the usual remedy would leave nothing to compare.
 _REMEDIES = {"quality_not_measured": f"Use quality=fidelity with a longer quality.budget{_JUDGE}"}
-# The unit that metrics have for a cost; each run has a currency of its own.
-_CURRENCY = "price.currency"
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class MetricRow:
 
     @property
     def shown_unit(self) -> str:
-        return metric_of(self.metric).shown_unit.replace(_CURRENCY, self.unit)
+        return metric_of(self.metric).shown_unit.replace(CURRENCY, self.unit)
 
     @property
     def values(self) -> tuple[str, str]:
@@ -247,7 +246,7 @@ def _row(pair: Pair, metric: str, verdict: Verdict | None) -> MetricRow:
 
 def _unit(metric: str, runs: Sequence[Run]) -> str:
     unit = metric_of(metric).unit
-    found = [price.currency for run in runs if unit == _CURRENCY and (price := price_of(run))]
+    found = [price.currency for run in runs if unit == CURRENCY and (price := price_of(run))]
     return " and ".join(dict.fromkeys(found)) or unit
 
 
