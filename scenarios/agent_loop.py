@@ -95,9 +95,7 @@ def conversations(options: AgentLoopOptions, rng: Random) -> Iterator[Conversati
 
 
 def _messages(task: Message, found: str, part: str) -> tuple[Message, ...]:
-    if not found:
-        return Message("system", _SYSTEM), task
-    return (Message("tool", found + part),)
+    return (Message("tool", found + part),) if found else (Message("system", _SYSTEM), task)
 
 
 SCENARIO = Scenario(

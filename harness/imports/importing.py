@@ -223,10 +223,8 @@ def _write_cell(
     folder = store.cell_dir(directory, cell.number)
     folder.mkdir(parents=True)
     ordered = sorted(requests, key=lambda each: each.sent_ns or each.scheduled_ns or 0)
-    write_columns(
-        [{**vars(each), "in_window": each.counts} for each in ordered],
-        folder / "requests.parquet",
-    )
+    rows = [{**vars(each), "in_window": each.counts} for each in ordered]
+    write_columns(rows, folder / "requests.parquet")
     record = store.CellRecord(
         cell.number, start.name, start.deployment.label, cell.repeat, cell.scenario, cell.load, cell.seed,
         "completed", summary=summary,
