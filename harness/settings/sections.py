@@ -18,15 +18,7 @@ from harness.contracts import (
     Until,
 )
 from harness.errors import UserError, choose_from, refuse_first
-from harness.settings.decoding import (
-    Choices,
-    decode,
-    decode_all,
-    fields_by_key,
-    only_value,
-    shown,
-    single,
-)
+from harness.settings.decoding import Choices, decode, decode_all, fields_by_key, only_value, shown, single
 
 # The metrics that each request has a value of.
 _SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")

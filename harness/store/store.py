@@ -30,14 +30,7 @@ from harness import contracts
 from harness.errors import CellError, StoreError
 from harness.store import checksums
 from harness.store.files import as_stored as as_stored
-from harness.store.files import (
-    is_sealed,
-    opened,
-    opened_table,
-    read_json,
-    write_record,
-    write_rows,
-)
+from harness.store.files import is_sealed, opened, opened_table, read_json, write_record, write_rows
 from harness.store.files import read_samples as read_samples
 from harness.store.named_files import CLAIM_FILE, LOCK_FILE, QUALITY_FILE, RUN_FILE, TASKS_FILE
 from harness.store.records import (  # noqa: F401

@@ -23,14 +23,7 @@ from reports.measures.metric import CURRENCY
 from reports.measures.quality import answers_by
 from reports.stats.intervals import Question, Verdict, decide
 from reports.two_runs.answers import Answers, answers_of
-from reports.two_runs.sides import (
-    Difference,
-    LeftOut,
-    Side,
-    differences,
-    open_sides,
-    pairs_of,
-)
+from reports.two_runs.sides import Difference, LeftOut, Side, differences, open_sides, pairs_of
 from reports.verdicts import Pair, pair_name, question_of
 from reports.words.verdict_words import change_text, family_text, margin_text, word_of
 
