@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from json import dumps
 from math import inf
 from random import Random
-from typing import Any
 
 from harness.contracts import Conversation, Form, Message, Scenario, Tool, ToolCall, Turn
+from scenarios.json_schema import object_of
 from scenarios.lengths import MOST_ITEMS, lengths, need
 from scenarios.text import TextOptions, prose
 
@@ -23,13 +23,7 @@ _SYSTEM = (
 
 
 def _tool(name: str, description: str, argument: str) -> Tool:
-    parameters: dict[str, Any] = {
-        "type": "object",
-        "properties": {argument: {"type": "string"}},
-        "required": [argument],
-        "additionalProperties": False,
-    }
-    return Tool(name, description, parameters)
+    return Tool(name, description, object_of(**{argument: {"type": "string"}}))
 
 
 # No agent needs more. A request's id has room for three digits.
@@ -101,9 +95,7 @@ def conversations(options: AgentLoopOptions, rng: Random) -> Iterator[Conversati
 
 
 def _messages(task: Message, found: str, part: str) -> tuple[Message, ...]:
-    if not found:
-        return Message("system", _SYSTEM), task
-    return (Message("tool", found + part),)
+    return (Message("tool", found + part),) if found else (Message("system", _SYSTEM), task)
 
 
 SCENARIO = Scenario(

@@ -1,7 +1,7 @@
-"""Read a JSON Schema from a file, and refuse one that no server would accept.
+"""Make a JSON Schema, or read one from a file and refuse one that no server would accept.
 
-Checks the values of the most common keywords (JSON Schema 2020-12, Core, section 10, and Validation, section
-6), and ignores others.
+Reading checks the values of the most common keywords (JSON Schema 2020-12, Core, section 10, and Validation,
+section 6), and ignores others.
 """
 
 import json
@@ -17,6 +17,12 @@ from harness.foreign_files import json_of, read_text
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 # A file with none of these is more likely an example of an answer.
 _ANY_OF = ("type", "properties", "items", "enum", "const", "anyOf", "oneOf", "allOf", "$ref")
+
+
+def object_of(**properties: Any) -> dict[str, Any]:
+    """Return the schema of an object that has all of these properties, and no others."""
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def read_schema(path: str, where: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import csv
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -132,10 +133,8 @@ def _values(where: str, path: str, column: str) -> Iterator[int]:
 
 
 def _count(where: str, line: int, value: str | None) -> int:
-    try:
+    with suppress(ValueError, OverflowError):
         number = float(value or "")
         if 0 <= number <= MOST_TOKENS and number == int(number):
             return int(number)
-    except (ValueError, OverflowError):
-        pass
     raise UserError(f"{where}, line {line}: {value!s:.60}: must be a whole number from 0 to {MOST_TOKENS}")

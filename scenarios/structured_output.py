@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from harness.contracts import Conversation, Form, Message, Scenario, Turn
-from scenarios.json_schema import read_schema
+from scenarios.json_schema import object_of, read_schema
 from scenarios.lengths import length, need
 from scenarios.text import TextOptions, prose
 
@@ -37,16 +37,6 @@ class StructuredOutputOptions(TextOptions):
         need(self, 1, inf, "output_tokens")
 
 
-def _object(**properties: Any) -> dict[str, Any]:
-    required = list(properties)
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": False,
-    }
-
-
 def _listed(item: Any, most: int) -> dict[str, Any]:
     return {"type": "array", "items": item, "minItems": 1, "maxItems": most}
 
@@ -55,15 +45,15 @@ _TEXT, _NUMBER = {"type": "string", "maxLength": 40}, {"type": "integer"}
 _SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
     "person": (
         "the first person of the text, the place that is named with them, and whether they are alone",
-        _object(name=_TEXT, place=_TEXT, is_alone={"type": "boolean"}),
+        object_of(name=_TEXT, place=_TEXT, is_alone={"type": "boolean"}),
     ),
     "things": (
         "three things of the text, each with the word that describes it and a number",
-        _object(things=_listed(_object(name=_TEXT, kind=_TEXT, count=_NUMBER), 3)),
+        object_of(things=_listed(object_of(name=_TEXT, kind=_TEXT, count=_NUMBER), 3)),
     ),
     "report": (
         "a title for the text, its mood, the years that it names, and a score from 1 to 10",
-        _object(
+        object_of(
             title=_TEXT,
             mood={"enum": ["glad", "sad", "neutral"]},
             years=_listed(_NUMBER, 4),

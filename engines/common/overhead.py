@@ -61,9 +61,3 @@ def cache_tokens(terms: EngineTerms, facts: ModelFacts) -> int:
     """Return the tokens that a KV cache must hold: those asked for, else a full context per sequence."""
     context = terms.context_length or facts.context_length
     return terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
-
-
-def step_tokens(terms: EngineTerms, facts: ModelFacts, most: int) -> int:
-    """Return the most tokens of a step: all requests with a full context, up to the engine's limit `most`."""
-    context = terms.context_length or facts.context_length
-    return min(most, context * terms.concurrent_sequences if terms.concurrent_sequences else most)

@@ -45,7 +45,9 @@ def _overhead_bytes(deployment: Deployment, facts: ModelFacts, *, is_cpu: bool) 
     terms, options, shares = deployment.terms, deployment.options, deployment.terms.tensor_parallel
     # SGLang's defaults: on a machine of 24 GiB, by its start log; on a GPU of 60 to 160 GiB.
     own_step = 4096 if is_cpu else 8192 if terms.chunked_prefill is not False else 16_384
-    step = overhead.step_tokens(terms, facts, options.chunked_prefill_size or own_step)
+    most, context = options.chunked_prefill_size or own_step, terms.context_length or facts.context_length
+    # All requests with a full context, up to that limit.
+    step = min(most, context * (terms.concurrent_sequences or most))
     if is_cpu:
         return _CPU_BYTES + overhead.wider_step_bytes(facts, step) * shares
     # SGLang's own estimate: 512 MiB for its backends, and 2 MiB for each sequence of a graph.

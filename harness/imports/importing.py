@@ -16,7 +16,6 @@ from harness.imports import aiperf, guidellm, result, vllm_bench
 from harness.store import checksums, store
 from harness.store.named_files import RUN_FILE
 from harness.store.request_table import write_columns
-from harness.store.whole_runs import written_or_empty
 
 
 class Tool(NamedTuple):
@@ -75,7 +74,7 @@ def write_files(files: Sequence[File], directory: Path, argv: Sequence[str]) -> 
     Files with the same label and the same load are repeats. Raises CellError if something cannot be written;
     then nothing of the run is left.
     """
-    with written_or_empty(directory, "nothing is kept there"):
+    with store.written_or_empty(directory, "nothing is kept there"):
         _write_files(files, directory, argv)
 
 
@@ -224,10 +223,8 @@ def _write_cell(
     folder = store.cell_dir(directory, cell.number)
     folder.mkdir(parents=True)
     ordered = sorted(requests, key=lambda each: each.sent_ns or each.scheduled_ns or 0)
-    write_columns(
-        [{**vars(each), "in_window": each.counts} for each in ordered],
-        folder / "requests.parquet",
-    )
+    rows = [{**vars(each), "in_window": each.counts} for each in ordered]
+    write_columns(rows, folder / "requests.parquet")
     record = store.CellRecord(
         cell.number, start.name, start.deployment.label, cell.repeat, cell.scenario, cell.load, cell.seed,
         "completed", summary=summary,

@@ -26,13 +26,7 @@ from harness.contracts import (
 )
 from harness.errors import MissingError, UserError
 from harness.install.builds import Build, build_of, check_own, is_process, uses_devices, weights_needed
-from harness.install.install import (
-    Environment,
-    install,
-    installed,
-    python_of,
-    versions_in,
-)
+from harness.install.install import Environment, install, installed, python_of, versions_in
 from harness.install.provisions import Provisions, WeightsStore
 from harness.install.steps import run_supervised
 from harness.plan.candidates import candidates

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import TypeVar
 
 from engines import ENGINES
 from harness.contracts import (
@@ -32,7 +31,6 @@ from harness.plan.terms import DeviceBytes, Shape, able_to_call, at_once, bounde
 from harness.settings.config import Settings
 from scenarios import forms_of, least_output_tokens
 
-Item = TypeVar("Item")
 CanPrepare = Callable[[Weights], Reason | None]
 # Says why an adapter does not fit weights of this shape, if that is known.
 Misfit = Callable[[Adapter, Weights, ModelFacts | None], Reason | None]

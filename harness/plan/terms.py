@@ -14,15 +14,7 @@ from random import Random
 from typing import Literal
 
 from engines import ENGINES, TOOL_TEMPLATES, weights_bytes
-from harness.contracts import (
-    Deployment,
-    Load,
-    MemoryNeed,
-    ModelFacts,
-    Reason,
-    ScenarioChoice,
-    Weights,
-)
+from harness.contracts import Deployment, Load, MemoryNeed, ModelFacts, Reason, ScenarioChoice, Weights
 from scenarios import SCENARIOS, has_tools
 
 Device = Literal["cpu", "cuda"]

@@ -7,9 +7,11 @@ later prompts if it cannot read given texts. A failure is recorded and ends noth
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle, islice
+from threading import Thread
 from typing import Any, TypeVar
 
 from harness.contracts import (
@@ -31,7 +33,6 @@ from harness.errors import BenchError, ServerError
 from harness.load.answer import openai
 from harness.quality.chat import greedy
 from harness.quality.texts import Items
-from harness.quality.threads import in_threads
 from harness.servers import probe
 from harness.settings.units import duration_text
 
@@ -240,3 +241,37 @@ def _check(row: Asked, key: str | None) -> None:
         for name, value in [(token.name, token.logprob), *token.top.items()]:
             if value is not None and not value <= _HIGHEST:
                 raise ServerError(f"it gives {value:g} as the log-probability of {name!r:.40}")
+
+
+def in_threads(
+    ask: Callable[[int], T], items: Sequence[int], at_once: int, end_s: float
+) -> tuple[list[T], list[int]]:
+    """Call `ask` with each item in turn, `at_once` at a time, until `end_s` (time.monotonic).
+
+    Return the results, and the items whose calls had not returned by then. Those go on in daemon threads: the
+    threads of a ThreadPoolExecutor would keep the interpreter from exiting. Raises what `ask` raises.
+    """
+    asked = [(item, Future[T]()) for item in items]
+    left = iter(asked)
+
+    def work() -> None:
+        for item, future in left:
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(ask(item))
+            except BaseException as error:  # raised by result()
+                future.set_exception(error)
+
+    futures = [future for _, future in asked]
+    try:
+        for _ in range(min(at_once, len(items))):
+            Thread(target=work, daemon=True).start()
+        wait(futures, end_s - time.monotonic(), FIRST_EXCEPTION)
+    finally:
+        for future in futures:
+            future.cancel()
+    # One may have ended after the wait.
+    done = {future for future in futures if future.done()}
+    returned = [future.result() for future in futures if future in done and not future.cancelled()]
+    return returned, [item for item, future in asked if future not in done]

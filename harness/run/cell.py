@@ -254,11 +254,8 @@ def _nothing_sent(summary: LoadSummary, tally: Tally) -> str:
     window_s = (summary.window_end_ns - summary.window_start_ns) / 1e9
     why = "none was due"
     if summary.requests:
-        why = (
-            "requests sent before it outlasted it, and its tokens/s are of them"
-            if tally.ok
-            else f"{_commonest(tally.messages)} before it"
-        )
+        outlasted = "requests sent before it outlasted it, and its tokens/s are of them"
+        why = outlasted if tally.ok else f"{_commonest(tally.messages)} before it"
     window = f"no request was sent in the window of {window_s:g} s"
     return f"{window}: {why}; {_longer(window_s)}"
 

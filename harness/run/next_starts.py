@@ -13,16 +13,7 @@ from pathlib import Path
 import msgspec
 
 from harness.cache import local, portable
-from harness.contracts import (
-    Plan,
-    PlannedCell,
-    PlannedStart,
-    Precision,
-    Standing,
-    Until,
-    scalars,
-    words_of,
-)
+from harness.contracts import Plan, PlannedCell, PlannedStart, Precision, Standing, Until, scalars, words_of
 from harness.errors import BenchError, StoreError
 from harness.plan import plan
 from harness.run.budget import LATEST, Budget

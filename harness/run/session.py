@@ -143,7 +143,8 @@ def begin(
 ) -> store.RunRecord:
     """Write run.json of a new run. `known_error`: bench's own error here, measured by `bench selftest`."""
     facts = environment.facts()
-    if _reads_weights(planned):
+    deployments = (start.deployment for start in planned.starts)
+    if any(each.model != NO_QUANTIZATION and each.terms.base_url is None for each in deployments):
         facts["memory"] = {"read_bytes_per_s": environment.read_bytes_per_s()}
     if known_error:
         facts["selftest"] = msgspec.to_builtins(known_error)
@@ -166,12 +167,6 @@ def begin(
     store.write_record(directory / "run.json", record, is_own=True)
     checksums.begin(directory)
     return record
-
-
-def _reads_weights(planned: Plan) -> bool:
-    """Return True if a server that bench starts reads a model's weights."""
-    deployments = (start.deployment for start in planned.starts)
-    return any(each.model != NO_QUANTIZATION and each.terms.base_url is None for each in deployments)
 
 
 def go_on(directory: Path, record: store.RunRecord, provisions: Provisions) -> store.Kept[store.RunRecord]:

@@ -14,15 +14,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Literal, NamedTuple
 
-from harness.contracts import (
-    LOOK_S,
-    GuardFinding,
-    GuardMode,
-    Load,
-    LoadSummary,
-    Unfit,
-    throttle_names,
-)
+from harness.contracts import LOOK_S, GuardFinding, GuardMode, Load, LoadSummary, Unfit, throttle_names
 from harness.errors import UnfitError
 from harness.sampling import programs
 from harness.sampling.device_sample import DeviceSample

@@ -27,11 +27,6 @@ def bytes_from(path: Path, offset: int, most: int) -> bytes:
         return b""
 
 
-def end_of(path: Path, most: int) -> str:
-    """Return up to the last `most` bytes of a log as text."""
-    return text_of(bytes_from(path, -most, most))
-
-
 def head_and_end(path: Path) -> tuple[str, int]:
     """Return a log as text, and how many bytes are left out of the middle of a long one."""
     head = bytes_from(path, 0, _MOST_PART_BYTES)

@@ -8,8 +8,8 @@ import logging
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -57,7 +57,6 @@ class ServerSample:
     scrape_s: float = 0.0
 
 
-@contextmanager
 def sample_server(
     base_url: str,
     path: str,
@@ -66,7 +65,7 @@ def sample_server(
     key: str | None = None,
     hz: float = 1.0,
     timeout_s: float = TIMEOUT_S,
-) -> Iterator[Sampling[ServerSample]]:
+) -> Sampling[ServerSample]:
     """Sample the page at `path` from the server's root during the block. `key` is sent but never logged."""
     notes: dict[str, str] = {}
 
@@ -84,8 +83,7 @@ def sample_server(
         notes.update(problems)
         return [ServerSample((begun_ns + ended_ns) // 2, **found, scrape_s=(ended_ns - begun_ns) / 1e9)]
 
-    with Sampling(read, hz, notes=notes) as sampling:
-        yield sampling
+    return Sampling(read, hz, notes=notes)
 
 
 def terms_on(

@@ -21,7 +21,7 @@ from harness.processes.listening import stranger_on
 from harness.processes.supervise import Supervised, supervised
 from harness.sampling.sampling import quiet_thread
 from harness.servers import probe
-from harness.servers.log import MOST_LINE_BYTES, bytes_from, end_of
+from harness.servers.log import MOST_LINE_BYTES, bytes_from, text_of
 
 _LOOK_S, _LOOK_BYTES = 0.02, 4 << 20
 _END_BYTES = 256 << 10
@@ -291,4 +291,4 @@ def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
 
 
 def _end_of(path: Path) -> str:
-    return _ESCAPES.sub("", end_of(path, _END_BYTES))
+    return _ESCAPES.sub("", text_of(bytes_from(path, -_END_BYTES, _END_BYTES)))

@@ -35,13 +35,13 @@ from harness.settings.decoding import (
     only_value,
     points,
     refuse_repeated,
+    refuse_secrets,
     shown,
     single,
 )
 from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, FitTerms, check_keys
 from harness.settings.loads import loads
 from harness.settings.strangers import rule_of
-from harness.settings.urls import refuse_secrets
 from scenarios import SCENARIOS, is_column
 
 # For `bench fit`, which asks what could be served, not what to measure. It asks about all engines.

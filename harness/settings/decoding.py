@@ -10,7 +10,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -18,6 +18,7 @@ from harness.contracts import Scalar
 from harness.errors import UserError, refuse_first
 from harness.settings import units
 
+Section = TypeVar("Section")
 Choices = Mapping[str, tuple[Scalar, ...]]  # a key's values, more than one where it is swept
 
 # Strings that the grammar of overrides reads back as the same string without quotes.
@@ -32,6 +33,7 @@ _UNITS: Mapping[str, tuple[Callable[[str], float], str]] = {
     "_nats": (units.nats, "a number of nats, such as 0.1"),
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_KEY_IS = "engine.api_key_env names the variable that holds a key"
 _LENGTH = "a length: 512, 256..1024, lognormal:512:0.5 or FILE.csv:COLUMN"
 _DAY_S = 86400
 _PART = (1e-6, 1 - 1e-6)  # a share between 0 and 1, both excluded
@@ -148,11 +150,11 @@ def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Var
     return tuple(found)
 
 
-def single(prefix: str, kind: type, choices: Choices, **fixed: Any) -> Any:
+def single(prefix: str, kind: type[Section], choices: Choices, **fixed: Any) -> Section:
     """Return the value of a section that cannot be swept. Raises UserError for a key with several values."""
     for key in fields_by_key(prefix, kind):
         only_value(key, choices)
-    return points(prefix, kind, choices, **fixed)[0].value
+    return cast(Section, points(prefix, kind, choices, **fixed)[0].value)
 
 
 def decode_all(key: str, kind: Any, values: Sequence[Scalar], suffix: str | None = None) -> tuple[Any, ...]:
@@ -251,3 +253,23 @@ def shown(value: Scalar) -> str:
     if isinstance(value, float):
         return f"{value:.15g}"
     return value if isinstance(value, str) else as_text(value)
+
+
+def refuse_secrets(word: str) -> None:
+    """Raise UserError if the URL in a word has a user, a password, a query or a fragment.
+
+    `word`: key=value as somebody wrote it, whatever its form. The message repeats nothing of its value.
+    """
+    key = word.partition("=")[0]
+    if "://" not in word and "url" not in key.lower():
+        return
+    name = key if re.fullmatch(r"[\w.]+", key) else "a URL"
+    mark = re.search(r"[@?#]", word)
+    if mark and mark[0] == "@":
+        raise UserError(
+            f"{name}: has a user or password in it, which would be stored with the run; {_KEY_IS}"
+        )
+    if mark:
+        raise UserError(
+            f"{name}: has a query or a fragment, after which no path can be added; leave it out; {_KEY_IS}"
+        )

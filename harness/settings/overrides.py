@@ -13,8 +13,7 @@ from hydra.errors import HydraException
 
 from harness.contracts import Scalar
 from harness.errors import UserError, refuse_first
-from harness.settings.decoding import shown
-from harness.settings.urls import refuse_secrets
+from harness.settings.decoding import refuse_secrets, shown
 from harness.settings.yaml_files import read_yaml
 
 _LINES = "lines `key: value`, such as `engine: [vllm, sglang]`"

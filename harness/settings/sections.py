@@ -18,15 +18,7 @@ from harness.contracts import (
     Until,
 )
 from harness.errors import UserError, choose_from, refuse_first
-from harness.settings.decoding import (
-    Choices,
-    decode,
-    decode_all,
-    fields_by_key,
-    only_value,
-    shown,
-    single,
-)
+from harness.settings.decoding import Choices, decode, decode_all, fields_by_key, only_value, shown, single
 
 # The metrics that each request has a value of.
 _SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
@@ -106,8 +98,7 @@ def until(given: Choices) -> Until | None:
     if not text.startswith("ci:"):
         raise UserError(f"until={text}: must be of the form ci:5%")
     share = decode("until", float, text.removeprefix("ci:"), "_share", before="ci:")
-    rule: Until = single("until", Until, given, half_width_share=share)
-    return rule
+    return single("until", Until, given, half_width_share=share)
 
 
 def budget_s(given: Choices) -> float | None:
@@ -123,8 +114,7 @@ def budget_s(given: Choices) -> float | None:
 def compare_terms(given: Choices) -> CompareTerms:
     # A list of metrics is one value, not a sweep.
     metrics = decode_all("compare.metric", str, given.get("compare.metric", ()))
-    terms: CompareTerms = single("compare", CompareTerms, given, metrics=metrics or COMPARED_METRICS)
-    return terms
+    return single("compare", CompareTerms, given, metrics=metrics or COMPARED_METRICS)
 
 
 def quality_terms(given: Choices) -> QualityTerms:
@@ -150,8 +140,7 @@ def quality_terms(given: Choices) -> QualityTerms:
             if objective in given:
                 # Else an error would name the other key, which was not given.
                 decode(objective, float | None, only_value(objective, {objective: chosen[key]}), unit)
-    terms: QualityTerms = single("quality", QualityTerms, chosen, asked=asked, tasks=tasks)
-    return terms
+    return single("quality", QualityTerms, chosen, asked=asked, tasks=tasks)
 
 
 def only_compare_terms(given: Choices) -> CompareTerms:
@@ -165,13 +154,12 @@ def gate_terms(given: Choices) -> GateTerms:
     _check_only(given, [*fields_by_key("gate", GateTerms), *_OF_DEPLOYMENTS])
     asked = ((key, unit) for key, (_, unit) in _OF_DEPLOYMENTS.items() if key in given)
     limits = {key: decode(key, float, only_value(key, given), unit) for key, unit in asked}
-    terms: GateTerms = single("gate", GateTerms, given, limits=limits)
-    return terms
+    return single("gate", GateTerms, given, limits=limits)
 
 
 def search_terms(given: Choices) -> SearchTerms:
     """Return the terms of search.*, with the ends of the range filled in. Raises UserError."""
-    terms: SearchTerms = single("search", SearchTerms, given)
+    terms = single("search", SearchTerms, given)
     lowest, highest = (1.0, 1024.0) if terms.over == "concurrency" else (_lowest_rate(given), 1000.0)
     lowest = lowest if terms.lowest is None else terms.lowest
     highest = highest if terms.highest is None else terms.highest

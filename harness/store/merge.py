@@ -34,8 +34,8 @@ from harness.store.store import (
     read_starts,
     with_units,
     write_record,
+    written_or_empty,
 )
-from harness.store.whole_runs import written_or_empty
 from harness.whole_files import check_room
 
 # What must be equal for values to stand in one table. The page tells other differences.

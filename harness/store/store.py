@@ -14,7 +14,10 @@ request_table turns it into requests.parquet. Knows no statistics: the record is
 """
 
 import fcntl
+import os
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count, takewhile
 from pathlib import Path
@@ -24,17 +27,10 @@ import msgspec
 import pyarrow as pa
 
 from harness import contracts
-from harness.errors import StoreError
+from harness.errors import CellError, StoreError
 from harness.store import checksums
 from harness.store.files import as_stored as as_stored
-from harness.store.files import (
-    is_sealed,
-    opened,
-    opened_table,
-    read_json,
-    write_record,
-    write_rows,
-)
+from harness.store.files import is_sealed, opened, opened_table, read_json, write_record, write_rows
 from harness.store.files import read_samples as read_samples
 from harness.store.named_files import CLAIM_FILE, LOCK_FILE, QUALITY_FILE, RUN_FILE, TASKS_FILE
 from harness.store.records import (  # noqa: F401
@@ -200,6 +196,26 @@ def cell_dir(run_dir: Path, number: int) -> Path:
 
 def _attempts(path: Path) -> Iterator[Path]:
     return (path.with_name(f"{path.name}.attempt{number}") for number in count(1))
+
+
+@contextmanager
+def written_or_empty(directory: Path, then: str) -> Iterator[None]:
+    """Remove everything but the lock from a run's directory if the block raises.
+
+    An OSError becomes a CellError with the reason, followed by `then`, which says what that leaves.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for path in directory.glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK_FILE:
+                path.unlink()
+        if not isinstance(error, OSError):
+            raise
+        why = os.strerror(error.errno) if error.errno else error  # pyarrow's messages are long
+        raise CellError(f"{directory}: cannot be written: {why}; {then}") from error
 
 
 _Kept = TypeVar("_Kept", RunRecord, StartRecord)

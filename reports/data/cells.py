@@ -141,18 +141,10 @@ def groups_of(
         of, own = found[0].start.deployment, tuple(sorted(found, key=lambda cell: cell.planned.repeat))
         family, level = load_family(own[0].load), load_level(own[0].load)
         groups.append(Group(label, of.engine, of.model, of.quantization, scenario, load, family, level, own))
-    return tuple(
-        sorted(
-            groups,
-            key=lambda g: (
-                _place(g.scenario, asked),
-                g.scenario,
-                labels.index(g.deployment),
-                g.family,
-                g.level,
-            ),
-        )
+    groups.sort(
+        key=lambda g: (_place(g.scenario, asked), g.scenario, labels.index(g.deployment), g.family, g.level)
     )
+    return tuple(groups)
 
 
 def _place(scenario: str, asked: Mapping[str, Sequence[str]]) -> list[int]:

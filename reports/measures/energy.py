@@ -38,11 +38,9 @@ def api_cost(run: Run, provider: Provider, group: Group) -> float | None:
     group's requests had."""
     api = api_prices(run, group).get(provider)
     asked, given = (aggregate(run, group, name).mean for name in ("input_tokens", "output_tokens"))
-    return (
-        None
-        if api is None or asked is None or not given
-        else (api.output_per_million + api.input_per_million * asked / given)
-    )
+    if api is None or asked is None or not given:
+        return None
+    return api.output_per_million + api.input_per_million * asked / given
 
 
 def why_unknown(run: Run, group: Group) -> dict[str, str]:

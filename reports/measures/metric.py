@@ -40,6 +40,8 @@ ORIGIN = (
     "the origin is the moment the request was sent in a closed loop, and the moment it was due in an open "
     "loop or a trace, so that coordinated omission is counted"
 )
+# The unit of a cost; each run has a currency of its own.
+CURRENCY = "price.currency"
 HIGHER, MORE, FEWER = ("higher", "lower"), ("more", "fewer"), ("fewer", "more")
 
 latency = partial(
@@ -54,6 +56,15 @@ share = partial(
 )
 tokens_each = partial(
     Metric, unit="tokens", shown_unit="tokens per request", better="-", is_additive=True, words=MORE
+)
+cost = partial(
+    Metric,
+    unit=CURRENCY,
+    shown_unit=CURRENCY,
+    better="lower",
+    digits=2,
+    may_be_small=True,
+    words=("cheaper", "dearer"),
 )
 
 
@@ -183,17 +194,12 @@ TRAFFIC_METRICS: tuple[Metric, ...] = (
         better="-",
         words=MORE,
     ),
-    Metric(
+    requests_rate(
         "answered_per_s",
         "requests answered per second",
         "for code_completion: ok requests that ended in the window / its length, including those answered "
         "before their user would have left",
         STAMPS,
-        unit="requests/s",
-        shown_unit="requests/s",
-        better="higher",
-        digits=2,
-        needs_equal_lengths=True,
     ),
     share(
         "wasted_share",

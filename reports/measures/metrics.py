@@ -20,6 +20,7 @@ from reports.measures.metric import (
     TRAFFIC_METRICS,
     USAGE,
     Metric,
+    cost,
     latency,
     requests_rate,
     share,
@@ -194,33 +195,21 @@ METRICS: tuple[Metric, ...] = (
         is_additive=True,
         words=("less", "more"),
     ),
-    Metric(
+    cost(
         "cost_per_million_output_tokens",
         "cost per million output tokens",
         "devices x price.gpu_hour / output tokens per hour x 1,000,000, which includes reading the prompts; "
         "for a server that was already running: cost of the window's ok requests by price.input_tokens, "
         "price.cached_tokens and price.output_tokens / their output tokens x 1,000,000",
         f"price.gpu_hour; output_tokens_per_s; {USAGE}",
-        unit="price.currency",
-        shown_unit="price.currency",
-        better="lower",
-        digits=2,
-        may_be_small=True,
-        words=("cheaper", "dearer"),
     ),
-    Metric(
+    cost(
         "cost_per_request",
         "cost per request",
         "cost of a request's tokens, only for a server that was already running: mean over the window's ok "
         "requests for which the server reported them",
         f"price.input_tokens, price.cached_tokens, price.output_tokens; {USAGE}",
-        unit="price.currency",
-        shown_unit="price.currency",
-        better="lower",
-        digits=2,
         needs_equal_lengths=True,
-        may_be_small=True,
-        words=("cheaper", "dearer"),
     ),
     Metric(
         "launch_s",

@@ -11,16 +11,7 @@ from scipy.special import bdtr
 
 from harness.contracts import LOGPROBS, Deployment, Item, Way
 from harness.store.quality_table import reference_rank
-from reports.data import (
-    Heard,
-    Run,
-    heard_of,
-    once,
-    references_of,
-    unlike_of,
-    why_no_reference,
-    why_unlike,
-)
+from reports.data import Heard, Run, heard_of, once, references_of, unlike_of, why_no_reference, why_unlike
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcomes
 from reports.measures.metrics import mean
 from reports.measures.slo import wilson

@@ -83,14 +83,11 @@ def load_tables(
 
 def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
     """Yield the groups that share an axis of loads, each after the suffix of their chart's title."""
-    axes = list(dict.fromkeys((group.scenario, group.family) for group in run.groups))
-    has_several = [len({axis[at] for axis in axes}) > 1 for at in (0, 1)]
-    for axis in axes:
+    by_axis = grouped(run.groups, lambda group: (group.scenario, group.family))
+    has_several = [len(set(names)) > 1 for names in zip(*by_axis, strict=True)]
+    for axis, groups in by_axis.items():
         said = [name for name, is_said in zip(axis, has_several, strict=True) if is_said]
-        yield (
-            f": {', '.join(said)}" if said else "",
-            [group for group in run.groups if (group.scenario, group.family) == axis],
-        )
+        yield f": {', '.join(said)}" if said else "", groups
 
 
 # --- against the load or the turn ------------------------------------------------------------------

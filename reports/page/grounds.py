@@ -79,14 +79,13 @@ def _client_columns(run: Run) -> Columns[Group]:
         "tokens per chunk": partial(mean_cell, run, name="tokens_per_chunk"),
         "send lag p50 ms": partial(mean_cell, run, name="send_lag_s.p50"),
         "CPU % of one core": lambda group: number(
-            max((cores for cell in group.counted if (cores := _cores_here(cell)) is not None), default=None),
+            max(
+                (s.cores_here for c in group.counted if (s := c.summary) and s.cores_here is not None),
+                default=None,
+            ),
             scale=100,
         ),
     }
-
-
-def _cores_here(cell: Cell) -> float | None:
-    return cell.summary.cores_here if cell.summary else None
 
 
 CLIENT = Table[Group](

@@ -19,17 +19,11 @@ from reports.measures import (
     value_names,
     value_text,
 )
+from reports.measures.metric import CURRENCY
 from reports.measures.quality import answers_by
 from reports.stats.intervals import Question, Verdict, decide
 from reports.two_runs.answers import Answers, answers_of
-from reports.two_runs.sides import (
-    Difference,
-    LeftOut,
-    Side,
-    differences,
-    open_sides,
-    pairs_of,
-)
+from reports.two_runs.sides import Difference, LeftOut, Side, differences, open_sides, pairs_of
 from reports.verdicts import Pair, pair_name, question_of
 from reports.words.verdict_words import change_text, family_text, margin_text, word_of
 
@@ -43,8 +37,6 @@ _JUDGE = ", or judge the answers on a task of yours."
 _REMEDY = f"Use quality=fidelity on both sides{_JUDGE}"
 # Remedies for two deployments of one run, for which the usual remedy would leave nothing to compare.
 _REMEDIES = {"quality_not_measured": f"Use quality=fidelity with a longer quality.budget{_JUDGE}"}
-# The unit that metrics have for a cost; each run has a currency of its own.
-_CURRENCY = "price.currency"
 
 
 @dataclass(frozen=True)
@@ -78,7 +70,7 @@ class MetricRow:
 
     @property
     def shown_unit(self) -> str:
-        return metric_of(self.metric).shown_unit.replace(_CURRENCY, self.unit)
+        return metric_of(self.metric).shown_unit.replace(CURRENCY, self.unit)
 
     @property
     def values(self) -> tuple[str, str]:
@@ -247,7 +239,7 @@ def _row(pair: Pair, metric: str, verdict: Verdict | None) -> MetricRow:
 
 def _unit(metric: str, runs: Sequence[Run]) -> str:
     unit = metric_of(metric).unit
-    found = [price.currency for run in runs if unit == _CURRENCY and (price := price_of(run))]
+    found = [price.currency for run in runs if unit == CURRENCY and (price := price_of(run))]
     return " and ".join(dict.fromkeys(found)) or unit
 
 
@@ -280,7 +272,7 @@ def _of_two_runs(pair: Pair, told: Container[str] = ()) -> list[Finding]:
 
 def _reasons(pairs: Sequence[Pair], metrics: Sequence[str], told: Container[str]) -> tuple[Reason, ...]:
     found = gathered(
-        ((each.check, each.title, _remedy(pair, each)), name)
+        ((each.check, each.title, (pair.is_paired and _REMEDIES.get(each.check)) or each.remedy), name)
         for pair in pairs
         for name, run, group in pair.sides
         for cells in [{cell.number for cell in group.counted}]
@@ -288,11 +280,6 @@ def _reasons(pairs: Sequence[Pair], metrics: Sequence[str], told: Container[str]
         if not (each.cells and cells.isdisjoint(each.cells)) and _bears_on(each, metrics)
     )
     return tuple(Reason(*key, tuple(sorted(set(sides)))) for key, sides in found.items())
-
-
-def _remedy(pair: Pair, found: Finding) -> str:
-    helps = _REMEDIES.get(found.check)
-    return helps if pair.is_paired and helps else found.remedy
 
 
 def _bears_on(found: Finding, metrics: Sequence[str]) -> bool:

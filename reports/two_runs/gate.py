@@ -186,11 +186,9 @@ def _gated(
     if high < limit:
         return replace(made, why=missing) if missing else replace(made, outcome="pass")
     more = more_repeats(estimate, limit, verdict.confidence)
-    why = (
-        f"needs about {plural(more, 'more repeat')}, if the measured difference is real"
-        if more
-        else _TOO_CLOSE
-    )
+    if more is None:
+        return replace(made, why=_TOO_CLOSE)
+    why = f"needs about {plural(more, 'more repeat')}, if the measured difference is real"
     return replace(made, why=why, more_repeats=more)
 
 

@@ -11,23 +11,8 @@ from functools import cached_property
 import pandas as pd
 
 from reports.data import Group, Run, first_that_holds
-from reports.measures import (
-    aggregate,
-    by_start,
-    equal_work,
-    metric_of,
-    stand_ins,
-    turn_table,
-    turn_values,
-)
-from reports.stats.intervals import (
-    STARTS_NEEDED,
-    Estimate,
-    Question,
-    may_be_logged,
-    of_pairs,
-    of_two_samples,
-)
+from reports.measures import aggregate, by_start, equal_work, metric_of, stand_ins, turn_table, turn_values
+from reports.stats.intervals import STARTS_NEEDED, Estimate, Question, may_be_logged, of_pairs, of_two_samples
 
 Names = tuple[str, str]
 # Measured where the server keeps its weights, so a card's value cannot be compared with a host's.

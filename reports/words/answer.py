@@ -94,11 +94,8 @@ def basis(run: Run) -> str:
     """Return the rule that names a winner, as a sentence; empty if no test was made."""
     tested = [made for made in decisions_of(run) if made.best]
     if not tested:
-        return (
-            "Ordered by the highest load kept on every start, without a test."
-            if any(made.kind == "only" and made.capacities[1:] for made in decisions_of(run))
-            else ""
-        )
+        is_ordered = any(made.kind == "only" and made.capacities[1:] for made in decisions_of(run))
+        return "Ordered by the highest load kept on every start, without a test." * is_ordered
     repeats, sure = plural(tested[0].repeats, "repeat"), sure_text(tested[0].alpha)
     among = f", one of {len(tested)} answers" if tested[1:] else ""
     return (

@@ -137,11 +137,9 @@ def held_range(held: Held) -> str:
 def course_claim(run: Run) -> str:
     """Return which memory is drawn over time, and how; empty if none was sampled."""
     kinds = "; ".join(dict.fromkeys(each.what for each in courses_of(run)))
-    return (
-        f"{capital(kinds)}. One line per start, the first in bold. All charts have the same scale."
-        if kinds
-        else ""
-    )
+    if not kinds:
+        return ""
+    return f"{capital(kinds)}. One line per start, the first in bold. All charts have the same scale."
 
 
 # --- energy and cost -------------------------------------------------------------------------------

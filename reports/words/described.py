@@ -124,11 +124,8 @@ def cut_short(run: Run) -> tuple[str, str] | None:
         return "This run is still running. ", "bench writes the report again when it ends."
     if run.record.status == "completed":
         return None
-    if (
-        run.planned_cells
-        and not run.record.search
-        and all(c.status == "completed" for c in run.planned_cells)
-    ):
+    are_measured = all(cell.status == "completed" for cell in run.planned_cells)
+    if run.planned_cells and are_measured and not run.record.search:
         left = "goes on with until" if run.record.until else "asks for any quality that is still missing"
         return "This run was interrupted when all its cells were measured. ", f"{resumed(run)} {left}."
     return "This run was cut short. ", f"{resumed(run)} measures what is missing."

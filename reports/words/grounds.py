@@ -110,11 +110,9 @@ def guard_notes(run: Run) -> list[str]:
     """Return how the guard watched the machine; empty if no cell was begun."""
     records = [cell.record for cell in run.planned_cells if cell.record]
     modes = " and ".join(dict.fromkeys(record.guard_mode for record in records if record.guard_mode))
-    return (
-        [f"Checked with guard={modes}." if modes else "Nothing checked that the machine was fit."]
-        if records
-        else []
-    )
+    if not records:
+        return []
+    return [f"Checked with guard={modes}." if modes else "Nothing checked that the machine was fit."]
 
 
 def guard_saw(cell: Cell) -> str:

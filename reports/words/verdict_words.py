@@ -257,9 +257,7 @@ def price_of(run: Run, made: Decision, best: Best) -> str:
     )
     said = ""
     if verdict and verdict.ratio and verdict.kind not in ("none", "unknown"):
-        said = (
-            ", with the same memory" if verdict.kind == "same" else f", with {verdict.ratio:.2f}x the memory"
-        )
+        said = f", with {'the same' if verdict.kind == 'same' else f'{verdict.ratio:.2f}x the'} memory"
     # Clauses on the next best come first: a comma sorts before a semicolon.
     return said + "".join(sorted(_means(run, made, best)))
 

@@ -118,7 +118,9 @@ def adapted(adapter: Adapter, weights: Weights, base: Path, cache: Path) -> Adap
                 raise UserError(f"is not an adapter of {weights.model}: {why}")
         if own and weights.file_format != "gguf":
             return AdapterFile(adapter.name, own, rank)
-        return AdapterFile(adapter.name, _kept(adapter.name, own, weights, base_at(base), cache), rank)
+        if told is None:
+            raise UserError(f"{base} does not give the shape that an adapter must have")
+        return AdapterFile(adapter.name, _kept(adapter.name, own, weights, told, cache), rank)
     except UserError as error:
         raise MissingError(f"scenario.adapters={adapter.source or adapter.name}: {error}") from error
 
@@ -149,14 +151,6 @@ def _write_gguf(part: Path, name: str, own: Path | None, base: Base) -> None:
     tensors = adapter_files.read_tensors(own) if own else _random(name, base)
     with part.open("wb") as file:
         file.writelines(adapter_files.gguf_parts(tensors, base.architecture, alpha, base.heads))
-
-
-def base_at(path: Path) -> Base:
-    """Read the shape of weights on this machine. Raise UserError if they do not give it."""
-    told = _told(path)
-    if told is None:
-        raise UserError(f"{path} does not give the shape that an adapter must have")
-    return told
 
 
 def _told(path: Path) -> Base | None:

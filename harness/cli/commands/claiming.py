@@ -14,14 +14,13 @@ from harness.claims import judging
 from harness.claims.claim import KL_NATS, Claim, Predicate
 from harness.claims.judging import Case, Judged, Judgement, Part
 from harness.cli import terminal
-from harness.cli.agreeing import agreed
-from harness.cli.as_written import tell_changed
 from harness.cli.claim_text import print_judgement, told_of
 from harness.cli.commands import measuring
 from harness.cli.commands.planning import planned, why_none
 from harness.cli.commands.tasks import new_task
 from harness.cli.ending import report_whatever_happened
 from harness.cli.progress import Show
+from harness.cli.trust import agreed, tell_changed
 from harness.contracts import Plan, inert
 from harness.errors import BenchError, StoreError, UserError, refuse_first
 from harness.settings import config, overrides
@@ -74,7 +73,9 @@ def claim(
         settings = config.settings(agreed(name, keys, typed, is_own=name in claims.known()))
         judgement, run_dir = _measure(found, name, settings, output, show, as_json=as_json)
     else:
-        judgement = _judge_again(found, name, run_dir, show)
+        judgement = _keep(found, name, run_dir)
+        if report_whatever_happened(run_dir, show) is None:
+            judgement = replace(judgement, report=None)
         tell_changed(run_dir)
     _tell(judgement, name, run_dir, show, as_json=as_json)
     raise typer.Exit(judging.EXIT_CODES[judgement.outcome])
@@ -103,13 +104,6 @@ def _measure(
     task = replace(new_task(settings, None, output), claim=name, judge=judged)
     run_dir, _ = measuring.measured(task, show, as_json=as_json)
     return judged(run_dir), run_dir
-
-
-def _judge_again(found: Claim, name: str, run_dir: Path, show: Show) -> Judgement:
-    """Judge a claim by a run that exists, and write the run's report with the judgement."""
-    judgement = _keep(found, name, run_dir)
-    is_written = report_whatever_happened(run_dir, show) is not None
-    return judgement if is_written else replace(judgement, report=None)
 
 
 def _keep(found: Claim, name: str, run_dir: Path) -> Judgement:
@@ -190,11 +184,8 @@ def judge(found: Claim, directory: Path) -> Judgement:
 def _part(run: "Run", asked: Predicate, groups: _Groups, cases: Sequence[Case]) -> Part:
     combinations = judging.combinations(asked, cases)
     if asked.ratio is None:
-        found = (
-            _divergences(run, combinations)
-            if asked.metric == KL_NATS
-            else _values(run, asked, groups, combinations)
-        )
+        is_kl = asked.metric == KL_NATS
+        found = _divergences(run, combinations) if is_kl else _values(run, asked, groups, combinations)
         return Part(asked, asked.accepted, tuple(_held(each, asked) for each in found))
     judged = [_held(each, asked) for each in _ratios(run, asked, groups, combinations)]
     by_load = [(a.load, each) for (a, b), each in zip(combinations, judged, strict=True) if a.load == b.load]

@@ -10,18 +10,12 @@ import typer
 
 from engines.model import weights
 from harness.cli import terminal
-from harness.cli.as_written import tell_changed
 from harness.cli.commands.fleet import run_on
-from harness.cli.commands.planning import (
-    budget_lines,
-    length_lines,
-    search_lines,
-    skip_lines,
-    with_tasks,
-)
+from harness.cli.commands.planning import budget_lines, length_lines, search_lines, skip_lines, with_tasks
 from harness.cli.commands.tasks import Task, left_of, new_run, new_search, only, recorded
 from harness.cli.ending import print_answers, print_no_answer, print_why_none, report_whatever_happened, tell
 from harness.cli.progress import Show
+from harness.cli.trust import tell_changed
 from harness.contracts import Objective, PlannedStart, Standing
 from harness.errors import Interrupted, UserError
 from harness.install import install

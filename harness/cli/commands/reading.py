@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.as_written import tell_changed
 from harness.cli.terminal import Json, Output, print_json, print_lines
+from harness.cli.trust import tell_changed
 from harness.errors import UserError, choose_from
 from harness.imports.importing import TOOLS, read_files, write_files
 from harness.run.session import check_output, new_directory, own_argv

@@ -13,12 +13,11 @@ from rich.console import Console
 from engines import ENGINES
 from engines.model import weights
 from harness.cli import terminal
-from harness.cli.agreeing import agreed
-from harness.cli.as_written import tell_changed
 from harness.cli.commands.measuring import perform
 from harness.cli.commands.planning import print_plan, search_lines
 from harness.cli.commands.tasks import Task, new_run, new_search, only
 from harness.cli.progress import Show
+from harness.cli.trust import agreed, tell_changed
 from harness.contracts import Weights
 from harness.errors import UserError
 from harness.install import install
@@ -72,7 +71,10 @@ def rerun(
     _print_differences(found, to)
     to.print(f"{source}: {cells - others} of {counted(cells, 'cell')} with its seed, load and scenario")
     if is_plan:
-        _print_plan(task)
+        asked = asking(task.quality, task.starts)
+        print_plan(task.whole, task.settings.until, asked)
+        if task.search:
+            terminal.print_lines(search_lines(task.search, task.whole, asked))
         return
     compare = ["bench", "compare", str(source)]
 
@@ -120,10 +122,3 @@ def _print_differences(found: Sequence["Difference"], to: Console) -> None:
         print_differences(found, ("there", "here"), to)
     else:
         to.print("nothing that the run recorded is different on this machine")
-
-
-def _print_plan(task: Task) -> None:
-    asked = asking(task.quality, task.starts)
-    print_plan(task.whole, task.settings.until, asked)
-    if task.search:
-        terminal.print_lines(search_lines(task.search, task.whole, asked))

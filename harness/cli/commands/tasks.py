@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.model import weights
-from harness.cli.agreeing import agreed
 from harness.cli.commands.planning import check_any, planned
+from harness.cli.trust import agreed
 from harness.contracts import Plan, PlannedStart, SearchTerms
 from harness.errors import UserError, refuse_first
 from harness.install import install

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from waiting import patient
 
-from harness.quality import threads
-from harness.quality.threads import in_threads
+from harness.quality import measure
+from harness.quality.measure import in_threads
 
 
 def test_what_is_under_way_at_the_end_is_named_and_what_follows_not_asked() -> None:
@@ -59,5 +59,5 @@ def test_what_ends_just_after_the_wait_is_returned(monkeypatch: pytest.MonkeyPat
         wait(futures, 60)
         return found
 
-    monkeypatch.setattr(threads, "wait", wait_and_go_on)
+    monkeypatch.setattr(measure, "wait", wait_and_go_on)
     assert in_threads(ask, [1, 2], 2, time.monotonic()) == ([1, 2], [])
