@@ -312,5 +312,5 @@ def _none(run: Run, made: Decision, where: str) -> Said:
 
 def _nothing_measured(run: Run) -> Said:
     whys = [f"{cell.label}: {cell.reason}" for cell in run.planned_cells if cell.reason]
-    why = clipped(several(whys, "; "), 2 * _REASON_AT_MOST)
+    why = clipped(several(whys, "; "), 2 * _REASON_AT_MOST).rstrip(".")
     return Said("No answer", f"No cell has a value that counts{': ' if why else ''}{why}.")
