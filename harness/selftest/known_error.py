@@ -1,7 +1,7 @@
 """Compute bench's own error from what a client reported and what the reference server did, and keep it."""
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -84,7 +84,7 @@ def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
             continue
         found.ttft_s.append(error_s((row.sent_ns, row.chunk_ns[0]), (arrived_ns, there.sent_ns[0])))
         found.e2e_s.append(error_s((row.sent_ns, row.end_ns), (arrived_ns, ended_ns)))
-        found.itl_s += map(error_s, pairwise(row.chunk_ns), pairwise(there.sent_ns))
+        found.itl_s += gap_errors_s(row.chunk_ns, there.sent_ns)
         found.late_s += [(sent - due) / 1e9 for sent, due in zip(there.sent_ns, there.due_ns, strict=True)]
     return found
 
@@ -92,6 +92,11 @@ def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
 def error_s(here: Span, there: Span) -> float:
     """Return the client's duration minus the server's, in seconds, each from its own start."""
     return ((here[1] - here[0]) - (there[1] - there[0])) / 1e9
+
+
+def gap_errors_s(reported_ns: Sequence[int], sent_ns: Sequence[int]) -> list[float]:
+    """Return the client's gaps between chunks minus the server's, in seconds."""
+    return list(map(error_s, pairwise(reported_ns), pairwise(sent_ns)))
 
 
 def quantiles(values: Iterable[float]) -> tuple[float, float] | None:
