@@ -108,7 +108,10 @@ def test_it_is_started_and_measured(copy: Path, tmp_path: Path) -> None:
     done = bench(copy, "run", *words, "--output", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     [start] = records(tmp_path, "run/starts/*/start.json")
-    assert (start["status"], start["resolved"]) == ("completed", {"concurrent_sequences": 2})
+    assert (start["status"], start["resolved"]) == (
+        "completed",
+        {"concurrent_sequences": 2, "repeats_answers": True},
+    )
     assert "engine_ready" in start["stages"]
     [cell] = records(tmp_path, "run/cells/*/cell.json")
     assert cell["status"] == "completed"
