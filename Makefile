@@ -126,7 +126,7 @@ SHOT = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-
   --disable-component-update --disable-sync --hide-scrollbars --window-size=1280,760 --virtual-time-budget=9000
 report-example:
 	$(SHOT) --screenshot=docs/report.png file://$(CURDIR)/docs/examples/llama-cpp-quantizations.html
-	$(SHOT) --screenshot=docs/engines.png file://$(CURDIR)/docs/examples/three-engines.html
+	$(SHOT) --screenshot=docs/engines.png file://$(CURDIR)/docs/examples/four-engines.html
 
 # Fills docs/gallery/ with a picture of each section of the example report, or of REPORT=file.html (needs Chromium with its driver).
 REPORT ?= docs/examples/llama-cpp-quantizations.html

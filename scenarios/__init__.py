@@ -28,6 +28,7 @@ __all__ = [
     "has_tools",
     "is_column",
     "least_output_tokens",
+    "length",
     "prose",
 ]
 

@@ -108,7 +108,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     weights = given(place.weights, "ollama needs a weights file")
     model = re.sub(r"[^\w.-]", "-", Path(deployment.model).name)[:80]
     fields: dict[str, Any] = {
-        "served_model": f"{model}:{deployment.quantization}-{_mark_of(weights)}",
+        "served_model": f"{model}:{deployment.quantization}-{_mark_of(place, weights)}",
         "ready_path": "/api/version",
         "environment": _environment(deployment, place),
         "stop_grace_s": 10.0,
@@ -134,19 +134,26 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     )
 
 
-def _mark_of(weights: Path) -> str:
-    """Return 8 digits that change with the file, so that no name stands for a model made of another one."""
-    state = weights.stat() if weights.exists() else None  # a plan is made before the file is
-    of = (weights.absolute(), state and (state.st_size, state.st_mtime_ns))
+def _mark_of(place: contracts.Place, weights: Path) -> str:
+    """Return 8 hexadecimal digits that change with the weights: no name stands for a model of other ones."""
+    if place.weights_sha256:
+        return place.weights_sha256[:8]
+    parts = [Path(part) for part in _parts(str(weights))]
+    states = [part.stat() for part in parts if part.exists()]  # a plan is made before the files are
+    of = [(state.st_size, state.st_mtime_ns) for state in states]
     return hashlib.sha256(str(of).encode()).hexdigest()[:8]
 
 
 def _modelfile(weights: str) -> str:
-    """Return a Modelfile that names the GGUF file, or all parts of a split one."""
-    parts = re.fullmatch(r"(.*)-00001-of-(\d{5})\.gguf", weights, re.DOTALL)
-    if parts is None:
-        return f"FROM {weights}\n"
-    return "".join(f"FROM {parts[1]}-{part:05d}-of-{parts[2]}.gguf\n" for part in range(1, int(parts[2]) + 1))
+    return "".join(f"FROM {part}\n" for part in _parts(weights))
+
+
+def _parts(weights: str) -> list[str]:
+    """Return the path of a GGUF file, or those of all parts of a split one."""
+    split = re.fullmatch(r"(.*)-00001-of-(\d{5})\.gguf", weights, re.DOTALL)
+    if split is None:
+        return [weights]
+    return [f"{split[1]}-{part:05d}-of-{split[2]}.gguf" for part in range(1, int(split[2]) + 1)]
 
 
 def _environment(deployment: contracts.Deployment, place: contracts.Place) -> dict[str, str]:
@@ -180,7 +187,7 @@ def _said(log: str, pages: Mapping[str, Any]) -> contracts.Said:
 
 ENGINE = contracts.Engine(
     name="ollama",
-    description="Ollama in front of llama.cpp's server, on GGUF files, which it copies into the cache",
+    description="Ollama in front of llama.cpp's server, on GGUF files, of which it keeps a copy",
     options=Options,
     programs=(_PROGRAM,),
     launchers=("native", "docker"),

@@ -112,9 +112,8 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
         found |= {"attention_backend": "no flash attention", "prefix_cache": False}
         unmatched["prefix_cache"] = "without flash attention TGI has none"
     if "Model does not support automatic max batch total tokens" in log:
-        unmatched["kv_cache_tokens"] = (
-            "without flash attention TGI only bounds the tokens of a batch, to 16,000"
-        )
+        bound = f", to {most:,}" if isinstance(most := found.get("max_batch_total_tokens"), int) else ""
+        unmatched["kv_cache_tokens"] = f"without flash attention TGI only bounds the tokens of a batch{bound}"
     # No page names the backend. llama.cpp's takes no best_of, v3's at least 1.
     if at(info, "max_best_of") == 0:
         found["backend"] = "llama.cpp"

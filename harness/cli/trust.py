@@ -1,4 +1,4 @@
-"""Ask for what bench takes from no file of others, and tell which files of a run have changed."""
+"""Ask before settings of somebody else's file are used, and say which files of a run have changed."""
 
 import shlex
 import sys
@@ -26,8 +26,9 @@ def agreed(
     """Return the settings of a file with what the user typed over them.
 
     If the file is not the user's own, its costs are told, and the user must agree to each value that says
-    what runs, what is read or where requests go. Raises UserError, with the words to type, if the user does
-    not agree, or cannot be asked: without a terminal, or if `may_ask` is false.
+    what runs, what is read or where requests go. Raises UserError, with the words to type (if they are long,
+    with the keys alone), if the user does not agree, or cannot be asked: without a terminal, or if `may_ask`
+    is false.
     """
     settings = {**found, **typed}
     if is_own:
@@ -35,14 +36,20 @@ def agreed(
     if (count := prod(map(len, settings.values()))) > _MOST_COMBINATIONS:
         raise UserError(f"{source}: asks for {count:,} combinations of values; give some keys with one value")
     left = {key: values for key, values in found.items() if key not in typed}
-    if told := [*words(left, "shown")]:
-        complaints.print(escape(inert(f"{source} asks for {shlex.join(told)}")))
-    asked = [*words(left, "asked")]
+    try:
+        told, asked = ([*words(left, kind)] for kind in ("shown", "asked"))
+    except UserError as error:
+        raise UserError(clipped(str(error))) from error
+    if told:
+        complaints.print(escape(clipped(inert(f"{source} asks for {shlex.join(told)}"))))
     if not asked:
         return settings
     words_asked = inert(shlex.join(asked))
     if len(words_asked) > _MOST_CHARACTERS:
-        raise UserError(f"{source}: asks for {words_asked[:200]}... ({len(words_asked):,} characters)")
+        keys = " ".join(f"{word.partition('=')[0]}=" for word in asked)
+        raise UserError(
+            f"{source}: asks for values of {len(words_asked):,} characters; type your own: {keys}"
+        )
     if not (may_ask and sys.stdin.isatty() and sys.stderr.isatty()):
         raise UserError(f"{source}: asks for {words_asked}; no file decides that: type it if you mean it")
     single = ({key: (value,)} for key, values in left.items() for value in values)
@@ -51,6 +58,11 @@ def agreed(
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise UserError(f"{source}: asks for {word}, to which you did not agree; type another value")
     return settings
+
+
+def clipped(text: str) -> str:
+    """Return a text, or its beginning and its length if it is a screen long."""
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:200]}... ({len(text):,} characters)"
 
 
 def tell_changed(run_dir: Path, *, is_held: bool = False) -> None:

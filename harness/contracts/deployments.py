@@ -199,6 +199,7 @@ class Place:
     draft: WeightsFile | None = None
     has_tools: bool = False
     adapters: tuple[AdapterFile, ...] = ()
+    weights_sha256: str | None = None  # None if it was not computed
 
     @property
     def base_url(self) -> str:

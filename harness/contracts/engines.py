@@ -60,18 +60,14 @@ class Tuned:
     source: str
 
 
-# The term that bench finds out by asking: whether an answer at temperature 0 is the same again.
-REPEATS_ANSWERS = "repeats_answers"
-
-
 @dataclass(frozen=True)
 class Said:
     """What a server reports about its settings and its memory. What it does not report is left out.
 
     `terms`: by the names of EngineTerms and, besides these, engine_version, weights_type, kv_cache_bytes,
     quantization_kernel, attention_backend, threads, chat_template. `memory`: bytes of each part, summed over
-    all devices. `unmatched`: why it does not use a term as asked, beside `Engine.unmatched`, which could not
-    know it before the start; None for a term that it does keep.
+    all devices. `unmatched`: of terms that were asked for, what is known only now: why the server does not
+    use one as asked, or None for one that `Engine.unmatched` named before the start but that it does keep.
     """
 
     terms: Mapping[str, Scalar] = field(default_factory=dict)

@@ -159,6 +159,7 @@ def _launch_spec(
     place = contracts.Place(
         python=installed.python if installed else None,
         weights=weights.path if weights else None,
+        weights_sha256=weights.sha256 if weights else None,
         host="127.0.0.1",
         port=server.free_port(),
         scratch=scratch,
@@ -247,20 +248,24 @@ def wait_ready(up: Serving, site: Site) -> None:
         _log.warning(problem)
     version = said.terms.get("engine_version") or up.record.record.version
     asked_for = vars(up.start.deployment.terms)
-    later = {term: why for term, why in said.unmatched.items() if asked_for[term] is not None}
-    resolved, prompt_tokens = dict(said.terms), dict[str, int]()
+    later = {
+        term: why
+        for term, why in said.unmatched.items()
+        if why is None or asked_for.get(term) not in (None, said.terms.get(term))
+    }
+    prompt_tokens, repeats = dict[str, int](), None
     # The counts show whether engines use the same chat template. Servers with another API may charge for it.
     if api_of(up.start.deployment) is openai.API:
         where, limit_s = (up.spec.base_url, up.spec.served_model), _PROMPT_TIMEOUT_S
         prompt_tokens = probe.count_prompt_tokens(*where, timeout_s=limit_s, key=up.key)
         repeats = probe.repeats_answers(*where, timeout_s=limit_s, key=up.key)
-        resolved |= {} if repeats is None else {contracts.REPEATS_ANSWERS: repeats}
     up.record.update(
-        resolved=resolved,
+        resolved=dict(said.terms),
         unmatched={term: why for term, why in {**up.record.record.unmatched, **later}.items() if why},
         memory_said=dict(said.memory),
         version=None if version is None else str(version),
         prompt_tokens=prompt_tokens,
+        repeats_answers=repeats,
     )
 
 

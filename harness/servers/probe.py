@@ -253,7 +253,7 @@ def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str
     """Return the server's token count of each of PROMPTS, except those that it refuses. Blocks."""
     counted = {}
     for name, messages in PROMPTS.items():
-        answer = _greedy(base_url, model, messages, 1, timeout_s, key)
+        answer = _ask_greedily(base_url, model, messages, 1, timeout_s, key)
         if answer.status == 200 and (tokens := answer.decoded().input_tokens):
             counted[name] = tokens
     return counted
@@ -262,16 +262,18 @@ def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str
 def repeats_answers(base_url: str, model: str, *, timeout_s: float, key: str | None) -> bool | None:
     """Return whether a prompt gets the same answer twice at temperature 0; None if it gets no text. Blocks.
 
-    Ask after `count_prompt_tokens`: both answers come from a prefix cache then, if there is one.
+    It is asked three times. The last two find the same in a prefix cache, so rounding is the same, too.
     """
-    pair = [_greedy(base_url, model, PROMPTS["user"], _REPEATED_TOKENS, timeout_s, key) for _ in range(2)]
-    first, again = (each.decoded() for each in pair)
-    if any(each.status != 200 for each in pair) or not (first.text or first.reasoning):
+    answers = [
+        _ask_greedily(base_url, model, PROMPTS["user"], _REPEATED_TOKENS, timeout_s, key) for _ in range(3)
+    ]
+    _, first, again = (each.decoded() for each in answers)
+    if any(each.status != 200 for each in answers) or not (first.text or first.reasoning):
         return None
     return (first.text, first.reasoning) == (again.text, again.reasoning)
 
 
-def _greedy(
+def _ask_greedily(
     base_url: str,
     model: str,
     messages: Sequence[Mapping[str, str]],

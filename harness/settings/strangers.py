@@ -5,21 +5,23 @@ value is the user's to give. Every key that takes free text has a rule here. Wha
 given with --from, is the user's own word.
 """
 
+import math
 import re
+import typing
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from engines import ENGINES, MODELS
-from harness.contracts import Load, Scalar
-from harness.settings.decoding import Choices, as_text, decode, fields_by_key
-from scenarios import is_column
+from harness.contracts import EngineTerms, GuardTerms, Load, QualityTerms, Scalar, SearchTerms
+from harness.settings.decoding import Choices, Field, as_text, decode, fields_by_key
+from scenarios import SCENARIOS, is_column, length
 
 # taken: as it is. shown: taken, but told before anything starts. asked: only if the user agrees.
 Belief = Literal["taken", "shown", "asked"]
 _PLAIN = re.compile(r"[A-Za-z0-9_][\w.,:|-]{0,63}", re.ASCII)
-_NUMBER = re.compile(r"\d+\.?\d*(?:[eE][+]?\d{1,3})?")
 _PROGRAMS = {program for engine in ENGINES.values() for program in engine.programs}
 
 
@@ -51,10 +53,15 @@ def _is_speculation(value: Scalar) -> bool:
     return value in (False, "off", "ngram") or (kind == "draft" and model.partition("@")[0] in MODELS)
 
 
+def _is_currency(value: Scalar) -> bool:
+    text = str(value)
+    return _is_plain(value) or (len(text) == 1 and unicodedata.category(text) == "Sc")
+
+
 _PATH, _ASKED = Rule(lambda value: False, is_path=True), Rule(lambda value: False)
 _TAKEN, _TEXT, _LABEL = Rule(lambda value: True), Rule(_is_plain), Rule(_is_no_file)
 _LENGTH = Rule(lambda value: not (isinstance(value, str) and is_column(value)))
-_LENGTHS = tuple(f"scenario.{each}_tokens" for each in ("document", "input", "prefix", "result"))
+_LENGTHS = tuple(f"scenario.{each}_tokens" for each in ("document", "input", "output", "prefix", "result"))
 # By key; `*` is any engine.
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("engine.chat_template", "scenario.path", "scenario.schema"), _PATH),
@@ -70,26 +77,44 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("quality.against", "compare.baseline"), _LABEL),
     **dict.fromkeys((*_LENGTHS, "scenario.steps"), _LENGTH),
     **dict.fromkeys(("*.attention_backend", "*.sampling_backend", "*.quantization", "*.label"), _TEXT),
-    **dict.fromkeys(("*.threads_bind", "*.tool_call_parser", "*.fault", "price.currency"), _TEXT),
+    **dict.fromkeys(("*.threads_bind", "*.tool_call_parser", "*.fault"), _TEXT),
+    "price.currency": Rule(_is_currency),
     # Settings look these up in a table of bench's own, or read a number.
     **dict.fromkeys(("engine", "quantization", "scenario", "guard", "fairness", "quality", "until"), _TAKEN),
     **dict.fromkeys(("repeats", "seed", "until.metric", "until.budget", "run.budget", "load.steps"), _TAKEN),
     **dict.fromkeys(("compare.margin", "compare.metric", "slo.kl_nats.mean", "slo.tasks.score"), _TAKEN),
 }
-# What a measurement may cost this machine. It is told, and asked for above these: bytes, users, processes,
-# repeats, seconds, sessions a second; and what takes seconds to make before anything is measured.
+# What a measurement may cost, in bytes, processes, users, conversations a second, seconds and repeats. It is
+# told, and asked for above these. Other times are asked for above _MOST_S seconds, and other numbers of a
+# scenario above _MOST_NUMBER, since large conversations take long to make.
 _MOST: Mapping[str, float] = {
     "reference.memory": 1 << 30,
     "load.workers": 16,
-    **dict.fromkeys(("load.concurrency", "load.rate"), 256),
+    **dict.fromkeys(("load.concurrency", "load.rate", "scenario.rate", "search.highest"), 256),
     **dict.fromkeys(("load.conversations", "load.min_requests"), 10_000),
-    **dict.fromkeys(("load.duration", "load.warmup", "load.ramp_up", "load.ramp_down"), 600.0),
-    **dict.fromkeys(("repeats", "load.steps"), 20),
+    **dict.fromkeys(("load.duration", "load.warmup", "load.ramp_up", "load.ramp_down"), 600),
+    **dict.fromkeys(("repeats", "load.steps", "search.trials"), 20),
     **dict.fromkeys(("scenario.turns", "scenario.steps", "scenario.retrieved", "scenario.parallel"), 32),
-    **dict.fromkeys((*_LENGTHS, "scenario.input_words", "scenario.system_words"), 8192),
-    "scenario.output_tokens": 8192,
 }
-_FIELDS = {**fields_by_key("load", Load), **fields_by_key("reference", ENGINES["reference"].options)}
+_MOST_S, _MOST_NUMBER = 3600, 8192
+_SECTIONS: Mapping[str, type] = {
+    "load": Load,
+    "engine": EngineTerms,
+    "guard": GuardTerms,
+    "quality": QualityTerms,
+    "search": SearchTerms,
+    "reference": ENGINES["reference"].options,
+}
+_FIELDS: Mapping[str, Field] = {
+    **{
+        key: field
+        for each in SCENARIOS.values()
+        for key, field in fields_by_key("scenario", each.options).items()
+    },
+    **{key: field for name, kind in _SECTIONS.items() for key, field in fields_by_key(name, kind).items()},
+    **dict.fromkeys(("until.budget", "run.budget"), Field("budget", float, "_s", None)),
+    "repeats": Field("repeats", int, None, None),
+}
 
 
 def rule_of(key: str) -> Rule | None:
@@ -100,22 +125,30 @@ def rule_of(key: str) -> Rule | None:
 
 def belief(key: str, value: Scalar) -> Belief:
     """Return how a value from a stranger's file is treated. Raises UserError for one of a wrong type."""
-    rule = rule_of(key)
+    rule, field = rule_of(key), _FIELDS.get(key)
     if value is None:
         return "taken"
     if rule and not rule.believes(value):
         return "shown" if key == "model" and str(value).startswith("hf:") else "asked"
-    if key not in _MOST:
+    if rule is _LENGTH:
+        number = _longest(key, value)
+    elif field and {field.kind, *typing.get_args(field.kind)} & {int, float}:
+        number = decode(key, field.kind, value, field.suffix)
+    else:
         return "taken"
-    return "shown" if _largest(key, value) <= _MOST[key] else "asked"
+    of_section = _MOST_NUMBER if key.startswith("scenario.") else math.inf
+    if number > _MOST.get(key, _MOST_S if field and field.suffix == "_s" else of_section):
+        return "asked"
+    return "shown" if key in _MOST else "taken"
 
 
-def _largest(key: str, value: Scalar) -> float:
-    """Return a number in its unit, or the largest one in a text such as 1024 of `256..1024`."""
-    if key.startswith("scenario."):
-        return max(map(float, _NUMBER.findall(str(value))), default=0.0)
-    field = _FIELDS.get(key)
-    return float(decode(key, field.kind if field else int, value, field.suffix if field else None))
+def _longest(key: str, value: Scalar) -> float:
+    """Return the most that a length stands for; of a lognormal one what lies three sigma above its median."""
+    most = length(key.removeprefix("scenario."), typing.cast(int | str, value)).most
+    if most is not None:
+        return most
+    _, median, sigma = str(value).split(":")
+    return float(median) * math.exp(3 * float(sigma))
 
 
 def words(choices: Choices, kind: Belief) -> Iterator[str]:

@@ -107,7 +107,7 @@ class StartRecord:
     secrets. `version` is what the server reports, else its environment's. `unmatched`: the common terms that
     the engine cannot be told, each with the reason. `resolved` are the values that the server reports to use.
     `stages` are instants of process_up, weights_loaded, engine_ready, listening, first_token, steady_token.
-    `prompt_tokens`: see servers/probe.py.
+    `prompt_tokens`, `repeats_answers`: see servers/probe.py.
 
     `memory_kind` says whether memory is the machine's or that of the `devices`: `baseline_bytes` before the
     start, `after_bytes` after it. `memory_notes` say why a value was not sampled. `memory_said` are the bytes
@@ -145,6 +145,7 @@ class StartRecord:
     image: Mapping[str, str | None] = field(default_factory=dict)
     stages: Mapping[str, int] = field(default_factory=dict)
     prompt_tokens: Mapping[str, int] = field(default_factory=dict)
+    repeats_answers: bool | None = None
     unmatched: Mapping[str, str] = field(default_factory=dict)
     forces_length: bool = True
     model_facts: contracts.ModelFacts | None = None

@@ -43,6 +43,7 @@ CHECKS: tuple[Check, ...] = (
     unequal_work.terms_not_matched,
     unequal_work.same_weights_differ,
     unequal_work.not_repeatable,
+    unequal_work.server_samples,
     unequal_work.quality_not_measured,
     unequal_work.server_counts_differ,
     starts.powers_differ,

@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.contracts import REPEATS_ANSWERS, ServerTerm
+from harness.contracts import ServerTerm
 from reports.checks.finding import (
     OF_COUNTS,
     OF_LENGTHS,
@@ -34,7 +34,7 @@ from reports.data import (
     heard_of,
     unlike_of,
 )
-from reports.measures import equal_work, number, precise, several
+from reports.measures import equal_work, number, plural, precise, several
 from reports.measures.fidelity import Outcome, outcome
 from reports.measures.quality import answers_by, nearness, quality_of, task_scores
 from reports.measures.speculation import became_of, unspeculated_of
@@ -240,14 +240,26 @@ def answers_change_under_load(run: Run) -> Iterator[Seen]:
     "The same prompts were asked twice without load, so what differs from the reference may be chance: {}.",
     "Look for a sampling parameter that the server does not take from requests.",
     (),
-    can_look=lambda run: quality_of(run) or any(REPEATS_ANSWERS in r.resolved for r in run.start_records),
+    can_look=quality_of,
 )
 def not_repeatable(run: Run) -> Iterator[Seen]:
-    yield from _counted(run, {label: each.again.get("again", {}) for label, each in quality_of(run).items()})
-    chance = {r.deployment.label: r for r in run.start_records if r.resolved.get(REPEATS_ANSWERS) is False}
-    for label, record in chance.items():
-        backend = f" (backend: {record.resolved['backend']})" if "backend" in record.resolved else ""
-        yield f"{label}{backend}: one prompt before the load, 16 tokens", cells_of(run, {label})
+    return _counted(run, {label: each.again.get("again", {}) for label, each in quality_of(run).items()})
+
+
+@check(
+    "A server samples at temperature 0",
+    "One prompt, asked again before any load, got another answer: {}.",
+    "Its answers and their lengths are chance: look for a sampling parameter that it does not take from "
+    "requests.",
+    (),
+    can_look=lambda run: any(record.repeats_answers is not None for record in run.start_records),
+)
+def server_samples(run: Run) -> Iterator[Seen]:
+    for label in run.deployments:
+        asked = [record for record in run.starts_of(label) if record.repeats_answers is not None]
+        if odd := [record for record in asked if not record.repeats_answers]:
+            backend = f" (backend: {odd[0].resolved['backend']})" if "backend" in odd[0].resolved else ""
+            yield f"{label}{backend}: in {len(odd)} of {plural(len(asked), 'start')}", cells_of(run, {label})
 
 
 def _counted(

@@ -110,7 +110,7 @@ def test_it_is_started_and_measured(copy: Path, tmp_path: Path) -> None:
     [start] = records(tmp_path, "run/starts/*/start.json")
     assert (start["status"], start["resolved"]) == (
         "completed",
-        {"concurrent_sequences": 2, "repeats_answers": True},
+        {"concurrent_sequences": 2},
     )
     assert "engine_ready" in start["stages"]
     [cell] = records(tmp_path, "run/cells/*/cell.json")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.terminal import Json, complaints, print_json, print_lines
+from harness.cli.trust import clipped
 from harness.contracts import inert, known_secrets
 from harness.errors import StoreError, UserError
 from harness.settings.units import counted
@@ -48,7 +49,7 @@ def verify(
         findings = [asdict(each) for each in found]
         print_json({**told, "is_going_on": is_going_on, "findings": findings, "asks_for": asks})
     else:
-        print_lines(f"{source}: asks for {each[:200]}, which bench takes from no file" for each in asks)
+        print_lines(f"{source}: asks for {clipped(each)}: to take it, type it" for each in asks)
         print_lines(str(each) for each in found if each.fault != "unlisted" or not cut_off)
         if cut_off and unlisted:
             files = counted(unlisted, "file")
@@ -70,9 +71,16 @@ def _asks(directory: Path) -> list[str]:
     from harness.settings.strangers import words
 
     try:
-        return [] if store.is_own(directory) else [*words(choices_of(store.read_run(directory)), "asked")]
+        found = {} if store.is_own(directory) else choices_of(store.read_run(directory))
     except (StoreError, UserError):
         return []  # `rerun` says why they cannot be read
+    asks: list[str] = []
+    for key, values in found.items():
+        try:
+            asks += words({key: values}, "asked")
+        except UserError:
+            asks.append(f"{key} of a wrong type")
+    return asks
 
 
 def _cut_off(directory: Path) -> str | None:

@@ -83,14 +83,17 @@ def test_a_quantized_kv_cache_gets_the_flash_attention_that_it_needs() -> None:
 
 def test_no_name_stands_for_the_model_of_another_file(tmp_path: Path) -> None:
     """Ollama would answer from the model of an earlier start while it makes the one that is asked for."""
-    weights = tmp_path / "w.gguf"
-    place, names = replace(CPU, weights=weights), []
-    for text in ("a", "b", "ab"):
-        weights.write_text(text)
-        os.utime(weights, ns=(0, len(names)))
+    first, second = (tmp_path / f"w-0000{part}-of-00002.gguf" for part in (1, 2))
+    first.write_text("a")
+    place, names = replace(CPU, weights=first), []
+    for text in ("b", "c", "de"):
+        second.write_text(text)
+        os.utime(second, ns=(0, len(names)))
         names.append(native(place=place).served_model)
     assert len({*names}) == 3
     assert native(place=place).served_model == names[-1]
+    digest = replace(place, weights_sha256="0123456789ab")
+    assert native(place=digest).served_model.endswith(":gguf-q4_0-01234567")
 
 
 def test_all_parts_of_a_split_file_make_the_model() -> None:

@@ -115,7 +115,6 @@ def test_a_run_claims_the_quantization_and_reports_what_the_server_has(tmp_path:
         "loaded_model": NAME,
         "context_length": 8192,
         "concurrent_sequences": 4,
-        "repeats_answers": True,
         "kv_cache_tokens": 16384,
         "kv_cache_type": "FP16",
         "chat_template": "chatml",

@@ -66,7 +66,7 @@ def test_one_is_started_measured_and_stopped(tmp_path: Path) -> None:
     place = measured(tmp_path, "model=smollm2-135m", *STARTED)
     [start] = place.starts()
     assert {"weights_begin", "weights_loaded"} <= start["stages"].keys()
-    assert start["resolved"]["repeats_answers"] is True
+    assert start["repeats_answers"] is True
     place.wait_until_empty()
 
 
@@ -90,7 +90,7 @@ def test_a_launcher_that_is_killed_leaves_no_shard_and_no_router(tmp_path: Path)
 def test_a_model_that_the_shard_refuses_is_its_own_error_line(tmp_path: Path) -> None:
     found = find(Weights("smollm2-135m", "fp16", "safetensors"), cache_dir())
     if found is None:
-        pytest.skip("no checkpoint here (run `bench prepare engine=transformers quantization=bf16`)")
+        pytest.skip("no checkpoint here (run `bench prepare engine=transformers quantization=fp16`)")
     place, odd = made(tmp_path / "place"), tmp_path / "odd"
     shutil.copytree(found.path, odd)
     config = odd / "config.json"

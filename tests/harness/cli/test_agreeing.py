@@ -107,8 +107,8 @@ def test_verify_lists_what_a_run_asks_for(run_copy, script, tmp_path):
     said = told(place, "verify", "run")
     assert said.returncode == 0
     assert said.stdout.splitlines()[:2] == [
-        f"run: asks for llama_cpp.program={script}, which bench takes from no file",
-        "run: asks for vllm.image=evil/image:latest, which bench takes from no file",
+        f"run: asks for llama_cpp.program={script}: to take it, type it",
+        "run: asks for vllm.image=evil/image:latest: to take it, type it",
     ]
     found = json.loads(told(place, "verify", "run", "--json").stdout)
     assert found["asks_for"] == [f"llama_cpp.program={script}", "vllm.image=evil/image:latest"]
@@ -164,11 +164,16 @@ def test_each_value_of_a_list_is_asked_for_by_itself(run_copy, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["rerun", "verify"])
-def test_a_text_of_a_megabyte_is_shown_in_one_line(command, run_copy, tmp_path):
-    asking_for(run_copy, quality__text="/" + "x" * 1_000_000)
+@pytest.mark.parametrize("key", ["quality.text", "model", "load.workers", "reference.label"])
+def test_a_text_of_a_megabyte_is_shown_in_one_line(command, key, run_copy, tmp_path):
+    text = {"model": "hf:", "quality.text": "/"}.get(key, "") + "x" * 1_000_000
+    asking_for(run_copy, **{key: f'"{text}"', "engine.base_url": '"http://127.0.0.1:1/v1"'})
     said = told(Place(tmp_path), command, "run")
-    assert len(said.stdout + said.stderr) < 1000
-    assert "run: asks for quality.text=/xxx" in said.stdout + said.stderr
+    assert len(said.stdout + said.stderr) < 1500
+    if command == "verify":  # whatever else is there
+        assert "run: asks for engine.base_url=http://127.0.0.1:1/v1: to take it, type it" in said.stdout
+    else:
+        assert said.returncode == 2
 
 
 def test_a_claim_in_a_file_runs_nothing_and_one_of_benchs_own_asks_nothing(script, tmp_path):

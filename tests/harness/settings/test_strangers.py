@@ -9,31 +9,77 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines import ENGINES
+from harness.contracts import Load
 from harness.errors import UserError
 from harness.settings import keys, sections
+from harness.settings.decoding import fields_by_key
 from harness.settings.strangers import RULES, belief, rule_of, words
+from scenarios import SCENARIOS
 
 FIELDS = keys._fields()
+# A scenario's key may take text in one scenario only.
+KINDS = [
+    *((key, field.kind) for key, field in FIELDS.items()),
+    *(
+        (key, field.kind)
+        for each in SCENARIOS.values()
+        for key, field in fields_by_key("scenario", each.options).items()
+    ),
+]
+OF_TEXT = {key for key, kind in KINDS if str in (kind, *typing.get_args(kind))}
 # Keys that take text: those with a field of type str, and those that settings read by themselves.
 TEXTS = [
     key
     for key in keys.known_keys()
     if not (sections.is_slo(key) or key.startswith(("gate.", "search.", "fit.")))
-    and (key not in FIELDS or str in (FIELDS[key].kind, *typing.get_args(FIELDS[key].kind)))
+    and (key not in FIELDS or key in OF_TEXT)
 ]
 # What a stranger could want: something that runs, is read, or is sent to.
 HARMFUL = ["/tmp/evil", "./evil", "../evil.sh", "~/.ssh/id_rsa", "http://evil.example/v1", "--flag=1",
            "$(id)", "evil;id", "FILE.csv:column", "/etc/passwd:1", "draft:/evil", "evil.yaml"]  # fmt: skip
 LENGTHS = {key for key, rule in RULES.items() if rule is RULES["scenario.steps"]}
 LABELS = {key for key, rule in RULES.items() if rule is RULES["quality.against"]}
-# Settings look these up in a table of bench's own, or only show them.
-SHOWN = {key for key, rule in RULES.items() if rule is RULES["engine"]}
-JUDGED = [key for key in TEXTS if key not in SHOWN]
+# Settings look these up in a table of bench's own, or read a number.
+LOOKED_UP = {key for key, rule in RULES.items() if rule is RULES["engine"]}
+JUDGED = [key for key in TEXTS if key not in LOOKED_UP]
 
 
 @pytest.mark.parametrize("key", TEXTS)
 def test_every_key_that_takes_text_has_a_rule(key):
     assert rule_of(key) is not None
+
+
+def test_only_what_settings_look_up_or_read_as_a_number_is_taken_whatever_it_says():
+    expected = {
+        "engine", "quantization", "scenario", "guard", "fairness", "quality", "until", "repeats", "seed",
+        "until.metric", "until.budget", "run.budget", "load.steps", "compare.margin", "compare.metric",
+        "slo.kl_nats.mean", "slo.tasks.score",
+    }  # fmt: skip
+    assert expected == LOOKED_UP
+
+
+def said_of(key, value):
+    try:
+        return belief(key, value)
+    except UserError:
+        return "refused"
+
+
+MANY = {"_s": "11h", "_per_s": "9999/s", None: 20_000}
+COSTS = {
+    key: MANY[field.suffix]
+    for fields in (
+        fields_by_key("load", Load),
+        *(fields_by_key("scenario", s.options) for s in SCENARIOS.values()),
+    )
+    for key, field in fields.items()
+    if field.suffix in ("_s", "_per_s") or int in (field.kind, *typing.get_args(field.kind))
+}
+
+
+@pytest.mark.parametrize("key", sorted(COSTS.keys() - {"load.ramp_steps"}))
+def test_no_large_number_of_a_load_or_a_scenario_is_taken_silently(key):
+    assert said_of(key, COSTS[key]) != "taken"
 
 
 def test_every_rule_is_of_a_key_that_exists():
@@ -43,9 +89,9 @@ def test_every_rule_is_of_a_key_that_exists():
 
 @pytest.mark.parametrize("key", JUDGED)
 def test_nothing_that_runs_is_read_or_is_sent_to_is_taken_from_a_file(key):
-    taken = {value for value in HARMFUL if belief(key, value) == "taken"}
-    if key in LENGTHS:  # what is no length is refused, so only a file's column could do harm
-        assert not {"FILE.csv:column", "/etc/passwd:1"} & taken
+    taken = {value for value in HARMFUL if said_of(key, value) == "taken"}
+    if key in LENGTHS:
+        assert not taken
     elif key in LABELS:  # a label may have any character but a slash
         assert not {value for value in taken if "/" in value}
     elif key == "quality.tasks":
@@ -85,11 +131,27 @@ CASES = [
     ("scenario.adapters", 4, "taken"),
     ("scenario.adapters", "4", "taken"),
     ("scenario.adapters", "/a:/b", "asked"),
-    ("scenario.input_tokens", "lognormal:512:0.5", "shown"),
+    ("scenario.input_tokens", "lognormal:512:0.5", "taken"),
+    ("scenario.input_tokens", "lognormal:8192:5", "asked"),
+    ("scenario.input_tokens", "lognormal:1e0007:0", "asked"),
+    ("scenario.input_tokens", "1_000_000", "asked"),
+    ("scenario.output_tokens", "/home/me/private.csv:x", "asked"),
+    ("scenario.output_tokens", "t.csv:x", "asked"),
     ("scenario.input_tokens", "trace.csv:tokens", "asked"),
-    ("scenario.input_tokens", 8192, "shown"),
+    ("scenario.input_tokens", 8192, "taken"),
     ("scenario.input_tokens", "256..8193", "asked"),
-    ("scenario.input_tokens", "1e9", "asked"),
+    ("scenario.most_tokens", 10_000_000, "asked"),
+    ("scenario.documents", 10_000, "asked"),
+    ("scenario.rate", "300/s", "asked"),
+    ("scenario.quiet", "2h", "asked"),
+    ("search.highest", 100_000, "asked"),
+    ("search.trials", 21, "asked"),
+    ("until.budget", "1000h", "asked"),
+    ("until.budget", "30min", "taken"),
+    ("quality.budget", "2h", "asked"),
+    ("guard.wait", "20min", "taken"),
+    ("engine.start_timeout", "10min", "taken"),
+    ("price.currency", "€", "taken"),
     ("scenario.system_words", 10**9, "asked"),
     ("scenario.turns", 33, "asked"),
     ("scenario.steps", "5..32", "shown"),

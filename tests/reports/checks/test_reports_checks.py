@@ -438,16 +438,17 @@ def test_a_machine_that_nobody_looked_at_is_not_said_to_be_busy(tmp_path):
     assert write_starts(tmp_path, [good_rows()] * 3, samples, {"machine": {"cores_logical": 2}}) == {}
 
 
-def test_a_server_whose_answers_at_temperature_0_change_is_a_finding_without_quality(tmp_path):
+def test_a_server_that_samples_at_temperature_0_is_a_finding_without_quality(tmp_path):
     run_dir = full_run(tmp_path)
     for start in store.read_starts(run_dir):
-        is_alike = start.deployment.engine != "vllm"
-        told = {"repeats_answers": is_alike, "backend": "some.cpp"}
-        write_start(run_dir, replace(start, resolved={**start.resolved, **told}))
-    found = {finding.check: finding for finding in findings_of(open_run(run_dir))}["not_repeatable"]
-    said = "may be chance: vllm fp16 (backend: some.cpp): one prompt before the load, 16 tokens; vllm gguf"
-    assert said in found.text
-    assert "llama_cpp" not in found.text
+        resolved = {**start.resolved, "backend": "some.cpp"}
+        is_alike = start.deployment.label != "vllm fp16"
+        write_start(run_dir, replace(start, resolved=resolved, repeats_answers=is_alike))
+    found = {finding.check: finding for finding in findings_of(open_run(run_dir))}["server_samples"]
+    assert found.text == (
+        "One prompt, asked again before any load, got another answer: "
+        "vllm fp16 (backend: some.cpp): in 2 of 2 starts."
+    )
     assert not found.marks
 
 
@@ -473,7 +474,7 @@ def test_every_check_can_find_something():
         "same_weights_differ",
         "speculation_changes_answers",
     }  # in test_answered
-    by_hand |= {"variables_differ"}  # below
+    by_hand |= {"variables_differ", "server_samples"}  # here
     by_hand |= {"powers_differ"}  # in test_reports_energy
     by_hand |= {
         "machines_differ",
