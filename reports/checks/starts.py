@@ -4,6 +4,7 @@ The first check is whether bench measured the run itself.
 """
 
 import math
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -221,6 +222,10 @@ def images_by_tag(run: Run) -> Iterator[Seen]:
             yield f"{several(names)}: {image}", cells_of(run, names)
 
 
+# bench gives each start a port of its own.
+_OWN_PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
+
+
 @check(
     "Starts of a deployment had different environment variables",
     "They may have changed the server's speed: {}.",
@@ -231,6 +236,6 @@ def variables_differ(run: Run) -> Iterator[Seen]:
     for label in run.deployments:
         known = [record.environment for record in run.starts_of(label) if record.argv]
         for name in sorted({name for each in known for name in each}):
-            values = list(dict.fromkeys(each.get(name, "unset") for each in known))
+            values = list(dict.fromkeys(_OWN_PORT.sub("PORT", each.get(name, "unset")) for each in known))
             if len(values) > 1:
                 yield f"{label}: {name} ({several(values, ', then ')})", cells_of(run, {label})

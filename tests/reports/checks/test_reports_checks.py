@@ -529,9 +529,11 @@ def test_a_deployment_that_slows_from_start_to_start_is_told_and_what_all_share_
 
 
 def test_a_run_that_was_resumed_in_another_shell_says_so(tmp_path):
-    write_pair(tmp_path, start_changes={"argv": ("serve",), "environment": {"OMP_NUM_THREADS": "2"}})
+    first = {"OMP_NUM_THREADS": "2", "OLLAMA_HOST": "127.0.0.1:5001"}  # the port is bench's own choice
+    write_pair(tmp_path, start_changes={"argv": ("serve",), "environment": first})
     later = store.read_starts(tmp_path)[-1]
-    changed = replace(later, environment={"OMP_NUM_THREADS": "1", "LD_PRELOAD": "/lib/tcmalloc.so"})
+    others = {"OMP_NUM_THREADS": "1", "LD_PRELOAD": "/lib/tcmalloc.so", "OLLAMA_HOST": "127.0.0.1:5002"}
+    changed = replace(later, environment=others)
     write_start(tmp_path, changed)
     found = {finding.check: finding for finding in findings_of(open_run(tmp_path))}
     assert found["variables_differ"].text == (
