@@ -36,7 +36,7 @@ from harness.sampling.sampling import Memory, Use
 from harness.settings import config, overrides
 from harness.store import store
 
-CRASHES, MUTE, DIES, GOOD = "exit@0", "no_generation", "exit@1/10", "null"
+CRASHES, MUTE, DIES, GOOD = "exit@0", "no_generation", "exit@1/11", "null"
 FAULTS = (CRASHES, MUTE, DIES, GOOD)
 
 
