@@ -43,7 +43,7 @@ def test_its_prompts_are_those_of_llama_cpp_and_it_says_what_it_uses(tmp_path: P
         "engine.kv_cache_type=q8_0",
     )
     asked.append("engine.start_timeout=3min")
-    done = bench(place, "run", *asked, "--output", place.run_dir, BENCH_CACHE_DIR=cache)
+    done = bench(place, "run", *asked, "--output", place.run_dir, limit_s=240, BENCH_CACHE_DIR=cache)
     assert done.returncode == 0, done.stderr
     starts = {start["deployment"]["engine"]: start for start in place.starts()}
     ours, theirs = starts["ollama"], starts["llama_cpp"]
