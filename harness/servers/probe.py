@@ -264,11 +264,14 @@ def repeats_answers(base_url: str, model: str, *, timeout_s: float, key: str | N
 
     It is asked three times. The last two find the same in a prefix cache, so rounding is the same, too.
     """
-    answers = [
-        _ask_greedily(base_url, model, PROMPTS["user"], _REPEATED_TOKENS, timeout_s, key) for _ in range(3)
-    ]
-    _, first, again = (each.decoded() for each in answers)
-    if any(each.status != 200 for each in answers) or not (first.text or first.reasoning):
+    said = []
+    for _ in range(3):
+        answer = _ask_greedily(base_url, model, PROMPTS["user"], _REPEATED_TOKENS, timeout_s, key)
+        if answer.status != 200:  # the next one may take timeout_s, too
+            return None
+        said.append(answer.decoded())
+    _, first, again = said
+    if not (first.text or first.reasoning):
         return None
     return (first.text, first.reasoning) == (again.text, again.reasoning)
 
