@@ -104,7 +104,7 @@ class Field:
 
     @property
     def takes(self) -> str:
-        parts = _parts(self.kind)
+        parts = kinds_of(self.kind)
         if int in parts and str in parts:
             return _LENGTH
         first = next(part for part in parts if part is not type(None))
@@ -190,7 +190,7 @@ def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None, before
     Raises UserError with the key, the value with the text `before` it, and what would work.
     """
     given = f"{key}={before}{shown(value)}"
-    parts = _parts(kind)
+    parts = kinds_of(kind)
     if value is None:
         if type(None) in parts:
             return None
@@ -232,7 +232,7 @@ def _wanted(parts: Sequence[Any]) -> str:
     return "must be " + " or ".join(_TYPE_NAMES.get(part, "null (not given)") for part in parts)
 
 
-def _parts(kind: Any) -> tuple[Any, ...]:
+def kinds_of(kind: Any) -> tuple[Any, ...]:
     is_plain = isinstance(kind, type) or typing.get_origin(kind) is typing.Literal
     return (kind,) if is_plain else typing.get_args(kind)
 

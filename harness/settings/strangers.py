@@ -7,16 +7,15 @@ given with --from, is the user's own word.
 
 import math
 import re
-import typing
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from engines import ENGINES, MODELS
 from harness.contracts import EngineTerms, GuardTerms, Load, QualityTerms, Scalar, SearchTerms
-from harness.settings.decoding import Choices, Field, as_text, decode, fields_by_key
+from harness.settings.decoding import Choices, Field, as_text, decode, fields_by_key, kinds_of
 from scenarios import SCENARIOS, is_column, length
 
 # taken: as it is. shown: taken, but told before anything starts. asked: only if the user agrees.
@@ -132,7 +131,7 @@ def belief(key: str, value: Scalar) -> Belief:
         return "shown" if key == "model" and str(value).startswith("hf:") else "asked"
     if rule is _LENGTH:
         number = _longest(key, value)
-    elif field and {field.kind, *typing.get_args(field.kind)} & {int, float}:
+    elif field and {int, float} & {*kinds_of(field.kind)}:
         number = decode(key, field.kind, value, field.suffix)
     else:
         return "taken"
@@ -144,7 +143,7 @@ def belief(key: str, value: Scalar) -> Belief:
 
 def _longest(key: str, value: Scalar) -> float:
     """Return the most that a length stands for; of a lognormal one what lies three sigma above its median."""
-    most = length(key.removeprefix("scenario."), typing.cast(int | str, value)).most
+    most = length(key.removeprefix("scenario."), cast(int | str, value)).most
     if most is not None:
         return most
     _, median, sigma = str(value).split(":")
