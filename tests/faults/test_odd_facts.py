@@ -20,7 +20,6 @@ READING = (
     ("compare", "other", "run", "--json"),
     ("gate", "run", "other"),
     ("view", "."),
-    ("run", "--resume", "run"),
 )
 
 
@@ -40,7 +39,8 @@ def test_what_a_server_says_can_be_read_by_every_command(engine: str, tmp_path: 
     place = made(tmp_path / "place")
     measured(place, engine)
     odd_run(place.path / "other", engine, [PAGES[engine]])
-    for words in READING:
+    typed = (f"{key}={place.run()['settings'][key]}" for key in ("engine.base_url", "model"))
+    for words in (*READING, ("run", "--resume", "run", *typed)):
         done = told(place, *words)
         assert done.returncode in (0, 3), (words, done.stderr)
         assert "damaged" not in done.stdout + done.stderr

@@ -56,7 +56,8 @@ def measured(
     named = {fault.name: fault for faults in cells for fault in faults if fault is not GOOD}
     with serving(player(named, page_of)) as server:
         own = ["scenario=file", f"scenario.path={paths}", *(f"{key}={value}" for key, value in load.items())]
-        done = bench(place, *attached(server.url, *own, engine=engine), FAULTS_KEY=KEY)
+        limit_s = 90.0 + 3 * len(cells)
+        done = bench(place, *attached(server.url, *own, engine=engine), limit_s=limit_s, FAULTS_KEY=KEY)
     said = done.stdout + done.stderr
     assert not [each for each in ("Traceback", KEY, *CONTROL) if each in said], said
     holding = [path for path in place.path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
