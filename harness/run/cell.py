@@ -11,12 +11,13 @@ import msgspec
 
 from harness.contracts import STEPS, Load, LoadJob, LoadSummary, PlannedCell, PlannedStart, timing
 from harness.errors import BenchError, Interrupted, UnfitError
+from harness.load.answer import openai
 from harness.load.processes import run_load
 from harness.load.records import discard, read_summary
 from harness.run.ideal import ideals_of
-from harness.run.start import Serving
+from harness.run.start import Serving, api_of
 from harness.run.watch import Site
-from harness.servers import prefix_cache
+from harness.servers import prefix_cache, probe
 from harness.settings.units import counted
 from harness.store import request_table, store, tokenizer
 from harness.store.request_table import Tally
@@ -27,6 +28,7 @@ from scenarios import SCENARIOS
 STALLED_SHARE = 0.05
 # A single pause of this length hardly changes a rate, but it is in every latency that it met.
 STALLED_ONCE_S = 1.0
+_LEAVING_TIMEOUT_S = 60.0
 
 
 def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
@@ -147,6 +149,15 @@ def _keep(
         Path(job.rows_path), table, summary, count_tokens, ideals, origin=origin
     )
     record = judged(replace(record, summary=summary, ideal_by=ideal_by), tally)
+    if tally.gone and not is_interrupted and api_of(up.start.deployment) is openai.API:
+        busy_s = probe.busy_after_leaving_s(
+            up.spec.base_url,
+            up.spec.served_model,
+            clients=job.load.concurrency or 1,
+            timeout_s=_LEAVING_TIMEOUT_S,
+            key=up.key,
+        )
+        record = replace(record, busy_after_leaving_s=busy_s)
     store.write_record(directory / "cell.json", record)
     try:
         discard(job)

@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,6 +39,12 @@ _FAILURES: Mapping[type[Exception], str] = {
 # vLLM's page of metrics has 50 KiB with the histograms of one model.
 _BODY_LIMIT_BYTES = 16 * 2**20
 _REPEATED_TOKENS = 16
+# An answer that nobody waits for: how long it may get, how long its client stays, and how many clients leave.
+_LEFT_TOKENS = 512
+_STAYS_S = 0.5
+_MOST_LEAVING = 16
+_BUSY_LIMIT_S = 60.0
+_LONG = ({"role": "user", "content": "Count from one to one thousand, in words."},)
 _USER = {"role": "user", "content": "Name three rivers and the seas that they flow into."}
 # Prompts whose token counts show how the chat template differs: a doubled BOS adds one to each, a dropped
 # system prompt makes `system` no longer than `user`.
@@ -274,6 +281,35 @@ def repeats_answers(base_url: str, model: str, *, timeout_s: float, key: str | N
     if not (first.text or first.reasoning):
         return None
     return (first.text, first.reasoning) == (again.text, again.reasoning)
+
+
+def busy_after_leaving_s(
+    base_url: str, model: str, *, clients: int, timeout_s: float, key: str | None
+) -> float | None:
+    """Return for how long clients that left slow others down: until an answer of one token is as quick again.
+
+    As quick: within twice the time that it took before, and 50 ms. None if the server does not answer, or
+    ends long answers before their clients leave. Blocks.
+    """
+
+    def ask_for(tokens: int, limit_s: float) -> tuple[float, Answer]:
+        began_s = time.monotonic()
+        answer = _ask_greedily(base_url, model, _LONG, tokens, limit_s, key)
+        return time.monotonic() - began_s, answer
+
+    quick = [ask_for(1, timeout_s) for _ in range(2)]
+    if any(answer.status != 200 for _, answer in quick):
+        return None
+    quick_s = min(took_s for took_s, _ in quick)
+    with ThreadPoolExecutor(clients := min(clients, _MOST_LEAVING)) as pool:
+        stays_s = max(_STAYS_S, 3 * quick_s)
+        left = list(pool.map(lambda _: ask_for(_LEFT_TOKENS, stays_s), range(clients)))
+    if any(answer.status is not None for _, answer in left):
+        return None
+    began_s = asked_s = time.monotonic()
+    while ask_for(1, _BUSY_LIMIT_S)[0] > 2 * quick_s + 0.05 and asked_s - began_s < _BUSY_LIMIT_S:
+        asked_s = time.monotonic()
+    return asked_s - began_s
 
 
 def _ask_greedily(

@@ -175,7 +175,7 @@ class CellRecord:
     `guard` lists what made the machine unfit; `guard_mode` is None if the guard did not look. `forms` are the
     forms that answers had to have; a request's `form` names one of them. `ideal_by` counts requests by how
     their ideal_cached_tokens was found (harness/describe/ideal.py). A request's `group` is an index into
-    `adapters`.
+    `adapters`. `busy_after_leaving_s`: see servers/probe.py; measured after cells in which clients left.
     """
 
     number: int
@@ -196,6 +196,7 @@ class CellRecord:
     forms: tuple[contracts.Form, ...] = ()
     ideal_by: Mapping[str, int] = field(default_factory=dict)
     adapters: tuple[contracts.Adapter, ...] = ()
+    busy_after_leaving_s: float | None = None
 
     def __post_init__(self) -> None:
         _make_inert(self, "error")

@@ -260,8 +260,9 @@ class Tally:
     """Counts of one cell's requests.
 
     `requests`: all. `sent`: those sent in the window. `failed`: those of `sent` that failed. `ok`: all that
-    are ok. `ended`: ok ones that ended in the window. A request whose user would leave does not count in the
-    window. `messages` and `window_messages` count failed requests by `outcome: error`.
+    are ok. `ended`: ok ones that ended in the window. `gone`: those that were left, cancelled or timed out.
+    A request whose user would leave does not count in the window. `messages` and `window_messages` count
+    failed requests by `outcome: error`.
     """
 
     summary: LoadSummary | None = None
@@ -271,6 +272,7 @@ class Tally:
     failed: int = 0
     ok: int = 0
     ended: int = 0
+    gone: int = 0
     messages: Counter[str] = field(default_factory=Counter)
     window_messages: Counter[str] = field(default_factory=Counter)
     _tokens: float | None = 0.0  # tokens that arrived in the window; None once an ok request lacks its count
@@ -283,6 +285,7 @@ class Tally:
         self.requests += 1
         self.sent += counts
         self.ok += is_ok
+        self.gone += row.outcome in ("left", "timeout", "cancelled")
         self.ended += is_ok and stays and row.end_ns is not None and begin_ns <= row.end_ns < end_ns
         self.failed += counts and row.is_failed
         if row.is_failed:

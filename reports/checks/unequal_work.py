@@ -39,6 +39,9 @@ from reports.measures.fidelity import Outcome, outcome
 from reports.measures.quality import answers_by, nearness, quality_of, task_scores
 from reports.measures.speculation import became_of, unspeculated_of
 
+# Servers notice between two steps that a client has left. What takes longer was generated for nobody.
+_BUSY_S = 1.0
+
 
 @check(
     "Stand-ins for an engine's kernels",
@@ -260,6 +263,23 @@ def server_samples(run: Run) -> Iterator[Seen]:
         if odd := [record for record in asked if not record.repeats_answers]:
             backend = f" (backend: {odd[0].resolved['backend']})" if "backend" in odd[0].resolved else ""
             yield f"{label}{backend}: in {len(odd)} of {plural(len(asked), 'start')}", cells_of(run, {label})
+
+
+@check(
+    "A server generates on after its clients left",
+    "Short answers waited, once clients had left long ones: {}.",
+    "What it generates for nobody slows down what others wait for: raise load.timeout, or let no user leave.",
+    can_look=lambda run: any(_busy_s(cell) is not None for cell in run.planned_cells),
+)
+def generates_on(run: Run) -> Iterator[Seen]:
+    for label in run.deployments:
+        busy = [(s, cell) for cell in cells_of(run, {label}) if (s := _busy_s(cell) or 0.0) > _BUSY_S]
+        if busy:
+            yield f"{label}: for up to {number(max(s for s, _ in busy))} s", [cell for _, cell in busy]
+
+
+def _busy_s(cell: Cell) -> float | None:
+    return cell.record.busy_after_leaving_s if cell.record else None
 
 
 def _counted(

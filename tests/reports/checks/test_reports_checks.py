@@ -452,6 +452,17 @@ def test_a_server_that_samples_at_temperature_0_is_a_finding_without_quality(tmp
     assert not found.marks
 
 
+def test_a_server_that_generates_for_clients_that_left_is_a_finding(tmp_path):
+    run_dir = full_run(tmp_path)
+    for folder in sorted((run_dir / "cells").iterdir()):
+        cell = store.read_cell(folder)
+        busy_s = {"vllm fp16": 7.25, "vllm awq": 0.4}.get(cell.deployment)
+        store.write_record(folder / "cell.json", replace(cell, busy_after_leaving_s=busy_s))
+    found = {finding.check: finding for finding in findings_of(open_run(run_dir))}["generates_on"]
+    assert found.text == "Short answers waited, once clients had left long ones: vllm fp16: for up to 7.25 s."
+    assert found.cells
+
+
 def test_missing_cells_are_a_finding(tmp_path):
     found = {finding.check: finding for finding in findings_of(open_run(full_run(tmp_path)))}
     assert found["cells_not_valid"].text == "vllm fp16 at 4 users (start 1): failed."
@@ -474,7 +485,7 @@ def test_every_check_can_find_something():
         "same_weights_differ",
         "speculation_changes_answers",
     }  # in test_answered
-    by_hand |= {"variables_differ", "server_samples"}  # here
+    by_hand |= {"variables_differ", "server_samples", "generates_on"}  # here
     by_hand |= {"powers_differ"}  # in test_reports_energy
     by_hand |= {
         "machines_differ",
