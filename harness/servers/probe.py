@@ -43,7 +43,6 @@ _REPEATED_TOKENS = 16
 _LEFT_TOKENS = 512
 _STAYS_S = 0.5
 _MOST_LEAVING = 16
-_BUSY_LIMIT_S = 60.0
 _LONG = ({"role": "user", "content": "Count from one to one thousand, in words."},)
 _USER = {"role": "user", "content": "Name three rivers and the seas that they flow into."}
 # Prompts whose token counts show how the chat template differs: a doubled BOS adds one to each, a dropped
@@ -288,8 +287,9 @@ def busy_after_leaving_s(
 ) -> float | None:
     """Return for how long clients that left slow others down: until an answer of one token is as quick again.
 
-    As quick: within twice the time that it took before, and 50 ms. None if the server does not answer, or
-    ends long answers before their clients leave. Blocks.
+    As quick: within twice the time that it took before, and 50 ms. If that of the first one is much longer
+    than that of the next, or timeout_s, earlier clients left; otherwise `clients` do so now. None if the
+    server does not answer, or ends long answers before. Blocks.
     """
 
     def ask_for(tokens: int, limit_s: float) -> tuple[float, Answer]:
@@ -297,17 +297,21 @@ def busy_after_leaving_s(
         answer = _ask_greedily(base_url, model, _LONG, tokens, limit_s, key)
         return time.monotonic() - began_s, answer
 
-    quick = [ask_for(1, timeout_s) for _ in range(2)]
-    if any(answer.status != 200 for _, answer in quick):
+    first_s, first = ask_for(1, timeout_s)
+    if first.status is None and first_s >= timeout_s:
+        return first_s
+    quick_s, second = ask_for(1, timeout_s)
+    if (first.status, second.status) != (200, 200):
         return None
-    quick_s = min(took_s for took_s, _ in quick)
-    with ThreadPoolExecutor(clients := min(clients, _MOST_LEAVING)) as pool:
-        stays_s = max(_STAYS_S, 3 * quick_s)
-        left = list(pool.map(lambda _: ask_for(_LEFT_TOKENS, stays_s), range(clients)))
-    if any(answer.status is not None for _, answer in left):
+    if first_s > 10 * quick_s + 1:
+        return first_s - quick_s
+    clients, stays_s = min(clients, _MOST_LEAVING), max(_STAYS_S, 3 * quick_s)
+    with ThreadPoolExecutor(clients) as pool:
+        left = list(pool.map(lambda _: ask_for(_LEFT_TOKENS, stays_s)[1], range(clients)))
+    if any(answer.status is not None for answer in left):
         return None
     began_s = asked_s = time.monotonic()
-    while ask_for(1, _BUSY_LIMIT_S)[0] > 2 * quick_s + 0.05 and asked_s - began_s < _BUSY_LIMIT_S:
+    while ask_for(1, timeout_s)[0] > 2 * quick_s + 0.05 and asked_s - began_s < timeout_s:
         asked_s = time.monotonic()
     return asked_s - began_s
 

@@ -40,7 +40,7 @@ from reports.measures.quality import answers_by, nearness, quality_of, task_scor
 from reports.measures.speculation import became_of, unspeculated_of
 
 # Servers notice between two steps that a client has left. What takes longer was generated for nobody.
-_BUSY_S = 1.0
+_BUSY_S = 2.0
 
 
 @check(
