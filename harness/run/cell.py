@@ -149,16 +149,9 @@ def _keep(
         Path(job.rows_path), table, summary, count_tokens, ideals, origin=origin
     )
     record = judged(replace(record, summary=summary, ideal_by=ideal_by), tally)
-    if tally.gone and not is_interrupted and api_of(up.start.deployment) is openai.API:
-        busy_s = probe.busy_after_leaving_s(
-            up.spec.base_url,
-            up.spec.served_model,
-            clients=job.load.concurrency or 1,
-            timeout_s=_LEAVING_TIMEOUT_S,
-            key=up.key,
-        )
-        record = replace(record, busy_after_leaving_s=busy_s)
     store.write_record(directory / "cell.json", record)
+    if tally.gone and not is_interrupted:
+        _look_after_leaving(up, job)
     try:
         discard(job)
         (directory / "job.json").unlink(missing_ok=True)
@@ -166,6 +159,14 @@ def _keep(
     finally:
         _settle(directory, record, site)
     return record
+
+
+def _look_after_leaving(up: Serving, job: LoadJob) -> None:
+    """Measure, once in a start, for how long the server is busy with answers that nobody waits for."""
+    if api_of(up.start.deployment) is openai.API and up.record.record.busy_after_leaving_s is None:
+        where, clients = (up.spec.base_url, up.spec.served_model), job.load.concurrency or 1
+        busy_s = probe.busy_after_leaving_s(*where, clients=clients, timeout_s=_LEAVING_TIMEOUT_S, key=up.key)
+        up.record.update(busy_after_leaving_s=busy_s)
 
 
 def _settle(directory: Path, record: store.CellRecord, site: Site) -> None:

@@ -39,11 +39,12 @@ _FAILURES: Mapping[type[Exception], str] = {
 # vLLM's page of metrics has 50 KiB with the histograms of one model.
 _BODY_LIMIT_BYTES = 16 * 2**20
 _REPEATED_TOKENS = 16
-# An answer that nobody waits for: how long it may get, how long its client stays, and how many clients leave.
+# An answer that nobody waits for: its tokens, its client's shortest stay, and how many clients leave.
 _LEFT_TOKENS = 512
 _STAYS_S = 0.5
+_LONG_S = 20.0  # an answer of this time is long enough
 _MOST_LEAVING = 16
-_LONG = ({"role": "user", "content": "Count from one to one thousand, in words."},)
+_LONG = ({"role": "user", "content": "Tell a long story about a river and the people who live beside it."},)
 _USER = {"role": "user", "content": "Name three rivers and the seas that they flow into."}
 # Prompts whose token counts show how the chat template differs: a doubled BOS adds one to each, a dropped
 # system prompt makes `system` no longer than `user`.
@@ -288,8 +289,8 @@ def busy_after_leaving_s(
     """Return for how long clients that left slow others down: until an answer of one token is as quick again.
 
     As quick: within twice the time that it took before, and 50 ms. If that of the first one is much longer
-    than that of the next, or timeout_s, earlier clients left; otherwise `clients` do so now. None if the
-    server does not answer, or ends long answers before. Blocks.
+    than that of the next, or timeout_s, earlier clients left; otherwise `clients` do so now, within a quarter
+    of the time that the answer takes. None if the server does not answer or its answer is too short. Blocks.
     """
 
     def ask_for(tokens: int, limit_s: float) -> tuple[float, Answer]:
@@ -306,10 +307,11 @@ def busy_after_leaving_s(
     if first_s > 10 * quick_s + 1:
         return first_s - quick_s
     clients, stays_s = min(clients, _MOST_LEAVING), max(_STAYS_S, 3 * quick_s)
-    with ThreadPoolExecutor(clients) as pool:
-        left = list(pool.map(lambda _: ask_for(_LEFT_TOKENS, stays_s)[1], range(clients)))
-    if any(answer.status is not None for answer in left):
+    whole_s, whole = ask_for(_LEFT_TOKENS, _LONG_S)
+    if whole.status not in (None, 200) or whole_s < 4 * stays_s:
         return None
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(lambda _: ask_for(_LEFT_TOKENS, stays_s), range(clients)))
     began_s = asked_s = time.monotonic()
     while ask_for(1, timeout_s)[0] > 2 * quick_s + 0.05 and asked_s - began_s < timeout_s:
         asked_s = time.monotonic()

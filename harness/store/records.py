@@ -107,7 +107,8 @@ class StartRecord:
     secrets. `version` is what the server reports, else its environment's. `unmatched`: the common terms that
     the engine cannot be told, each with the reason. `resolved` are the values that the server reports to use.
     `stages` are instants of process_up, weights_loaded, engine_ready, listening, first_token, steady_token.
-    `prompt_tokens`, `repeats_answers`: see servers/probe.py.
+    `prompt_tokens`, `repeats_answers`, `busy_after_leaving_s` (after the first cell that clients left): see
+    servers/probe.py.
 
     `memory_kind` says whether memory is the machine's or that of the `devices`: `baseline_bytes` before the
     start, `after_bytes` after it. `memory_notes` say why a value was not sampled. `memory_said` are the bytes
@@ -146,6 +147,7 @@ class StartRecord:
     stages: Mapping[str, int] = field(default_factory=dict)
     prompt_tokens: Mapping[str, int] = field(default_factory=dict)
     repeats_answers: bool | None = None
+    busy_after_leaving_s: float | None = None
     unmatched: Mapping[str, str] = field(default_factory=dict)
     forces_length: bool = True
     model_facts: contracts.ModelFacts | None = None
@@ -175,7 +177,7 @@ class CellRecord:
     `guard` lists what made the machine unfit; `guard_mode` is None if the guard did not look. `forms` are the
     forms that answers had to have; a request's `form` names one of them. `ideal_by` counts requests by how
     their ideal_cached_tokens was found (harness/describe/ideal.py). A request's `group` is an index into
-    `adapters`. `busy_after_leaving_s`: see servers/probe.py; measured after cells in which clients left.
+    `adapters`.
     """
 
     number: int
@@ -196,7 +198,6 @@ class CellRecord:
     forms: tuple[contracts.Form, ...] = ()
     ideal_by: Mapping[str, int] = field(default_factory=dict)
     adapters: tuple[contracts.Adapter, ...] = ()
-    busy_after_leaving_s: float | None = None
 
     def __post_init__(self) -> None:
         _make_inert(self, "error")

@@ -269,17 +269,13 @@ def server_samples(run: Run) -> Iterator[Seen]:
     "A server generates on after its clients left",
     "Short answers waited, once clients had left long ones: {}.",
     "What it generates for nobody slows down what others wait for: raise load.timeout, or let no user leave.",
-    can_look=lambda run: any(_busy_s(cell) is not None for cell in run.planned_cells),
+    can_look=lambda run: any(record.busy_after_leaving_s is not None for record in run.start_records),
 )
 def generates_on(run: Run) -> Iterator[Seen]:
     for label in run.deployments:
-        busy = [(s, cell) for cell in cells_of(run, {label}) if (s := _busy_s(cell) or 0.0) > _BUSY_S]
-        if busy:
-            yield f"{label}: for up to {number(max(s for s, _ in busy))} s", [cell for _, cell in busy]
-
-
-def _busy_s(cell: Cell) -> float | None:
-    return cell.record.busy_after_leaving_s if cell.record else None
+        busy_s = max((record.busy_after_leaving_s or 0.0 for record in run.starts_of(label)), default=0.0)
+        if busy_s > _BUSY_S:
+            yield f"{label}: for up to {number(busy_s)} s", cells_of(run, {label})
 
 
 def _counted(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import select
 import socket
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from own_certificate import certificate_in, tls_of
 from page_server import PageServer, page_server
 from places import TESTS
 from reference_serving import serving
+from served import served
 from timeline_server import Link
 from timeline_server import serving as serving_tls
 from waiting import wait_until
@@ -54,6 +58,47 @@ def test_a_server_that_generates_can_be_measured() -> None:
     with fake("ok", WANTED_KEY="sesame") as url:
         assert probe.probe_attached(AttachSpec(url, "tiny"), "sesame", timeout_s=5) is None
         assert probe.probe_attached(AttachSpec(f"{url}/", "tiny"), "sesame", timeout_s=5) is None
+
+
+class OneSlot(BaseHTTPRequestHandler):
+    """Generates one answer at a time, a token every 5 ms, as many as are asked for."""
+
+    slot = threading.Lock()
+    goes_on = False
+
+    def do_POST(self) -> None:
+        tokens = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["max_tokens"]
+        with self.slot:
+            for _ in range(tokens):
+                # Its body was read, so what can be read now is that the client has left.
+                if not self.goes_on and select.select([self.connection], [], [], 0)[0]:
+                    return
+                time.sleep(0.005)
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("goes_on", "least_s", "most_s"), [(True, 2.0, 12.0), (False, 0.0, 0.5)])
+def test_a_server_is_busy_with_what_clients_left_if_it_generates_on(
+    goes_on: bool, least_s: float, most_s: float
+) -> None:
+    kind = type("Handler", (OneSlot,), {"slot": threading.Lock(), "goes_on": goes_on})
+    with served(kind) as port:
+        busy_s = probe.busy_after_leaving_s(
+            f"http://127.0.0.1:{port}/v1", "m", clients=2, timeout_s=20, key=None
+        )
+    assert busy_s is not None
+    assert least_s <= busy_s <= most_s
+
+
+def test_a_server_whose_answers_are_short_does_not_tell_what_it_does_with_those_left() -> None:
+    with fake("ok") as url:
+        assert probe.busy_after_leaving_s(url, "tiny", clients=2, timeout_s=5, key=None) is None
 
 
 def test_a_query_is_part_of_what_is_asked_for() -> None:

@@ -454,10 +454,9 @@ def test_a_server_that_samples_at_temperature_0_is_a_finding_without_quality(tmp
 
 def test_a_server_that_generates_for_clients_that_left_is_a_finding(tmp_path):
     run_dir = full_run(tmp_path)
-    for folder in sorted((run_dir / "cells").iterdir()):
-        cell = store.read_cell(folder)
-        busy_s = {"vllm fp16": 7.25, "vllm awq": 0.4}.get(cell.deployment)
-        store.write_record(folder / "cell.json", replace(cell, busy_after_leaving_s=busy_s))
+    for start in store.read_starts(run_dir):
+        busy_s = {"vllm fp16": 7.25, "vllm awq": 0.4}.get(start.deployment.label)
+        write_start(run_dir, replace(start, busy_after_leaving_s=busy_s))
     found = {finding.check: finding for finding in findings_of(open_run(run_dir))}["generates_on"]
     assert found.text == "Short answers waited, once clients had left long ones: vllm fp16: for up to 7.25 s."
     assert found.cells

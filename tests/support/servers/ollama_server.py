@@ -132,6 +132,10 @@ class Handler(BaseHTTPRequestHandler):
             said = {"error": "unknown type"}
         else:
             self.state.models[body["model"]] = digests[0]
+            if "OLLAMA_MODELS" in os.environ:
+                kept().parent.mkdir(parents=True, exist_ok=True)
+                kept().write_text(json.dumps(self.state.models))
+            print('[GIN] POST "/api/create"', file=sys.stderr, flush=True)
         self.answer(Capture(200, "application/x-ndjson", dump(said) + b"\n"))
 
     def chat(self, body: dict[str, Any]) -> None:
@@ -174,6 +178,11 @@ def log(source: str, message: str, more: str = "") -> None:
 # --- the program -----------------------------------------------------------------------------------------
 
 
+def kept() -> Path:
+    """Return the file of the models that earlier servers made."""
+    return Path(os.environ["OLLAMA_MODELS"], "models.json")
+
+
 def serve() -> None:
     host, _, port = os.environ["OLLAMA_HOST"].rpartition(":")
     Path(os.environ["HOME"], ".ollama").mkdir(parents=True, exist_ok=True)
@@ -181,7 +190,7 @@ def serve() -> None:
         context_length=int(os.environ.get("OLLAMA_CONTEXT_LENGTH", "4096")),
         answer_tokens=int(os.environ.get("ANSWER_TOKENS", 10**9)),
         slots=threading.Semaphore(int(os.environ.get("OLLAMA_NUM_PARALLEL", "1"))),
-        models={},
+        models=json.loads(kept().read_text()) if kept().exists() else {},
     )
     server = ThreadingHTTPServer((host, int(port)), bound(state))
     log("routes.go:1997", f"Listening on {host}:{port} (version 0.33.0-rc2)")
