@@ -3,6 +3,7 @@ client of loads and to whole runs, and tests/support/servers/ollama_server.py, w
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ from places import TESTS
 from served import served
 
 from engines.model.weights import find
-from engines.ollama.engine import ENGINE
-from harness.contracts import Asked, AttachSpec, Weights
+from engines.ollama.engine import ENGINE, Options
+from harness.contracts import Asked, AttachSpec, Deployment, EngineTerms, NativeSpec, Place, Weights
 from harness.errors import UserError
 from harness.install.install import cache_dir
 from harness.load.answer.chat import Decoded
@@ -159,13 +160,13 @@ def test_a_model_that_it_does_not_have_is_one_line(replay: Replay) -> None:
 
 
 @pytest.mark.live
-def test_a_whole_run_starts_it_and_makes_its_model(tmp_path: Path, program: Path) -> None:
+def test_a_whole_run_starts_it_and_makes_its_model_once(tmp_path: Path, program: Path) -> None:
     place, file = made(tmp_path / "place"), weights()
     weights_keys = (f"model={file}", f"quantization={QUANTIZATION}")
-    keys = asked(f"ollama.program={program}", *weights_keys, "load.concurrency=2")
+    keys = asked(f"ollama.program={program}", *weights_keys, "load.concurrency=2", "repeats=2")
     done = bench(place, "run", *keys, "--output", place.run_dir, ANSWER_TOKENS="9")
     assert done.returncode == 0, done.stderr
-    [start] = place.starts()
+    start, _ = place.starts()
     told = {
         "concurrent_sequences": 2,
         "kv_cache_tokens": 8192,
@@ -180,12 +181,27 @@ def test_a_whole_run_starts_it_and_makes_its_model(tmp_path: Path, program: Path
     assert {name: start["resolved"][name] for name in told} == told
     assert start["memory_said"]["kv_cache"] == 90 << 20
     assert {"weights_begin", "weights_loaded", "engine_ready"} <= start["stages"].keys()
-    [cell] = place.cells().values()
-    assert cell["status"] == "completed"
+    assert [cell["status"] for cell in place.cells().values()] == ["completed", "completed"]
     assert "ollama" in place.report()
+    logs = [path.read_text() for path in sorted(place.run_dir.glob("starts/*/server.log"))]
+    assert [log.count('POST "/api/create"') for log in logs] == [1, 0]
     # What the program keeps is in bench's cache, and it is gone.
     assert (place.cache / "compiled" / "ollama" / ".ollama").is_dir()
     place.wait_until_empty()
+
+
+def test_no_model_is_made_in_another_ollama_that_has_the_port(tmp_path: Path, program: Path) -> None:
+    another = Server()
+    before = another.models.copy()
+    with served(bound(another)) as port:
+        (tmp_path / "some.gguf").write_bytes(b"GGUF")
+        place = Place(None, tmp_path / "some.gguf", "127.0.0.1", port, tmp_path)
+        terms, options = EngineTerms(launcher="native"), Options(str(program))
+        spec = ENGINE.launch(Deployment("ollama", "m", QUANTIZATION, terms, options, "label"), place)
+        assert isinstance(spec, NativeSpec)
+        done = subprocess.run(spec.argv, env=spec.environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, f"Error: address already in use: 127.0.0.1:{port}\n")
+    assert another.models == before
 
 
 @pytest.mark.live
