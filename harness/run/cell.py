@@ -151,7 +151,7 @@ def _keep(
     record = judged(replace(record, summary=summary, ideal_by=ideal_by), tally)
     store.write_record(directory / "cell.json", record)
     if tally.gone and not is_interrupted:
-        _look_after_leaving(up, job)
+        _look_after_leaving(up, job, site.left)
     try:
         discard(job)
         (directory / "job.json").unlink(missing_ok=True)
@@ -161,9 +161,11 @@ def _keep(
     return record
 
 
-def _look_after_leaving(up: Serving, job: LoadJob) -> None:
-    """Measure, once in a start, for how long the server is busy with answers that nobody waits for."""
-    if api_of(up.start.deployment) is openai.API and up.record.record.busy_after_leaving_s is None:
+def _look_after_leaving(up: Serving, job: LoadJob, seen: set[str]) -> None:
+    """Measure, once for a deployment, for how long its server is busy with what nobody waits for."""
+    label = up.start.deployment.label
+    if label not in seen and api_of(up.start.deployment) is openai.API:
+        seen.add(label)
         where, clients = (up.spec.base_url, up.spec.served_model), job.load.concurrency or 1
         busy_s = probe.busy_after_leaving_s(*where, clients=clients, timeout_s=_LEAVING_TIMEOUT_S, key=up.key)
         up.record.update(busy_after_leaving_s=busy_s)

@@ -54,6 +54,7 @@ class Site:
     observer: Observer
     provisions: Provisions = field(default_factory=Provisions)
     emptied: set[str] = field(default_factory=set)  # deployments whose prefix cache was shown to be emptied
+    left: set[str] = field(default_factory=set)  # deployments whose server was seen after clients had left it
     quality: Due | None = None
     budget: Budget | None = None  # without one a window lasts up to STEPS times load.duration
 

@@ -41,8 +41,8 @@ _BODY_LIMIT_BYTES = 16 * 2**20
 _REPEATED_TOKENS = 16
 # An answer that nobody waits for: its tokens, its client's shortest stay, and how many clients leave.
 _LEFT_TOKENS = 512
-_STAYS_S = 0.5
-_LONG_S = 20.0  # an answer of this time is long enough
+_STAYS_S = 0.25
+_LONG_S = 10.0  # an answer of this time is long enough
 _MOST_LEAVING = 16
 _LONG = ({"role": "user", "content": "Tell a long story about a river and the people who live beside it."},)
 _USER = {"role": "user", "content": "Name three rivers and the seas that they flow into."}
