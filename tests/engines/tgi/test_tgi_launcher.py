@@ -85,3 +85,20 @@ def test_a_start_keeps_no_note_that_its_server_s_log_contradicts(
     assert ("concurrent_sequences" in start["unmatched"]) is is_named
     # That it cannot be told a number of tokens is so in either case.
     assert "kv_cache_tokens" in start["unmatched"]
+
+
+def test_a_program_that_is_no_launcher_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    place = made(tmp_path / "place")
+    program = tmp_path / "launcher"
+    program.write_text('#!/bin/sh\necho "launcher: unknown option $1" >&2\nexit 64\n')
+    program.chmod(0o755)
+    model = write_checkpoint(tmp_path / "checkpoint")
+    keys = quick("engine=tgi", f"tgi.program={program}", f"model={model}", "quantization=bf16", "device=cpu")
+    keys = [key for key in keys if not key.startswith("reference.")]
+    own = ("engine.launcher=native", "engine.context_length=2048")
+    done = bench(place, "run", *keys, *own, "--output", place.run_dir)
+    assert done.returncode == 1
+    said = next(line for line in done.stderr.splitlines() if "exited" in line)
+    assert "tgi exited with code 64 after" in said
+    assert "launcher: unknown option --" in said
+    place.wait_until_empty()
