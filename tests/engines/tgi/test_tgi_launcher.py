@@ -99,6 +99,6 @@ def test_a_program_that_is_no_launcher_is_one_line_and_leaves_nothing(tmp_path: 
     done = bench(place, "run", *keys, *own, "--output", place.run_dir)
     assert done.returncode == 1
     said = next(line for line in done.stderr.splitlines() if "exited" in line)
-    assert "tgi exited with code 64 after" in said
+    assert "exited with code 64 after" in said
     assert "launcher: unknown option --" in said
     place.wait_until_empty()
