@@ -44,7 +44,7 @@ CHECKS: tuple[Check, ...] = (
     unequal_work.same_weights_differ,
     unequal_work.not_repeatable,
     unequal_work.server_samples,
-    unequal_work.generates_on,
+    unequal_work.busy_after_leaving,
     unequal_work.quality_not_measured,
     unequal_work.server_counts_differ,
     starts.powers_differ,

@@ -266,12 +266,12 @@ def server_samples(run: Run) -> Iterator[Seen]:
 
 
 @check(
-    "A server generates on after its clients left",
+    "A server stays busy after its clients left",
     "Short answers waited, once clients had left long ones: {}.",
-    "What it generates for nobody slows down what others wait for: raise load.timeout, or let no user leave.",
+    "If it generates for nobody, others wait for that: raise load.timeout, or let no user leave.",
     can_look=lambda run: any(record.busy_after_leaving_s is not None for record in run.start_records),
 )
-def generates_on(run: Run) -> Iterator[Seen]:
+def busy_after_leaving(run: Run) -> Iterator[Seen]:
     for label in run.deployments:
         busy_s = max((record.busy_after_leaving_s or 0.0 for record in run.starts_of(label)), default=0.0)
         if busy_s > _BUSY_S:

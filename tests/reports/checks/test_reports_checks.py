@@ -457,7 +457,7 @@ def test_a_server_that_generates_for_clients_that_left_is_a_finding(tmp_path):
     for start in store.read_starts(run_dir):
         busy_s = {"vllm fp16": 7.25, "vllm awq": 0.4}.get(start.deployment.label)
         write_start(run_dir, replace(start, busy_after_leaving_s=busy_s))
-    found = {finding.check: finding for finding in findings_of(open_run(run_dir))}["generates_on"]
+    found = {finding.check: finding for finding in findings_of(open_run(run_dir))}["busy_after_leaving"]
     assert found.text == "Short answers waited, once clients had left long ones: vllm fp16: for up to 7.25 s."
     assert found.cells
 
@@ -484,7 +484,7 @@ def test_every_check_can_find_something():
         "same_weights_differ",
         "speculation_changes_answers",
     }  # in test_answered
-    by_hand |= {"variables_differ", "server_samples", "generates_on"}  # here
+    by_hand |= {"variables_differ", "server_samples", "busy_after_leaving"}  # here
     by_hand |= {"powers_differ"}  # in test_reports_energy
     by_hand |= {
         "machines_differ",
