@@ -150,22 +150,23 @@ def _keep(
     )
     record = judged(replace(record, summary=summary, ideal_by=ideal_by), tally)
     store.write_record(directory / "cell.json", record)
-    if tally.gone and not is_interrupted:
-        _look_after_leaving(up, job, site.left)
     try:
         discard(job)
         (directory / "job.json").unlink(missing_ok=True)
         site.observer.cell_ends(up.start, record, tally.result)
     finally:
         _settle(directory, record, site)
+    if tally.gone and not is_interrupted:
+        _look_after_leaving(up, job, site)
     return record
 
 
-def _look_after_leaving(up: Serving, job: LoadJob, seen: set[str]) -> None:
+def _look_after_leaving(up: Serving, job: LoadJob, site: Site) -> None:
     """Measure, once for a deployment, for how long its server is busy with what nobody waits for."""
     label = up.start.deployment.label
-    if label not in seen and api_of(up.start.deployment) is openai.API:
-        seen.add(label)
+    if label not in site.left and api_of(up.start.deployment) is openai.API:
+        site.left.add(label)
+        site.observer.line(f"  cell {job.cell}: clients left; for how long is the server busy?")
         where, clients = (up.spec.base_url, up.spec.served_model), job.load.concurrency or 1
         busy_s = probe.busy_after_leaving_s(*where, clients=clients, timeout_s=_LEAVING_TIMEOUT_S, key=up.key)
         up.record.update(busy_after_leaving_s=busy_s)

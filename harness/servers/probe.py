@@ -313,9 +313,9 @@ def busy_after_leaving_s(
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(lambda _: ask_for(_LEFT_TOKENS, stays_s), range(clients)))
     began_s = asked_s = time.monotonic()
-    while ask_for(1, timeout_s)[0] > 2 * quick_s + 0.05 and asked_s - began_s < timeout_s:
+    while (asked := ask_for(1, timeout_s))[0] > 2 * quick_s + 0.05 and asked_s - began_s < timeout_s:
         asked_s = time.monotonic()
-    return asked_s - began_s
+    return None if asked[1].status not in (None, 200) else asked_s - began_s
 
 
 def _ask_greedily(
