@@ -26,8 +26,8 @@ _NOT_INSTALLED = (
     "yours, engine.launcher=docker runs its image, engine.base_url=URL measures a running server"
 )
 # Starts the server, and in the background, once it answers, creates the model unless an earlier start did; if
-# that fails, it ends the server. Not if another Ollama has the port: the model would be made in that one. The
-# two parentheses leave no zombie. Arguments: the program, the model's name, its Modelfile.
+# that fails, it ends the server. Nothing starts if another Ollama has the port: that one would get the model.
+# The two parentheses leave no zombie. Arguments: the program, the model's name, its Modelfile.
 _SERVE = """\
 if "$0" list >/dev/null 2>&1; then echo "Error: address already in use: $OLLAMA_HOST" >&2; exit 1; fi
 ( (until "$0" list; do kill -0 $$ || exit; sleep 0.1; done >/dev/null 2>&1

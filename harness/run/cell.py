@@ -11,13 +11,12 @@ import msgspec
 
 from harness.contracts import STEPS, Load, LoadJob, LoadSummary, PlannedCell, PlannedStart, timing
 from harness.errors import BenchError, Interrupted, UnfitError
-from harness.load.answer import openai
 from harness.load.processes import run_load
 from harness.load.records import discard, read_summary
 from harness.run.ideal import ideals_of
-from harness.run.start import Serving, api_of
+from harness.run.start import Serving
 from harness.run.watch import Site
-from harness.servers import prefix_cache, probe
+from harness.servers import prefix_cache
 from harness.settings.units import counted
 from harness.store import request_table, store, tokenizer
 from harness.store.request_table import Tally
@@ -28,7 +27,6 @@ from scenarios import SCENARIOS
 STALLED_SHARE = 0.05
 # A single pause of this length hardly changes a rate, but it is in every latency that it met.
 STALLED_ONCE_S = 1.0
-_LEAVING_TIMEOUT_S = 60.0
 
 
 def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
@@ -149,6 +147,7 @@ def _keep(
         Path(job.rows_path), table, summary, count_tokens, ideals, origin=origin
     )
     record = judged(replace(record, summary=summary, ideal_by=ideal_by), tally)
+    up.gone += tally.gone
     store.write_record(directory / "cell.json", record)
     try:
         discard(job)
@@ -156,20 +155,7 @@ def _keep(
         site.observer.cell_ends(up.start, record, tally.result)
     finally:
         _settle(directory, record, site)
-    if tally.gone and not is_interrupted:
-        _look_after_leaving(up, job, site)
     return record
-
-
-def _look_after_leaving(up: Serving, job: LoadJob, site: Site) -> None:
-    """Measure, once for a deployment, for how long its server is busy with what nobody waits for."""
-    label = up.start.deployment.label
-    if label not in site.left and api_of(up.start.deployment) is openai.API:
-        site.left.add(label)
-        site.observer.line(f"  cell {job.cell}: clients left; for how long is the server busy?")
-        where, clients = (up.spec.base_url, up.spec.served_model), job.load.concurrency or 1
-        busy_s = probe.busy_after_leaving_s(*where, clients=clients, timeout_s=_LEAVING_TIMEOUT_S, key=up.key)
-        up.record.update(busy_after_leaving_s=busy_s)
 
 
 def _settle(directory: Path, record: store.CellRecord, site: Site) -> None:

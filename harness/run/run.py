@@ -9,7 +9,7 @@ from harness.contracts import PlannedCell, PlannedStart
 from harness.errors import BenchError, Interrupted, ServerError
 from harness.run.cell import fail_rest, run_cell
 from harness.run.quality import ask_quality
-from harness.run.start import bring_up, hear_out, new_record, wait_for_memory, wait_ready
+from harness.run.start import bring_up, hear_out, look_after_leaving, new_record, wait_for_memory, wait_ready
 from harness.run.watch import Site
 from harness.store import checksums
 from harness.store.store import CellRecord
@@ -40,7 +40,7 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
     site.observer.start_begins(start)
     record = new_record(start, site)
     done: list[CellRecord] = []
-    quality_s = 0.0
+    once_s = 0.0
     if site.budget:
         site.budget.begins(start)
     try:
@@ -50,7 +50,8 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
                 done.append(run_cell(up, cell, site))
                 up.watch.save()
             hear_out(up)
-            quality_s = ask_quality(up, site)
+            once_s = ask_quality(up, site)
+            once_s += look_after_leaving(up, site)
             up.watch.mark("stopping")
         record.update(status="completed")
     except (BenchError, OSError) as error:
@@ -64,4 +65,4 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
         raise
     wait_for_memory(record)
     if site.budget:
-        site.budget.ends(start, record.record.launch_s, [cell.summary for cell in done], quality_s)
+        site.budget.ends(start, record.record.launch_s, [cell.summary for cell in done], once_s)

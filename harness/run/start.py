@@ -30,11 +30,12 @@ _PROMPT_TIMEOUT_S = 60.0
 _MEMORY_BACK_S = {"host": 5.0, "device": 10.0}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Serving:
     """A start whose server runs.
 
     `process` is None for a server that bench did not start. `sent`: what its prefix cache may hold.
+    `gone`: how many requests were left, cancelled or timed out.
     """
 
     start: contracts.PlannedStart
@@ -43,6 +44,7 @@ class Serving:
     watch: Watch
     record: Kept[StartRecord]
     sent: SentTo = field(default_factory=nothing_sent)
+    gone: int = 0
 
     @property
     def engine(self) -> contracts.Engine:
@@ -289,6 +291,29 @@ def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
             stages.look()
             up.record.update(stages=stages.reached)
     up.record.update(ready_ns=instants.pop("ready"), stages={**stages.reached, **instants})
+
+
+def look_after_leaving(up: Serving, site: Site) -> float:
+    """Measure, once for a deployment that clients left, for how long short answers then wait.
+
+    Return the time that it took. Not with a key: its owner may pay for each token.
+    """
+    label, began_s = up.start.deployment.label, time.monotonic()
+    if (
+        up.gone
+        and not up.key
+        and label not in site.seen_leaving
+        and api_of(up.start.deployment) is openai.API
+    ):
+        site.observer.line(f"{up.start.name}: clients left: for how long do others wait?")
+        up.watch.mark("leaving")
+        clients = max(cell.load.concurrency or 1 for cell in up.start.cells) if up.start.cells else 1
+        where, limit_s = (up.spec.base_url, up.spec.served_model), _PROMPT_TIMEOUT_S
+        busy_s = probe.busy_after_leaving_s(*where, clients=clients, timeout_s=limit_s, key=up.key)
+        if busy_s is not None:
+            site.seen_leaving.add(label)
+            up.record.update(busy_after_leaving_s=busy_s)
+    return time.monotonic() - began_s
 
 
 def hear_out(up: Serving) -> None:

@@ -54,7 +54,9 @@ class Site:
     observer: Observer
     provisions: Provisions = field(default_factory=Provisions)
     emptied: set[str] = field(default_factory=set)  # deployments whose prefix cache was shown to be emptied
-    left: set[str] = field(default_factory=set)  # deployments whose server was seen after clients had left it
+    seen_leaving: set[str] = field(
+        default_factory=set
+    )  # deployments whose server was seen after clients left
     quality: Due | None = None
     budget: Budget | None = None  # without one a window lasts up to STEPS times load.duration
 

@@ -286,36 +286,42 @@ def repeats_answers(base_url: str, model: str, *, timeout_s: float, key: str | N
 def busy_after_leaving_s(
     base_url: str, model: str, *, clients: int, timeout_s: float, key: str | None
 ) -> float | None:
-    """Return for how long clients that left slow others down: until an answer of one token is as quick again.
+    """Return for how long short answers wait after clients left long ones: until one is as quick as before.
 
-    As quick: within twice the time that it took before, and 50 ms. If that of the first one is much longer
-    than that of the next, or timeout_s, earlier clients left; otherwise `clients` do so now, within a quarter
-    of the time that the answer takes. None if the server does not answer or its answer is too short. Blocks.
+    That is within twice the time of before and 50 ms, at most timeout_s. If the first short answer takes much
+    longer than the next, it waited for earlier clients' answers; otherwise `clients` ask for long ones now,
+    and leave. 0 if it takes less than half of the time that the rest of such an answer would. None if the
+    server does not answer, or its long answer is too short. Blocks.
     """
 
     def ask_for(tokens: int, limit_s: float) -> tuple[float, Answer]:
-        began_s = time.monotonic()
-        answer = _ask_greedily(base_url, model, _LONG, tokens, limit_s, key)
+        # As a cell's requests do: a server may see only of a stream that nobody reads it.
+        began_s, limit_s = time.monotonic(), max(_STAYS_S, limit_s)
+        answer = _ask_greedily(base_url, model, _LONG, tokens, limit_s, key, streams=True)
         return time.monotonic() - began_s, answer
 
     first_s, first = ask_for(1, timeout_s)
-    if first.status is None and first_s >= timeout_s:
-        return first_s
     quick_s, second = ask_for(1, timeout_s)
-    if (first.status, second.status) != (200, 200):
+    is_late = first.status is None and first_s >= timeout_s
+    if second.status != 200 or (first.status != 200 and not is_late):
         return None
-    if first_s > 10 * quick_s + 1:
-        return first_s - quick_s
+    if is_late or first_s > 10 * quick_s + 1:
+        return first_s
     clients, stays_s = min(clients, _MOST_LEAVING), max(_STAYS_S, 3 * quick_s)
-    whole_s, whole = ask_for(_LEFT_TOKENS, _LONG_S)
+    whole_s, whole = ask_for(_LEFT_TOKENS, max(_LONG_S, 5 * stays_s))
     if whole.status not in (None, 200) or whole_s < 4 * stays_s:
         return None
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(lambda _: ask_for(_LEFT_TOKENS, stays_s), range(clients)))
-    began_s = asked_s = time.monotonic()
-    while (asked := ask_for(1, timeout_s))[0] > 2 * quick_s + 0.05 and asked_s - began_s < timeout_s:
-        asked_s = time.monotonic()
-    return None if asked[1].status not in (None, 200) else asked_s - began_s
+    began_s = time.monotonic()
+    while True:
+        busy_s = time.monotonic() - began_s
+        limit_s = timeout_s - busy_s
+        took_s, answer = ask_for(1, limit_s)
+        if busy_s >= timeout_s or (answer.status == 200 and took_s <= 2 * quick_s + 0.05):
+            return busy_s if busy_s > (whole_s - stays_s) / 2 else 0.0
+        if answer.status != 200 and took_s < limit_s:
+            return None
 
 
 def _ask_greedily(
@@ -325,8 +331,11 @@ def _ask_greedily(
     most: int,
     timeout_s: float,
     key: str | None,
+    *,
+    streams: bool = False,
 ) -> Answer:
     body = {"model": model, "messages": list(messages), "max_tokens": most, "temperature": 0}
+    body |= {"stream": True} if streams else {}
     url = base_url.rstrip("/") + openai.API.path
     return request("POST", url, timeout_s=timeout_s, body=body, key=key)
 

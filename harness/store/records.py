@@ -107,7 +107,7 @@ class StartRecord:
     secrets. `version` is what the server reports, else its environment's. `unmatched`: the common terms that
     the engine cannot be told, each with the reason. `resolved` are the values that the server reports to use.
     `stages` are instants of process_up, weights_loaded, engine_ready, listening, first_token, steady_token.
-    `prompt_tokens`, `repeats_answers`, `busy_after_leaving_s` (after its deployment's first cell that clients
+    `prompt_tokens`, `repeats_answers`, `busy_after_leaving_s` (in its deployment's first start that clients
     left): see servers/probe.py.
 
     `memory_kind` says whether memory is the machine's or that of the `devices`: `baseline_bytes` before the

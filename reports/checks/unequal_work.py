@@ -39,7 +39,7 @@ from reports.measures.fidelity import Outcome, outcome
 from reports.measures.quality import answers_by, nearness, quality_of, task_scores
 from reports.measures.speculation import became_of, unspeculated_of
 
-# Servers notice between two steps that a client has left. What takes longer was generated for nobody.
+# Servers look for clients that have left between two steps or once a second.
 _BUSY_S = 2.0
 
 
@@ -267,15 +267,15 @@ def server_samples(run: Run) -> Iterator[Seen]:
 
 @check(
     "A server stays busy after its clients left",
-    "Short answers waited, once clients had left long ones: {}.",
-    "If it generates for nobody, others wait for that: raise load.timeout, or let no user leave.",
+    "After clients had left, short answers waited: {}.",
+    "While it generates for nobody, others wait: raise load.timeout, or take a scenario that no user leaves.",
     can_look=lambda run: any(record.busy_after_leaving_s is not None for record in run.start_records),
 )
 def busy_after_leaving(run: Run) -> Iterator[Seen]:
     for label in run.deployments:
         busy_s = max((record.busy_after_leaving_s or 0.0 for record in run.starts_of(label)), default=0.0)
         if busy_s > _BUSY_S:
-            yield f"{label}: for up to {number(busy_s)} s", cells_of(run, {label})
+            yield f"{label}: for about {number(busy_s)} s", cells_of(run, {label})
 
 
 def _counted(

@@ -458,7 +458,7 @@ def test_a_server_that_generates_for_clients_that_left_is_a_finding(tmp_path):
         busy_s = {"vllm fp16": 7.25, "vllm awq": 0.4}.get(start.deployment.label)
         write_start(run_dir, replace(start, busy_after_leaving_s=busy_s))
     found = {finding.check: finding for finding in findings_of(open_run(run_dir))}["busy_after_leaving"]
-    assert found.text == "Short answers waited, once clients had left long ones: vllm fp16: for up to 7.25 s."
+    assert found.text == "After clients had left, short answers waited: vllm fp16: for about 7.25 s."
     assert found.cells
 
 
