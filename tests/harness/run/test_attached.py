@@ -69,6 +69,25 @@ def test_a_running_server_is_measured_and_left_running(tmp_path):
     assert all(row["output_tokens"] == len(row["chunk_ns"]) for row in rows)
 
 
+@pytest.mark.parametrize("key", ["", "sk-a-secret-of-this-test"])
+def test_a_server_that_clients_left_is_watched_once_and_not_with_a_key(tmp_path, key):
+    """The reference ends an answer that nobody reads. With a key each token may cost money."""
+    place = made(tmp_path / "p")
+    words = (
+        "model=reference",
+        "repeats=2",
+        "load.timeout=250ms",
+        "load.max_failed=100%",
+        "scenario.output_tokens=24",
+    )
+    with serving("--ttft-s=0.02", "--itl-s=0.02") as server:
+        bench(place, *attached(f"http://127.0.0.1:{server.port}/v1", *words), OPENAI_API_KEY=key)
+    for cell in (1, 2):
+        rows = store.read_requests(store.cell_dir(place.run_dir, cell)).to_pylist()
+        assert "timeout" in {row["outcome"] for row in rows}
+    assert [start["busy_after_leaving_s"] for start in place.starts()] == [None if key else 0.0, None]
+
+
 def test_the_key_is_sent_and_appears_in_no_file_and_no_command_line(tmp_path, noting):
     place, key = made(tmp_path / "p"), "sk-a-secret-of-this-test"
     base_url, keys = noting
