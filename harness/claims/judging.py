@@ -13,7 +13,7 @@ import msgspec
 
 from engines import ENGINES
 from harness.claims.claim import Claim, Conditions, Keys, Predicate, choices, side_text
-from harness.contracts import Deployment, EngineTerms, Load, Plan, at, scalars
+from harness.contracts import Deployment, EngineTerms, Fact, Load, Plan, at, scalars
 from harness.errors import UserError
 from harness.settings.decoding import as_text, fields_by_key
 
@@ -57,7 +57,7 @@ class Judged:
     low: float | None = None
     high: float | None = None
     confidence: float | None = None
-    why: str | None = None
+    why: Fact | None = None
 
 
 @dataclass(frozen=True)

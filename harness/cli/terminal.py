@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.contracts import inert
+from harness.contracts import inert, sentence
 from harness.errors import Interrupted
 
 # Programs read what goes into a file or a pipe, so a row is one line there, unless COLUMNS gives a width.
@@ -51,7 +51,7 @@ Row = dict[str, str]
 
 
 def print_json(value: object) -> None:
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    print(msgspec.json.format(msgspec.json.encode(value, enc_hook=sentence), indent=2).decode())
 
 
 def print_rows(rows: Sequence[Row], *, right: Collection[str] = (), to: Console = out) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from harness.contracts.deployments import Deployment
+from harness.contracts.sentences import Fact
 
 # How many starts of each deployment a verdict needs. Fewer give only numbers: two have one degree of freedom
 # and say nearly nothing.
@@ -178,7 +179,7 @@ class Precision:
 
     case: str
     half_width_share: float | None
-    why: str | None = None
+    why: Fact | None = None
 
 
 @dataclass(frozen=True)

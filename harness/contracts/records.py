@@ -239,9 +239,9 @@ class ForeignSource:
     missing: tuple[str, ...] = ()
 
     @property
-    def words(self) -> str:
-        """Return `measured by AIPerf 0.13.0, not by bench`."""
-        return f"measured by {' '.join(filter(None, (self.tool, self.version)))}, not by bench"
+    def name(self) -> str:
+        """Return `AIPerf 0.13.0`."""
+        return " ".join(filter(None, (self.tool, self.version)))
 
 
 def words_of(settings: Mapping[str, Sequence[str]]) -> list[str]:

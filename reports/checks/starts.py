@@ -29,7 +29,12 @@ from reports.stats.steadiness import start_drifts
 def measured_by_another_tool(run: Run) -> Iterator[Seen]:
     if source := run.record.foreign:
         origin = "Latencies count from the send, even in an open loop"
-        said = [source.words, *source.definitions, origin, f"Not in its files: {'; '.join(source.missing)}"]
+        said = [
+            str(run.foreign),
+            *source.definitions,
+            origin,
+            f"Not in its files: {'; '.join(source.missing)}",
+        ]
         yield ". ".join(said), run.planned_cells
 
 

@@ -7,7 +7,7 @@ from itertools import permutations, zip_longest
 from pathlib import Path
 from typing import Any
 
-from harness.contracts import LOGPROBS, Asked, Item, Quality, QualityRecord, Way
+from harness.contracts import LOGPROBS, Asked, Fact, Item, Quality, QualityRecord, Way, because
 from harness.errors import StoreError
 from harness.store import store
 from harness.store.named_files import QUALITY_FILE, TASKS_FILE
@@ -143,16 +143,15 @@ def _without_bits(run: Run, model: str) -> list[str]:
     return without_bits(bits)
 
 
-def why_no_reference(run: Run, model: str) -> str:
+def why_no_reference(run: Run, model: str) -> Fact:
     """Return why a model has no reference."""
     named, unknown = chosen_of(run).get(model), _without_bits(run, model)
     label = named.name if named else _choices(run).get(model)
     if label:
-        return f"no reference: the answers of {label} are missing"
+        return because("reference_missing", label=label)
     if unknown and run.record.quality.against is None:
-        labels = " and ".join(unknown)
-        return f"no reference: the bits of {labels} are not known; give quality.against=LABEL"
-    return "there is no reference"
+        return because("bits_unknown", labels=tuple(unknown))
+    return because("no_reference")
 
 
 def reference_folders(run_dir: Path) -> dict[str, Path]:
@@ -205,13 +204,13 @@ def _read(
 
 
 @once
-def unlike_of(run: Run) -> dict[str, str]:
+def unlike_of(run: Run) -> dict[str, Fact]:
     """Return the deployments whose prompts or texts are other tokens than most others of their model have, by
     name, each with the first token that differs.
 
     Where no majority agrees, all that differ are returned. A reference of an earlier run counts too.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Fact] = {}
     heard = [each for each in [*_named(run), *heard_of(run).values()] if any(map(each.answered, each.rows))]
     for alike in grouped(heard, lambda each: (each.model, each.record.sha256)).values():
         by_name = {each.name: each for each in alike}
@@ -224,20 +223,22 @@ def unlike_of(run: Run) -> dict[str, str]:
     return found
 
 
-def why_unlike(own: Heard, base: Heard) -> str | None:
-    """Return in words the first difference between the tokens of two; None if there is none."""
+def why_unlike(own: Heard, base: Heard) -> Fact | None:
+    """Return the first difference between the tokens of two; None if there is none."""
     for way, item, row, other in _of_both(own, base, "prompt", "text"):
         names = zip_longest(*([token.name for token in each.tokens] for each in (row, other)))
         for at, (a, b) in enumerate(names):
             if a != b:
-                is_a, is_b = (each or "no token" for each in (a, b))
-                return f"token {at + 1} of its {way} {item + 1} is {is_a}, but {is_b} at {base.name}"
+                tokens = {"own": a or "no token", "other": b or "no token"}
+                where = {"place": at + 1, "way": way, "item": item + 1, "reference": base.name}
+                return because("token_differs", **where, **tokens)
     # Where one of them gives no prompt tokens, the counts are compared.
     is_told = own.rows.get("prompt") and base.rows.get("prompt")
     for _, item, row, other in () if is_told else _of_both(own, base, "chat"):
         counts = (row.prompt_tokens, other.prompt_tokens)
         if None not in counts and counts[0] != counts[1]:
-            return f"its prompt {item + 1} has {counts[0]} tokens, but {counts[1]} at {base.name}"
+            where = {"item": item + 1, "reference": base.name}
+            return because("prompt_tokens_differ", own=counts[0], other=counts[1], **where)
     return None
 
 

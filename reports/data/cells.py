@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from harness.contracts import Load, LoadSummary, PlannedCell, PlannedStart
+from harness.contracts import Fact, Load, LoadSummary, PlannedCell, PlannedStart
 from harness.store.store import CellRecord
 
 Item = TypeVar("Item")
@@ -27,7 +27,7 @@ class Cell:
     record: CellRecord | None
     status: str
     load_label: str
-    reason: str | None
+    reason: Fact | None
 
     @property
     def label(self) -> str:

@@ -16,17 +16,27 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Deployment, SelfTest, ToldClaim, facts, masked_values, timing
+from harness.contracts import (
+    Deployment,
+    Fact,
+    SelfTest,
+    ToldClaim,
+    because,
+    facts,
+    masked_values,
+    timing,
+    told,
+)
 from harness.errors import StoreError
 from harness.store import store
-from harness.store.store import NodeRecord, RunRecord, StartRecord
+from harness.store.store import CellRecord, NodeRecord, RunRecord, StartRecord
 from reports.data.cells import Cell, Group, groups_of, load_labels
 from reports.data.tables import floats, of_start, requests_frame, samples_frame, taken, with_columns
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 SampleKind = Literal["host", "device", "server"]
 # Why nothing is tested on a server that bench did not start.
-NOT_RESTARTED = "the server was running already, so its repeats are blocks on one start"
+NOT_RESTARTED = because("not_restarted")
 
 
 def once(function: Function) -> Function:
@@ -103,13 +113,12 @@ class Run:
         return store.is_going_on(self.path, self.record.status)
 
     @property
-    def foreign(self) -> str | None:
-        """`measured by AIPerf 0.13.0, not by bench`; None if bench measured it. A foreign run gets no
-        verdict."""
-        return self.record.foreign.words if self.record.foreign else None
+    def foreign(self) -> Fact | None:
+        """Which other tool measured it; None if bench did. A foreign run gets no verdict."""
+        return because("foreign", tool=self.record.foreign.name) if self.record.foreign else None
 
     @property
-    def why_untested(self) -> str | None:
+    def why_untested(self) -> Fact | None:
         """Why it gets no test and no verdict: another tool measured it, or its server was not restarted. None
         if it may have them."""
         is_restarted = all(map(self.is_restarted, self.deployments))
@@ -323,9 +332,9 @@ def open_run(run_dir: Path) -> Run:
     cells = []
     for start, cell in planned:
         if own := records.get(cell.number):
-            status, reason = own.status, own.error or "; ".join(own.reasons) or None
+            status, reason = own.status, _why_not_valid(own)
         elif store.cell_dir(run_dir, cell.number).exists():
-            status, reason = "in flight", None if is_going_on else "the run ended while it was being measured"
+            status, reason = "in flight", None if is_going_on else because("cut_off")
         else:
             is_begun = f"cell {cell.number:03d}" in begun
             why = _why_not_measured(cell.number, by_name.get(start.name), is_begun, is_going_on)
@@ -338,15 +347,21 @@ def open_run(run_dir: Path) -> Run:
     return Run(run_dir, record, measured, tuple(sorted(cells, key=lambda each: each.number)), alone, claim)
 
 
-def _why_not_measured(number: int, start: StartRecord | None, is_begun: bool, is_going_on: bool) -> str:
+def _why_not_valid(cell: CellRecord) -> Fact | None:
+    if cell.error or not cell.reasons:
+        return told(cell.error) if cell.error else None
+    return because("all", facts=tuple(map(told, cell.reasons)))
+
+
+def _why_not_measured(number: int, start: StartRecord | None, is_begun: bool, is_going_on: bool) -> Fact:
     """Return why a cell has neither a record nor a folder. `start`: the record of its start."""
     if start and start.error:
-        return start.error
+        return told(start.error)
     if is_going_on:
-        return "not yet"
+        return because("not_yet")
     if is_begun:
-        return f"its folder cells/{number:03d} is missing, though it was begun"
-    return "interrupted: the run ended before it" if start else "its server was not started"
+        return because("folder_missing", number=number)
+    return because("before_it" if start else "not_started")
 
 
 def _clock_ns(node: NodeRecord, name: str) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from harness.contracts import Fact, because, told
 from reports.data import Cell, Group, Run, StartRecord, gathered, grouped, once
 from reports.stats.intervals import odd_ones
 
@@ -94,11 +95,11 @@ class Work:
     """How the work of a run's deployments differs. Groups are named by their keys."""
 
     # Why the prompts of two deployments of one model are not the same.
-    differences: Mapping[frozenset[str], str]
+    differences: Mapping[frozenset[str], Fact]
     # Why a deployment's prompts are not those of most others of its model; all without a majority.
-    odd: Mapping[str, str]
+    odd: Mapping[str, Fact]
     # Why only figures per token are offered for a group.
-    per_token_only: Mapping[tuple[str, str, str], str]
+    per_token_only: Mapping[tuple[str, str, str], Fact]
     # A group's mean answer over the requests that all at its load answered.
     answer_tokens: Mapping[tuple[str, str, str], float]
 
@@ -118,7 +119,7 @@ def work_of(run: Run) -> Work:
         for pair in itertools.combinations(labels, 2)
         if (why := why_unlike(pair, [counts[label] for label in pair], tables))
     }
-    odd: dict[str, str] = {}
+    odd: dict[str, Fact] = {}
     for labels in by_model.values():
         found, is_split = odd_ones(labels, differences)
         others = {name: why for name in labels for pair, why in differences.items() if name in pair}
@@ -128,35 +129,35 @@ def work_of(run: Run) -> Work:
     return Work(differences, odd, dict(_per_token_only(run, lengths)), answers)
 
 
-def why_other_work(run: Run, a: Group, b: Group) -> str | None:
+def why_other_work(run: Run, a: Group, b: Group) -> Fact | None:
     """Return why two deployments at a load did not do the same work; None if nothing says so."""
     names, work = (a.deployment, b.deployment), work_of(run)
     if frozenset(names) in work.differences:
-        return f"their prompts are not the same: {work.differences[frozenset(names)]}"
+        return because("prompts_not_same", why=work.differences[frozenset(names)])
     for what, limit, counts in (
         ("answers", ANSWERS_APART, [work.answer_tokens.get(each.key) for each in (a, b)]),
         ("contexts", 0.0, [run.deployments[name].terms.context_length for name in names]),
     ):
         if None not in counts and differ(counts, limit):
-            said = " and ".join(f"{n:,.0f} ({name})" for n, name in zip(counts, names, strict=True))
-            return f"their {what} have different numbers of tokens: {said}"
+            tokens = {"a_tokens": counts[0], "b_tokens": counts[1]}
+            return because("token_counts_differ", what=what, a=names[0], b=names[1], **tokens)
     return None
 
 
 def _per_token_only(
     run: Run, lengths: Iterable[tuple[Sequence[Group], Mapping[str, float]]]
-) -> Iterator[tuple[tuple[str, str, str], str]]:
+) -> Iterator[tuple[tuple[str, str, str], Fact]]:
     for groups, means in (found for found in lengths if len(found[0]) > 1):
         wanted = mean_lengths(run, groups, "max_tokens")
         for group in groups:
             own, asked = means.get(group.deployment), wanted.get(group.deployment)
             is_forced = not group.cells[0].planned.scenario.ends_itself
             if is_forced and not all(record.forces_length for record in run.starts_of(group.deployment)):
-                yield group.key, "the engine cannot force answers to the length asked for"
+                yield group.key, because("length_not_forced")
             elif ignores_length(run, group):
-                yield group.key, "its server ignores the length asked for"
+                yield group.key, because("length_ignored")
             elif differ(means.values()) and differ([own, asked]):
-                yield group.key, f"its answers have {own:,.1f} tokens where {asked:,.1f} were asked for"
+                yield group.key, because("length_differs", own=own, asked=asked)
 
 
 def forces_length(run: Run, cell: Cell) -> bool:
@@ -197,7 +198,7 @@ def counted_prompts(records: Sequence[StartRecord]) -> dict[str, int]:
 
 def why_unlike(
     names: tuple[str, str], counts: Sequence[Mapping[str, int]], tables: Iterable[tuple[str, pd.DataFrame]]
-) -> str | None:
+) -> Fact | None:
     """Return how the prompts of two deployments differ; None if they do not.
 
     The counts of the fixed prompts are compared first, then input tokens by turn (`tables`: a load's label
@@ -208,11 +209,9 @@ def why_unlike(
     for load, table in tables:
         for turn, means in _means_by_turn(table.reindex(columns=list(names))):
             if differ(means):
-                a, b = means
-                tokens = f"{names[0]} {a:,.1f} against {names[1]} {b:,.1f} tokens"
-                cause = "different tokenizers or chat templates"
-                cause += ", or different answers in the history" if turn else ""
-                return f"at {load}, turn {turn + 1}, {tokens}: {cause}"
+                kind = "prompts_or_history_differ" if turn else "prompts_differ_by_turn"
+                sides = {"a": names[0], "b": names[1], "a_tokens": means[0], "b_tokens": means[1]}
+                return because(kind, load=load, turn=turn + 1, **sides)
     return None
 
 
@@ -225,7 +224,7 @@ def _means_by_turn(table: pd.DataFrame) -> Iterator[tuple[int, list[float]]]:
         yield turn, counts[turns == turn].mean(axis=0).tolist()
 
 
-def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]) -> str | None:
+def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]) -> Fact | None:
     gaps = {name: b[name] - a[name] for name in a if name in b}
     if not any(gaps.values()):
         return None
@@ -234,16 +233,14 @@ def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]
     sides = zip(names, (a, b), strict=True) if {"user", "system"} <= gaps.keys() else ()
     dropping = [name for name, own in sides if own["system"] - own["user"] <= DROPPED_TOKENS]
     if len(dropping) == 1:
-        causes.append(f"{dropping[0]} drops the system prompt")
+        causes.append(because("system_prompt_dropped", label=dropping[0]))
         del gaps["system"]
     if len(gaps) > 1 and set(gaps.values()) in ({1}, {-1}):
         less, more = names if 1 in gaps.values() else names[::-1]
-        causes.append(
-            f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
-        )
+        causes.append(because("one_token_more", more=more, less=less))
     elif any(gaps.values()):
-        causes.append(f"{names[0]} and {names[1]} use different chat templates or tokenizers")
-    return f"{' and '.join(causes)} (tokens of the fixed prompts, {names[0]} / {names[1]}: {numbers})"
+        causes.append(because("other_templates", a=names[0], b=names[1]))
+    return because("prompts_differ_by_probe", causes=tuple(causes), a=names[0], b=names[1], counts=numbers)
 
 
 # --- what marks a deployment's name ----------------------------------------------------------------
@@ -264,10 +261,10 @@ def one_at_a_time(run: Run) -> dict[str, str]:
 
 
 @once
-def stand_ins(run: Run) -> dict[str, str]:
+def stand_ins(run: Run) -> dict[str, Fact]:
     """Return the deployments whose kernels were replaced, with what replaced them."""
     return {
-        label: "its kernels are replaced" if what is True else str(what)
+        label: because("kernels_replaced") if what is True else told(str(what))
         for label in run.deployments
         for record in run.starts_of(label)
         if (what := record.resolved.get("kernel_stand_in"))

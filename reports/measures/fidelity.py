@@ -11,9 +11,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from harness.contracts import Asked, Token, Way
+from harness.contracts import Asked, Fact, Token, Way, because
 from reports.data import Heard
-from reports.measures.written import plural
 from reports.stats.fidelity import LOWEST, TEXTS_NEEDED, kl_nats, mean_interval, survival
 
 # In bfloat16 logits of 16 and more are 0.125 apart, so rounding may decide between two tokens this near.
@@ -54,10 +53,10 @@ class Fidelity:
         return " by chat" if self.way == "chat" else ""
 
     @property
-    def few(self) -> str | None:
+    def few(self) -> Fact | None:
         """What was compared, if that is too little: `only 1 answer, 1 token`."""
-        over = plural(self.items, "text" if self.way == "text" else "answer")
-        return f"only {over}, {plural(self.tokens, 'token')}" if self.items < TEXTS_NEEDED else None
+        kind = "few_texts" if self.way == "text" else "few_answers"
+        return because(kind, items=self.items, tokens=self.tokens) if self.items < TEXTS_NEEDED else None
 
     @property
     def median_same(self) -> int | None:

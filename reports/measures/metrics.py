@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from harness.contracts import timing
+from harness.contracts import Fact, because, timing
 from harness.errors import UserError
 from reports.measures.metric import (
     BOTH,
@@ -261,7 +261,7 @@ class Value:
     value: float | None
     n: int
     requests: int | None = None
-    why: str | None = None
+    why: Fact | None = None
 
 
 def is_supported(percentile: int, n: int, requests: int | None = None) -> bool:
@@ -270,18 +270,20 @@ def is_supported(percentile: int, n: int, requests: int | None = None) -> bool:
     return n >= timing.needed(percentile) and (requests is None or requests >= REQUESTS_NEEDED)
 
 
-def why_missing(name: str, found: Value) -> str:
+def why_missing(name: str, found: Value) -> Fact:
     """Return why a value of this name is not shown."""
     _, _, level = name.partition(".p")
     n, requests = found.n, found.requests
     if found.why:
         return found.why
     if n == 0:
-        return "no observation"
+        return because("no_observation")
     if not level:
-        return f"not known; n = {n}"
-    wants = f" of {REQUESTS_NEEDED} requests" if requests is not None else ""
-    return f"p{level} needs n of {timing.needed(int(level))} or more{wants}, here n = {counted(n, requests)}"
+        return because("value_unknown", n=n)
+    needs = {"level": level, "least": timing.needed(int(level)), "n": counted(n, requests)}
+    if requests is None:
+        return because("percentile_needs", **needs)
+    return because("percentile_needs_requests", requests=REQUESTS_NEEDED, **needs)
 
 
 def counted(n: int, requests: int | None = None) -> str:

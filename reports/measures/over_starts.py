@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Precision
+from harness.contracts import Fact, Precision, because
 from harness.errors import StoreError
 from reports.data import Cell, Group, Run, memory_over_time, once, open_run, quantile, together
 from reports.measures.equal_work import disturbed, work_of
@@ -43,7 +43,7 @@ class Aggregate:
     n: int  # their observations together
     values: tuple[float | None, ...]
     requests: int | None = None  # how many requests the observations come from, if one gives several
-    why: str | None = None  # why there is no mean; None without a start
+    why: Fact | None = None  # why there is no mean; None without a start
     interval: tuple[float, float] | None = None  # the mean's, at 95 %
     is_of_starts: bool = True  # otherwise the values are of blocks on one server
     # Without a mean: the percentile over the requests of all starts, if they are enough. It has no interval,
@@ -89,8 +89,8 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
         most = max(found, key=lambda value: value.n, default=_NONE)
         why = why_missing(name, most) if found else None
         if used:
-            have = f"{len(used)} of {len(found)} starts {'has' if len(used) == 1 else 'have'}"
-            why = f"only {have} {'enough requests' if metric.is_distribution else 'a value'}"
+            kind = "few_have_requests" if metric.is_distribution else "few_have_value"
+            why = because(kind, k=len(used), starts=len(found))
         return Aggregate(None, None, None, 0, 0, values, why=why, is_of_starts=is_restarted)
     known = [value for value in values if value is not None]
     # A value of 0 has no logarithm, so the mean is then arithmetic.
@@ -202,7 +202,7 @@ def read_rates(run: Run, groups: Sequence[Group]) -> list[str]:
 # --- what is offered, in which unit ----------------------------------------------------------------
 
 
-def withheld(run: Run, key: tuple[str, str, str], name: str) -> str | None:
+def withheld(run: Run, key: tuple[str, str, str], name: str) -> Fact | None:
     """Return why a value is not offered for the group of this key; None if it is."""
     return work_of(run).per_token_only.get(key) if metric_of(name).needs_equal_lengths else None
 
@@ -251,9 +251,9 @@ def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:
         value = aggregate(run, group, metric)
         share, why = half_width_share(value), None
         if share is None:
-            errors = [cell.reason.splitlines()[0] for cell in group.cells if cell.reason and not cell.counts]
-            unmeasured = value.why or (errors or ["no cell of it counts"])[-1]
-            why = unmeasured if value.mean is None else "its mean is 0"
+            errors = [cell.reason for cell in group.cells if cell.reason and not cell.counts]
+            unmeasured = value.why or (errors or [because("no_cell_counts")])[-1]
+            why = unmeasured if value.mean is None else because("mean_is_0")
         case = [group.deployment, *([group.scenario] if run.has_scenarios else []), group.load]
         found.append(Precision(", ".join(case), share, why))
     return tuple(sorted(found, key=lambda e: math.inf if e.half_width_share is None else -e.half_width_share))

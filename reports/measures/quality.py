@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.special import bdtr
 
-from harness.contracts import LOGPROBS, Deployment, Item, Way
+from harness.contracts import LOGPROBS, Deployment, Fact, Item, Way, because, told
 from harness.store.quality_table import reference_rank
 from reports.data import Heard, Run, heard_of, once, references_of, unlike_of, why_no_reference, why_unlike
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcomes
@@ -32,8 +32,8 @@ class Quality:
     against: str | None = None  # its reference's name; None if there is none
     is_reference: bool = False
     by_way: Mapping[Way, Fidelity] = field(default_factory=dict)
-    unlike: str | None = None  # the first token that differs from most others of its model
-    why: str | None = None  # why there is no fidelity
+    unlike: Fact | None = None  # the first token that differs from most others of its model
+    why: Fact | None = None  # why there is no fidelity
     again: Mapping[Way, Mapping[Outcome, int]] = field(default_factory=dict)  # of prompts asked again
 
     @property
@@ -59,16 +59,16 @@ class Quality:
         return furthest([ends for ends, _ in self.judged])
 
     @property
-    def why_not_known(self) -> str | None:
+    def why_not_known(self) -> Fact | None:
         """Why no limit can judge it; None if one can, or if it is the reference."""
         if self.is_reference or self.interval:
             return None
         if self.told:
-            return f"only the {self.told.k} likeliest tokens were compared, not {LOGPROBS}"
+            return because("few_likeliest", k=self.told.k, needed=LOGPROBS)
         return self.why
 
     @property
-    def few(self) -> str | None:
+    def few(self) -> Fact | None:
         """What was compared, if that is too little to tell: `only 1 answer, 1 token`."""
         return None if self.told else next((each.few for each in self.by_way.values() if each.few), None)
 
@@ -106,20 +106,21 @@ def asked_again(run: Run) -> list[tuple[str, Way, int, Mapping[Outcome, int]]]:
 
 def _quality(run: Run, label: str, own: Heard | None) -> Quality:
     if own is None:
-        return Quality(label, why="it was not asked")
+        return Quality(label, why=because("not_asked"))
     base = references_of(run).get(own.model)
     alone = own.answered("chat")
     again = {way: outcomes(alone, own.rows[way]) for way in AGAIN if own.rows.get(way)}
     odd = unlike_of(run)
     made = Quality(label, base.name if base else None, base is own, again=again, unlike=odd.get(label))
     if made.unlike:
-        return replace(made, why=f"not comparable: {made.unlike}")
+        return replace(made, why=because("not_comparable", why=made.unlike))
     if base is None or base is own:
         is_mute = own.missing and not own.is_told
-        why = own.missing[0] if is_mute else why_no_reference(run, own.model)
+        why = told(own.missing[0]) if is_mute else why_no_reference(run, own.model)
         return made if base else replace(made, why=why)
     if base.name in odd:
-        return replace(made, why=f"{base.name} is not comparable: {odd[base.name]}")
+        why = because("reference_not_comparable", reference=base.name, why=odd[base.name])
+        return replace(made, why=why)
     return _held(made, own, base, [each for each in heard_of(run).values() if each.model == own.model])
 
 
@@ -135,22 +136,22 @@ def nearness(own: Heard, base: Heard) -> Quality:
     """Return how near a deployment's answers are to those of `base`, or why that is not known."""
     made = Quality(own.name, base.name)
     if own.model != base.model:
-        return replace(made, why=f"{base.name} serves {base.model}")
+        return replace(made, why=because("other_model", reference=base.name, model=base.model))
     if own.record.sha256 == base.record.sha256 and (why := why_unlike(own, base)):
-        return replace(made, unlike=why, why=f"not comparable: {why}")
+        return replace(made, unlike=why, why=because("not_comparable", why=why))
     return _held(made, own, base)
 
 
 def _held(made: Quality, own: Heard, base: Heard, others: Sequence[Heard] = ()) -> Quality:
     if own.record.sha256 != base.record.sha256:
-        return replace(made, why=f"{base.name} was asked other prompts and texts")
+        return replace(made, why=because("other_prompts", reference=base.name))
     # All deployments of a comparison are cut to the number of tokens that each of them names.
     alike = [own, base, *others]
     ks = {way: min((k for each in alike if (k := each.named(way))), default=0) for way in WAYS}
     found = {way: each for way, k in ks.items() if (each := fidelity(way, own, base, k))}
     made = replace(made, by_way=found)
-    names = f"too few of its tokens have the same names as those of {base.name}"
-    whys = [made.few, *own.missing, *base.missing, names]
+    names = because("other_token_names", reference=base.name)
+    whys = [made.few, *map(told, (*own.missing, *base.missing)), names]
     return made if made.told else replace(made, why=next(filter(None, whys)))
 
 
@@ -164,25 +165,25 @@ def limit_of(run: Run) -> tuple[float, str] | None:
 
 
 @once
-def beyond_limit(run: Run) -> dict[str, str]:
+def beyond_limit(run: Run) -> dict[str, Fact]:
     """Return the deployments that cannot win because of their answers, by label, with the reason.
 
     Either their tokens are not those of most, or their mean KL divergence or a score is not known to be good
     enough. A deployment whose quality was not measured is not excluded.
     """
     found, limit = quality_of(run).values(), limit_of(run)
-    unlike = {each.label: each.why or "" for each in found if each.unlike}
+    unlike = {each.label: each.why for each in found if each.unlike and each.why}
     beyond = {each.label: why for each in found if limit and (why := _why_beyond(each, *limit))}
     return {**below_least(run), **beyond, **unlike}
 
 
-def _why_beyond(found: Quality, limit: float, key: str) -> str | None:
+def _why_beyond(found: Quality, limit: float, key: str) -> Fact | None:
     for (_, high), each in found.judged:
         if high > limit:
-            said = f"KL {precise(each.kl_nats, 2)} nats{each.by_chat} against {found.against}"
+            of = {"kl": precise(each.kl_nats, 2), "by_chat": each.by_chat, "reference": found.against}
             if each.kl_nats and each.kl_nats > limit:
-                return f"{said}: beyond {key}={limit:g}"
-            return f"{said}, at most {precise(high, 2)}: not known to be within {key}={limit:g}"
+                return because("kl_beyond", key=key, limit=limit, **of)
+            return because("kl_not_within", key=key, limit=limit, high=precise(high, 2), **of)
     return None
 
 
@@ -242,14 +243,20 @@ def scores_of(own: Heard | None, base: Heard | None = None) -> dict[str, TaskSco
 
 
 @once
-def below_least(run: Run) -> dict[str, str]:
+def below_least(run: Run) -> dict[str, Fact]:
     """Return the deployments with a task's score that is not known to reach the least allowed, by label, with
     the reason."""
     least, said = run.record.quality.least_score_share, "slo.tasks.score" in run.record.settings
     key = "slo.tasks.score" if said else "quality.least_score"
     return {
-        each.label: f"{100 * each.score:.1f} % of {each.task} right, at least "
-        f"{100 * each.interval[0]:.1f} %: not known to reach {key}={least:g}"
+        each.label: because(
+            "score_not_reached",
+            score=100 * each.score,
+            task=each.task,
+            low=100 * each.interval[0],
+            key=key,
+            least=least,
+        )
         for each in task_scores(run)
         if least is not None and each.score is not None and each.interval and each.interval[0] < least
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Price, counter_fell, mean_power_w
+from harness.contracts import Price, because, counter_fell, mean_power_w
 from reports.data import (
     Cell,
     ChunkTotals,
@@ -150,7 +150,7 @@ def _rate(cell: Cell, by_part: np.ndarray | None, ended: int, what: str) -> Valu
     """
     if by_part is None or by_part.any():
         return Value(None if by_part is None else float(by_part.mean()), ended)
-    return Value(None, ended, why=f"no {what} in the window of {cell.window_s:g} s")
+    return Value(None, ended, why=because("nothing_in_window", what=what, window_s=cell.window_s))
 
 
 def _is_answered(run: Run, cell: Cell) -> np.ndarray:

@@ -126,7 +126,7 @@ def _value(run: Run, made: Decision | None, group: Group, name: str) -> str:
 def _ratio(made: Decision, group: Group) -> str:
     if ratio := made.ratio_to_leader(group.deployment):
         return plain(ratio_words(*ratio))
-    return plain(made.left_out.get(group.deployment, NOTHING))
+    return plain(str(made.left_out.get(group.deployment, NOTHING)))
 
 
 # --- GitHub-flavoured Markdown ---------------------------------------------------------------------

@@ -89,7 +89,7 @@ def _cells(case: GatedCase) -> list[str]:
     return [
         *map(code, (case.case.deployment, case.case.scenario, case.case.load)),
         *map(plain, case.cells),
-        _SIGNS[case.outcome] + (f": {plain(case.why)}" if case.why else ""),
+        _SIGNS[case.outcome] + (f": {plain(str(case.why))}" if case.why else ""),
     ]
 
 

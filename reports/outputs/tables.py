@@ -106,6 +106,8 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
 def framed(name: str, rows: _Rows | pd.DataFrame) -> pd.DataFrame:
     """Return rows as the table of that name: its columns in order and typed, then those of the metrics."""
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    told = {each: frame[each].map(str, na_action="ignore") for each in ("why", "reason") if each in frame}
+    frame = frame.assign(**told)
     kinds = {**TABLES[name], **{each: "float" for each in frame.columns if each not in TABLES[name]}}
     return frame.reindex(columns=list(kinds)).astype({each: _DTYPES[kind] for each, kind in kinds.items()})
 

@@ -117,7 +117,7 @@ def _is_known(found: Aggregate) -> bool:
 def _name(run: Run, made: Decision, group: Group) -> Html:
     label, known = group.deployment, {each.deployment for each in made.capacities if each.level is not None}
     # The note is clipped here; its tooltip has all of it.
-    note = "" if label in known else made.left_out.get(label, "")
+    note = "" if label in known else str(made.left_out.get(label, ""))
     marks = cell_marks(run, group) if {cell.validity for cell in group.counted} == {"suspect"} else ""
     class_ = "winner" if label == made.served else "unranked" if note and made.groups else ""
     return macro("standing", looks(run)[label], class_, clipped(note, _NOTE), note, marks)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from harness.contracts import ServerTerm
+from harness.contracts import Fact, ServerTerm
 from reports.checks.bounds import NOT_KNOWN, WORDS, Bound
 from reports.checks.examine import mark_text, marks_of
 from reports.checks.finding import Finding
@@ -92,7 +92,7 @@ def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
     return macro("measured", mean_text(name, found), title, mark, [span_text(name, found), some])
 
 
-def value_cell(name: str, found: Value | None, withheld: str | None = None) -> Html:
+def value_cell(name: str, found: Value | None, withheld: Fact | None = None) -> Html:
     """Return one value with its n in a tooltip; a dash if it is missing, or `withheld` for that reason."""
     found = found or Value(None, 0)
     if withheld or found.value is None:
@@ -116,7 +116,7 @@ def compared_cell(run: Run, name: str, group: Group) -> Html:
         return join([value, tag("span", "reference", class_="range")])
     verdict = own.verdict
     if verdict.kind == "none":
-        return join([value, tag("span", verdict.why or "no verdict", class_="range why-none")])
+        return join([value, tag("span", str(verdict.why or "no verdict"), class_="range why-none")])
     ratio, _, interval = ratio_text(name, verdict).partition(" ")
     word = word_of(name, verdict, run.record.compare.margin_share).partition(" within")[0]
     word, _, how = word.partition(", ")
@@ -147,9 +147,9 @@ def _share(each: Attainment) -> list[str]:
     return [said, f"[{low:.1f}, {high:.1f}]"]
 
 
-def none_cell(why: str) -> Html:
+def none_cell(why: Fact | str) -> Html:
     """Return a dash whose tooltip says why there is no value."""
-    return tag("span", NOTHING, title=why, class_="none", tabindex="0")
+    return tag("span", NOTHING, title=str(why), class_="none", tabindex="0")
 
 
 def inferred_cell(each: Served, scale: float = 1.0) -> Html:
@@ -234,8 +234,8 @@ def _kl_cell(row: FidelityRow) -> Html:
     """Return a deployment's KL divergence from its reference by one way, or why it is not known."""
     found, each = row
     if each is None:
-        return below("reference" if found.is_reference else NOTHING, found.why or "")
-    return below(quality.nats(each.kl_nats), quality.ends(each.interval) or each.few or "")
+        return below("reference" if found.is_reference else NOTHING, str(found.why or ""))
+    return below(quality.nats(each.kl_nats), quality.ends(each.interval) or str(each.few or ""))
 
 
 # --- marks -----------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def cell_marks(run: Run, group: Group) -> Html:
     """Return what is wrong with the cells of a row: `▲ starts 1, 3 suspect`, the reasons in the tooltip."""
     said = []
     if why := work_of(run).per_token_only.get(group.key):
-        said.append(tag("span", "▲ per-token figures only", title=why, class_="said warn"))
+        said.append(tag("span", "▲ per-token figures only", title=str(why), class_="said warn"))
     doubted = [cell for cell in group.cells if cell.became != "valid"]
     for word, cells in grouped(doubted, lambda cell: cell.became).items():
         sign, kind = ("▲", "warn") if word == "suspect" else ("✕", "bad")

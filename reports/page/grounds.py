@@ -140,7 +140,7 @@ CELLS = Table[Cell](
         "start": lambda cell: str(cell.planned.repeat + 1),
         "status": lambda cell: tag("span", cell.became, class_="" if cell.became == "valid" else "bad"),
         **{heading_of(name): partial(value_of_cell, run, name) for name in COMPARED},
-        "why": lambda cell: tag("span", cell.reason, class_="why") if cell.reason else "",
+        "why": lambda cell: tag("span", str(cell.reason), class_="why") if cell.reason else "",
         "what the guard saw": words.guard_saw,
         "prefix cache before it": words.cache_left,
     },

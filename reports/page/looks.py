@@ -325,10 +325,10 @@ def _marks(run: Run) -> Iterator[tuple[str, Mark]]:
     for label, what in stand_ins(run).items():
         why = f"{what}: this is not the speed of {run.deployments[label].engine}"
         yield label, ("✕ stand-in kernels", why, "bad")
-    for label, why in work_of(run).odd.items():
-        yield label, ("≠ other prompts", f"not comparable with the others: {why}", "warn")
-    for label, why in one_at_a_time(run).items():
-        yield label, ("▲ one request at a time", why, "warn")
+    for label, unlike in work_of(run).odd.items():
+        yield label, ("≠ other prompts", f"not comparable with the others: {unlike}", "warn")
+    for label, clause in one_at_a_time(run).items():
+        yield label, ("▲ one request at a time", clause, "warn")
 
 
 def named(look: Look) -> Html:

@@ -22,6 +22,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from harness.contracts import STARTS_NEEDED as STARTS_NEEDED
+from harness.contracts import Fact, because
 
 CONFIDENCE = 0.95
 
@@ -138,7 +139,7 @@ class Verdict:
     confidence: float = CONFIDENCE
     k: int = 0
     is_log: bool = True
-    why: str | None = None
+    why: Fact | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Question:
     estimate: Estimate | None
     better: Literal["higher", "lower"]
     margin: float
-    why_none: str | None = None
+    why_none: Fact | None = None
 
 
 def decide(questions: Sequence[Question], alpha: float = 1 - CONFIDENCE) -> list[Verdict]:
@@ -169,7 +170,7 @@ def decide(questions: Sequence[Question], alpha: float = 1 - CONFIDENCE) -> list
 def _decided(question: Question, confidence: float) -> Verdict:
     estimate, why = question.estimate, question.why_none
     if estimate is None:
-        return Verdict("none", why=why or "no value of both")
+        return Verdict("none", why=why or because("no_value_of_both"))
     confidence = CONFIDENCE if why else confidence
     low, high = estimate.interval(confidence)
     kind = "none" if why else _kind(question, low, high, estimate.is_log)
@@ -293,14 +294,16 @@ def repeats_to_tell(best: Best, alpha: float) -> int | None:
     return int(enough[0]) if len(enough) else None
 
 
-def odd_ones(labels: Sequence[str], differences: Mapping[frozenset[str], str]) -> tuple[dict[str, str], bool]:
+def odd_ones(
+    labels: Sequence[str], differences: Mapping[frozenset[str], Fact]
+) -> tuple[dict[str, Fact], bool]:
     """Return the labels that differ from the majority, each with a reason, and whether there is no majority.
 
     `differences`: why two labels differ. No two of the labels that are not returned differ.
     """
     unlike = {label: sum(frozenset((label, each)) in differences for each in labels) for label in labels}
     rest: list[str] = []
-    odd: dict[str, str] = {}
+    odd: dict[str, Fact] = {}
     for label in sorted(labels, key=lambda name: unlike[name]):
         rival = next((other for other in rest if frozenset((other, label)) in differences), None)
         if rival is None:

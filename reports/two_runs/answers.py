@@ -6,6 +6,7 @@ Says what only one side was asked, and how to ask the other. Knows no limits and
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from harness.contracts import Fact, because
 from reports.data import heard_of
 from reports.measures import NOTHING
 from reports.measures.quality import Quality, TaskScore, nearness, quality_of, scores_of
@@ -33,10 +34,10 @@ class Answers:
     scores: Mapping[str, tuple[TaskScore | None, TaskScore | None]]
 
     @property
-    def missing(self) -> list[str]:
+    def missing(self) -> list[Fact]:
         """Return which sides were not asked for their tokens."""
         return [
-            f"quality was not measured in {name}: run it with quality=fidelity"
+            because("quality_not_asked", side=name)
             for name, found in zip(self.names, (self.a, self.b), strict=True)
             if found is None
         ]
@@ -60,10 +61,10 @@ class Answers:
         a, b = self.names
         told = {a: self.a, b: self.b, f"{b} against {a}": self.b_to_a}
         return [
-            *(self.missing if self.a or self.b else []),
+            *(map(str, self.missing) if self.a or self.b else []),
             *(f"{n}: {against(each)}" for n, each in told.items() if each and not each.is_reference),
             *(
-                f"{task} was not asked in {self.names[pair.index(None)]}: run it with quality=fidelity,tasks"
+                str(because("task_not_asked", task=task, side=self.names[pair.index(None)]))
                 for task, pair in self.scores.items()
                 if None in pair
             ),

@@ -4,7 +4,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.contracts import CompareTerms
+from harness.contracts import CompareTerms, Fact
 from reports.checks.examine import findings_of, mark_text, marks_of
 from reports.checks.finding import OF_LENGTHS, Finding
 from reports.data import Run, gathered
@@ -100,7 +100,7 @@ class ComparedCase:
     scenario: str = ""
     load: str = ""
     starts_text: str = ""
-    why_none: str | None = None
+    why_none: Fact | None = None
     notes: tuple[str, ...] = ()
     rows: tuple[MetricRow, ...] = ()
 
@@ -257,7 +257,7 @@ def _of_two_runs(pair: Pair, told: Container[str] = ()) -> list[Finding]:
             Finding(
                 "output_lengths_differ",
                 "Output lengths differ",
-                why,
+                str(why),
                 "Compare only figures per token: E2E and requests/s get no verdict.",
                 metrics=OF_LENGTHS,
                 marks=True,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from harness.contracts import GateTerms
+from harness.contracts import Fact, GateTerms, because
 from harness.errors import UserError
 from reports.data import Group, grouped
 from reports.measures import METRICS, NOTHING, check_metric_name, metric_of, plural
@@ -32,7 +32,6 @@ EXIT_CODES: dict[Outcome, int] = {"pass": 0, "inconclusive": 3, "fail": 1}
 NAMES = ("BASE", "NEW")
 # Beyond this many more repeats, their number is not said.
 MOST_REPEATS = 100
-_TOO_CLOSE = f"needs more than {MOST_REPEATS} more repeats: the measured difference is close to the limit"
 _NO_CELLS = (NOTHING, NOTHING, NOTHING)
 
 
@@ -72,7 +71,7 @@ class GatedCase:
     rule: Rule
     case: ComparedCase
     outcome: Outcome
-    why: str | None = None
+    why: Fact | None = None
     more_repeats: int | None = None
     cells: tuple[str, ...] = _NO_CELLS
 
@@ -142,7 +141,7 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms) -> Gate:
             rule,
             ComparedCase(each.deployment, each.scenario, each.load),
             "inconclusive",
-            f"NEW has no {each.what}" if each.side == NAMES[0] else each.why,
+            because("not_in", side=NAMES[1], what=each.what) if each.side == NAMES[0] else each.why,
         )
         for each in left_out
         if each not in only_new
@@ -171,7 +170,7 @@ def _rule(terms: GateTerms, family: int) -> Rule:
 
 
 def _gated(
-    rule: Rule, case: ComparedCase, estimate: Estimate | None, limit: float, missing: str
+    rule: Rule, case: ComparedCase, estimate: Estimate | None, limit: float, missing: Fact | None
 ) -> GatedCase:
     row = case.rows[0]
     verdict = row.verdict
@@ -187,20 +186,19 @@ def _gated(
         return replace(made, why=missing) if missing else replace(made, outcome="pass")
     more = more_repeats(estimate, limit, verdict.confidence)
     if more is None:
-        return replace(made, why=_TOO_CLOSE)
-    why = f"needs about {plural(more, 'more repeat')}, if the measured difference is real"
-    return replace(made, why=why, more_repeats=more)
+        return replace(made, why=because("too_close", most=MOST_REPEATS))
+    return replace(made, why=because("needs_repeats", repeats=more), more_repeats=more)
 
 
-def _unmeasured(group: Group) -> str:
-    """Return how many of NEW's starts have no value, and why; empty if all have one.
+def _unmeasured(group: Group) -> Fact | None:
+    """Return how many of NEW's starts have no value, and why; None if all have one.
 
     A start that died must not make NEW look faster.
     """
     lost = [cell for cell in group.cells if not cell.counts]
-    why = next((cell.reason for cell in lost if cell.reason), "not measured")
-    of, have = plural(len(group.cells), "start"), "has" if len(lost) == 1 else "have"
-    return f"{len(lost)} of {of} of NEW {have} no value ({why})" if lost else ""
+    why = next((cell.reason for cell in lost if cell.reason), because("not_measured"))
+    starts = {"lost": len(lost), "starts": len(group.cells), "side": NAMES[1]}
+    return because("starts_without_value", why=why, **starts) if lost else None
 
 
 def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | None:
@@ -250,14 +248,12 @@ def _by_items(found: Answers, least: float) -> Iterator[GatedCase]:
     """Yield a case for each task that the deployment was asked in BASE or in NEW; one case if none."""
     percent = margin_text(least)
     for task, (_, own) in (found.scores or {"": (None, None)}).items():
-        missing = f"{task} was not" if task else "no task was"
+        missing = because("task_not_asked" if task else "no_task_asked", task=task, side=NAMES[1])
         made = GatedCase(
             Rule("slo.tasks.score", f"slo.tasks.score={percent}", f"below {percent}", "95 % each"),
             ComparedCase(found.deployment, task),
             "inconclusive",
-            f"{plural(own.scored, 'item')} with a score {'is' if own.scored == 1 else 'are'} too few"
-            if own
-            else f"{missing} asked in NEW: run it with quality=fidelity,tasks",
+            because("few_scores", items=own.scored) if own else missing,
             cells=found.figures.get(task, _NO_CELLS),
         )
         interval = own.interval if own else None
@@ -269,7 +265,7 @@ def _held_to(made: GatedCase, interval: tuple[float, float] | None, limit: float
         return made
     low, high = interval
     if low <= limit < high:
-        return replace(made, why="the limit is within its interval, which more texts or items would narrow")
+        return replace(made, why=because("limit_within"))
     return replace(made, outcome="fail" if low > limit else "pass", why=None)
 
 

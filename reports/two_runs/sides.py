@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from harness.contracts import Deployment, is_secret
+from harness.contracts import Deployment, Fact, because, is_secret
 from harness.errors import UserError
 from harness.store.store import RunRecord
 from reports.data import Group, Run, StartRecord, first_that_holds, gathered, open_run
@@ -40,7 +40,7 @@ class LeftOut:
     deployment: str
     scenario: str
     load: str
-    why: str
+    why: Fact
 
     @property
     def what(self) -> str:
@@ -110,12 +110,12 @@ def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], l
     for group in a.groups:
         other = rest.pop(group.key[first:], None)
         if other is None:
-            left_out.append(LeftOut(names[0], *group.key, f"only {names[0]} has it"))
+            left_out.append(LeftOut(names[0], *group.key, because("only_in", side=names[0])))
         elif why := _why_unlike(group, other, is_foreign=is_foreign):
             left_out.append(LeftOut(" and ".join(names), *group.key, why))
         else:
             pairs.append(Pair(names, (a.run, b.run), (group, other), whole))
-    left_out += [LeftOut(names[1], *group.key, f"only {names[1]} has it") for group in rest.values()]
+    left_out += [LeftOut(names[1], *group.key, because("only_in", side=names[1])) for group in rest.values()]
     if not pairs:
         whys = several([f"{each.what}: {each.why}" for each in left_out], "; ")
         raise UserError(f"{a.text} and {b.text} have nothing in common; {_would_do(a, b, names)} ({whys})")
@@ -134,37 +134,38 @@ def _would_do(a: Side, b: Side, names: Names) -> str:
     return f"their traffic differs: {said}; give runs of the same scenario and load"
 
 
-def _why_unlike(a: Group, b: Group, *, is_foreign: bool) -> str | None:
+def _why_unlike(a: Group, b: Group, *, is_foreign: bool) -> Fact | None:
     scenarios = (group.cells[0].planned.scenario for group in (a, b))
     first, second = ({"scenario": each.name, **each.options} for each in scenarios)
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     said = ", ".join(f"{name} {first.get(name)} and {second.get(name)}" for name in names)
     return first_that_holds(
         {
-            f"other models: {a.model} and {b.model}": a.model != b.model,
-            f"other scenario options: {said}": said and not is_foreign,
+            because("models_differ", models=(a.model, b.model)): a.model != b.model,
+            because("options_differ", options=said): said and not is_foreign,
         }
     )
 
 
-def _why_none(a: Side, b: Side, names: Names) -> str | None:
+def _why_none(a: Side, b: Side, names: Names) -> Fact | None:
     """Return why no value gets a verdict, because of servers not restarted or other hardware, or None."""
     sides = zip(names, (a, b), strict=True)
     untested = next(
         (
-            f"{name}{' was' if side.run.foreign else ':'} {why}"
+            because("side_was" if side.run.foreign else "of_side", side=name, why=why)
             for name, side in sides
             if (why := side.run.why_untested)
         ),
-        "",
+        None,
     )
     is_recorded = a.run is b.run or all("machine" in side.run.record.environment for side in (a, b))
     unlike = [each for each in _unlike(_facts(a.run.record), _facts(b.run.record)) if each.is_other_hardware]
+    hardware = tuple(f"{each.what}: {' and '.join(each.cells()[1:])}" for each in unlike[:3])
     return first_that_holds(
         {
             untested: untested,
-            "the hardware of one of them is not recorded": not is_recorded,
-            "; ".join(f"{each.what}: {' and '.join(each.cells()[1:])}" for each in unlike[:3]): unlike,
+            because("hardware_unknown"): not is_recorded,
+            because("hardware_differs", differences=hardware): unlike,
         }
     )
 

@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from harness.contracts import Fact, because
 from reports.data import Group, Run, first_that_holds, grouped, once
-from reports.measures import aggregate, compared_metrics, disturbed, metric_of, plural
+from reports.measures import aggregate, compared_metrics, disturbed, metric_of
 from reports.stats.intervals import STARTS_NEEDED, Kind, Verdict, decide, level_of_look
 from reports.verdicts.pairs import Pair, question_of
 
@@ -35,7 +36,7 @@ class Comparisons:
     baselines: dict[str, str]  # by model: compare.baseline, otherwise the plan's first label
     family: int  # the most verdicts that were decided together
     alpha: float  # the level of a family
-    why_none: str | None  # why the whole run has no verdict
+    why_none: Fact | None  # why the whole run has no verdict
     by_key: Mapping[tuple[str, str, str, str, str], Verdict]
 
     def of(self, scenario: str, load: str, metric: str, a: str, b: str) -> Verdict | None:
@@ -110,21 +111,17 @@ def mirrored(verdict: Verdict) -> Verdict:
     return replace(verdict, kind=_MIRRORED.get(verdict.kind, verdict.kind), ratio=ratio, low=low, high=high)
 
 
-def why_busy(run: Run, *groups: Group) -> str | None:
-    """Return in words that disturbed repeats leave too few for a verdict; None if enough remain."""
+def why_busy(run: Run, *groups: Group) -> Fact | None:
+    """Return that disturbed repeats leave too few for a verdict; None if enough remain."""
     counted = set.intersection(*({cell.planned.repeat for cell in group.counted} for group in groups))
     hit = counted & disturbed(run, groups[0])
-    of = f"{len(hit)} of {plural(len(counted), 'repeat')}"
-    why = f"the machine was busy or not fit in {of}, and a verdict needs {STARTS_NEEDED} that were not"
+    why = because("busy", hit=len(hit), repeats=len(counted), needed=STARTS_NEEDED)
     return why if hit and len(counted - hit) < STARTS_NEEDED else None
 
 
-def _why_none(run: Run) -> str | None:
+def _why_none(run: Run) -> Fact | None:
     is_search = run.record.search is not None
-    few = f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {run.repeats}"
+    few = because("verdict_needs_starts_of_all", needed=STARTS_NEEDED, repeats=run.repeats)
     return run.why_untested or first_that_holds(
-        {
-            "a search tries different loads on each start; the highest that each keeps decides": is_search,
-            few: run.repeats < STARTS_NEEDED,
-        }
+        {because("other_loads_tried"): is_search, few: run.repeats < STARTS_NEEDED}
     )

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from harness.contracts import Fact, because
 from reports.data import Cell, Group, Run, first_that_holds, once
 from reports.measures import Aggregate, aggregate, compared_metrics, disturbed, metric_of, value_cells
 from reports.measures.quality import beyond_limit, quality_of
@@ -50,8 +51,8 @@ class Decision:
     metric: str
     kind: Kind
     groups: tuple[Group, ...]  # contenders, best first
-    left_out: Mapping[str, str]  # the other deployments, each with the reason
-    why: str | None = None  # why there is no test
+    left_out: Mapping[str, Fact]  # the other deployments, each with the reason
+    why: Fact | None = None  # why there is no test
     best: Best | None = None  # the test
     leaders: Mapping[str, str] = field(default_factory=dict)  # by metric, where one is decided
     used: Sequence[int] = ()  # the repeats that decide: calm, with a value of each contender
@@ -75,7 +76,7 @@ class Decision:
 
     def is_for_busy(self, run: Run) -> bool:
         """Return whether there is no test because the machine was busy."""
-        return bool(self.groups and self.why) and self.why == why_busy(run, *self.groups)
+        return self.why is not None and self.why.kind == "busy"
 
     def value(self, run: Run, group: Group, name: str) -> Aggregate:
         """Return a metric over the shown repeats, or over all repeats for a deployment that is left out."""
@@ -195,7 +196,7 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     return _tested(run, made, values, split)
 
 
-def _tested(run: Run, made: Decision, values: Values, split: str | None) -> Decision:
+def _tested(run: Run, made: Decision, values: Values, split: Fact | None) -> Decision:
     """Return the decision with its test, or with why there is none. `split`: how the contenders' work differs
     if no work is that of most."""
     if len(made.groups) > 1:
@@ -207,15 +208,15 @@ def _tested(run: Run, made: Decision, values: Values, split: str | None) -> Deci
     is_last_left = made.groups and len(made.case.groups) > 1 and not made.capacities
     why = _why_no_test(run, made) if is_last_left else None
     if not made.groups and any(each.measured for each in made.capacities):
-        why = "no load is known to be kept"
+        why = because("no_load_kept")
     return replace(made, kind="values", why=why) if why else made
 
 
-def _why_no_test(run: Run, made: Decision) -> str | None:
-    few = f"a verdict needs {STARTS_NEEDED} repeats in which all have a value, here {made.repeats}"
+def _why_no_test(run: Run, made: Decision) -> Fact | None:
+    few = because("verdict_needs_repeats", needed=STARTS_NEEDED, repeats=made.repeats)
     return run.why_untested or first_that_holds(
         {
-            "the run is still going on": run.is_going_on,
+            because("still_going_on"): run.is_going_on,
             why_busy(run, *made.groups) or few: made.repeats < STARTS_NEEDED,
         }
     )

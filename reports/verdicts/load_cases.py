@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from harness.contracts import Fact, because
 from reports.data import Group, Run, first_that_holds, grouped, once
 from reports.measures import aggregate, by_start, stand_ins, why_other_work, withheld, work_of
 from reports.measures.quality import beyond_limit
@@ -104,40 +105,41 @@ def title_of_case(run: Run, case: LoadCase) -> str:
 # Values by deployment and repeat.
 Values = dict[str, dict[int, float]]
 _NOT_KEPT = {
-    "broken": "it misses the SLO",
-    "unclear": "whether it keeps the SLO is not clear",
-    "unknown": "whether it keeps the SLO is not known",
+    "broken": because("misses_slo"),
+    "unclear": because("slo_unclear"),
+    "unknown": because("slo_unknown"),
 }
 
 
-def _why_uncounted(run: Run, group: Group) -> str:
-    """Return why no cell of a group counts, with "it failed" unless it was only not measured."""
+def _why_uncounted(run: Run, group: Group) -> Fact:
+    """Return why no cell of a group counts: it failed, or only was not measured."""
     records = [run.start_of(cell) for cell in group.cells]
     has_failed = any(cell.became in ("failed", "invalid") for cell in group.cells)
     is_failure = has_failed or any(record and record.error for record in records)
-    return f"{'it failed: ' * is_failure}{why_not_measured(group)}"
+    why = why_not_measured(group)
+    return because("failed", why=why) if is_failure else why
 
 
-def why_unfit(run: Run, group: Group, metric: str) -> str | None:
+def why_unfit(run: Run, group: Group, metric: str) -> Fact | None:
     """Return why a deployment cannot win, however fast it is; None if it can."""
     what = stand_ins(run).get(group.deployment)
     reasons = {
         _why_uncounted(run, group): not group.counted,
-        f"its kernels are stand-ins, so its speed is not the engine's: {what}": what,
+        because("stand_ins", what=what): what,
     }
     # A search's answer is a load that is kept, which is a goodput.
     unequal = withheld(run, group.key, metric if run.record.search is None else "goodput_per_s")
     return first_that_holds(reasons) or beyond_limit(run).get(group.deployment) or unequal
 
 
-def short_of_slo(row: SloRow | None, capacities: Sequence[Capacity]) -> dict[str, str]:
+def short_of_slo(row: SloRow | None, capacities: Sequence[Capacity]) -> dict[str, Fact]:
     """Return the deployments that are not known to keep the SLO, by label, with the reason."""
-    said = {each.deployment: each.why or f"it keeps the SLO up to {each.words}" for each in capacities}
+    said = {each.deployment: each.why or because("keeps_less", load=each.words) for each in capacities}
     short = [each for each in row.standings if each.state != "kept"] if row else []
     return {each.label: said.get(each.label) or _NOT_KEPT[each.state] for each in short}
 
 
-def leave_out_other_work(run: Run, case: LoadCase, left_out: dict[str, str]) -> str | None:
+def leave_out_other_work(run: Run, case: LoadCase, left_out: dict[str, Fact]) -> Fact | None:
     """Add to `left_out` the deployments whose work differs from the majority's. Return the reason if there is
     no majority."""
     groups = [group for group in case.groups if group.deployment not in left_out]
@@ -153,18 +155,18 @@ def leave_out_other_work(run: Run, case: LoadCase, left_out: dict[str, str]) -> 
     return None
 
 
-def known_values(run: Run, case: LoadCase, metric: str, left_out: dict[str, str]) -> Values:
+def known_values(run: Run, case: LoadCase, metric: str, left_out: dict[str, Fact]) -> Values:
     """Return the values of the contenders. Add those with none or too few to `left_out`."""
     groups = [group for group in case.groups if group.deployment not in left_out]
     values = values_by_repeat(run, groups, metric)
     for group in groups:
         if group.deployment not in values:
-            left_out[group.deployment] = aggregate(run, group, metric).why or "it has no value"
+            left_out[group.deployment] = aggregate(run, group, metric).why or because("no_value")
     # Leave out those with too few values if the others then have enough.
     most = {label: own for label, own in values.items() if len(own) >= STARTS_NEEDED}
     if len(shared_repeats(values)) < STARTS_NEEDED <= len(shared_repeats(most)) and len(most) > 1:
         few = [label for label in values if label not in most]
-        left_out |= {label: f"only {len(values[label])} of its starts have a value" for label in few}
+        left_out |= {label: because("few_starts_have_value", k=len(values[label])) for label in few}
         return most
     return values
 

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from harness.contracts import Fact, because
 from reports.data import Group, Run, first_that_holds
 from reports.measures import aggregate, by_start, equal_work, metric_of, stand_ins, turn_table, turn_values
 from reports.stats.intervals import STARTS_NEEDED, Estimate, Question, may_be_logged, of_pairs, of_two_samples
@@ -31,7 +32,7 @@ class Pair:
     names: Names
     runs: tuple[Run, Run]
     groups: tuple[Group, Group]
-    whole: str | None = None
+    whole: Fact | None = None
     turn: int | None = None
 
     @property
@@ -55,14 +56,18 @@ class Pair:
         return bool(both) and all(a[repeat] == b[repeat] for repeat in both)
 
     @cached_property
-    def why_none(self) -> str | None:
+    def why_none(self) -> Fact | None:
         """Why no metric of the pair gets a verdict; None if one may."""
-        fakes = (f"{n}: {what}" for n, run, g in self.sides if (what := stand_ins(run).get(g.deployment)))
+        fakes = (
+            because("of_side", side=name, why=what)
+            for name, run, group in self.sides
+            if (what := stand_ins(run).get(group.deployment))
+        )
         return self.whole or next(fakes, None) or _other_prompts(self)
 
     @cached_property
-    def other_answers(self) -> str | None:
-        """In words that the answers of two runs differ in length; within a run `withheld` says it."""
+    def other_answers(self) -> Fact | None:
+        """That the answers of two runs differ in length; within a run `withheld` says it."""
         return None if self.is_paired else _other_lengths(self, "output_tokens", "answers")
 
 
@@ -100,12 +105,12 @@ def question_of(pair: Pair, metric: str, margin_share: float) -> Question:
     )
 
 
-def why_not(pair: Pair, metric: str) -> str | None:
+def why_not(pair: Pair, metric: str) -> Fact | None:
     """Return why a metric of the pair gets no verdict; None if it may have one."""
     lengths = pair.other_answers if metric_of(metric).needs_equal_lengths else None
     counts = [len(each) for each in _values(pair, metric)]
-    said = " and ".join(map(str, counts[:1] if pair.is_paired else counts))
-    few = f"a verdict needs {STARTS_NEEDED} starts of each or more, here {said}"
+    here = tuple(counts[:1] if pair.is_paired else counts)
+    few = because("verdict_needs_starts", needed=STARTS_NEEDED, counts=here)
     why = pair.why_none or lengths or _why_no_ratio(pair, metric)
     return why or (few if min(counts) < STARTS_NEEDED else None)
 
@@ -122,57 +127,60 @@ def _by_repeat(run: Run, group: Group, metric: str, turn: int | None) -> dict[in
     return {repeat: value.value for repeat, value in found.items() if value.value is not None}
 
 
-def _why_no_ratio(pair: Pair, metric: str) -> str | None:
+def _why_no_ratio(pair: Pair, metric: str) -> Fact | None:
     row, slos = metric_of(metric), [run.record.slo for run in pair.runs]
     places = {r.memory_kind for _, run, group in pair.sides for r in run.starts_of(group.deployment)}
     currencies = {run.record.price.currency for run in pair.runs if run.record.price}
     found = [(name, group, aggregate(run, group, metric)) for name, run, group in pair.sides]
     unknown = [
-        f"{name}: {each.why or why_not_measured(group)}" for name, group, each in found if each.mean is None
+        because("of_side", side=name, why=each.why or why_not_measured(group))
+        for name, group, each in found
+        if each.mean is None
     ]
     values = [*itertools.chain(*_values(pair, metric))]
     return first_that_holds(
         {
-            "one is measured on a device, the other on the host": metric in OF_A_PLACE and len(places) > 1,
-            "their objectives (slo.*) differ": metric.startswith(_OF_AN_SLO) and slos[0] != slos[1],
-            "their prices are in different currencies": row.unit == "price.currency" and len(currencies) > 1,
-            next(iter(unknown), ""): unknown,
-            "a value is 0, which has no ratio": not row.is_additive and not may_be_logged(values),
+            because("device_and_host"): metric in OF_A_PLACE and len(places) > 1,
+            because("objectives_differ"): metric.startswith(_OF_AN_SLO) and slos[0] != slos[1],
+            because("currencies_differ"): row.unit == "price.currency" and len(currencies) > 1,
+            next(iter(unknown), None): unknown,
+            because("value_is_0"): not row.is_additive and not may_be_logged(values),
         }
     )
 
 
-def why_not_measured(group: Group) -> str:
+def why_not_measured(group: Group) -> Fact:
     """Return why no cell of a group counts: the first reason that a cell gives."""
-    return next((cell.reason for cell in group.cells if cell.reason), "no cell was measured")
+    return next((cell.reason for cell in group.cells if cell.reason), because("no_cell"))
 
 
 # --- equal work ------------------------------------------------------------------------------------
 
 
-def _other_prompts(pair: Pair) -> str | None:
-    not_same = "their prompts are not the same"
+def _other_prompts(pair: Pair) -> Fact | None:
     if pair.is_paired:
         why = equal_work.why_other_work(pair.runs[0], *pair.groups)
-        return not_same if why and why.startswith(not_same) else why
+        return because("other_prompts_sent") if why and why.kind == "prompts_not_same" else why
     counts = [equal_work.counted_prompts(run.starts_of(group.deployment)) for _, run, group in pair.sides]
     turns = _turns(pair, "input_tokens")
     tables = [] if turns is None else [(pair.groups[0].load, turns)]
     if why := equal_work.why_unlike(pair.names, counts, tables):
-        return f"{not_same}: {why}"
+        return because("prompts_not_same", why=why)
     return _other_lengths(pair, "input_tokens", "prompts") or _other_lengths(
         pair, "output_tokens", "answers", equal_work.ANSWERS_APART
     )
 
 
-def _other_lengths(pair: Pair, name: str, title: str, share: float = equal_work.LENGTHS_DIFFER) -> str | None:
+def _other_lengths(
+    pair: Pair, name: str, title: str, share: float = equal_work.LENGTHS_DIFFER
+) -> Fact | None:
     turns = _turns(pair, name)
     own = [aggregate(run, group, name).mean for _, run, group in pair.sides]
     means = own if turns is None else turns.mean().tolist()
     if not equal_work.differ(means, share):
         return None
-    numbers = " and ".join(f"{value:,.1f}" for value in means if value is not None)
-    return f"their {title} have different lengths: {numbers} tokens"
+    tokens = tuple(value for value in means if value is not None)
+    return because("lengths_differ", what=title, tokens=tokens)
 
 
 def _turns(pair: Pair, column: str) -> pd.DataFrame | None:

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.contracts import SUCCESS
+from harness.contracts import SUCCESS, Fact, because
 from reports.data import NOT_RESTARTED, Cell, Group, Run, first_that_holds, grouped, load_level, once
 from reports.measures.slo import Judged, judged_cells
-from reports.measures.written import plural
 from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
 
 
@@ -64,7 +63,7 @@ class Capacity:
     level: float | None  # the highest load that it is known to keep
     measured: float | None  # the highest load that every start kept as measured
     broken: float | None  # the lowest load that it is known to break
-    why: str | None  # why `level` is not known
+    why: Fact | None  # why `level` is not known
 
     @property
     def deployment(self) -> str:
@@ -136,14 +135,14 @@ def _capacity(run: Run, groups: Sequence[Group]) -> Capacity:
     below = [level for level in by_level if measured is not None and level <= measured]
     kept = [level for level in below if _is_known(run, answers, level, "kept", confidence)]
     broken = [level for level in by_level if _is_known(run, answers, level, "broken", confidence)]
-    at, of = by_level[max(kept or below or [groups[0].level])], plural(len(answers), "start")
+    at, starts = by_level[max(kept or below or [groups[0].level])], len(answers)
     why = first_that_holds(
         {
-            f"the search was not finished on {cut} of {of}": cut,
-            f"no load that was tried kept the objectives on {none} of {of}": none,
+            because("search_unfinished", cut=cut, starts=starts): cut,
+            because("nothing_kept", none=none, starts=starts): none,
             NOT_RESTARTED: not run.is_restarted(at.deployment),
-            f"an interval needs {STARTS_NEEDED} starts or more": not kept and len(answers) < STARTS_NEEDED,
-            "at each load the interval over its starts reaches below the share asked for": not kept,
+            because("interval_needs_starts", needed=STARTS_NEEDED): not kept and starts < STARTS_NEEDED,
+            because("interval_below_share"): not kept,
         }
     )
     return Capacity(at, answers, max(kept, default=None), measured, min(broken, default=None), why)

@@ -36,6 +36,8 @@ _UNLESS = {
     "tpot_s.p50": "streams fastest",
     "energy_j_per_output_token": "needs the least",
 }
+# Why there is no test, if more repeats may help.
+_OF_FEW = ("busy", "verdict_needs_repeats")
 # Said of the reference server, the only one without a model.
 _NOT_SERVED = "It measures bench itself: there is nothing to serve."
 
@@ -222,7 +224,7 @@ def _advice(run: Run, made: Decision) -> str:
 def _values(run: Run, made: Decision, where: str) -> Said:
     # More repeats do not help if windows have no request, or if the work differs.
     sent = [any(run.is_counted(each.number).any() for each in group.counted) for group in made.groups]
-    may_tell = len(sent) > 1 and all(sent) and "a verdict needs" in (made.why or "")
+    may_tell = len(sent) > 1 and all(sent) and made.why is not None and made.why.kind in _OF_FEW
     note = ""
     if not all(run.is_restarted(group.deployment) for group in made.groups):
         note = "A winner needs servers that bench starts itself: leave out engine.base_url."

@@ -117,7 +117,7 @@ def cut_short(run: Run) -> tuple[str, str] | None:
     """
     if run.foreign:
         return (
-            f"{capital(run.foreign)}. ",
+            f"{capital(str(run.foreign))}. ",
             "Its values follow bench's definitions. It has no winner and no verdicts.",
         )
     if run.is_going_on:

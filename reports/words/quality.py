@@ -51,7 +51,7 @@ def plain(cell: Cell) -> str:
 def against(found: Quality) -> str:
     """Return `over 8 texts, against llama_cpp fp16`, or why the divergence is not known."""
     if not found.told:
-        return found.why or NOTHING
+        return str(found.why or NOTHING)
     over = plural(found.told.items, "text" if found.told.way == "text" else "answer")
     return f"over {over}, against {found.against}"
 

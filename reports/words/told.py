@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import Standing
+from harness.contracts import Standing, because
 from harness.errors import StoreError
 from harness.store.files import read_json
 from harness.store.named_files import DIGEST_FILE
@@ -80,7 +80,12 @@ def told(run: Run) -> dict[str, Any]:
     """Return what `bench run --json` prints: answers, their tables, reasons to distrust, and failed cells."""
     cells, record = run.planned_cells, run.record
     failed = [
-        {"number": cell.number, "deployment": cell.label, "load": cell.load_label, "why": cell.reason}
+        {
+            "number": cell.number,
+            "deployment": cell.label,
+            "load": cell.load_label,
+            "why": cell.reason and str(cell.reason),
+        }
         for cell in cells
         if not cell.counts
     ]
@@ -130,7 +135,7 @@ def _row(run: Run, made: Decision, group: Group) -> dict[str, Any]:
     ratio = made.ratio_to_leader(group.deployment)
     return {
         "deployment": group.deployment,
-        "why_not": clipped(made.left_out.get(group.deployment, ""), _REASON_AT_MOST) or None,
+        "why_not": clipped(made.left_out.get(group.deployment) or "", _REASON_AT_MOST) or None,
         "to_leader": ratio
         and {"ratio": ratio[0], "low": ratio[1], "high": ratio[2], "text": ratio_words(*ratio)},
         "values": {name: _value(run, made, group, name) for name in names},
@@ -144,12 +149,12 @@ def _quality(run: Run, label: str) -> dict[str, Any] | None:
     cells = {**quality.texts(run, label), **scores}
     if not cells:
         return None
-    found = quality_of(run).get(label) or Quality(label, why="it was not asked for its tokens")
+    found = quality_of(run).get(label) or Quality(label, why=because("not_asked_for_tokens"))
     told = asdict(found.told) if found.told else {}
     return {
         "against": found.against,
         "is_reference": found.is_reference,
-        "why": found.why_not_known,
+        "why": found.why_not_known and str(found.why_not_known),
         **{name: told.get(name) for name in ("way", "k", "left_out", "kl_nats", "interval", "agreement")},
         "scores": {
             each.task: {name: getattr(each, name) for name in ("score", "interval", "scored", "items")}

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from harness.contracts import Objective
+from harness.contracts import Fact, Objective
 from reports.data import Group, Run
 from reports.measures import MEANS_APART, aggregate, metric_of, plural
 from reports.stats.intervals import Best, Kind, Verdict
@@ -166,8 +166,9 @@ def _places_to_see(value: float) -> int:
     return 0 if value < 1e-9 else min(6, max(0, math.ceil(-math.log10(2 * value))))
 
 
-def clipped(text: str, most: int) -> str:
-    """Return the text in at most `most` characters, cut between words and ended by an ellipsis if need be."""
+def clipped(said: Fact | str, most: int) -> str:
+    """Return it in at most `most` characters, cut between words and ended by an ellipsis if need be."""
+    text = str(said)
     if len(text) <= most:
         return text
     head, space, _ = text[:most].rpartition(" ")

@@ -21,7 +21,7 @@ from harness.cli.commands.tasks import new_task
 from harness.cli.ending import report_whatever_happened
 from harness.cli.progress import Show
 from harness.cli.trust import agreed, tell_changed
-from harness.contracts import Plan, inert
+from harness.contracts import Plan, because, inert, sentence
 from harness.errors import BenchError, StoreError, UserError, refuse_first
 from harness.settings import config, overrides
 from harness.store import checksums, store
@@ -85,7 +85,7 @@ def _tell(judgement: Judgement, name: str, run_dir: Path | None, show: Show, *, 
     """Print the judgement of a claim. If it is inconclusive, also print how to measure more repeats."""
     if as_json:
         exit_code = judging.EXIT_CODES[judgement.outcome]
-        terminal.print_json({**msgspec.to_builtins(judgement), "exit_code": exit_code})
+        terminal.print_json({**msgspec.to_builtins(judgement, enc_hook=sentence), "exit_code": exit_code})
     else:
         print_judgement(judgement)
     if judgement.outcome == "inconclusive" and run_dir is not None:
@@ -217,7 +217,7 @@ def _values(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combin
 
     for (case,) in combinations:
         found = aggregate(run, groups[case.key], asked.metric)
-        few = f"an interval needs {STARTS_NEEDED} starts or more, here {found.k}"
+        few = because("interval_needs_more_starts", needed=STARTS_NEEDED, k=found.k)
         low, high = found.interval or (None, None)
         why = None if has_interval(found) else found.why or few
         yield Judged(case.text, None, found.mean, low, high, CONFIDENCE, why)
@@ -229,8 +229,8 @@ def _divergences(run: "Run", combinations: _Combinations) -> Iterator[Judged]:
     from reports.stats.intervals import CONFIDENCE
 
     for label in dict.fromkeys(case.deployment.label for (case,) in combinations):
-        known = quality_of(run).get(label, Quality(label, why="quality was not asked; give quality=fidelity"))
-        why = "it is the reference itself" if known.is_reference else known.why_not_known
+        known = quality_of(run).get(label, Quality(label, why=because("quality_off")))
+        why = because("is_reference") if known.is_reference else known.why_not_known
         low, high = known.interval or (None, None)
         value = known.told.kl_nats if known.told else None
         yield Judged(label, None, value, low, high, CONFIDENCE, why)

@@ -55,7 +55,7 @@ ANSWERS = Table[Capacity](
         "deployment": lambda each: named(looks(run)[each.deployment]),
         "scenario": lambda each: each.scenario * run.has_scenarios,
         "highest load known to be kept": lambda each: tag(
-            "span" if each.level is None else "b", each.words, title=each.why or ""
+            "span" if each.level is None else "b", each.words, title=str(each.why or "")
         ),
         "highest kept – lowest missed, by start": lambda each: each.brackets,
     },
@@ -73,7 +73,7 @@ TRIALS = Table[Tried](
         "windows": lambda load: str(len(load.cells)),
         "SLO": lambda load: cells.kept_cell(load.judged),
         "why not": lambda load: (
-            "" if load.judged else several([cell.reason or cell.status for cell in load.cells], "; ")
+            "" if load.judged else several([str(cell.reason or cell.status) for cell in load.cells], "; ")
         ),
     },
     lambda load: Of(load.cells[0].label, load.load, load.cells[0].planned.repeat + 1),

@@ -1,0 +1,194 @@
+"""Facts, and the one place where a fact becomes an English sentence.
+
+A fact says why something is so by its kind and what it is about. Code that decides compares facts, and never
+looks into a sentence. A fact that is formatted (`f"{fact}"`) is its sentence, without a full stop.
+"""
+
+import string
+from collections.abc import Mapping
+from typing import Any, Union
+
+FactValue = Union[str, float, None, "Fact", tuple[Union[str, float, "Fact"], ...]]
+
+
+class Fact:
+    """Why something is so, or what was seen. `values`: what it is about, by the names in its sentence.
+
+    Not a dataclass: where JSON is written, a hook says whether a fact is stored or told (`as_stored`, `str`).
+    """
+
+    __slots__ = ("kind", "values")
+
+    def __init__(self, kind: str, values: Mapping[str, FactValue]) -> None:
+        if kind not in SENTENCES:
+            raise ValueError(f"no sentence for {kind}")
+        self.kind, self.values = kind, values
+
+    def __str__(self) -> str:
+        return _FORMATTER.vformat(SENTENCES[self.kind], (), self.values)
+
+    def __repr__(self) -> str:
+        return f"because({', '.join([repr(self.kind), *(f'{k}={v!r}' for k, v in self.values.items())])})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fact) and (self.kind, self.values) == (other.kind, other.values)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, tuple(self.values.items())))
+
+
+def because(kind: str, /, **values: Any) -> Fact:
+    return Fact(kind, values)
+
+
+def told(text: str) -> Fact:
+    """Return the fact that a server, a program, a file or an earlier bench says this text, which is inert."""
+    return because("told", text=text)
+
+
+def sentence(value: object) -> str:
+    """Return the sentence of a fact, for JSON that is shown. Raises TypeError for anything else."""
+    if not isinstance(value, Fact):
+        raise TypeError(f"no JSON for {type(value).__name__}")
+    return str(value)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 start`, `3 starts`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+class _Formatter(string.Formatter):
+    """Formats `{n:#start}` as a count with its noun and `{n:?has|have}` as a word for one or several.
+
+    A tuple is joined by `and`, or with `{facts:;}` by `; `.
+    """
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec.startswith("#"):
+            return plural(value, format_spec[1:])
+        if format_spec.startswith("?"):
+            one, several = format_spec[1:].split("|")
+            return one if value == 1 else several
+        if isinstance(value, tuple):
+            joined, spec = ("; ", "") if format_spec == ";" else (" and ", format_spec)
+            return joined.join(self.format_field(each, spec) for each in value)
+        return format(value, format_spec)
+
+
+_FORMATTER = _Formatter()
+
+# The sentence of each kind of fact, without a full stop.
+SENTENCES: Mapping[str, str] = {
+    # Texts of servers, programs, files and earlier benches; several facts at once.
+    "told": "{text}",
+    "all": "{facts:;}",
+    # Why a run gets no test, and why a cell has no value.
+    "foreign": "measured by {tool}, not by bench",
+    "not_restarted": "the server was running already, so its repeats are blocks on one start",
+    "still_going_on": "the run is still going on",
+    "cut_off": "the run ended while it was being measured",
+    "not_yet": "not yet",
+    "folder_missing": "its folder cells/{number:03d} is missing, though it was begun",
+    "before_it": "interrupted: the run ended before it",
+    "not_started": "its server was not started",
+    "no_cell": "no cell was measured",
+    "no_cell_counts": "no cell of it counts",
+    "failed": "it failed: {why}",
+    # Why a value is missing, or has no interval.
+    "no_observation": "no observation",
+    "value_unknown": "not known; n = {n}",
+    "percentile_needs": "p{level} needs n of {least} or more, here n = {n}",
+    "percentile_needs_requests": "p{level} needs n of {least} or more of {requests} requests, here n = {n}",
+    "nothing_in_window": "no {what} in the window of {window_s:g} s",
+    "few_have_requests": "only {k} of {starts} starts {k:?has|have} enough requests",
+    "few_have_value": "only {k} of {starts} starts {k:?has|have} a value",
+    "mean_is_0": "its mean is 0",
+    "no_value": "it has no value",
+    "few_starts_have_value": "only {k} of its starts have a value",
+    "value_is_0": "a value is 0, which has no ratio",
+    "no_value_of_both": "no value of both",
+    "of_side": "{side}: {why}",
+    # Unequal work.
+    "length_not_forced": "the engine cannot force answers to the length asked for",
+    "length_ignored": "its server ignores the length asked for",
+    "length_differs": "its answers have {own:,.1f} tokens where {asked:,.1f} were asked for",
+    "prompts_differ_by_turn": "at {load}, turn {turn}, {a} {a_tokens:,.1f} against {b} {b_tokens:,.1f} "
+    "tokens: different tokenizers or chat templates",
+    "prompts_or_history_differ": "at {load}, turn {turn}, {a} {a_tokens:,.1f} against {b} {b_tokens:,.1f} "
+    "tokens: different tokenizers or chat templates, or different answers in the history",
+    "prompts_differ_by_probe": "{causes} (tokens of the fixed prompts, {a} / {b}: {counts})",
+    "system_prompt_dropped": "{label} drops the system prompt",
+    "one_token_more": "{more} has exactly one token more in each prompt: a doubled BOS, or one "
+    "that {less} lacks",
+    "other_templates": "{a} and {b} use different chat templates or tokenizers",
+    "prompts_not_same": "their prompts are not the same: {why}",
+    "other_prompts_sent": "their prompts are not the same",
+    "token_counts_differ": "their {what} have different numbers of tokens: {a_tokens:,.0f} ({a}) and "
+    "{b_tokens:,.0f} ({b})",
+    "lengths_differ": "their {what} have different lengths: {tokens:,.1f} tokens",
+    "kernels_replaced": "its kernels are replaced",
+    "stand_ins": "its kernels are stand-ins, so its speed is not the engine's: {what}",
+    # Quality.
+    "few_answers": "only {items:#answer}, {tokens:#token}",
+    "few_texts": "only {items:#text}, {tokens:#token}",
+    "not_asked": "it was not asked",
+    "not_asked_for_tokens": "it was not asked for its tokens",
+    "quality_off": "quality was not asked; give quality=fidelity",
+    "not_comparable": "not comparable: {why}",
+    "reference_not_comparable": "{reference} is not comparable: {why}",
+    "other_model": "{reference} serves {model}",
+    "other_prompts": "{reference} was asked other prompts and texts",
+    "few_likeliest": "only the {k} likeliest tokens were compared, not {needed}",
+    "other_token_names": "too few of its tokens have the same names as those of {reference}",
+    "reference_missing": "no reference: the answers of {label} are missing",
+    "bits_unknown": "no reference: the bits of {labels} are not known; give quality.against=LABEL",
+    "no_reference": "there is no reference",
+    "token_differs": "token {place} of its {way} {item} is {own}, but {other} at {reference}",
+    "prompt_tokens_differ": "its prompt {item} has {own} tokens, but {other} at {reference}",
+    "kl_beyond": "KL {kl} nats{by_chat} against {reference}: beyond {key}={limit:g}",
+    "kl_not_within": "KL {kl} nats{by_chat} against {reference}, at most {high}: not known to be within "
+    "{key}={limit:g}",
+    "score_not_reached": "{score:.1f} % of {task} right, at least {low:.1f} %: not known to reach "
+    "{key}={least:g}",
+    "is_reference": "it is the reference itself",
+    # Objectives and searches.
+    "search_unfinished": "the search was not finished on {cut} of {starts:#start}",
+    "nothing_kept": "no load that was tried kept the objectives on {none} of {starts:#start}",
+    "interval_needs_starts": "an interval needs {needed} starts or more",
+    "interval_needs_more_starts": "an interval needs {needed} starts or more, here {k}",
+    "interval_below_share": "at each load the interval over its starts reaches below the share asked for",
+    "keeps_less": "it keeps the SLO up to {load}",
+    "misses_slo": "it misses the SLO",
+    "slo_unclear": "whether it keeps the SLO is not clear",
+    "slo_unknown": "whether it keeps the SLO is not known",
+    "no_load_kept": "no load is known to be kept",
+    # Why there is no verdict.
+    "busy": "the machine was busy or not fit in {hit} of {repeats:#repeat}, and a verdict needs {needed} "
+    "that were not",
+    "verdict_needs_repeats": "a verdict needs {needed} repeats in which all have a value, here {repeats}",
+    "verdict_needs_starts": "a verdict needs {needed} starts of each or more, here {counts}",
+    "verdict_needs_starts_of_all": "a verdict needs {needed} starts of each deployment or more, here "
+    "{repeats}",
+    "other_loads_tried": "a search tries different loads on each start; the highest that each keeps decides",
+    "device_and_host": "one is measured on a device, the other on the host",
+    "objectives_differ": "their objectives (slo.*) differ",
+    "currencies_differ": "their prices are in different currencies",
+    # Two runs.
+    "only_in": "only {side} has it",
+    "not_in": "{side} has no {what}",
+    "models_differ": "other models: {models}",
+    "options_differ": "other scenario options: {options}",
+    "hardware_unknown": "the hardware of one of them is not recorded",
+    "hardware_differs": "{differences:;}",
+    "side_was": "{side} was {why}",
+    "starts_without_value": "{lost} of {starts:#start} of {side} {lost:?has|have} no value ({why})",
+    "not_measured": "not measured",
+    "needs_repeats": "needs about {repeats:#more repeat}, if the measured difference is real",
+    "too_close": "needs more than {most} more repeats: the measured difference is close to the limit",
+    "few_scores": "{items:#item} with a score {items:?is|are} too few",
+    "task_not_asked": "{task} was not asked in {side}: run it with quality=fidelity,tasks",
+    "no_task_asked": "no task was asked in {side}: run it with quality=fidelity,tasks",
+    "quality_not_asked": "quality was not measured in {side}: run it with quality=fidelity",
+    "limit_within": "the limit is within its interval, which more texts or items would narrow",
+}
