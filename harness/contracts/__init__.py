@@ -17,6 +17,6 @@ from harness.contracts.secrets import *
 from harness.contracts.sentences import Fact as Fact
 from harness.contracts.sentences import because as because
 from harness.contracts.sentences import plural as plural
+from harness.contracts.sentences import quoted as quoted
 from harness.contracts.sentences import sentence as sentence
-from harness.contracts.sentences import told as told
 from harness.contracts.servers import *

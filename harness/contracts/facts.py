@@ -4,15 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.contracts.records import Scalar
+from harness.contracts.sentences import inert as inert
 
 _TEXT_AT_MOST = 1000
 _WHOLE_AT_MOST = 2**63 - 1  # what records and tables can hold
-
-
-def inert(words: str, keep: str = "") -> str:
-    """Return the words with a space for each control character or mark of direction, which could move the
-    cursor, except those in `keep`."""
-    return "".join(each if each.isprintable() or each in keep else " " for each in words)
 
 
 def at(page: Any, *path: str | int) -> Any:

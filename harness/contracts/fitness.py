@@ -6,11 +6,10 @@ from itertools import pairwise
 from typing import Literal
 
 from harness.contracts.records import Scalar, Validity
+from harness.contracts.sentences import Fact, because
 
 # Share of all cores that other programs may use. With more, they can change a result by that share.
 FOREIGN_SHARE = 0.15
-# Introduces the names of the busiest programs at the end of a finding.
-MOST_BY = ", most by "
 # How long a look before a cell lasts, in seconds. Server and load are idle then.
 LOOK_S = 0.5
 # What makes a machine unfit.
@@ -41,16 +40,21 @@ class GuardTerms:
 
 @dataclass(frozen=True)
 class GuardFinding:
-    """What made the machine unfit for a cell (`text`, with numbers), and the `validity` it gives the cell.
+    """What made the machine unfit for a cell, and the `validity` it gives the cell.
 
     `share`: of the processor or of the samples that it took, 0 where there is no share.
     """
 
     kind: Unfit
-    text: str
+    fact: Fact
     when: Literal["before", "during"]
     validity: Validity
     share: float = 0.0
+
+    @property
+    def reason(self) -> Fact:
+        """Why the cell is suspect or invalid."""
+        return because("unfit_before" if self.when == "before" else "unfit_during", fact=self.fact)
 
 
 @dataclass(frozen=True)

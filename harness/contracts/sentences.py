@@ -8,7 +8,13 @@ import string
 from collections.abc import Mapping
 from typing import Any, Union
 
-FactValue = Union[str, float, None, "Fact", tuple[Union[str, float, "Fact"], ...]]
+FactValue = Union[str, float, None, "Fact", tuple["FactValue", ...]]
+
+
+def inert(words: str, keep: str = "") -> str:
+    """Return the words with a space for each control character or mark of direction, which could move the
+    cursor, except those in `keep`."""
+    return "".join(each if each.isprintable() or each in keep else " " for each in words)
 
 
 class Fact:
@@ -41,9 +47,9 @@ def because(kind: str, /, **values: Any) -> Fact:
     return Fact(kind, values)
 
 
-def told(text: str) -> Fact:
-    """Return the fact that a server, a program, a file or an earlier bench says this text, which is inert."""
-    return because("told", text=text)
+def quoted(text: str) -> Fact:
+    """Return the fact that a server, a program, a file or an earlier bench says this text."""
+    return because("quoted", text=inert(text))
 
 
 def sentence(value: object) -> str:
@@ -51,6 +57,35 @@ def sentence(value: object) -> str:
     if not isinstance(value, Fact):
         raise TypeError(f"no JSON for {type(value).__name__}")
     return str(value)
+
+
+def stored(value: object) -> object:
+    """Return a fact as a JSON object, for records. Raises TypeError for anything else."""
+    if not isinstance(value, Fact):
+        raise TypeError(f"no JSON for {type(value).__name__}")
+    return {"kind": value.kind, **value.values}
+
+
+def read(kind: type, value: Any) -> Fact:
+    """Return the fact that a record holds; a text is of an earlier bench. Raises ValueError if it is none."""
+    if kind is not Fact or not isinstance(value, str | Mapping):
+        raise ValueError(f"{value!r:.99} is no {kind.__name__}")
+    if isinstance(value, str):
+        return quoted(value)
+    try:
+        fact = Fact(value["kind"], {name: _known(each) for name, each in value.items() if name != "kind"})
+        str(fact)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a fact without {error}") from error
+    return fact
+
+
+def _known(value: Any) -> FactValue:
+    if isinstance(value, Mapping):
+        return read(Fact, value)
+    if isinstance(value, list):
+        return tuple(map(_known, value))
+    return inert(value) if isinstance(value, str) else value
 
 
 def plural(count: int, noun: str) -> str:
@@ -81,7 +116,7 @@ _FORMATTER = _Formatter()
 # The sentence of each kind of fact, without a full stop.
 SENTENCES: Mapping[str, str] = {
     # Texts of servers, programs, files and earlier benches; several facts at once.
-    "told": "{text}",
+    "quoted": "{text}",
     "all": "{facts:;}",
     # Why a run gets no test, and why a cell has no value.
     "foreign": "measured by {tool}, not by bench",
@@ -95,6 +130,61 @@ SENTENCES: Mapping[str, str] = {
     "no_cell": "no cell was measured",
     "no_cell_counts": "no cell of it counts",
     "failed": "it failed: {why}",
+    # Why a cell failed or is suspect.
+    "unfit_before": "{fact} (before the cell)",
+    "unfit_during": "{fact} (during the window)",
+    "interrupted": "interrupted",
+    "not_fit": "the machine was not fit: {facts:;}; guard=mark measures anyway",
+    "load_signalled": "the load process was ended by a signal",
+    "too_many_failed": "stopped: more of the last requests{whose} failed than load.max_failed={percent:g}% "
+    "allows",
+    "with_commonest": "{why}; commonest: {commonest}",
+    "none_succeeded": "no request in the window succeeded; {commonest}",
+    "requests_failed": "{failed} of {sent} requests in the window failed",
+    "conversations_never_began": "{conversations:#conversation} due before the window's end never began: "
+    "the load was lower than asked for",
+    "no_more_conversations": "load.conversations={asked}: {begun} began, since the scenario has no more",
+    "conversations_cut": "{conversations:#conversation} not finished within load.grace: {turns:#turn} cut",
+    "bench_stood_still": "bench itself stood still for {stalled_s:.2g} s of the window of {window_s:g} s",
+    "bench_stood_still_once": "bench itself stood still for {stalled_s:.2g} s at a stretch",
+    "bench_read_late": "bench itself read what had arrived up to {late_s:.2g} s late",
+    "no_request_ended": "no request ended in the window of {window_s:g} s: its tokens/s are of requests "
+    "that outlast it; give a longer load.duration, such as {advised_s}s",
+    "nothing_sent": "no request was sent in the window of {window_s:g} s: {why}; give a longer "
+    "load.duration, such as {advised_s}s",
+    "none_was_due": "none was due",
+    "outlasted": "requests sent before it outlasted it, and its tokens/s are of them",
+    "failed_before": "{how} before it",
+    # What makes a machine unfit.
+    "memory_not_back": "{above_gib:.2f} GiB more {memory} memory was in use than before the first start",
+    "clocks_low": "device {device} ran at {mhz:.0f} MHz, in earlier windows of this deployment and load "
+    "{usual_mhz:.0f} MHz",
+    "no_sample": "device {device} gave no sample",
+    "memory_untold": "device {device} no longer reports its memory",
+    "disk_low": "{free_mib:.0f} MiB are free for {directory}",
+    "few_files": "a process may open only {files} files, and each connection of an open loop is one",
+    "foreign_load": "other programs used {percent:.0f} % of the processor",
+    "foreign_load_by": "other programs used {percent:.0f} % of the processor, most by {programs}",
+    "foreign_load_by_many": "other programs used {percent:.0f} % of the processor, but no visible program "
+    "used {least:.0f} % or more",
+    "foreign_load_unseen": "other programs used {percent:.0f} % of the processor, none of it by a program "
+    "that is visible from here",
+    "stolen": "{percent:.0f} % of the processor went to other guests of its host",
+    "swapped": "{mib:.0f} MiB went in or out of swap",
+    "foreign_process": "{were} on device {device}{holding}",
+    "throttled": "device {device} was throttled ({causes}) in {percent:.0f} % of the samples",
+    # Why a run ended.
+    "budget_holds": "{whole} of {repeats} repeats fit in {budget}",
+    "repeats_lacking": "no folder has repeat {repeats}",
+    "until_nothing_to_narrow": "no deployment has an interval of {metric} that more repeats could narrow",
+    "until_reached": "{widest}, within the {percent:g} % asked for; {repeats:#repeat} took {took}",
+    "until_budget_holds_no_more": "{repeats:#repeat} took {took}, and one more, of about {next}, would not "
+    "end within until.budget ({budget}); {widest}, not within the {percent:g} % asked for",
+    "until_left_out": "{why}; left out, since no further repeat would help: {cases:;}",
+    "only_one_start": "{metric} has only one start that counts, and so no interval ({case})",
+    "widest_interval": "the widest 95 % interval of {metric} reaches {percent:.3g} % from its mean ({case})",
+    "widest_interval_times": "the widest 95 % interval of {metric} reaches {times:.3g} times the mean from "
+    "its mean ({case})",
     # Why a value is missing, or has no interval.
     "no_observation": "no observation",
     "value_unknown": "not known; n = {n}",
@@ -119,8 +209,8 @@ SENTENCES: Mapping[str, str] = {
     "tokens: different tokenizers or chat templates, or different answers in the history",
     "prompts_differ_by_probe": "{causes} (tokens of the fixed prompts, {a} / {b}: {counts})",
     "system_prompt_dropped": "{label} drops the system prompt",
-    "one_token_more": "{more} has exactly one token more in each prompt: a doubled BOS, or one "
-    "that {less} lacks",
+    "one_token_more": "{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} "
+    "lacks",
     "other_templates": "{a} and {b} use different chat templates or tokenizers",
     "prompts_not_same": "their prompts are not the same: {why}",
     "other_prompts_sent": "their prompts are not the same",

@@ -9,7 +9,18 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import STEPS, Load, LoadJob, LoadSummary, PlannedCell, PlannedStart, timing
+from harness.contracts import (
+    STEPS,
+    Fact,
+    Load,
+    LoadJob,
+    LoadSummary,
+    PlannedCell,
+    PlannedStart,
+    because,
+    quoted,
+    timing,
+)
 from harness.errors import BenchError, Interrupted, UnfitError
 from harness.load.processes import run_load
 from harness.load.records import discard, read_summary
@@ -17,7 +28,6 @@ from harness.run.ideal import ideals_of
 from harness.run.start import Serving
 from harness.run.watch import Site
 from harness.servers import prefix_cache
-from harness.settings.units import counted
 from harness.store import request_table, store, tokenizer
 from harness.store.request_table import Tally
 from scenarios import SCENARIOS
@@ -75,9 +85,9 @@ def _play(
         )
         up.check()
     except (BenchError, OSError) as error:
-        return _keep(replace(record, status="failed", error=str(error)), job, up, site)
+        return _keep(replace(record, status="failed", error=quoted(str(error))), job, up, site)
     except Interrupted:
-        interrupted = replace(record, status="interrupted", error="interrupted")
+        interrupted = replace(record, status="interrupted", error=because("interrupted"))
         _keep(interrupted, job, up, site, is_interrupted=True)
         raise
     try:
@@ -169,7 +179,12 @@ def fail_rest(
     """Record a failed start's unmeasured cells as failed, with its error and the guard's findings."""
     found = error.findings if isinstance(error, UnfitError) else ()
     mode = site.guard.mode if found else None
-    facts: dict[str, Any] = {"status": "failed", "error": str(error), "guard": found, "guard_mode": mode}
+    facts: dict[str, Any] = {
+        "status": "failed",
+        "error": quoted(str(error)),
+        "guard": found,
+        "guard_mode": mode,
+    }
     measured = {record.number for record in done}
     left = [cell for cell in start.cells if cell.number not in measured]
     failed = [replace(_new_record(start, cell), **facts) for cell in left]
@@ -191,58 +206,50 @@ def judged(record: store.CellRecord, tally: Tally) -> store.CellRecord:
         return record
     if error := _failure(record.load, record.summary, tally):
         return replace(record, status="failed", error=error)
-    spans = {"before": "cell", "during": "window"}
-    found = [f"{each.text} ({each.when} the {spans[each.when]})" for each in record.guard]
-    reasons = [*_doubts(record.load, record.summary, tally), *found]
+    unfit = [finding.reason for finding in record.guard]
+    reasons = [*_doubts(record.load, record.summary, tally), *unfit]
     if not reasons:
         return record
     is_invalid = any(finding.validity == "invalid" for finding in record.guard)
     return replace(record, validity="invalid" if is_invalid else "suspect", reasons=tuple(reasons))
 
 
-def _failure(load: Load, summary: LoadSummary, tally: Tally) -> str | None:
+def _failure(load: Load, summary: LoadSummary, tally: Tally) -> Fact | None:
     if summary.ended_by == "interrupted":
-        return "the load process was ended by a signal"
+        return because("load_signalled")
     if summary.ended_by == "failures":
         # Each load process judges its own last requests; over the whole cell fewer may have failed.
         whose = "" if load.workers == 1 else f" of one of {load.workers} load workers"
-        most = f"{100 * (load.max_failed_share or 0.0):g}%"
-        said = f"stopped: more of the last requests{whose} failed than load.max_failed={most} allows"
-        return f"{said}; commonest: {_commonest(tally.messages)}" if tally.messages else said
+        why = because("too_many_failed", whose=whose, percent=100 * (load.max_failed_share or 0.0))
+        commonest = tally.messages and _commonest(tally.messages)
+        return because("with_commonest", why=why, commonest=commonest) if commonest else why
     if tally.sent and tally.failed == tally.sent:
-        return f"no request in the window succeeded; {_commonest(tally.window_messages)}"
+        return because("none_succeeded", commonest=_commonest(tally.window_messages))
     return None if tally.ok else _nothing_sent(summary, tally)
 
 
-def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[str]:
+def _doubts(load: Load, summary: LoadSummary, tally: Tally) -> Iterator[Fact]:
     if tally.failed:
-        yield f"{tally.failed} of {tally.sent} requests in the window failed"
+        yield because("requests_failed", failed=tally.failed, sent=tally.sent)
     if summary.left_out:
-        conversations = counted(summary.left_out, "conversation")
-        yield f"{conversations} due before the window's end never began: the load was lower than asked for"
+        yield because("conversations_never_began", conversations=summary.left_out)
     if summary.ended_by == "conversations" and summary.conversations_begun < (load.conversations or 0):
-        yield (
-            f"load.conversations={load.conversations}: {summary.conversations_begun} began, since the "
-            "scenario has no more"
-        )
+        yield because("no_more_conversations", asked=load.conversations, begun=summary.conversations_begun)
     if summary.cut_conversations:
-        conversations = counted(summary.cut_conversations, "conversation")
-        yield f"{conversations} not finished within load.grace: {counted(summary.cut_turns, 'turn')} cut"
+        cut = {"conversations": summary.cut_conversations, "turns": summary.cut_turns}
+        yield because("conversations_cut", **cut)
     window_s = (summary.window_end_ns - summary.window_start_ns) / 1e9
     loop_s, stamp_s = (_longest_s(summary, name) for name in ("loop_lag_s", "stamp_lag_s"))
     if summary.stalled_s > STALLED_SHARE * window_s:
-        yield f"bench itself stood still for {summary.stalled_s:.2g} s of the window of {window_s:g} s"
+        yield because("bench_stood_still", stalled_s=summary.stalled_s, window_s=window_s)
     elif loop_s > STALLED_ONCE_S:
-        yield f"bench itself stood still for {loop_s:.2g} s at a stretch"
+        yield because("bench_stood_still_once", stalled_s=loop_s)
     elif stamp_s > STALLED_ONCE_S:
-        yield f"bench itself read what had arrived up to {stamp_s:.2g} s late"
+        yield because("bench_read_late", late_s=stamp_s)
     if not tally.sent:
         yield _nothing_sent(summary, tally)
     elif not tally.ended:
-        yield (
-            f"no request ended in the window of {window_s:g} s: its tokens/s are of requests that outlast "
-            f"it; {_longer(window_s)}"
-        )
+        yield because("no_request_ended", window_s=window_s, advised_s=_advised_s(window_s))
 
 
 def _longest_s(summary: LoadSummary, name: str) -> float:
@@ -251,19 +258,17 @@ def _longest_s(summary: LoadSummary, name: str) -> float:
     return max((lag[2] for lag in lags if lag), default=0.0)
 
 
-def _nothing_sent(summary: LoadSummary, tally: Tally) -> str:
+def _nothing_sent(summary: LoadSummary, tally: Tally) -> Fact:
     window_s = (summary.window_end_ns - summary.window_start_ns) / 1e9
-    why = "none was due"
+    why = because("none_was_due")
     if summary.requests:
-        outlasted = "requests sent before it outlasted it, and its tokens/s are of them"
-        why = outlasted if tally.ok else f"{_commonest(tally.messages)} before it"
-    window = f"no request was sent in the window of {window_s:g} s"
-    return f"{window}: {why}; {_longer(window_s)}"
+        why = because("outlasted") if tally.ok else because("failed_before", how=_commonest(tally.messages))
+    return because("nothing_sent", window_s=window_s, why=why, advised_s=_advised_s(window_s))
 
 
-def _longer(window_s: float) -> str:
-    """Return the advice for a window that was too short, even if it was extended beyond load.duration."""
-    return f"give a longer load.duration, such as {max(60, round(2 * window_s))}s"
+def _advised_s(window_s: float) -> int:
+    """Return a load.duration for a window that was too short, even if it was extended beyond its own."""
+    return max(60, round(2 * window_s))
 
 
 def _commonest(messages: Mapping[str, int]) -> str:

@@ -13,7 +13,18 @@ from pathlib import Path
 import msgspec
 
 from harness.cache import local, portable
-from harness.contracts import Plan, PlannedCell, PlannedStart, Precision, Standing, Until, scalars, words_of
+from harness.contracts import (
+    Fact,
+    Plan,
+    PlannedCell,
+    PlannedStart,
+    Precision,
+    Standing,
+    Until,
+    because,
+    scalars,
+    words_of,
+)
 from harness.errors import BenchError, StoreError
 from harness.plan import plan
 from harness.run.budget import LATEST, Budget
@@ -189,34 +200,42 @@ def measured_s(directory: Path) -> float:
     return sum(phases[-1].t_ns - phases[0].t_ns for phases in lives) / 1e9
 
 
-def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: float) -> str | None:
-    """Return why no further block is measured, in a sentence with numbers, or None for one more.
+def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: float) -> Fact | None:
+    """Return why no further block is measured, or None for one more.
 
     `found` begins with the widest interval. The next block is expected to take the mean time of the `blocks`
     so far.
     """
-    unknown = [f"{each.case} ({each.why})" for each in found if each.half_width_share is None]
-    left_out = f"; left out, since no further repeat would help: {'; '.join(unknown)}" if unknown else ""
+    unknown = tuple(f"{each.case} ({each.why})" for each in found if each.half_width_share is None)
     share = found[0].half_width_share if found else None
     if share is None:
-        return f"no deployment has an interval of {until.metric} that more repeats could narrow{left_out}"
-    took = f"{counted(blocks, 'repeat')} took {duration_text(spent_s)}"
-    asked = f"within the {100 * until.half_width_share:g} % asked for"
+        return _left_out(because("until_nothing_to_narrow", metric=until.metric), unknown)
+    took = {
+        "widest": _widest(until, found[0]),
+        "percent": 100 * until.half_width_share,
+        "repeats": blocks,
+        "took": duration_text(spent_s),
+    }
     if share <= until.half_width_share:
-        return f"{_widest(until, found[0])}, {asked}; {took}{left_out}"
+        return _left_out(because("until_reached", **took), unknown)
     if spent_s + spent_s / blocks > until.budget_s:
-        budget = f"until.budget ({duration_text(until.budget_s)})"
-        more = f"and one more, of about {duration_text(spent_s / blocks)}, would not end within {budget}"
-        return f"{took}, {more}; {_widest(until, found[0])}, not {asked}{left_out}"
+        times = {"next": duration_text(spent_s / blocks), "budget": duration_text(until.budget_s)}
+        return _left_out(because("until_budget_holds_no_more", **took, **times), unknown)
     return None
 
 
-def _widest(until: Until, found: Precision) -> str:
+def _left_out(why: Fact, cases: tuple[str, ...]) -> Fact:
+    return because("until_left_out", why=why, cases=cases) if cases else why
+
+
+def _widest(until: Until, found: Precision) -> Fact:
     share = found.half_width_share or 0.0
+    of = {"metric": until.metric, "case": found.case}
     if math.isinf(share):
-        return f"{until.metric} has only one start that counts, and so no interval ({found.case})"
-    how_far = f"{100 * share:.3g} %" if share < 10 else f"{share:.3g} times the mean"
-    return f"the widest 95 % interval of {until.metric} reaches {how_far} from its mean ({found.case})"
+        return because("only_one_start", **of)
+    if share < 10:
+        return because("widest_interval", percent=100 * share, **of)
+    return because("widest_interval_times", times=share, **of)
 
 
 def fitting(
@@ -241,15 +260,15 @@ def fitting(
         measured = {cell.repeat for cell in store.read_cells(directory)}
         kept = tuple(each for each in recorded.starts if each.repeat in measured)
         whole, more = whole_repeats(directory, run.record), recorded.blocks
-        said = f"{whole} of {more} repeats fit in {budget.text}"
+        why = because("budget_holds", whole=whole, repeats=more, budget=budget.text)
         budget.cut(starts[place:])
         run.update(
             plan=replace(recorded, starts=kept),
-            stopped_because=f"{said}; {store.measures_others(more)}",
+            stopped_because=why,
         )
         idle = "wait until the machine is idle (`bench doctor`), then " if _disturbed(directory) else ""
         command = f"{idle}`bench run --resume {directory} repeats={more}`"
-        observer.cut(starts[place:], f"{said}; {command} measures the others; a larger run.budget holds more")
+        observer.cut(starts[place:], f"{why}; {command} measures the others; a larger run.budget holds more")
         return
 
 

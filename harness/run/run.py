@@ -5,7 +5,7 @@ A new run, a resumed run, one that grows and a search differ only in `starts` an
 
 from collections.abc import Callable, Iterable, Sequence
 
-from harness.contracts import PlannedCell, PlannedStart
+from harness.contracts import PlannedCell, PlannedStart, quoted
 from harness.errors import BenchError, Interrupted, ServerError
 from harness.run.cell import fail_rest, run_cell
 from harness.run.quality import ask_quality
@@ -56,7 +56,7 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
         record.update(status="completed")
     except (BenchError, OSError) as error:
         log_tail = error.log_tail if isinstance(error, ServerError) else None
-        record.update(status="failed", error=str(error), log_tail=log_tail)
+        record.update(status="failed", error=quoted(str(error)), log_tail=log_tail)
         rest = fail_rest(start, done, error, site)
         site.observer.start_failed(start, str(error), len(rest))
         done += rest

@@ -14,7 +14,17 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Literal, NamedTuple
 
-from harness.contracts import LOOK_S, GuardFinding, GuardMode, Load, LoadSummary, Unfit, throttle_names
+from harness.contracts import (
+    LOOK_S,
+    Fact,
+    GuardFinding,
+    GuardMode,
+    Load,
+    LoadSummary,
+    Unfit,
+    because,
+    throttle_names,
+)
 from harness.errors import UnfitError
 from harness.sampling import programs
 from harness.sampling.device_sample import DeviceSample
@@ -44,7 +54,7 @@ class Cause(NamedTuple):
     """What makes the machine unfit; `share`: of the processor or of the samples, 0 where there is none."""
 
     kind: Unfit
-    text: str
+    fact: Fact
     share: float = 0.0
 
 
@@ -87,13 +97,13 @@ class Guard:
         self._again = again
         if self.mode == "off" or is_attached:
             return
-        said = programs.busy_now()
-        if said and (warning := self.warning(self._findings([Cause("foreign_load", said)], "before"))):
+        busy = programs.busy_now()
+        if busy and (warning := self.warning(self._findings([Cause("foreign_load", busy)], "before"))):
             tell(warning)
 
     def warning(self, found: Sequence[GuardFinding]) -> str | None:
         """Return, once in a run, what disturbs it, what that leads to and what to do; else None."""
-        said = "; ".join(each.text for each in found if each.kind in _PASSING)
+        said = "; ".join(str(each.fact) for each in found if each.kind in _PASSING)
         if not said or self._has_warned:
             return None
         self._has_warned = True
@@ -132,16 +142,16 @@ class Guard:
         if idle.used_bytes <= first + tolerance_bytes(first):
             return idle
         above_gib = (idle.used_bytes - first) / 2**30
-        text = f"{above_gib:.2f} GiB more {memory.kind} memory was in use than before the first start"
+        fact = because("memory_not_back", above_gib=above_gib, memory=memory.kind)
         wait_s, began_s = self._next_wait_s("memory"), time.monotonic()
-        tell(f"up to {wait_s:.0f} s: {text}")
+        tell(f"up to {wait_s:.0f} s: {fact}")
         is_back, _ = memory.wait(first, wait_s)
         self._has_waited("memory", began_s, in_vain=not is_back)
         if is_back:
             return memory.measure()
-        self._of_start = self._findings([Cause("memory_not_back", text)], "before")
+        self._of_start = self._findings([Cause("memory_not_back", fact)], "before")
         if refusal := self.refusal(self._of_start):
-            raise UnfitError(refusal, self._of_start)
+            raise UnfitError(str(refusal), self._of_start)
         return idle
 
     def before_cell(
@@ -163,12 +173,11 @@ class Guard:
             return lasting
         return (*lasting, *self._findings(self._wait_for(samples, tell, check), "before"))
 
-    def refusal(self, found: Sequence[GuardFinding]) -> str | None:
-        """Return a sentence if what was found before a cell forbids measuring it, else None."""
+    def refusal(self, found: Sequence[GuardFinding]) -> Fact | None:
+        """Return why what was found before a cell forbids measuring it; None if it does not."""
         if not found or self.mode != "strict":
             return None
-        said = "; ".join(finding.text for finding in found)
-        return f"the machine was not fit: {said}; guard=mark measures anyway"
+        return because("not_fit", facts=tuple(finding.fact for finding in found))
 
     def during(self, samples: Samples, summary: LoadSummary, traffic: str) -> tuple[GuardFinding, ...]:
         """Return what made the machine unfit in a cell's window.
@@ -183,8 +192,8 @@ class Guard:
         for device, clock in clocks_mhz(seen.device).items():
             earlier = self._clocks_mhz.setdefault((traffic, device), [])
             if earlier and clock < LOW_CLOCK_SHARE * median(earlier):
-                usual = f"in earlier windows of this deployment and load {median(earlier):.0f} MHz"
-                causes.append(Cause("clocks_low", f"device {device} ran at {clock:.0f} MHz, {usual}"))
+                fact = because("clocks_low", device=device, mhz=clock, usual_mhz=median(earlier))
+                causes.append(Cause("clocks_low", fact))
             earlier.append(clock)
         return self._findings(causes, "during")
 
@@ -213,15 +222,15 @@ class Guard:
                     self._has_waited("machine", began_s, in_vain=bool(causes))
                 return causes
             if began_s is None:
-                tell(f"up to {wait_s:.0f} s: {'; '.join(cause.text for cause in causes)}")
+                tell(f"up to {wait_s:.0f} s: {'; '.join(str(cause.fact) for cause in causes)}")
                 began_s = now_s
 
     def _named(self, causes: Iterable[Cause], server: frozenset[int]) -> list[Cause]:
         """Return the causes, a foreign load with the programs that were busiest since the look."""
         found = {cause.kind: cause for cause in causes}
         if self._scan and (cause := found.get("foreign_load")):
-            most = programs.most_between(self._scan, programs.scan(), server)
-            found["foreign_load"] = cause._replace(text=f"{cause.text}{most}")
+            fact = programs.named(cause.share, self._scan, programs.scan(), server)
+            found["foreign_load"] = cause._replace(fact=fact)
         return [*found.values()]
 
     def _device_causes(self, seen: Seen) -> Iterator[Cause]:
@@ -231,9 +240,9 @@ class Guard:
             if any(tells):
                 self._told.add(device)
             if not rows:
-                yield Cause("device_lost", f"device {device} gave no sample")
+                yield Cause("device_lost", because("no_sample", device=device))
             elif device in self._told and not any(tells[-_LOST_AFTER:]):
-                yield Cause("device_lost", f"device {device} no longer reports its memory")
+                yield Cause("device_lost", because("memory_untold", device=device))
             else:
                 yield from others_on(device, rows)
                 yield from throttled(device, rows)
@@ -249,12 +258,11 @@ def system_causes(load: Load, directory: Path) -> Iterator[Cause]:
     """Yield what no waiting cures: a full disk, a low limit of open files."""
     free = shutil.disk_usage(directory).free
     if free < LOW_DISK_BYTES:
-        yield Cause("disk_low", f"{free / 2**20:.0f} MiB are free for {directory}")
+        yield Cause("disk_low", because("disk_low", free_mib=free / 2**20, directory=str(directory)))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Whether they suffice for a closed loop is known before the run (harness/load/limits.py).
     if load.concurrency is None and hard != resource.RLIM_INFINITY and hard < LOW_FILES:
-        said = f"a process may open only {hard} files, and each connection of an open loop is one"
-        yield Cause("few_files", said)
+        yield Cause("few_files", because("few_files", files=hard))
 
 
 def host_causes(seen: Seen, client: float | None) -> Iterator[Cause]:
@@ -263,15 +271,14 @@ def host_causes(seen: Seen, client: float | None) -> Iterator[Cause]:
     `client`: the cores that the load processes used; None: not known.
     """
     share = foreign_share(seen, client)
-    if said := programs.too_much(share):
-        yield Cause("foreign_load", said, share or 0.0)
+    if fact := programs.too_much(share):
+        yield Cause("foreign_load", fact, share or 0.0)
     stolen = [row.machine_steal_pct for row in seen.host if row.machine_steal_pct is not None]
     if stolen and mean(stolen) > STEAL_PCT:
-        said = f"{mean(stolen):.0f} % of the processor went to other guests of its host"
-        yield Cause("steal", said, mean(stolen) / 100)
+        yield Cause("steal", because("stolen", percent=mean(stolen)), mean(stolen) / 100)
     swapped = [row.machine_swapped_bytes for row in seen.host if row.machine_swapped_bytes is not None]
     if swapped and swapped[-1] - swapped[0] > SWAPPED_BYTES:
-        yield Cause("swap", f"{(swapped[-1] - swapped[0]) / 2**20:.0f} MiB went in or out of swap")
+        yield Cause("swap", because("swapped", mib=(swapped[-1] - swapped[0]) / 2**20))
 
 
 def foreign_share(seen: Seen, client: float | None) -> float | None:
@@ -291,7 +298,7 @@ def others_on(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
     if most.foreign_processes:
         held = f" with {most.foreign_bytes / 2**30:.2f} GiB" if most.foreign_bytes is not None else ""
         were = "another process was" if most.foreign_processes == 1 else "other processes were"
-        yield Cause("foreign_process", f"{were} on device {device}{held}")
+        yield Cause("foreign_process", because("foreign_process", were=were, device=device, holding=held))
 
 
 def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
@@ -300,8 +307,9 @@ def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
     if len(held) > THROTTLED_SHARE * len(known):
         names = ", ".join(dict.fromkeys(name for each in held for name in each))
         share = len(held) / len(known)
-        said = f"device {device} was throttled ({names}) in {100 * share:.0f} % of the samples"
-        yield Cause("throttled", said, share)
+        yield Cause(
+            "throttled", because("throttled", device=device, causes=names, percent=100 * share), share
+        )
 
 
 def clocks_mhz(rows: Sequence[DeviceSample]) -> dict[int, float]:

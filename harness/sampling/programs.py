@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from harness.contracts import FOREIGN_SHARE, LOOK_S, MOST_BY
+from harness.contracts import FOREIGN_SHARE, LOOK_S, Fact, because
 from harness.sampling.host import foreign_use
 from harness.sampling.process_tree import Reading, readings
 
@@ -43,20 +43,20 @@ class Program:
     share: float
 
 
-def busy_now() -> str | None:
+def busy_now() -> Fact | None:
     """Look around for LOOK_S while bench itself is idle. Return what other programs used, and which used
     most; None if that is too little to change a result. Blocks."""
     before, share_since = scan(), foreign_use()
     time.sleep(LOOK_S)
-    said = too_much(share_since())
-    return said and f"{said}{most_between(before, scan())}"
+    share = share_since()
+    return named(share, before, scan()) if share is not None and too_much(share) else None
 
 
-def too_much(share: float | None) -> str | None:
-    """Return a clause that others used this share of the processor; None if that is little or not known."""
+def too_much(share: float | None) -> Fact | None:
+    """Return that others used this share of the processor; None if that is little or not known."""
     if share is None or share <= FOREIGN_SHARE:
         return None
-    return f"other programs used {100 * share:.0f} % of the processor"
+    return because("foreign_load", percent=100 * share)
 
 
 def scan() -> Scan:
@@ -64,13 +64,14 @@ def scan() -> Scan:
     return Scan(time.monotonic_ns(), dict(readings(psutil.pids())))
 
 
-def most_between(before: Scan, after: Scan, own: Collection[int] = ()) -> str:
-    """Return the clause that names the busiest programs between two scans, or says why it names none.
+def named(share: float, before: Scan, after: Scan, own: Collection[int] = ()) -> Fact:
+    """Return that others used this share of the processor, with the busiest programs between two scans.
 
     Leaves out this process, the `own` pids, and all their descendants.
     """
     shares = shares_between(before, after, own)
-    return most_by(busiest(shares)[:MOST], sum(share for share in shares.values() if share < LEAST_SHARE))
+    of_small = sum(each for each in shares.values() if each < LEAST_SHARE)
+    return used_by(share, busiest(shares)[:MOST], of_small)
 
 
 def busiest(shares: Mapping[int, float]) -> list[Program]:
@@ -79,18 +80,19 @@ def busiest(shares: Mapping[int, float]) -> list[Program]:
     return [Program(name, pid, shares[pid]) for pid in found if (name := _name(pid))]
 
 
-def most_by(programs: Collection[Program], of_small: float = 0.0) -> str:
-    """Return `, most by cc1 (process 4242, 45 %) and make (process 99, 12 %)`.
+def used_by(share: float, programs: Collection[Program], of_small: float = 0.0) -> Fact:
+    """Return that others used this share of the processor, and which programs used most of it.
 
-    Without programs, say that each used too little to be named, if `of_small` (their share together) is
+    Without programs, that each used too little to be named, if `of_small` (their share together) is
     LEAST_SHARE or more; else that none is visible.
     """
     if not programs and of_small >= LEAST_SHARE:
-        return f", but no visible program used {100 * LEAST_SHARE:.0f} % or more"
+        return because("foreign_load_by_many", percent=100 * share, least=100 * LEAST_SHARE)
     if not programs:
-        return ", none of it by a program that is visible from here"
+        return because("foreign_load_unseen", percent=100 * share)
     *others, last = (f"{each.name} (process {each.pid}, {100 * each.share:.0f} %)" for each in programs)
-    return f"{MOST_BY}{', '.join(others)}{' and ' * bool(others)}{last}"
+    names = f"{', '.join(others)}{' and ' * bool(others)}{last}"
+    return because("foreign_load_by", percent=100 * share, programs=names)
 
 
 def shares_between(

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from harness import foreign_files
 from harness.cache import portable, seal_of
 from harness.contracts import counts, inert, scalars
+from harness.contracts.sentences import read, stored
 from harness.errors import StoreError
 from harness.whole_files import write_whole, written_whole
 
@@ -44,6 +45,15 @@ _SEAL = re.compile(rb'"seal": "([0-9a-f]{64}|)"\n}\n\Z')
 # Clocks are below it for 73 years from their zero, and differences of two instants fit into 64 bits.
 _MOST_NS = 2**61
 _Read = TypeVar("_Read")
+
+
+def _guard(findings: object) -> object:
+    """Return a cell's findings of the guard. Before schema 10 a fact was a text, and named so."""
+    if not isinstance(findings, list):
+        return findings
+    return [{"fact": each.get("text"), **each} if isinstance(each, dict) else each for each in findings]
+
+
 # Fields of a start that hold what servers and tools reported, and the function that reduces each to its type.
 _SAID: Mapping[str, Callable[[object], object]] = {
     "resolved": scalars,
@@ -51,6 +61,7 @@ _SAID: Mapping[str, Callable[[object], object]] = {
     "weights": scalars,
     "memory_said": counts,
     "prompt_tokens": counts,
+    "guard": _guard,
 }
 
 
@@ -229,9 +240,9 @@ def write_record(path: Path, record: Any, *, is_own: bool = False) -> None:
     if hasattr(record, "seal"):
         record = replace(record, seal="")
     try:
-        data = msgspec.json.encode(record)
+        data = msgspec.json.encode(record, enc_hook=stored)
     except UnicodeEncodeError:  # names of paths, processes and variables may be any bytes
-        data = msgspec.json.encode(_in_unicode(msgspec.to_builtins(record)))
+        data = msgspec.json.encode(_in_unicode(builtins_of(record)))
     data = msgspec.json.format(portable(data), indent=1) + b"\n"
     if is_own and (unsealed := _SEAL.search(data)):
         data = data[: unsealed.start(1)] + seal_of(data).encode() + data[unsealed.end(1) :]
@@ -256,18 +267,28 @@ def is_sealed(path: Path) -> bool:
 
 def as_stored(value: object) -> Any:
     """Return a value in the form that it has when it is read back from a record."""
-    return msgspec.json.decode(portable(msgspec.json.encode(value)))
+    return msgspec.json.decode(portable(msgspec.json.encode(value, enc_hook=stored)))
+
+
+def builtins_of(record: object) -> Any:
+    """Return a record as `write_record` encodes it."""
+    return msgspec.to_builtins(record, enc_hook=stored)
+
+
+def record_of(builtins: Any, kind: type[_Read]) -> _Read:
+    """Return the record that `builtins_of` made builtins of. Raises ValueError."""
+    return msgspec.convert(builtins, kind, dec_hook=read)
 
 
 def _decoded(data: bytes, kind: type[_Read]) -> _Read:
     said = _SAID.keys() & getattr(kind, "__annotations__", {}).keys()
     if said:
-        stored = msgspec.json.decode(data, type=dict[str, Any])
-        known = {name: _SAID[name](stored[name]) for name in said & stored.keys()}
-        found = msgspec.convert({**stored, **known}, kind)
+        fields = msgspec.json.decode(data, type=dict[str, Any])
+        known = {name: _SAID[name](fields[name]) for name in said & fields.keys()}
+        found = record_of({**fields, **known}, kind)
     else:
-        found = msgspec.json.decode(data, type=kind)
-    _check_numbers(msgspec.to_builtins(found))
+        found = msgspec.json.decode(data, type=kind, dec_hook=read)
+    _check_numbers(builtins_of(found))
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import at, inert
+from harness.contracts import at, because, inert
 from harness.errors import StoreError, UserError
 from harness.settings.config import Settings
 from harness.settings.decoding import decode, only_value
@@ -179,7 +179,7 @@ def _merged(records: Mapping[Path, RunRecord], name: str, lost: Mapping[int, Seq
         ended_at=max((each.ended_at for each in all_of if each.ended_at), default=None),
         plan=plan,
         status="completed" if is_whole else "interrupted",
-        stopped_because=f"no folder has repeat {', '.join(map(str, lacks))}" if lacks else None,
+        stopped_because=because("repeats_lacking", repeats=", ".join(map(str, lacks))) if lacks else None,
         looks=(len(starts),),
         standings=(),
         only_repeat=None,

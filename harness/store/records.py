@@ -71,7 +71,7 @@ class RunRecord:
     compare: contracts.CompareTerms = field(default_factory=contracts.CompareTerms)
     search: contracts.SearchTerms | None = None
     quality: contracts.QualityTerms = field(default_factory=contracts.QualityTerms)
-    stopped_because: str | None = None
+    stopped_because: contracts.Fact | None = None
     looks: tuple[int, ...] = ()
     standings: tuple[contracts.Standing, ...] = ()
     nodes: tuple[NodeRecord, ...] = ()
@@ -82,13 +82,8 @@ class RunRecord:
     @property
     def repeats_cut(self) -> int:
         """Return how many repeats were asked for if run.budget had no time for all of them, else 0."""
-        said = re.search(measures_others(r"(\d+)"), self.stopped_because or "")
-        return int(said[1]) if said else 0
-
-
-def measures_others(repeats: int | str) -> str:
-    """Return the words of `stopped_because` if run.budget had no time for all `repeats` asked for."""
-    return f"--resume with repeats={repeats} measures the others"
+        why = self.stopped_because
+        return int(str(why.values["repeats"])) if why and why.kind == "budget_holds" else 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,7 @@ class StartRecord:
     stopped_ns: int | None = None
     pid: int | None = None
     exit_code: int | None = None
-    error: str | None = None
+    error: contracts.Fact | None = None
     log_tail: str | None = None
     memory_kind: str = "host"
     memory_notes: Mapping[str, str] = field(default_factory=dict)
@@ -160,8 +155,8 @@ class StartRecord:
     is_for_quality: bool = False
 
     def __post_init__(self) -> None:
-        _make_inert(self, "error")
-        _make_inert(self, "log_tail", keep="\n\t")
+        if self.log_tail is not None:  # a server wrote it
+            object.__setattr__(self, "log_tail", contracts.inert(self.log_tail, "\n\t"))
 
     @property
     def launch_s(self) -> float | None:
@@ -189,8 +184,8 @@ class CellRecord:
     seed: int
     status: contracts.CellStatus
     validity: contracts.Validity = "valid"
-    reasons: tuple[str, ...] = ()
-    error: str | None = None
+    reasons: tuple[contracts.Fact, ...] = ()
+    error: contracts.Fact | None = None
     summary: contracts.LoadSummary | None = None
     guard: tuple[contracts.GuardFinding, ...] = ()
     guard_mode: contracts.GuardMode | None = None
@@ -198,10 +193,6 @@ class CellRecord:
     forms: tuple[contracts.Form, ...] = ()
     ideal_by: Mapping[str, int] = field(default_factory=dict)
     adapters: tuple[contracts.Adapter, ...] = ()
-
-    def __post_init__(self) -> None:
-        _make_inert(self, "error")
-        object.__setattr__(self, "reasons", tuple(map(contracts.inert, self.reasons)))
 
     @property
     def counts(self) -> bool:
@@ -223,9 +214,3 @@ class CellRecord:
 def _shares(guard: Sequence[contracts.GuardFinding]) -> Mapping[str, float]:
     """Return the largest share of each kind of finding in the window."""
     return dict(sorted((each.kind, each.share) for each in guard if each.when == "during"))
-
-
-def _make_inert(record: object, name: str, keep: str = "") -> None:
-    """Remove control characters from a text of a record: a server or a foreign file may have written it."""
-    if (text := getattr(record, name)) is not None:
-        object.__setattr__(record, name, contracts.inert(text, keep))

@@ -39,13 +39,12 @@ from harness.store.records import (  # noqa: F401
     Phase,
     RunRecord,
     StartRecord,
-    measures_others,
     with_units,
 )
 from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 
 REFERENCE = "reference"
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 # The formats that this bench reads. A bench of format 6 would name a winner by speed alone, however bad its
 # answers; one of format 7 would call an imported run damaged.
 SCHEMA_HISTORY = {
@@ -53,6 +52,7 @@ SCHEMA_HISTORY = {
     7: "quality: in run.json and start.json, {quality,tasks}.parquet, reference/, starts made only for it",
     8: "imported runs, with null for what the other tool does not say; merged runs; SHA256SUMS; claim.json",
     9: "~ and $CACHE in paths; run.json has a seal, and no boot_id",
+    10: "reasons are facts: kind, subjects and numbers; texts of earlier formats are read as such",
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contracts import MOST_BY, SelfTest, SelfTestStep
+from harness.contracts import Fact, SelfTest, SelfTestStep, because
 from reports.checks.finding import BY_OBJECTIVES, FROM_SENDING, SPEED, Seen, cell_name, check, of_cells
 from reports.data import Cell, Run, gathered, once
 from reports.measures import LATENCIES, measured_of, number, plural, values_of
@@ -185,11 +185,17 @@ def machine_unfit(run: Run) -> Iterator[Seen]:
         in_window = {each.kind for each in found if each.when == "during"}
         told = [each for each in found if each.when == "during" or each.kind not in in_window]
         # Name the busiest programs of one cell only; Trust has those of the others.
-        texts = [each.text.partition(MOST_BY)[0] if are_named else each.text for each in told]
-        are_named = are_named or any(MOST_BY in text for text in texts)
+        facts = [_unnamed(each.fact) if are_named else each.fact for each in told]
+        are_named = are_named or any(fact.kind == "foreign_load_by" for fact in facts)
         if told:
-            said = (f"{text} ({each.when})" for text, each in zip(texts, told, strict=True))
-            yield f"{cell_name(cell)}: {', '.join(said)}", [cell]
+            seen = (f"{fact} ({each.when})" for fact, each in zip(facts, told, strict=True))
+            yield f"{cell_name(cell)}: {', '.join(seen)}", [cell]
+
+
+def _unnamed(fact: Fact) -> Fact:
+    """Return a fact without the names of programs."""
+    is_named = fact.kind == "foreign_load_by"
+    return because("foreign_load", percent=fact.values["percent"]) if is_named else fact
 
 
 @check(

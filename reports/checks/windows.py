@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from harness.contracts import timing
+from harness.contracts import quoted, timing
 from reports.checks.finding import (
     FROM_SENDING,
     OF_LENGTHS,
@@ -46,10 +46,10 @@ _ENOUGH = timing.needed(95)
 def cells_not_valid(run: Run) -> Iterator[Seen]:
     to_come = ("in flight", "not measured") if run.is_going_on else ()
     for cell in run.planned_cells:
-        # What the guard saw has its own check.
-        seen = tuple(each.text for each in cell.record.guard) if cell.record else ()
+        # What the guard saw has its own check. An earlier bench stored it as a text.
+        unfit = [each.reason for each in cell.record.guard] if cell.record else []
         reasons = cell.record.reasons if cell.record else ()
-        own = [reason for reason in reasons if not reason.startswith(seen)]
+        own = [str(each) for each in reasons if each not in (*unfit, *(quoted(str(one)) for one in unfit))]
         if cell.status not in ("completed", *to_come):
             yield f"{cell_name(cell)}: {cell.status}", ()
         elif cell.validity != "valid" and (own or not reasons):

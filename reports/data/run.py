@@ -25,10 +25,10 @@ from harness.contracts import (
     facts,
     masked_values,
     timing,
-    told,
 )
 from harness.errors import StoreError
 from harness.store import store
+from harness.store.files import builtins_of, record_of
 from harness.store.store import CellRecord, NodeRecord, RunRecord, StartRecord
 from reports.data.cells import Cell, Group, groups_of, load_labels
 from reports.data.tables import floats, of_start, requests_frame, samples_frame, taken, with_columns
@@ -349,14 +349,14 @@ def open_run(run_dir: Path) -> Run:
 
 def _why_not_valid(cell: CellRecord) -> Fact | None:
     if cell.error or not cell.reasons:
-        return told(cell.error) if cell.error else None
-    return because("all", facts=tuple(map(told, cell.reasons)))
+        return cell.error
+    return because("all", facts=cell.reasons)
 
 
 def _why_not_measured(number: int, start: StartRecord | None, is_begun: bool, is_going_on: bool) -> Fact:
     """Return why a cell has neither a record nor a folder. `start`: the record of its start."""
     if start and start.error:
-        return told(start.error)
+        return start.error
     if is_going_on:
         return because("not_yet")
     if is_begun:
@@ -371,4 +371,4 @@ def _clock_ns(node: NodeRecord, name: str) -> int:
 def without_secrets(record: Any) -> Any:
     """Return a record of the same type with secrets masked. Any text field may quote a server (an error, the
     end of a log)."""
-    return msgspec.convert(masked_values(msgspec.to_builtins(record)), type(record))
+    return record_of(masked_values(builtins_of(record)), type(record))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Fact, because, told
+from harness.contracts import Fact, because, quoted
 from reports.data import Cell, Group, Run, StartRecord, gathered, grouped, once
 from reports.stats.intervals import odd_ones
 
@@ -264,7 +264,7 @@ def one_at_a_time(run: Run) -> dict[str, str]:
 def stand_ins(run: Run) -> dict[str, Fact]:
     """Return the deployments whose kernels were replaced, with what replaced them."""
     return {
-        label: because("kernels_replaced") if what is True else told(str(what))
+        label: because("kernels_replaced") if what is True else quoted(str(what))
         for label in run.deployments
         for record in run.starts_of(label)
         if (what := record.resolved.get("kernel_stand_in"))

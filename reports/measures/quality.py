@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.special import bdtr
 
-from harness.contracts import LOGPROBS, Deployment, Fact, Item, Way, because, told
+from harness.contracts import LOGPROBS, Deployment, Fact, Item, Way, because, quoted
 from harness.store.quality_table import reference_rank
 from reports.data import Heard, Run, heard_of, once, references_of, unlike_of, why_no_reference, why_unlike
 from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcomes
@@ -116,7 +116,7 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
         return replace(made, why=because("not_comparable", why=made.unlike))
     if base is None or base is own:
         is_mute = own.missing and not own.is_told
-        why = told(own.missing[0]) if is_mute else why_no_reference(run, own.model)
+        why = quoted(own.missing[0]) if is_mute else why_no_reference(run, own.model)
         return made if base else replace(made, why=why)
     if base.name in odd:
         why = because("reference_not_comparable", reference=base.name, why=odd[base.name])
@@ -151,7 +151,7 @@ def _held(made: Quality, own: Heard, base: Heard, others: Sequence[Heard] = ()) 
     found = {way: each for way, k in ks.items() if (each := fidelity(way, own, base, k))}
     made = replace(made, by_way=found)
     names = because("other_token_names", reference=base.name)
-    whys = [made.few, *map(told, (*own.missing, *base.missing)), names]
+    whys = [made.few, *map(quoted, (*own.missing, *base.missing)), names]
     return made if made.told else replace(made, why=next(filter(None, whys)))
 
 

@@ -202,7 +202,7 @@ def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Ju
         _window(each, requests_frame(run_dir, {each.number: timing.origin_of(each.load)})) for each in records
     ]
     found = judged([window for window in windows if window], slo)
-    errors = [record.error or "; ".join(record.reasons) for record in records]
+    errors = [str(why) for record in records for why in [record.error, *record.reasons][:1] if why]
     return Judged((), problem=next(filter(None, errors), found.problem)) if found.problem else found
 
 

@@ -178,7 +178,7 @@ STARTS = Table[StartRecord](
         "repeat": lambda record: start_title(run, record),
         "began, minutes": partial(_began, run),
         "status": lambda record: record.status,
-        "error": lambda record: record.error or "",
+        "error": lambda record: str(record.error or ""),
     },
     lambda record: Of(record.deployment.label, start=record.repeat + 1),
     "words",

@@ -135,9 +135,10 @@ def stopped(run: Run) -> str:
     """Return why there are no more repeats; empty if all are there, or may still follow."""
     if number := run.record.only_repeat:
         return f"only repeat {number}; `bench merge` joins it with the others"
-    # The record does not name the directory, which may have moved since.
-    said = (run.record.stopped_because or "").replace("--resume with", resumed(run))
-    return f"until ended: {said}" if run.record.until and said else said
+    why = run.record.stopped_because
+    if run.record.repeats_cut:
+        return f"{why}; {resumed(run)} repeats={run.record.repeats_cut} measures the others"
+    return f"until ended: {why}" if run.record.until and why else str(why or "")
 
 
 def more_repeats(run: Run, repeats: int) -> str:

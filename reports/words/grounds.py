@@ -116,7 +116,7 @@ def guard_notes(run: Run) -> list[str]:
 
 
 def guard_saw(cell: Cell) -> str:
-    return "; ".join(f"{each.text} ({each.when})" for each in cell.record.guard) if cell.record else ""
+    return "; ".join(f"{each.fact} ({each.when})" for each in cell.record.guard) if cell.record else ""
 
 
 def cache_left(cell: Cell) -> str:

@@ -42,7 +42,7 @@ def merge_command(
     with session.new_directory(output, "merged") as directory, terminal.signals_interrupt():
         merge(records, directory, is_own=all(map(is_own, records)))
     if lacks := read_run(directory).stopped_because:
-        show.line(lacks)
+        show.line(str(lacks))
     _report(directory, 0, show, as_json=as_json)
 
 

@@ -65,7 +65,7 @@ def _machine(devices: Sequence[gpu.DeviceFacts] | Reason) -> Iterator[Finding]:
     yield Finding("machine", "ok", text)
     if busy := programs.busy_now():
         yield Finding(
-            "load", "note", busy, "Runs would be disturbed: end them, or wait until they have ended."
+            "load", "note", str(busy), "Runs would be disturbed: end them, or wait until they have ended."
         )
     else:
         yield Finding("load", "ok", "other programs leave the processor alone")

@@ -14,7 +14,7 @@ from begun_run import Told, settings_of
 from bench_command import Place, bench, quick, side_by_side, told
 from make_run import S, deployment, plan_of
 
-from harness.contracts import GuardFinding, Load, PlannedStart
+from harness.contracts import GuardFinding, Load, PlannedStart, quoted
 from harness.run.budget import Budget
 from harness.run.next_starts import fitting
 from harness.store import store
@@ -125,7 +125,7 @@ def test_whole_last_repeats_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_was_busy_has_to_be_idle_before_more_is_measured(tmp_path: Path) -> None:
-    seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+    seen = GuardFinding("foreign_load", quoted("other programs used 60 % of the cores"), "during", "suspect")
     *_, lines = fitted(tmp_path, 480.0, [40.0] * 15, guard=(seen,))
     idle = "wait until the machine is idle (`bench doctor`), then `bench run --resume"
     assert [f"run.budget (8 minutes); {idle}" in line for line in lines] == [True]

@@ -8,14 +8,14 @@ import pytest
 from begun_run import Told, begin
 from make_run import S
 
-from harness.contracts import GuardFinding, PlannedStart
+from harness.contracts import GuardFinding, PlannedStart, quoted
 from harness.run.budget import Budget
 from harness.run.next_starts import and_again
 from harness.store.store import Kept
 
-DURING = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+DURING = GuardFinding("foreign_load", quoted("other programs used 60 % of the cores"), "during", "suspect")
 HIT = "on a machine that was busy or not fit"
-BEFORE = GuardFinding("foreign_load", "other programs used 60 % of the cores", "before", "suspect")
+BEFORE = GuardFinding("foreign_load", quoted("other programs used 60 % of the cores"), "before", "suspect")
 
 
 def measured(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import make_run
 from make_run import S
 
-from harness.contracts import Load, WorkerSummary
+from harness.contracts import Load, WorkerSummary, quoted
 from harness.run.cell import judged
 from harness.store.request_table import Tally
 from harness.store.store import CellRecord
@@ -36,7 +36,7 @@ def test_a_cell_of_good_requests_is_valid():
 
 
 def test_a_cell_that_failed_already_keeps_its_reason():
-    before = replace(record(None), status="failed", error="the server died")
+    before = replace(record(None), status="failed", error=quoted("the server died"))
     assert judged(before, replace(GOOD, sent=0)) == before
 
 

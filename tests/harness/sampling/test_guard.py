@@ -19,7 +19,7 @@ import pytest
 from bench_command import Place, bench, quick
 from make_run import summary
 
-from harness.contracts import GuardFinding, GuardMode, Load
+from harness.contracts import GuardFinding, GuardMode, Load, quoted
 from harness.errors import ServerError, UnfitError
 from harness.sampling import guard
 from harness.sampling.device_sample import DeviceSample
@@ -310,7 +310,7 @@ def busy_machine() -> Iterator[None]:
 
 
 def busy_by(text: str) -> GuardFinding:
-    return GuardFinding("foreign_load", text, "before", "suspect")
+    return GuardFinding("foreign_load", quoted(text), "before", "suspect")
 
 
 def test_a_machine_that_is_not_fit_is_told_once_with_what_to_do() -> None:
@@ -319,7 +319,7 @@ def test_a_machine_that_is_not_fit_is_told_once_with_what_to_do() -> None:
         "`bench run --resume DIR`", quiet, is_attached=True
     )  # nothing is said of a server's own
     assert watching.warning([]) is None
-    assert watching.warning([GuardFinding("few_files", "few files", "before", "suspect")]) is None
+    assert watching.warning([GuardFinding("few_files", quoted("few files"), "before", "suspect")]) is None
     said = watching.warning(
         [busy_by("other programs used 60 % of the processor, most by cc1 (process 7, 55 %)")]
     )

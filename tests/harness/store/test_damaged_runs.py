@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from make_run import S, all_failed_run, empty_run, full_run, one_cell_run, row
 
+from harness.contracts import quoted
 from harness.errors import StoreError
 from harness.run.session import sole_writer
 from harness.store import store
@@ -34,7 +35,7 @@ def test_a_completed_cell_without_its_requests_is_damaged(run):
 
 
 def test_a_cell_is_judged_by_its_own_record_and_not_a_starts(tmp_path):
-    path = one_cell_run(tmp_path / "failed", [], status="failed", error="no request succeeded").path
+    path = one_cell_run(tmp_path / "failed", [], status="failed", error=quoted("no request succeeded")).path
     assert open_run(path).planned_cells[0].status == "failed"
     next(path.glob("starts/*/start.json")).unlink()
     assert open_run(path).planned_cells[0].status == "failed"

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from make_run import kept_start
 
+from harness.contracts import quoted
 from harness.errors import StoreError
 from harness.store import store
 
@@ -33,7 +34,8 @@ def test_facts_of_any_shape_are_stored_and_read(tmp_path: Path, odd: Any) -> Non
 def test_a_name_that_is_no_unicode_is_written_without_it(tmp_path: Path) -> None:
     start = kept_start(tmp_path / "starts" / "00-llama_cpp-fp16")
     start.update(
-        error=f"process 7 ({os.fsdecode(b'caf' + bytes([0xE9]))}) listens", environment={"A\udce9": ""}
+        error=quoted(f"process 7 ({os.fsdecode(b'caf' + bytes([0xE9]))}) listens"),
+        environment={"A\udce9": ""},
     )
     [read] = store.read_starts(tmp_path)
     assert (read.error, read.environment) == ("process 7 (caf ) listens", {"A?": ""})

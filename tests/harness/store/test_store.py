@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from make_run import S
 
-from harness.contracts import GuardFinding, Load
+from harness.contracts import GuardFinding, Load, quoted
 from harness.errors import StoreError
 from harness.install.provisions import Provisions
 from harness.run.session import go_on
@@ -39,11 +39,13 @@ def test_records_are_read_back_equal(tmp_path):
     record = make_run.run_record(plan)
     store.write_record(tmp_path / "run.json", record)
     start = make_run.start_record(
-        plan.starts[0], S, error="it \u2028 said\n\x00", log_tail="é", exit_code=None
+        plan.starts[0], S, error=quoted("it \u2028 said\n\x00"), log_tail="é", exit_code=None
     )
     make_run.write_start(tmp_path, start)
     summary = make_run.summary(100 * S, stamp_lag_s=None)
-    make_run.write_cell(tmp_path, plan.starts[0].cells[0], plan.starts[0], [], summary, reasons=("a", "b"))
+    make_run.write_cell(
+        tmp_path, plan.starts[0].cells[0], plan.starts[0], [], summary, reasons=(quoted("a"), quoted("b"))
+    )
     read = store.read_run(tmp_path)
     assert replace(read, settings={key: tuple(values) for key, values in read.settings.items()}) == record
     assert store.read_starts(tmp_path) == [start]
@@ -57,7 +59,9 @@ def test_what_failed_is_kept_without_what_moves_a_terminal(tmp_path):
     start = make_run.plan_of([make_run.deployment("reference", "-")], [Load(concurrency=2)]).starts[0]
     make_run.write_start(tmp_path, make_run.start_record(start, S, error=hostile, log_tail=hostile))
     summary = make_run.summary(100 * S)
-    make_run.write_cell(tmp_path, start.cells[0], start, [], summary, error=hostile, reasons=(hostile,))
+    make_run.write_cell(
+        tmp_path, start.cells[0], start, [], summary, error=quoted(hostile), reasons=(quoted(hostile),)
+    )
     one_line = "it ]52;c;x  said 2J   winner: evil  "
     [read], [cell] = store.read_starts(tmp_path), store.read_cells(tmp_path)
     assert (read.error, read.log_tail) == (one_line, one_line.replace("   w", "  \nw"))
@@ -260,10 +264,12 @@ def test_a_swap_of_attempts_that_was_cut_short_loses_no_cell(run, renamed):
     path = store.cell_dir(run.path, 0)
     [before] = store.read_cells(run.path)
     attempt = store.begin_cell(run.path, 0)
-    busy = GuardFinding("foreign_load", "other programs used 80 % of the processor", "during", "suspect")
+    busy = GuardFinding(
+        "foreign_load", quoted("other programs used 80 % of the processor"), "during", "suspect"
+    )
     before = replace(before, validity="suspect", guard=(busy,))
     store.write_record(path / "cell.json", before)
-    better = replace(before, validity="valid", guard=(), reasons=("measured again",))
+    better = replace(before, validity="valid", guard=(), reasons=(quoted("measured again"),))
     store.write_record(attempt / "cell.json", better)
     aside = path.rename(f"{attempt}.aside")
     if renamed == 2:

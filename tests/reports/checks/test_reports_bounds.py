@@ -28,7 +28,7 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import GuardFinding, Load, LoadSummary, RequestRow
+from harness.contracts import GuardFinding, Load, LoadSummary, RequestRow, quoted
 from harness.sampling.device_sample import DeviceSample
 from harness.servers.scrape import ServerSample
 from harness.store import store
@@ -156,7 +156,9 @@ LATE = [replace(each, scheduled_ns=(each.sent_ns or 0) - 250 * MS) for each in r
 WARM_UP = [row(k, T0 - S + k * 10 * MS) for k in range(20)]
 FAILED = [failed_row(k, T0 + 2 * S + k * 100 * MS) for k in range(80)]
 FREE = Told(running=[4], waiting=[0], slots=8)
-OTHERS = GuardFinding("foreign_load", "other programs used 94 % of the processor", "during", "suspect")
+OTHERS = GuardFinding(
+    "foreign_load", quoted("other programs used 94 % of the processor"), "during", "suspect"
+)
 STARVED = replace(FREE, machine_pct=100.0, guard=(OTHERS,))
 FULL_KV = Told(running=[2], waiting=[2], kv=[0.97], slots=8)
 # A request takes 60 of 200 tokens: at 80 % in use the next one does not fit.

@@ -29,7 +29,7 @@ from make_run import (
 )
 
 import reports.checks
-from harness.contracts import GuardFinding, Load
+from harness.contracts import GuardFinding, Load, quoted
 from harness.sampling.host import HostSample
 from harness.settings import keys
 from harness.store import store
@@ -38,7 +38,7 @@ from reports.checks.examine import CHECKS, findings_of, marks_of
 from reports.measures.metrics import BY_NAME
 
 T0 = 102 * S
-BUSY = GuardFinding("foreign_load", "other programs used 71 % of the processor", "during", "suspect")
+BUSY = GuardFinding("foreign_load", quoted("other programs used 71 % of the processor"), "during", "suspect")
 LONG = 60.0
 
 

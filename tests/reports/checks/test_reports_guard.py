@@ -7,15 +7,15 @@ from dataclasses import replace
 from make_run import S, deployment, one_cell_run, row
 from repeated_run import Made, repeated_run
 
-from harness.contracts import GuardFinding, Load
+from harness.contracts import GuardFinding, Load, quoted
 from reports import open_run
 from reports.checks.examine import findings_of
 from reports.page.sections import trust
 
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
-BUSY = GuardFinding("foreign_load", "other programs used 40 % of the processor", "during", "suspect")
+BUSY = GuardFinding("foreign_load", quoted("other programs used 40 % of the processor"), "during", "suspect")
 HOT = GuardFinding(
-    "throttled", "device 0 was throttled (power cap) in 50 % of the samples", "during", "suspect"
+    "throttled", quoted("device 0 was throttled (power cap) in 50 % of the samples"), "during", "suspect"
 )
 
 MARKED = {"validity": "suspect", "guard_mode": "mark"}
@@ -79,6 +79,10 @@ def test_the_section_says_that_nothing_was_found_and_that_nobody_looked(tmp_path
 
 
 def test_a_start_that_was_refused_has_its_findings(tmp_path):
-    found = (GuardFinding("memory_not_back", "1.00 GiB more host memory was in use", "before", "invalid"),)
-    made = one_cell_run(tmp_path, ROWS, status="failed", error="not fit", guard=found, guard_mode="strict")
+    found = (
+        GuardFinding("memory_not_back", quoted("1.00 GiB more host memory was in use"), "before", "invalid"),
+    )
+    made = one_cell_run(
+        tmp_path, ROWS, status="failed", error=quoted("not fit"), guard=found, guard_mode="strict"
+    )
     assert "machine_unfit" in checks_of(open_run(made.path))

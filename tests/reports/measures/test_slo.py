@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from make_run import MS, S, failed_row, full_run, one_cell_run, row, summary
 
-from harness.contracts import GuardFinding, Load, Objective
+from harness.contracts import GuardFinding, Load, Objective, quoted
 from harness.store import store
 from reports import open_run
 from reports.measures.slo import (
@@ -170,7 +170,7 @@ GOOD = [row(k, 103 * S + k * 50 * MS) for k in range(100)]
 BAD = [failed_row(k, 103 * S + k * 50 * MS) for k in range(40)]
 LATE = [row(k, 103 * S + k * 50 * MS, scheduled_ns=102 * S + k * 50 * MS) for k in range(80)]
 CUT = {"status": "failed", "error": "stopped", "load_summary": summary(100 * S, ended_by="failures")}
-SEEN = GuardFinding("foreign_load", "another program used 60 % of the cores", "during", "suspect")
+SEEN = GuardFinding("foreign_load", quoted("another program used 60 % of the cores"), "during", "suspect")
 TIGHT = replace(TTFT, limit_s=0.05)
 
 
@@ -197,7 +197,7 @@ def test_a_trial_is_judged_from_its_cells_files(tmp_path, rows, given, objective
 
 
 def test_a_cell_that_never_sent_says_its_own_reason(tmp_path):
-    made = one_cell_run(tmp_path, [], status="failed", error="the load process failed")
+    made = one_cell_run(tmp_path, [], status="failed", error=quoted("the load process failed"))
     assert trial(made.path, [0], (TTFT,)).problem == "the load process failed"
 
 

@@ -16,6 +16,7 @@ from harness.contracts import (
     PlannedStart,
     ScenarioChoice,
     Tool,
+    quoted,
 )
 from harness.store import store
 from reports import tables_of
@@ -581,7 +582,7 @@ def test_a_part_leaves_out_the_repeats_that_its_group_leaves_out(tmp_path):
     loud = [row(k, 103 * S + k * S, group=0, chunk_ns=(103 * S + k * S + 900 * MS,)) for k in range(3)]
     path = starts_run(tmp_path, *calm, loud, scenario=LORA)
     hit = store.read_cells(path)[-1]
-    seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+    seen = GuardFinding("foreign_load", quoted("other programs used 60 % of the cores"), "during", "suspect")
     store.write_record(store.cell_dir(path, hit.number) / "cell.json", replace(hit, guard=(seen,)))
     run = open_run(path)
     [part] = parts_of(run, "lora_mix")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from harness.cli.app import app
 from harness.cli.compare_text import print_comparison, print_gate
-from harness.contracts import GateTerms, GuardFinding, Objective
+from harness.contracts import GateTerms, GuardFinding, Objective, quoted
 from harness.errors import UserError
 from harness.store import store
 from reports import compare_runs, gate_runs
@@ -178,7 +178,9 @@ def test_no_form_of_the_gate_explains_a_mark_that_no_change_bears(tmp_path):
     """Two quantizations of a run whose starts the machine disturbed: reasons, none of which marks."""
     path = sides_run(tmp_path / "r", {"llama_cpp fp16": STEADY, "llama_cpp gguf-q8_0": STEADY})
     for cell in store.read_cells(path):
-        seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+        seen = GuardFinding(
+            "foreign_load", quoted("other programs used 60 % of the cores"), "during", "suspect"
+        )
         record = replace(cell, guard=(seen,), validity="suspect")
         store.write_record(path / "cells" / f"{cell.number:03d}" / "cell.json", record)
     sides = [f"{path}:llama_cpp fp16", f"{path}:llama_cpp gguf-q8_0"]

@@ -9,7 +9,7 @@ import pytest
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
-from harness.contracts import CompareTerms, Deployment, EngineTerms, GuardFinding, Load, Objective
+from harness.contracts import CompareTerms, Deployment, EngineTerms, GuardFinding, Load, Objective, quoted
 from harness.errors import StoreError
 from reports import open_run
 from reports.stats.intervals import level_of_look, repeats_to_tell
@@ -119,7 +119,7 @@ def test_contenders_have_values_and_kernels_of_their_own_and_repeats_count_that_
     assert made.left_out == ({"llama_cpp gguf-q4_0": why} if why else {})
 
 
-SEEN = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+SEEN = GuardFinding("foreign_load", quoted("other programs used 60 % of the cores"), "during", "suspect")
 
 
 @pytest.mark.parametrize(("disturbed", "kind"), [({1}, "named"), ({0, 1, 2}, "values")])

@@ -14,14 +14,14 @@ import pytest
 from drawn_run import planned_run, with_values
 from make_run import deployment
 
-from harness.contracts import CompareTerms, GuardFinding
+from harness.contracts import CompareTerms, GuardFinding, quoted
 from reports.data.run import Run
 from reports.stats.intervals import ALPHA
 from reports.verdicts.decisions import Decision, decisions_of
 
 pytestmark = pytest.mark.long
 RUNS = 2_000
-SEEN = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+SEEN = GuardFinding("foreign_load", quoted("other programs used 60 % of the cores"), "during", "suspect")
 WRONG_AT_MOST, SHORT_AT_MOST = 0.06, 0.05
 SPEED, TTFT = "output_tokens_per_s", "ttft_s.p50"
 # What decides nothing here, the same of all.

@@ -12,7 +12,7 @@ import pytest
 from make_run import S, deployment, summary
 from repeated_run import Made, repeated_run
 
-from harness.contracts import CompareTerms, GuardFinding, Load
+from harness.contracts import CompareTerms, GuardFinding, Load, quoted
 from reports import open_run
 from reports.data.run import Run
 from reports.measures import aggregate
@@ -30,7 +30,7 @@ from reports.words.verdict_words import title_at
 
 FOUR = (Load(concurrency=4),)
 SPEED, TTFT = "output_tokens_per_s", "ttft_s.p50"
-SEEN = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+SEEN = GuardFinding("foreign_load", quoted("other programs used 60 % of the cores"), "during", "suspect")
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
 STEADY, BUMPY = (1.0,) * 5, (1.0, 1.001, 0.999, 1.001, 1.0)
 

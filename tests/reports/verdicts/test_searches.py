@@ -19,7 +19,7 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, Objective, PlannedCell, SearchTerms
+from harness.contracts import Load, Objective, PlannedCell, SearchTerms, quoted
 from harness.store import store
 from reports import open_run
 from reports.measures.over_starts import aggregate
@@ -189,7 +189,9 @@ def test_an_invalid_window_is_not_in_the_curve(tmp_path):
     path = write_search(tmp_path / "run", [[6]])
     record = next(cell for cell in store.read_cells(path) if cell.load.concurrency == 6)
     cell_file = store.cell_dir(path, record.number) / "cell.json"
-    store.write_record(cell_file, replace(record, validity="invalid", reasons=("the device was used",)))
+    store.write_record(
+        cell_file, replace(record, validity="invalid", reasons=(quoted("the device was used"),))
+    )
     made = SEARCH(open_run(path))
     assert made is not None
     assert "6 users" not in made.charts[0].traces[0]["customdata"]

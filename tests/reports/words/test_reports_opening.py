@@ -24,7 +24,7 @@ from make_run import (
 from repeated_run import Made, repeated_run, three
 from test_reports_decision import BROKEN, FAST, MIDDLE, UNCLEAR, run_of, searched, up_to
 
-from harness.contracts import GuardFinding, Load, QualityRecord, ScenarioChoice, Skip
+from harness.contracts import GuardFinding, Load, QualityRecord, ScenarioChoice, Skip, quoted
 from harness.store import store
 from reports import open_run
 from reports.checks.examine import findings_of
@@ -200,7 +200,7 @@ def test_one_deployment_that_was_interrupted_is_not_said_to_have_lost(tmp_path: 
     assert "it failed" not in text
 
 
-BUSY = GuardFinding("foreign_load", "other programs used 71 % of the processor", "during", "suspect")
+BUSY = GuardFinding("foreign_load", quoted("other programs used 71 % of the processor"), "during", "suspect")
 
 
 def test_rows_of_a_disturbed_machine_bear_the_mark_of_side_by_side(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, Skip
+from harness.contracts import Load, Skip, quoted
 from harness.store import store
 from harness.store.store import Phase
 
@@ -56,7 +56,7 @@ def hostile_run(path: Path) -> Path:
     environment = {"machine": {"cpu_model": NASTY}, NASTY: {NASTY: NASTY}}
     record = run_record(
         plan, environment=environment, argv=("bench", "run", NASTY), settings={"scenario.path": (NASTY,)},
-        status="interrupted", run_id=NASTY, stopped_because=NASTY,
+        status="interrupted", run_id=NASTY, stopped_because=quoted(NASTY),
     )  # fmt: skip
     store.write_record(path / "run.json", record)
     for start in plan.starts:
@@ -80,4 +80,4 @@ def _write_start(path: Path, start) -> None:
             continue
         rows = [row(k, made.started_ns + k * S // 4, output_text=NASTY) for k in range(40)]
         rows.append(failed_row(900, made.window_start_ns + S, error=NASTY))
-        write_cell(path, cell, start, rows, made, validity="suspect", reasons=(NASTY,))
+        write_cell(path, cell, start, rows, made, validity="suspect", reasons=(quoted(NASTY),))

@@ -23,6 +23,7 @@ from harness.contracts import (
     SelfTestStep,
     Skip,
     WorkerSummary,
+    quoted,
 )
 from harness.sampling.host import HostSample
 from harness.store import store
@@ -240,10 +241,12 @@ def all_failed_run(path: Path) -> Path:
     plan = plan_of([deployment("llama_cpp", "fp16"), deployment("vllm", "awq")], [Load(concurrency=1)])
     store.write_record(path / "run.json", run_record(plan))
     for start in plan.starts:
-        record = start_record(start, S, status="failed", ready_ns=None, error=f"exited with code 1 {HOSTILE}")
+        record = start_record(
+            start, S, status="failed", ready_ns=None, error=quoted(f"exited with code 1 {HOSTILE}")
+        )
         write_start(path, record)
     first = plan.starts[0]
-    write_cell(path, first.cells[0], first, [], None, status="failed", error="exited with code 1")
+    write_cell(path, first.cells[0], first, [], None, status="failed", error=quoted("exited with code 1"))
     return path
 
 
@@ -269,7 +272,9 @@ def _write_full_start(path: Path, start: PlannedStart) -> None:
     for position, cell in enumerate(start.cells):
         load_summary = summary(spawned_ns + (5 + 15 * position) * S)
         if cell.number == 5:
-            write_cell(path, cell, start, [], None, status="failed", error=f"the server died {HOSTILE}")
+            write_cell(
+                path, cell, start, [], None, status="failed", error=quoted(f"the server died {HOSTILE}")
+            )
             continue
         rows = _rows(load_summary, 60 * cell.load.concurrency, slow * cell.load.concurrency**0.3)
         rows.append(failed_row(900, load_summary.window_start_ns + S, error=f"boom {HOSTILE}"))
