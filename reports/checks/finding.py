@@ -54,12 +54,26 @@ OF_COUNTS = (
 # Affected by the length of answers: with shorter ones, reading prompts takes a larger part of the time.
 OF_LENGTHS = ("e2e_s", "slo_share", "cost_per_request", *_SPANS, *RATES)
 
-# Comes before the command of a remedy.
-COMMAND = " Here: "
 
-# A case in words, and the cells that it is about. A case without cells marks nothing.
-Seen = tuple[str, Iterable[Cell]]
-See = Callable[[Run], Iterable[Seen]]
+@dataclass(frozen=True)
+class Case:
+    """One case of a finding. `of`: the deployments that it is about.
+
+    `subject`: who, as a sentence names it: `vllm awq at 4 users (start 2)`; empty if `what` says it. `cells`:
+    those that it is about; a case without cells marks nothing.
+    """
+
+    subject: str
+    what: str
+    cells: Sequence[Cell] = ()
+    of: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return f"{self.subject}: {self.what}" if self.subject else self.what
+
+
+Look = Callable[[Run], Iterable[Case]]
 
 
 @dataclass(frozen=True)
@@ -69,17 +83,18 @@ class Finding:
     check: str  # the name of the check
     title: str
     text: str  # what was seen, with up to four cases
-    remedy: str  # what to do, with a command for this run if there is one
+    advice: str  # what to do
     cells: tuple[int, ...] = ()  # numbers of the cells that it is about; empty: the whole run
     metrics: tuple[str, ...] = ()  # names of the metrics that it affects; empty: all
     marks: bool = False  # it marks the values of these cells and metrics
     short: str = ""  # `text` with the first case only
     is_at_name: bool = False  # it marks the deployment's name instead of each value
+    command: str = ""  # what to run for this run; empty if no command helps
 
     @property
-    def command(self) -> str:
-        """The command of its remedy; empty if it has none."""
-        return self.remedy.partition(COMMAND)[2]
+    def remedy(self) -> str:
+        """What to do, with the command if there is one."""
+        return f"{self.advice} Here: {self.command}" if self.command else self.advice
 
 
 @dataclass(frozen=True)
@@ -104,84 +119,91 @@ def check(
     can_look: Callable[[Run], object] = bool,
     of_requests: bool = False,
     command: Callable[[Run], str] = lambda run: "",
-) -> Callable[[See], Check]:
+) -> Callable[[Look], Check]:
     """Make a check of a function that yields its cases in a run.
 
     The first four cases replace `{}` in `text`. The finding has the function's name. `command`: a command
     that would help this run, shown after the remedy. For the others see Finding and Check.
     """
 
-    def declared(see: See) -> Check:
+    def declared(look: Look) -> Check:
         def find(run: Run) -> Finding | None:
-            seen = list(see(run))
-            if not seen:
+            cases = list(look(run))
+            if not cases:
                 return None
-            said = text.replace("{}", several([words for words, _ in seen], "; "))
-            cells = tuple(sorted({cell.number for _, each in seen for cell in each}))
-            short = text.replace("{}", _first(run, seen))
-            whole = remedy if isinstance(remedy, str) else remedy(run)
-            whole += f"{COMMAND}{helps}" if (helps := command(run)) else ""
+            cells = tuple(sorted({cell.number for case in cases for cell in case.cells}))
             return Finding(
-                see.__name__, title, said, whole, cells, metrics, marks and bool(cells), short, is_at_name
+                check=look.__name__,
+                title=title,
+                text=text.replace("{}", several([case.text for case in cases], "; ")),
+                advice=remedy if isinstance(remedy, str) else remedy(run),
+                cells=cells,
+                metrics=metrics,
+                marks=marks and bool(cells),
+                short=text.replace("{}", _first(run, cases)),
+                is_at_name=is_at_name,
+                command=command(run),
             )
 
-        return Check(see.__name__, title, find, can_look, of_requests)
+        return Check(look.__name__, title, find, can_look, of_requests)
 
     return declared
 
 
-def _first(run: Run, seen: Sequence[Seen]) -> str:
+def _first(run: Run, cases: Sequence[Case]) -> str:
     """Return the first case in words, and how many deployments have one.
 
     `all 3 deployments: 1 start` if they are the same, otherwise `all 3 deployments, such as vllm awq at 4
     users: 1 start`.
     """
-    first, begins = seen[0][0], {label: (f"{label} at ", f"{label}: ") for label in run.deployments}
-    of = {
-        label
-        for words, cells in seen
-        for label, each in begins.items()
-        if words.startswith(each) or any(cell.label == label for cell in cells)
-    }
-    if len(of) < 2 or not any(first.startswith(each) for each in begins.values()):
-        return first
-    which = f"{'all ' * (len(of) == len(begins))}{len(of)} deployments".replace("all 2 ", "both ")
-    rest = first.partition(": ")[2]
-    is_alike = all(words.endswith(f": {rest}") for words, _ in seen)
-    return f"{which}: {rest}" if is_alike else f"{which}, such as {first}"
+    first, labels = cases[0], {label for case in cases for label in case.of}
+    if len(labels) < 2 or len(first.of) != 1:
+        return first.text
+    which = f"{'all ' * (len(labels) == len(run.deployments))}{len(labels)} deployments"
+    which = which.replace("all 2 ", "both ")
+    is_alike = all(case.what == first.what for case in cases)
+    return f"{which}: {first.what}" if is_alike else f"{which}, such as {first.text}"
 
 
-def of_cells(see: Callable[[Run, Cell], str | None]) -> See:
+def of_deployments(run: Run, labels: Collection[str], what: object, subject: str = "") -> Case:
+    """Return a case about these deployments and all their cells."""
+    cells = [cell for cell in run.planned_cells if cell.label in labels]
+    return Case(subject or several(list(labels)), str(what), cells, tuple(labels))
+
+
+def of_group(group: Group, what: str, cells: Sequence[Cell] | None = None) -> Case:
+    """Return a case about a deployment at a load, and its counted cells unless others are given."""
+    return Case(group.name, what, group.counted if cells is None else cells, (group.deployment,))
+
+
+def of_cells(see: Callable[[Run, Cell], str | None]) -> Look:
     """Look at each cell that counts. `see` returns what there is to say of a cell, or nothing. Cells with the
     same words are one case."""
 
     @functools.wraps(see)
-    def seen(run: Run) -> Iterator[Seen]:
-        said = ((words, cell) for cell in measured_cells(run) if (words := see(run, cell)))
-        for words, cells in gathered(said).items():
-            yield f"{several(list(map(cell_name, cells)))}: {words}", cells
+    def look(run: Run) -> Iterator[Case]:
+        found = ((what, cell) for cell in measured_cells(run) if (what := see(run, cell)))
+        for what, cells in gathered(found).items():
+            labels = dict.fromkeys(cell.label for cell in cells)
+            yield Case(several(list(map(cell_name, cells))), what, cells, tuple(labels))
 
-    return seen
+    return look
 
 
-def of_groups(see: Callable[[Run, Group], str | None]) -> See:
+def of_groups(see: Callable[[Run, Group], str | None]) -> Look:
     """Look at each deployment at each load. `see` returns what there is to say of a group, or nothing."""
 
     @functools.wraps(see)
-    def seen(run: Run) -> Iterator[Seen]:
+    def look(run: Run) -> Iterator[Case]:
         for group in run.groups:
-            if words := see(run, group):
-                yield f"{group.name}: {words}", group.counted
+            if what := see(run, group):
+                yield of_group(group, what)
 
-    return seen
+    return look
 
 
 def measured_cells(run: Run) -> list[Cell]:
     return [cell for cell in run.planned_cells if cell.counts]
-
-
-def cells_of(run: Run, labels: Collection[str]) -> list[Cell]:
-    return [cell for cell in run.planned_cells if cell.label in labels]
 
 
 def cell_name(cell: Cell) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.contracts import Fact, SelfTest, SelfTestStep, because
-from reports.checks.finding import BY_OBJECTIVES, FROM_SENDING, SPEED, Seen, cell_name, check, of_cells
+from reports.checks.finding import BY_OBJECTIVES, FROM_SENDING, SPEED, Case, cell_name, check, of_cells
 from reports.data import Cell, Run, gathered, once
 from reports.measures import LATENCIES, measured_of, number, plural, values_of
 
@@ -178,7 +178,7 @@ def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
     (*SPEED, "memory_peak_bytes"),
     can_look=lambda run: any(cell.record and cell.record.guard_mode for cell in run.planned_cells),
 )
-def machine_unfit(run: Run) -> Iterator[Seen]:
+def machine_unfit(run: Run) -> Iterator[Case]:
     are_named = False
     for cell in run.planned_cells:
         found = cell.record.guard if cell.record else ()
@@ -189,7 +189,7 @@ def machine_unfit(run: Run) -> Iterator[Seen]:
         are_named = are_named or any(fact.kind == "foreign_load_by" for fact in facts)
         if told:
             seen = (f"{fact} ({each.when})" for fact, each in zip(facts, told, strict=True))
-            yield f"{cell_name(cell)}: {', '.join(seen)}", [cell]
+            yield Case(cell_name(cell), ", ".join(seen), [cell], (cell.label,))
 
 
 def _unnamed(fact: Fact) -> Fact:
@@ -203,6 +203,6 @@ def _unnamed(fact: Fact) -> Fact:
     "The servers ran on the processor that also ran the load, so each slows the other.",
     "Run the client on another machine (engine.base_url), or read the figures as those of this setup.",
 )
-def cores_shared(run: Run) -> Iterator[Seen]:
+def cores_shared(run: Run) -> Iterator[Case]:
     if any(record.memory_kind == "host" and not record.attached for record in run.start_records):
-        yield "", ()
+        yield Case("", "")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from reports.checks.finding import Seen, cells_of, check, measured_cells, of_groups
+from reports.checks.finding import Case, check, measured_cells, of_deployments, of_group, of_groups
 from reports.data import Cell, Group, Run, gathered
 from reports.measures import aggregate, are_alike, by_start, flat, number, plural, several, shown
 from reports.measures.values import devices_of, power_in, power_of_device
@@ -26,7 +26,7 @@ from reports.stats.steadiness import start_drifts
     marks=True,
     is_at_name=True,
 )
-def measured_by_another_tool(run: Run) -> Iterator[Seen]:
+def measured_by_another_tool(run: Run) -> Iterator[Case]:
     if source := run.record.foreign:
         origin = "Latencies count from the send, even in an open loop"
         said = [
@@ -35,7 +35,7 @@ def measured_by_another_tool(run: Run) -> Iterator[Seen]:
             origin,
             f"Not in its files: {'; '.join(source.missing)}",
         ]
-        yield ". ".join(said), run.planned_cells
+        yield Case("", ". ".join(said), run.planned_cells)
 
 
 # --- starts -----------------------------------------------------------------------------------------
@@ -53,14 +53,14 @@ _NAMES = {"output_tokens_per_s": "output tokens/s", "ttft_s.p50": "TTFT p50"}
     (),
     of_requests=True,
 )
-def single_repeat(run: Run) -> Iterator[Seen]:
+def single_repeat(run: Run) -> Iterator[Case]:
     # In a search each start tries different loads, so starts are counted over all loads.
     at = "" if run.record.search is not None else " at {}"
     named = ((cell.label + at.format(cell.load_label), cell) for cell in measured_cells(run))
     for name, cells in gathered(named).items():
         starts = len({cell.planned.repeat for cell in cells})
         if starts < STARTS_NEEDED:
-            yield f"{name}: {plural(starts, 'start')}", cells
+            yield Case(name, plural(starts, "start"), cells, (cells[0].label,))
 
 
 @check(
@@ -88,7 +88,7 @@ def repeats_disagree(run: Run, group: Group) -> str | None:
     "Warm the machine up, keep it quiet, and use more repeats.",
     can_look=lambda run: run.repeats > 1,
 )
-def drift_over_run(run: Run) -> Iterator[Seen]:
+def drift_over_run(run: Run) -> Iterator[Case]:
     # A search chooses its loads, blocks are no starts, and repeats on several machines have no order in time.
     is_attached = any(record.attached for record in run.start_records)
     if run.record.search is not None or run.record.nodes or is_attached:
@@ -96,8 +96,9 @@ def drift_over_run(run: Run) -> Iterator[Seen]:
     for metric in _NAMES:
         logs = {label: own for label in run.deployments if (own := _logs(run, label, metric))}
         for labels, drift in start_drifts(logs, run.record.compare.margin_share, tests=len(_NAMES)).items():
-            said = f"{' against '.join(labels)}: {_NAMES[metric]} {drift_words(drift)}"
-            yield said + (", and either may have drifted" if labels[1:] else ""), cells_of(run, labels)
+            either = ", and either may have drifted" if labels[1:] else ""
+            what = f"{_NAMES[metric]} {drift_words(drift)}{either}"
+            yield of_deployments(run, labels, what, " against ".join(labels))
 
 
 def _logs(run: Run, label: str, metric: str) -> dict[int, float]:
@@ -133,7 +134,7 @@ _LEAST_WINDOW_S = 5.0
     marks=True,
     can_look=lambda run: any(_powers(run, cell) for cell in measured_cells(run)),
 )
-def powers_differ(run: Run) -> Iterator[Seen]:
+def powers_differ(run: Run) -> Iterator[Case]:
     for group in run.groups:
         apart = [
             (device, (pair, cell))
@@ -144,7 +145,7 @@ def powers_differ(run: Run) -> Iterator[Seen]:
         for device, found in gathered(apart).items():
             counter_w, readings_w = np.mean([pair for pair, _ in found], axis=0).tolist()
             watts = f"{number(counter_w)} and {number(readings_w)} W"
-            yield f"{group.name}: {watts} (device {device})", [cell for _, cell in found]
+            yield of_group(group, f"{watts} (device {device})", [cell for _, cell in found])
 
 
 def _powers(run: Run, cell: Cell) -> list[tuple[int, tuple[float, float]]]:
@@ -176,7 +177,7 @@ _OF_DEVICES = ("driver", "cuda", "power_limit_w", "sm_clock_max_mhz", "pcie_widt
     "Use machines of one kind, or one machine for all repeats.",
     can_look=lambda run: len(run.record.nodes) > 1,
 )
-def machines_differ(run: Run) -> Iterator[Seen]:
+def machines_differ(run: Run) -> Iterator[Case]:
     said = gathered(
         ((key, str(value)), repeat + 1)
         for node in run.record.nodes
@@ -188,7 +189,7 @@ def machines_differ(run: Run) -> Iterator[Seen]:
     for key, each in values.items():
         if not are_alike(key, [value for value, _ in each]):
             name = key.removeprefix("machine.").replace("_", " ")
-            yield f"{name} {several([_of(value, repeats) for value, repeats in each])}", ()
+            yield Case("", f"{name} {several([_of(value, repeats) for value, repeats in each])}")
 
 
 def _of(value: str, repeats: list[int]) -> str:
@@ -201,12 +202,12 @@ def _of(value: str, repeats: list[int]) -> str:
     "Nothing to do: the repeat was measured again on another node, from its beginning.",
     can_look=lambda run: bool(run.record.nodes),
 )
-def nodes_lost(run: Run) -> Iterator[Seen]:
+def nodes_lost(run: Run) -> Iterator[Case]:
     for node in run.record.nodes:
         if node.lost_on:
             repeats = ", ".join(str(repeat + 1) for repeat in node.repeats)
             begun = f"repeats {repeats} were" if node.repeats[1:] else f"repeat {repeats} was"
-            yield f"{begun} begun on {several(node.lost_on)}, which was lost", ()
+            yield Case("", f"{begun} begun on {several(node.lost_on)}, which was lost")
 
 
 # --- what the same settings would start another time ------------------------------------------------
@@ -219,12 +220,11 @@ def nodes_lost(run: Run) -> Iterator[Seen]:
     (),
     can_look=lambda run: any(each.image for each in run.start_records),
 )
-def images_by_tag(run: Run) -> Iterator[Seen]:
+def images_by_tag(run: Run) -> Iterator[Case]:
     found = ((record.image.get("image") or "", record.deployment.label) for record in run.start_records)
     for image, labels in gathered(found).items():
         if image and "@" not in image:
-            names = list(dict.fromkeys(labels))
-            yield f"{several(names)}: {image}", cells_of(run, names)
+            yield of_deployments(run, dict.fromkeys(labels), image)
 
 
 # bench gives each start a port of its own.
@@ -237,10 +237,10 @@ _OWN_PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
     "Resume a run in the shell that began it.",
     (),
 )
-def variables_differ(run: Run) -> Iterator[Seen]:
+def variables_differ(run: Run) -> Iterator[Case]:
     for label in run.deployments:
         known = [record.environment for record in run.starts_of(label) if record.argv]
         for name in sorted({name for each in known for name in each}):
             values = list(dict.fromkeys(_OWN_PORT.sub("PORT", each.get(name, "unset")) for each in known))
             if len(values) > 1:
-                yield f"{label}: {name} ({several(values, ', then ')})", cells_of(run, {label})
+                yield of_deployments(run, [label], f"{name} ({several(values, ', then ')})")

@@ -15,10 +15,10 @@ from reports.checks.finding import (
     OF_COUNTS,
     OF_LENGTHS,
     SPEED,
-    Seen,
-    cells_of,
+    Case,
     check,
     of_cells,
+    of_deployments,
     of_groups,
 )
 from reports.checks.ledger import Entry, ledger_of
@@ -34,7 +34,7 @@ from reports.data import (
     heard_of,
     unlike_of,
 )
-from reports.measures import equal_work, number, plural, precise, several
+from reports.measures import equal_work, number, plural, precise
 from reports.measures.fidelity import Outcome, outcome
 from reports.measures.quality import answers_by, nearness, quality_of, task_scores
 from reports.measures.speculation import became_of, unspeculated_of
@@ -50,9 +50,9 @@ _BUSY_S = 2.0
     marks=True,
     is_at_name=True,
 )
-def kernels_stand_in(run: Run) -> Iterator[Seen]:
+def kernels_stand_in(run: Run) -> Iterator[Case]:
     for label, what in equal_work.stand_ins(run).items():
-        yield f"{label}: {what}", cells_of(run, {label})
+        yield of_deployments(run, [label], what)
 
 
 @check(
@@ -64,9 +64,9 @@ def kernels_stand_in(run: Run) -> Iterator[Seen]:
     is_at_name=True,
     can_look=lambda run: len(run.deployments) > 1,
 )
-def prompts_differ(run: Run) -> Iterator[Seen]:
+def prompts_differ(run: Run) -> Iterator[Case]:
     for why, labels in gathered((why, label) for label, why in equal_work.work_of(run).odd.items()).items():
-        yield f"{', '.join(labels)}: {why}", cells_of(run, labels)
+        yield of_deployments(run, labels, why, ", ".join(labels))
 
 
 @check(
@@ -78,7 +78,7 @@ def prompts_differ(run: Run) -> Iterator[Seen]:
     can_look=lambda run: len(run.deployments) > 1,
     of_requests=True,
 )
-def output_lengths_differ(run: Run) -> Iterator[Seen]:
+def output_lengths_differ(run: Run) -> Iterator[Case]:
     for groups in equal_work.by_case(run):
         means = equal_work.mean_lengths(run, groups, "output_tokens")
         if equal_work.differ(means.values()):
@@ -86,7 +86,7 @@ def output_lengths_differ(run: Run) -> Iterator[Seen]:
             pair = f"{least} {number(means[least])} against {most} {number(means[most])}"
             strays = [each for each in groups if each.key in equal_work.work_of(run).per_token_only]
             cells = [cell for group in strays or groups for cell in group.cells]
-            yield f"at {groups[0].load} {pair} tokens per request", cells
+            yield Case("", f"at {groups[0].load} {pair} tokens per request", cells)
 
 
 @check(
@@ -95,7 +95,7 @@ def output_lengths_differ(run: Run) -> Iterator[Seen]:
     "See Trust; ask for values that all can use. Where fewer are served at once, TTFT is mostly the queue.",
     (),
 )
-def terms_not_matched(run: Run) -> Iterator[Seen]:
+def terms_not_matched(run: Run) -> Iterator[Case]:
     entries = (
         (f"{row.title} {_asked_and_got(entry)}", label)
         for row in ledger_of(run)
@@ -103,7 +103,7 @@ def terms_not_matched(run: Run) -> Iterator[Seen]:
         if entry.said
     )
     for words, labels in gathered(entries).items():
-        yield f"{', '.join(labels)}: {words}", cells_of(run, labels)
+        yield of_deployments(run, labels, words, ", ".join(labels))
 
 
 def _asked_and_got(entry: Entry) -> str:
@@ -172,11 +172,11 @@ def server_counts_differ(run: Run, cell: Cell) -> str | None:
     "Speed and memory are those of the format, but quality is not.",
     (),
 )
-def weights_noted(run: Run) -> Iterator[Seen]:
+def weights_noted(run: Run) -> Iterator[Case]:
     notes = {r.deployment.label: str(r.weights.get("note") or "").rstrip(".") for r in run.start_records}
     clauses = ((clause, label) for label, note in notes.items() for clause in note.split("; ") if clause)
     for clause, labels in gathered(clauses).items():
-        yield f"{several(labels)}: {clause}", cells_of(run, labels)
+        yield of_deployments(run, labels, clause)
 
 
 # --- answers: asked again, and under load ----------------------------------------------------------
@@ -203,8 +203,8 @@ SAME_WEIGHTS_NATS = 0.01
     marks=True,
     can_look=quality_of,
 )
-def text_not_comparable(run: Run) -> Iterator[Seen]:
-    return ((f"{label}: {why}", cells_of(run, {label})) for label, why in unlike_of(run).items())
+def text_not_comparable(run: Run) -> Iterator[Case]:
+    return (of_deployments(run, [label], why) for label, why in unlike_of(run).items())
 
 
 @check(
@@ -214,7 +214,7 @@ def text_not_comparable(run: Run) -> Iterator[Seen]:
     marks=True,
     can_look=quality_of,
 )
-def answers_missing(run: Run) -> Iterator[Seen]:
+def answers_missing(run: Run) -> Iterator[Case]:
     counts = {}
     for label, own in heard_of(run).items():
         whole = chosen_of(run).get(own.model, own).answered("chat")
@@ -234,7 +234,7 @@ def answers_missing(run: Run) -> Iterator[Seen]:
     marks=True,
     can_look=quality_of,
 )
-def answers_change_under_load(run: Run) -> Iterator[Seen]:
+def answers_change_under_load(run: Run) -> Iterator[Case]:
     return _counted(run, {label: each.again.get("load", {}) for label, each in quality_of(run).items()})
 
 
@@ -245,7 +245,7 @@ def answers_change_under_load(run: Run) -> Iterator[Seen]:
     (),
     can_look=quality_of,
 )
-def not_repeatable(run: Run) -> Iterator[Seen]:
+def not_repeatable(run: Run) -> Iterator[Case]:
     return _counted(run, {label: each.again.get("again", {}) for label, each in quality_of(run).items()})
 
 
@@ -257,12 +257,13 @@ def not_repeatable(run: Run) -> Iterator[Seen]:
     (),
     can_look=lambda run: any(record.repeats_answers is not None for record in run.start_records),
 )
-def server_samples(run: Run) -> Iterator[Seen]:
+def server_samples(run: Run) -> Iterator[Case]:
     for label in run.deployments:
         asked = [record for record in run.starts_of(label) if record.repeats_answers is not None]
         if odd := [record for record in asked if not record.repeats_answers]:
             backend = f" (backend: {odd[0].resolved['backend']})" if "backend" in odd[0].resolved else ""
-            yield f"{label}{backend}: in {len(odd)} of {plural(len(asked), 'start')}", cells_of(run, {label})
+            what = f"in {len(odd)} of {plural(len(asked), 'start')}"
+            yield of_deployments(run, [label], what, f"{label}{backend}")
 
 
 @check(
@@ -271,21 +272,21 @@ def server_samples(run: Run) -> Iterator[Seen]:
     "While it generates for nobody, others wait: raise load.timeout, or take a scenario that no user leaves.",
     can_look=lambda run: any(record.busy_after_leaving_s is not None for record in run.start_records),
 )
-def busy_after_leaving(run: Run) -> Iterator[Seen]:
+def busy_after_leaving(run: Run) -> Iterator[Case]:
     for label in run.deployments:
         busy_s = max((record.busy_after_leaving_s or 0.0 for record in run.starts_of(label)), default=0.0)
         if busy_s > _BUSY_S:
-            yield f"{label}: for about {number(busy_s)} s", cells_of(run, {label})
+            yield of_deployments(run, [label], f"for about {number(busy_s)} s")
 
 
 def _counted(
     run: Run, counts: Mapping[str, Mapping[Outcome, int]], doubtful: Sequence[Outcome] = _DOUBTFUL
-) -> Iterator[Seen]:
+) -> Iterator[Case]:
     # A near tie may be rounding, which depends on what else is computed at the same time.
     for label, each in counts.items():
         of = sum(each.values())
         if words := [f"{n} of {of} {BECAME[became]}" for became in doubtful if (n := each.get(became))]:
-            yield f"{label}: {', '.join(words)}", cells_of(run, {label})
+            yield of_deployments(run, [label], ", ".join(words))
 
 
 @check(
@@ -296,7 +297,7 @@ def _counted(
     marks=True,
     can_look=unspeculated_of,
 )
-def speculation_changes_answers(run: Run) -> Iterator[Seen]:
+def speculation_changes_answers(run: Run) -> Iterator[Case]:
     unsteady = {
         label
         for label, each in quality_of(run).items()
@@ -315,16 +316,14 @@ def speculation_changes_answers(run: Run) -> Iterator[Seen]:
     (),
     can_look=quality_of,
 )
-def same_weights_differ(run: Run) -> Iterator[Seen]:
+def same_weights_differ(run: Run) -> Iterator[Case]:
     known = (each for each in heard_of(run).values() if each.start.deployment.quantization != "-")
     for alike in grouped(known, lambda each: (each.model, each.start.deployment.quantization)).values():
         for base, own in combinations(alike, 2):
             ends = nearness(own, base).interval
             if ends and ends[0] > SAME_WEIGHTS_NATS:
-                yield (
-                    f"{own.name} and {base.name}: KL at least {precise(ends[0], 2)} nats",
-                    cells_of(run, {own.name, base.name}),
-                )
+                what = f"KL at least {precise(ends[0], 2)} nats"
+                yield of_deployments(run, [own.name, base.name], what)
 
 
 @check(
@@ -336,7 +335,7 @@ def same_weights_differ(run: Run) -> Iterator[Seen]:
     can_look=lambda run: quality_of(run) or task_scores(run),
     command=asking_quality,
 )
-def quality_not_measured(run: Run) -> Iterator[Seen]:
+def quality_not_measured(run: Run) -> Iterator[Case]:
     found, scored = quality_of(run), {each.label for each in task_scores(run) if each.score is not None}
     kinds = {label: answers_by(each) for label, each in run.deployments.items() if each.model != "-"}
     first = next(iter(kinds.values()), ())
@@ -346,4 +345,6 @@ def quality_not_measured(run: Run) -> Iterator[Seen]:
     whys = (
         (found[each].why_not_known if found else "not measured", each) for each in kinds if each not in scored
     )
-    yield from ((f"{', '.join(labels)}: {why}", ()) for why, labels in gathered(whys).items() if why)
+    for why, labels in gathered(whys).items():
+        if why:
+            yield Case(", ".join(labels), str(why), of=tuple(labels))

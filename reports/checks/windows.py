@@ -11,11 +11,12 @@ from reports.checks.finding import (
     OF_LENGTHS,
     RATES,
     SPEED,
-    Seen,
+    Case,
     cell_name,
     check,
     measured_cells,
     of_cells,
+    of_group,
     of_groups,
 )
 from reports.checks.starts import drift_words
@@ -43,7 +44,7 @@ _ENOUGH = timing.needed(95)
     (),
     marks=True,
 )
-def cells_not_valid(run: Run) -> Iterator[Seen]:
+def cells_not_valid(run: Run) -> Iterator[Case]:
     to_come = ("in flight", "not measured") if run.is_going_on else ()
     for cell in run.planned_cells:
         # What the guard saw has its own check. An earlier bench stored it as a text.
@@ -51,10 +52,11 @@ def cells_not_valid(run: Run) -> Iterator[Seen]:
         reasons = cell.record.reasons if cell.record else ()
         own = [str(each) for each in reasons if each not in (*unfit, *(quoted(str(one)) for one in unfit))]
         if cell.status not in ("completed", *to_come):
-            yield f"{cell_name(cell)}: {cell.status}", ()
+            yield Case(cell_name(cell), cell.status, of=(cell.label,))
         elif cell.validity != "valid" and (own or not reasons):
-            said = f"{cell_name(cell)}: {cell.validity}, {'; '.join(own) or cell.reason or 'no reason given'}"
-            yield said, [cell] if cell.validity == "invalid" else ()
+            what = f"{cell.validity}, {'; '.join(own) or cell.reason or 'no reason given'}"
+            marked = [cell] if cell.validity == "invalid" else []
+            yield Case(cell_name(cell), what, marked, (cell.label,))
 
 
 @check(
@@ -65,7 +67,7 @@ def cells_not_valid(run: Run) -> Iterator[Seen]:
     marks=True,
     of_requests=True,
 )
-def requests_failed(run: Run) -> Iterator[Seen]:
+def requests_failed(run: Run) -> Iterator[Case]:
     def is_failed(cell: Cell) -> np.ndarray:
         return np.asarray(~run.holds(cell.number, "outcome", "ok")[run.is_counted(cell.number)])
 
@@ -79,7 +81,7 @@ def requests_failed(run: Run) -> Iterator[Seen]:
     OF_LENGTHS,
     marks=True,
 )
-def answers_cut(run: Run) -> Iterator[Seen]:
+def answers_cut(run: Run) -> Iterator[Case]:
     def is_cut(cell: Cell) -> np.ndarray:
         is_full = run.holds_ok(cell.number, "finish_reason", "length")
         is_told = ended_early(run, cell) & (cell.number in ignoring)  # by length_not_heeded
@@ -111,7 +113,7 @@ def _where_not_heeded(run: Run) -> str:
     OF_LENGTHS,
     marks=True,
 )
-def length_not_heeded(run: Run) -> Iterator[Seen]:
+def length_not_heeded(run: Run) -> Iterator[Case]:
     return _lost(_ignoring(run), lambda cell: ended_early(run, cell))
 
 
@@ -142,7 +144,7 @@ PROMPT_CUT_SHARE = 0.9
     (*SPEED, "input_tokens"),
     marks=True,
 )
-def prompts_cut(run: Run) -> Iterator[Seen]:
+def prompts_cut(run: Run) -> Iterator[Case]:
     def is_cut(cell: Cell) -> np.ndarray:
         tokens, words = (run.ok_values(cell.number, name) for name in ("input_tokens", "sent_words"))
         return np.asarray(tokens < PROMPT_CUT_SHARE * words)
@@ -157,23 +159,23 @@ def prompts_cut(run: Run) -> Iterator[Seen]:
     marks=True,
     can_look=validities_of,
 )
-def answers_not_valid(run: Run) -> Iterator[Seen]:
+def answers_not_valid(run: Run) -> Iterator[Case]:
     for each in validities_of(run):
         bad = [f"{each.counts[kind]:,} {kind}" for kind in KINDS if each.counts[kind]]
         share = 1 - each.counts[VALID] / each.n
         if each.is_forced and share > LOST_SHARE:
             what = f"{100 * share:.3g} % of {each.n:,} ({', '.join(bad)})"
-            yield f"{each.group.name}: {what}", each.group.counted
+            yield of_group(each.group, what)
 
 
-def _lost(groups: Iterable[Group], is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Seen]:
+def _lost(groups: Iterable[Group], is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Case]:
     """Yield the groups that lost requests. If they lost LOST_SHARE or more, their cells are marked."""
     for group in groups:
         found = [(cell, is_lost(cell)) for cell in group.counted]
         count, total = sum(int(each.sum()) for _, each in found), sum(len(each) for _, each in found)
         if count:
             cells = [cell for cell, each in found if each.any()] if count >= LOST_SHARE * total else []
-            yield f"{group.name}: {count:,} of {total:,}", cells
+            yield of_group(group, f"{count:,} of {total:,}", cells)
 
 
 # --- windows ---------------------------------------------------------------------------------------
@@ -218,10 +220,10 @@ def queue_only_grew(run: Run, cell: Cell) -> str | None:
     "Use a longer load.warmup and load.duration, or a lower load.rate; otherwise look at clocks and memory.",
     of_requests=True,
 )
-def window_drifted(run: Run) -> Iterator[Seen]:
+def window_drifted(run: Run) -> Iterator[Case]:
     groups = {group.key: group for group in run.groups}
     for (key, metric), drift in window_drifts(gathered(_changes(run)), WINDOW_DRIFT_SHARE).items():
-        yield f"{groups[key].name}: {_NAMES[metric]} {drift_words(drift)}", groups[key].counted
+        yield of_group(groups[key], f"{_NAMES[metric]} {drift_words(drift)}")
 
 
 def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float]]:
