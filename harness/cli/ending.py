@@ -18,7 +18,6 @@ from harness.store import store
 
 SIGN = "▲"
 REPORTING = "writing the report"
-_COMMAND = ": bench "
 _REASON_AT_MOST = 160
 _WIDEST = 10_000  # columns, to measure a table without a limit
 
@@ -94,7 +93,7 @@ def tell(found: dict[str, Any], report: str, exit_code: int, show: Show, *, as_j
     """Show each answer with its table and a reason to distrust it, then print the page's path or JSON."""
     for answer in found["answers"]:
         for line in _sentences(answer):
-            show.line(line, "bold" if line == answer["sentence"] else "", is_whole=line.startswith("bench "))
+            show.line(line, "bold" if line == answer["sentence"] else "", is_whole=line == answer["command"])
         if answer["rows"]:
             show.console.print(*_tables(answer, show.console), sep="\n\n")
             if any(value["is_pooled"] for row in answer["rows"] for value in row["values"].values()):
@@ -114,12 +113,10 @@ def tell(found: dict[str, Any], report: str, exit_code: int, show: Show, *, as_j
 
 def _sentences(answer: dict[str, Any]) -> Iterator[str]:
     """Yield the answer between empty lines. A command in it is on its own line, so that it can be copied."""
-    said, command, rest = answer["note"].partition(_COMMAND)
+    advice, command = answer["advice"], answer["command"]
     yield ""
     yield answer["sentence"]
-    yield from filter(None, (answer["unless"], f"{said}:" if command else said))
-    if command:
-        yield f"bench {rest}"
+    yield from filter(None, (answer["unless"], f"{advice}:" if command else advice, command))
     yield ""
 
 

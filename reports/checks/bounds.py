@@ -64,8 +64,6 @@ SLOTS_TAKEN_SHARE = 0.95
 # As many requests ended as came: within a tenth, or within the noise of the requests in flight at both ends.
 ENDED_SHARE = 0.9
 ENDED_ERRORS = 3.0
-# Comes between the evidence and what is not known.
-NOT_KNOWN = "; not known: "
 # What is not known, by the name of the missing evidence.
 _UNKNOWN = {
     "waited": "whether requests waited",
@@ -80,12 +78,21 @@ Known = dict[str, float]
 
 @dataclass(frozen=True)
 class Bound:
-    """What limited a group. `sentence`: the evidence, without a full stop; `starts` of `of` starts agree."""
+    """What limited a group, with the evidence in a sentence. `starts` of `of` starts agree.
+
+    `unknown`: what evidence is missing; empty if none is.
+    """
 
     kind: str
-    sentence: str
+    evidence: str
     starts: int
     of: int
+    unknown: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The evidence and what is not known, without a full stop."""
+        return "; ".join(filter(None, (self.evidence, self.unknown and f"not known: {self.unknown}")))
 
     @property
     def agreement(self) -> str:
@@ -105,7 +112,11 @@ def bound_of(run: Run, group: Group) -> Bound | None:
         return Bound("unclear", f"starts disagree: {said}", len(told), len(told))
     mean = pd.DataFrame([each for each, _ in own]).mean()
     late = "; ".join(dict.fromkeys(late for _, late in own))
-    return Bound(kind, "; ".join(filter(None, _said(kind, mean, late))), len(own), len(told))
+    unknown = ", ".join(words for name, words in _UNKNOWN.items() if np.isnan(mean[name]))
+    # Only where the limit is not clear would more evidence help, except that too few requests were ok.
+    is_open = kind == "unclear" and not _is_of_few(mean)
+    evidence = "; ".join(filter(None, _said(kind, mean, late)))
+    return Bound(kind, evidence, len(own), len(told), unknown if is_open else "")
 
 
 @once
@@ -253,14 +264,13 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
     flight = f"{number(e['in_flight'])} requests in flight on average"
     grew = "these only became more" if e["grows"] == 1 else ""
     ended, sent = f"{e['ended']:,.0f} ended", f"{e['sent']:,.0f}"
-    unknown = ", ".join(words for name, words in _UNKNOWN.items() if np.isnan(e[name]))
     used, idle, limit = number(e["cores"], 2), number(e["idle"], 2), number(e["limit"], 0)
     busy = f"{used} cores busy, {idle} while idle, of {limit} that it computes on"
     if e["is_on_device"]:
         busy = f"the device ran kernels in {pct['work']} of the time"
     said = {
         "client": [f"the client did not keep up: {late}"],
-        "unclear": [flight, grew, wait, f"not known: {unknown}" if unknown else ""],
+        "unclear": [flight, grew, wait],
         "others": [f"other programs used {pct['others']} of the processor, and none of it was free"],
         "kv_cache": [
             wait,
@@ -278,11 +288,16 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
             "each request's own time counts",
         ],
     }
-    if kind == "unclear" and (e["ok"] < MOST * e["sent"] or not e["sent"]):
+    if kind == "unclear" and _is_of_few(e):
         few = f"only {e['ok']:,.0f} of {sent} requests were ok"
         return [few if e["sent"] else "no request was sent in the window"]
     is_busy_told = kind not in ("client", "unclear") and not np.isnan(e["work"])
     return [*said[kind], busy if is_busy_told else ""]
+
+
+def _is_of_few(e: "pd.Series[Any]") -> bool:
+    """Return whether most requests of a window failed, or none was sent."""
+    return bool(e["ok"] < MOST * e["sent"] or not e["sent"])
 
 
 # --- decode ----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from reports.verdicts import Decision, capacities_of, decisions_of
 from reports.words import quality
 from reports.words.answer import answers_of, basis, joint
 from reports.words.described import cut_short, question, stopped, what_was_run
-from reports.words.verdict_words import clipped, heading_of, ratio_words
+from reports.words.verdict_words import clipped, heading_of, ratio_with_ends
 
 # The columns beside the metric that decides. One in which no deployment has a value is left out.
 COLUMNS = (
@@ -139,6 +139,6 @@ def _ratio(run: Run, made: Decision, frame: tuple[float, float], group: Group) -
     ratio = made.ratio_to_leader(group.deployment)
     if ratio is None and group is not made.ranked[0]:
         return ""
-    said, _, ends = (ratio_words(*ratio) if ratio else "1.00x").partition(" ")
+    said, ends = ratio_with_ends(*ratio) if ratio else ("1.00x", "")
     drawn = ratio_picture(looks(run)[group.deployment], ratio or (1.0, 1.0, 1.0), frame)
     return macro("figures", drawn, said, ends)

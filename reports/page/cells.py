@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from harness.contracts import Fact, ServerTerm
-from reports.checks.bounds import NOT_KNOWN, WORDS, Bound
+from reports.checks.bounds import WORDS, Bound
 from reports.checks.examine import mark_text, marks_of
 from reports.checks.finding import Finding
 from reports.data import Cell, Group, Run, device_samples, grouped, mean_gauge
@@ -39,7 +39,14 @@ from reports.two_runs.compare import Reason
 from reports.verdicts import State, comparisons_of, decisions_of
 from reports.words import quality
 from reports.words.claims import gib, repeat_word
-from reports.words.verdict_words import capital, objective_words, ratio_text, word_of
+from reports.words.verdict_words import (
+    capital,
+    is_slight,
+    margin_text,
+    objective_words,
+    ratio_parts,
+    short_word,
+)
 
 # A deployment's quality, and its fidelity by one way of asking.
 FidelityRow = tuple[Quality, Fidelity | None]
@@ -117,9 +124,9 @@ def compared_cell(run: Run, name: str, group: Group) -> Html:
     verdict = own.verdict
     if verdict.kind == "none":
         return join([value, tag("span", str(verdict.why or "no verdict"), class_="range why-none")])
-    ratio, _, interval = ratio_text(name, verdict).partition(" ")
-    word = word_of(name, verdict, run.record.compare.margin_share).partition(" within")[0]
-    word, _, how = word.partition(", ")
+    ratio, interval = ratio_parts(name, verdict)
+    word, margin = short_word(name, verdict), margin_text(run.record.compare.margin_share)
+    how = f"by less than {margin}" if is_slight(verdict) else ""
     if verdict.kind == "unknown" and any(
         made.leaders.get(name) == own.b
         for made in decisions_of(run)
@@ -184,7 +191,7 @@ def bound_cell(group: Group, bound: Bound) -> Html:
         tag("span", f"{group.load}: ", class_="at"),
         tag("span", WORDS[bound.kind], class_=_TONES.get(bound.kind, "quiet")),
     ]
-    said = tag("span", f"{capital(bound.sentence.partition(NOT_KNOWN)[0])}.", class_="range why-none")
+    said = tag("span", f"{capital(bound.evidence)}.", class_="range why-none")
     return join([below(join(words), bound.agreement), said])
 
 

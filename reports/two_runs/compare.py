@@ -25,7 +25,7 @@ from reports.stats.intervals import Question, Verdict, decide
 from reports.two_runs.answers import Answers, answers_of
 from reports.two_runs.sides import Difference, LeftOut, Side, differences, open_sides, pairs_of
 from reports.verdicts import Pair, pair_name, question_of
-from reports.words.verdict_words import change_text, family_text, margin_text, word_of
+from reports.words.verdict_words import change_text, family_text, is_slight, margin_text, word_of
 
 NAMES = ("A", "B")
 _PAIRED = "Paired by block: each block of the run started both deployments."
@@ -152,7 +152,8 @@ class Comparison:
         if row.verdict.kind == "none":
             return f"none: {row.verdict.why}"
         word = word_of(row.metric, row.verdict, self.margin_share)
-        return word if word.startswith(("same", "cannot")) else f"B {word}"
+        leans = row.verdict.kind in ("better", "worse") or is_slight(row.verdict)
+        return f"B {word}" if leans else word
 
 
 def compare_runs(a: str | Path, b: str | Path, terms: CompareTerms | None = None) -> Comparison:

@@ -3,7 +3,6 @@
 Puts the decisions of reports/verdicts/decisions.py into words, including those of a search.
 """
 
-import re
 from dataclasses import dataclass, replace
 
 from reports.checks.examine import SIGN, findings_of
@@ -44,15 +43,25 @@ _NOT_SERVED = "It measures bench itself: there is nothing to serve."
 
 @dataclass(frozen=True)
 class Said:
-    """An answer: `lead` names the outcome ("Serve vllm awq"), `text` goes on in full sentences.
+    """An answer: `lead` names the outcome ("Serve vllm awq"), `gist` begins to say why, and `rest` goes on.
 
-    `unless`: when another deployment is better. `note`: what to run to know more.
+    `unless`: when another deployment is better. `advice` and `command`: what to run to know more.
     """
 
     lead: str
-    text: str
+    gist: str
+    rest: str = "."
     unless: str = ""
-    note: str = ""
+    advice: str = ""
+    command: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.gist + self.rest
+
+    @property
+    def note(self) -> str:
+        return f"{self.advice}: {self.command}" if self.command else self.advice
 
     @property
     def plain(self) -> str:
@@ -62,16 +71,14 @@ class Said:
 @once
 def answers_of(run: Run) -> tuple[Said, ...]:
     """Return one answer for each scenario and model, and with an SLO for each family of loads."""
-    said = [(made, _said(run, made)) for made in decisions_of(run)]
+    answers = [(made, _answer(run, made)) for made in decisions_of(run)]
     return tuple(
-        replace(each, lead=each.lead.removeprefix("Serve "), note=f"{_NOT_SERVED} {each.note}".strip())
-        if made.case.model == "-"
-        else each
-        for made, each in said
+        replace(each, advice=f"{_NOT_SERVED} {each.advice}".strip()) if made.case.model == "-" else each
+        for made, each in answers
     ) or (_nothing_measured(run),)
 
 
-def _said(run: Run, made: Decision) -> Said:
+def _answer(run: Run, made: Decision) -> Said:
     where = title_of_case(run, made.case).replace("At", "at", 1)
     if made.best:
         where += " within the SLO" if made.slo_row else ""
@@ -88,7 +95,7 @@ def headline(run: Run) -> str:
     said, count = answers_of(run), len(findings_of(run))
     more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
     end = more + (f" ({SIGN} {plural(count, 'reason')} to distrust)" if count else "")
-    short = f"{said[0].lead}. {re.split(r' [(]|[.] ', said[0].text)[0].rstrip('.')}"
+    short = f"{said[0].lead}. {said[0].gist}"
     return clipped(" ".join(short.split()), _HEADLINE_AT_MOST - len(end)) + end
 
 
@@ -123,17 +130,22 @@ def joint(made: Decision) -> str:
 def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
     rival = best.next if len(best.over) == 1 else f"the next best, {best.next},"
     sure, title = sure_text(best.alpha), title_of(made.metric)
-    said = f"It is ahead of {rival} in {title} {where} ({sure})"
+    gist, surety = f"It is ahead of {rival} in {title} {where}", sure
     if best.over[best.next].is_log:
         least, most = lead_of(made, best, best.nearest)[1:]
         ratio, bound = bound_words(lead_of(made, best, best.next)[0], least if least > 1 else most)
-        at = f"at {'least' if least > 1 else 'most'} {bound}"
-        said = f"It has {ratio} the {title} of {rival} {where} ({at}, {sure})"
-    said += f"{price_of(run, made, best)}{quality.clause(run, best.leader)}."
+        gist = f"It has {ratio} the {title} of {rival} {where}"
+        surety = f"at {'least' if least > 1 else 'most'} {bound}, {sure}"
+    rest = f" ({surety}){price_of(run, made, best)}{quality.clause(run, best.leader)}."
     if made.kind == "slight":
-        said += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
-    note = quality.advice(run, best.leader)
-    return Said(f"Serve {best.leader}", said + _left_out(made), unless=_unless(run, made), note=note)
+        rest += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
+    lead, advice = _serve(made, best.leader), quality.advice(run, best.leader)
+    return Said(lead, gist, rest + _left_out(made), _unless(run, made), *advice)
+
+
+def _serve(made: Decision, label: str) -> str:
+    """Return `Serve vllm awq`, or only the label for the reference server."""
+    return label if made.case.model == "-" else f"Serve {label}"
 
 
 def lead_of(made: Decision, best: Best, label: str) -> tuple[float, float, float]:
@@ -184,30 +196,28 @@ def _left_out(made: Decision) -> str:
 
 def _same(run: Run, made: Decision, best: Best, where: str) -> Said:
     within = margin_text(run.record.compare.margin_share)
-    text = f"They have the same {title_of(made.metric)} within {within} {where}."
-    return Said(
-        f"Serve {several([group.deployment for group in made.groups], ' or ')}",
-        text + _left_out(made),
-        unless=_unless(run, made),
-    )
+    lead = _serve(made, several([group.deployment for group in made.groups], " or "))
+    gist = f"They have the same {title_of(made.metric)} within {within} {where}"
+    return Said(lead, gist, f".{_left_out(made)}", _unless(run, made))
 
 
 def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
     title = title_of(made.metric)
-    said = f"No test tells them apart in {title} {where}"
+    gist = f"No test tells them apart in {title} {where}"
     if best.over[best.even[0]].is_log:
         over = ratio_words(*lead_of(made, best, best.even[0]))
-        said = f"The first has {over} the {title} of the second {where}"
-    said += f" ({sure_text(best.alpha)}, {plural(made.repeats, 'repeat')}).{_left_out(made)}"
+        gist = f"The first has {over} the {title} of the second {where}"
+    rest = f" ({sure_text(best.alpha)}, {plural(made.repeats, 'repeat')}).{_left_out(made)}"
     labels = several([best.leader, *best.even], " or ")
-    return Said(f"Too close to call: {labels}", said, unless=_unless(run, made), note=_advice(run, made))
+    return Said(f"Too close to call: {labels}", gist, rest, _unless(run, made), *_advice(run, made))
 
 
-def _advice(run: Run, made: Decision) -> str:
+def _advice(run: Run, made: Decision) -> quality.Advice:
     if made.capacities:
         return _search_again(run)
     if made.advised is None:
-        return "If the measured lead is real, even 60 repeats would not settle it: choose by another column."
+        even = "If the measured lead is real, even 60 repeats would not settle it: choose by another column."
+        return even, ""
     # The time that each start took; further repeats do not ask for quality again.
     lives = [
         record.stopped_ns - record.spawned_ns - 1e9 * (record.quality.took_s if record.quality else 0.0)
@@ -215,41 +225,42 @@ def _advice(run: Run, made: Decision) -> str:
         if record.spawned_ns is not None and record.stopped_ns is not None
     ]
     minutes = sum(lives) / 6e10 / run.repeats * (made.advised - run.repeats)
-    return (
-        f"If the measured lead is real, about {made.advised} repeats would settle it, in "
-        f"{max(1, round(minutes))} more minutes: {more_repeats(run, made.advised)}"
-    )
+    repeats = f"If the measured lead is real, about {made.advised} repeats would settle it"
+    advice = f"{repeats}, in {max(1, round(minutes))} more minutes"
+    return advice, more_repeats(run, made.advised)
 
 
 def _values(run: Run, made: Decision, where: str) -> Said:
     # More repeats do not help if windows have no request, or if the work differs.
     sent = [any(run.is_counted(each.number).any() for each in group.counted) for group in made.groups]
     may_tell = len(sent) > 1 and all(sent) and made.why is not None and made.why.kind in _OF_FEW
-    note = ""
+    advice: quality.Advice = ("", "")
     if not all(run.is_restarted(group.deployment) for group in made.groups):
-        note = "A winner needs servers that bench starts itself: leave out engine.base_url."
+        advice = ("A winner needs servers that bench starts itself: leave out engine.base_url.", "")
     elif made.capacities:
-        note = _search_again(run)
+        advice = _search_again(run)
     elif made.is_for_busy(run) and not run.is_going_on:
         more = max(run.repeats + STARTS_NEEDED - made.repeats, run.record.repeats_cut)
-        note = f"Once the machine is idle, as bench doctor will show: {more_repeats(run, more)}"
+        advice = ("Once the machine is idle, as bench doctor will show", more_repeats(run, more))
     elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:
-        note = f"More repeats may settle it: {more_repeats(run, max(5, run.record.repeats_cut))}"
+        more = max(5, run.record.repeats_cut)
+        advice = ("More repeats may settle it", more_repeats(run, more))
     if made.groups:
         by = f" Ordered by {title_of(made.metric)}." if made.groups[1:] else ""
-        return Said("No winner", f"{capital(where)}: {made.why}.{by}{_left_out(made)}", note=note)
+        gist = f"{capital(where)}: {made.why}"
+        return Said("No winner", gist, f".{by}{_left_out(made)}", "", *advice)
     kept = [
         f"{each.deployment} {each.load} {on_each(run, each)} ({each.why})"
         for each in made.capacities
         if each.measured
     ]
-    text = f"Kept as measured, but not known to be kept ({slo_words(run.record.slo)}): {several(kept)}."
-    return Said("No winner", text + _left_out(made), note=note)
+    rest = f" ({slo_words(run.record.slo)}): {several(kept)}.{_left_out(made)}"
+    return Said("No winner", "Kept as measured, but not known to be kept", rest, "", *advice)
 
 
-def _search_again(run: Run) -> str:
+def _search_again(run: Run) -> quality.Advice:
     again = command(run, repeats=[str(max(5, 2 * run.repeats))])
-    return f"More starts and longer windows (load.duration) would narrow it down: {again}"
+    return "More starts and longer windows (load.duration) would narrow it down", again
 
 
 def _only(run: Run, made: Decision, where: str) -> Said:
@@ -267,13 +278,13 @@ def _only(run: Run, made: Decision, where: str) -> Said:
     }[len(made.case.groups) > 1, row is not None and row.labels("kept") == [group.deployment]]
     spans = (_with_span(run, made, name) for name in dict.fromkeys((made.metric, "ttft_s.p50")))
     values = ", ".join(filter(None, spans)) or "no value"
-    said = f"{does} {where}: {values}{quality.clause(run, group.deployment)}.{_left_out(made)}"
-    lead, note = _lead(made, group.deployment), quality.advice(run, group.deployment)
-    return Said(lead, said, unless=quality.unless(run, made), note=note)
+    rest = f"{quality.clause(run, group.deployment)}.{_left_out(made)}"
+    lead, advice = _lead(made, group.deployment), quality.advice(run, group.deployment)
+    return Said(lead, f"{does} {where}: {values}", rest, quality.unless(run, made), *advice)
 
 
 def _lead(made: Decision, label: str) -> str:
-    return f"Serve {made.served}" if made.served else label
+    return _serve(made, made.served) if made.served else label
 
 
 def _with_span(run: Run, made: Decision, name: str) -> str:
@@ -293,26 +304,26 @@ def on_each(run: Run, found: Capacity) -> str:
 def _most_load(run: Run, made: Decision) -> Said:
     best, *others = made.capacities
     known = [f"{each.deployment} up to {each.words}" for each in others if each.level is not None]
-    text = f"It keeps the SLO up to {best.words} {on_each(run, best)}"
-    text += f"{f', next best {several(known)}' if known else ''} ({slo_words(run.record.slo)})"
-    text += f"{quality.clause(run, best.deployment)}."
+    gist = f"It keeps the SLO up to {best.words} {on_each(run, best)}"
+    gist += f", next best {several(known)}" if known else ""
+    rest = f" ({slo_words(run.record.slo)}){quality.clause(run, best.deployment)}."
     unclear = made.slo_row.labels("unclear", "unknown") if made.slo_row else []
     if unclear:
-        text += f" Not clear at that load: {several(unclear)}."
-    return Said(_lead(made, best.deployment), text + _left_out(made))
+        rest += f" Not clear at that load: {several(unclear)}."
+    return Said(_lead(made, best.deployment), gist, rest + _left_out(made))
 
 
 def _none(run: Run, made: Decision, where: str) -> Said:
     if made.slo_row and not made.slo_row.labels("kept"):
-        said = f"No deployment is known to keep the SLO ({slo_words(run.record.slo)}) at any load."
-        return Said("No winner", said)
+        rest = f" ({slo_words(run.record.slo)}) at any load."
+        return Said("No winner", "No deployment is known to keep the SLO", rest)
     whys = [f"{label}: {clipped(why, _REASON_AT_MOST)}" for label, why in made.left_out.items()]
     if len(made.case.groups) == 1 and not made.case.groups[0].counted:
-        return Said("Not measured", f"{capital(where)}: {several(whys, '; ')}.")
-    return Said("No winner", f"{capital(where)} no deployment can be judged: {several(whys, '; ')}.")
+        return Said("Not measured", f"{capital(where)}: {several(whys, '; ')}")
+    return Said("No winner", f"{capital(where)} no deployment can be judged: {several(whys, '; ')}")
 
 
 def _nothing_measured(run: Run) -> Said:
     whys = [f"{cell.label}: {cell.reason}" for cell in run.planned_cells if cell.reason]
     why = clipped(several(whys, "; "), 2 * _REASON_AT_MOST).rstrip(".")
-    return Said("No answer", f"No cell has a value that counts{': ' if why else ''}{why}.")
+    return Said("No answer", f"No cell has a value that counts{': ' if why else ''}{why}")

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, NOT_KNOWN, WORDS, bounds_of, decodes_of
+from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, WORDS, bounds_of, decodes_of
 from reports.data import Group, Run, grouped
 from reports.measures import BARS, aggregate, number, plural, precise, price_of, several
 from reports.measures.anatomy import anatomies
@@ -223,7 +223,7 @@ def bounds_title(run: Run) -> str:
 
 def not_known(run: Run) -> list[str]:
     """Return what is not known about what limited a load, each once with the groups that lack it."""
-    found = [(bound.sentence.partition(NOT_KNOWN)[2], group) for group, bound in bounds_of(run)]
+    found = [(bound.unknown, group) for group, bound in bounds_of(run)]
     by_what = grouped([pair for pair in found if pair[0]], lambda pair: pair[0]).items()
     return [f"Not known{_whose([g for _, g in own], len(found))}: {what}." for what, own in by_what]
 

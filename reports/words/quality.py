@@ -17,6 +17,8 @@ Cell = tuple[str, str]
 LEAST_NATS = 1e-5
 # Columns of a table of deployments.
 HEADS = ("KL nats", "same token %")
+# What would help, and the command for it, empty if none does.
+Advice = tuple[str, str]
 
 
 def nats(value: float | None) -> str:
@@ -140,11 +142,11 @@ def _nearness(run: Run, label: str) -> Iterator[str]:
         yield f"quality against {held}: KL {kl}, the same token at {same} positions"
 
 
-def advice(run: Run, label: str) -> str:
-    """Return what to run to learn a deployment's quality; empty if it is known."""
+def advice(run: Run, label: str) -> Advice:
+    """Return what to run to learn a deployment's quality; nothing if it is known."""
     found = quality_of(run).get(label)
     helps = asking_quality(run) if found and found.why_not_known else ""
-    return helps and f"To measure its quality: {helps}"
+    return ("To measure its quality", helps) if helps else ("", "")
 
 
 def _right(run: Run, label: str) -> list[str]:

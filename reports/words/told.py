@@ -104,7 +104,8 @@ def told(run: Run) -> dict[str, Any]:
 
 
 def _answer(run: Run, said: Said, made: Decision | None) -> dict[str, Any]:
-    words = {"sentence": f"{said.lead}. {said.text}".strip(), "unless": said.unless, "note": said.note}
+    words = {"sentence": f"{said.lead}. {said.text}".strip(), "unless": said.unless}
+    words |= {"note": said.note, "advice": said.advice, "command": said.command}
     if made is None:
         return {**words, "kind": "none", "deployment": None, "rows": []}
     best = made.best if made.leader else None

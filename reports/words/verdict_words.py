@@ -79,18 +79,27 @@ def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
 
     If the interval lies within the margin and leaves out 1, it is `faster, by less than 5 %`.
     """
-    metric, low, high = metric_of(name), verdict.low or 0.0, verdict.high or 0.0
+    word = short_word(name, verdict)
+    if verdict.kind == "same":
+        return f"{word}{', by less than' if is_slight(verdict) else ' within'} {margin_text(margin_share)}"
+    return word
+
+
+def short_word(name: str, verdict: Verdict) -> str:
+    """Return `faster`, `same`, `cannot tell` or `no verdict`."""
+    metric = metric_of(name)
     better, worse = metric.words
-    if verdict.kind == "same" and not low <= 1 <= high and low < high:
-        word = better if (low > 1) == (metric.better == "higher") else worse
-        return f"{word}, by less than {margin_text(margin_share)}"
+    if is_slight(verdict):
+        return better if ((verdict.low or 0.0) > 1) == (metric.better == "higher") else worse
     return {
-        "better": better,
-        "worse": worse,
-        "same": f"same within {margin_text(margin_share)}",
-        "unknown": "cannot tell",
-        "none": "no verdict",
-    }[verdict.kind]
+        "better": better, "worse": worse, "same": "same", "unknown": "cannot tell", "none": "no verdict"
+    }[verdict.kind]  # fmt: skip
+
+
+def is_slight(verdict: Verdict) -> bool:
+    """Return whether there is a difference, but within the margin: its interval leaves out 1."""
+    low, high = verdict.low or 0.0, verdict.high or 0.0
+    return verdict.kind == "same" and not low <= 1 <= high and low < high
 
 
 def ratio_text(name: str, verdict: Verdict) -> str:
@@ -98,16 +107,21 @@ def ratio_text(name: str, verdict: Verdict) -> str:
 
     Empty if there is no interval.
     """
+    return " ".join(ratio_parts(name, verdict)).strip()
+
+
+def ratio_parts(name: str, verdict: Verdict) -> tuple[str, str]:
+    """Return `1.31x` and `[1.24, 1.38]`, or a difference and its interval with its unit; or nothing."""
     if verdict.ratio is None or verdict.low is None or verdict.high is None or verdict.k < 2:
-        return ""
+        return "", ""
     values = (verdict.ratio, verdict.low, verdict.high)
     if verdict.is_log:
-        return ratio_words(*values)
+        return ratio_with_ends(*values)
     metric = metric_of(name)
     scaled = [value * metric.shown_scale + 0.0 for value in values]  # no -0.0
     places = max(metric.digits, _places_to_see(max(map(abs, scaled))))
     mean, low, high = (f"{value:+,.{places}f}".replace("-", "−") for value in scaled)
-    return f"{mean} [{low}, {high}] {metric.shown_unit}"
+    return mean, f"[{low}, {high}] {metric.shown_unit}"
 
 
 def change_text(name: str, verdict: Verdict) -> str:
@@ -129,7 +143,12 @@ def _change(factor: float, places: int) -> str:
 
 
 def ratio_words(mean: float, low: float, high: float) -> str:
-    """Return `1.31x [1.24, 1.38]`.
+    """Return `1.31x [1.24, 1.38]`."""
+    return " ".join(ratio_with_ends(mean, low, high))
+
+
+def ratio_with_ends(mean: float, low: float, high: float) -> tuple[str, str]:
+    """Return `1.31x` and `[1.24, 1.38]`.
 
     A narrow interval gets up to three decimal places, and one that nearly touches 1 as many as show that it
     leaves 1 out.
@@ -137,7 +156,8 @@ def ratio_words(mean: float, low: float, high: float) -> str:
     narrow = min(2 if mean >= 1 else 3, _places_to_see(min(mean - low, high - mean)))
     beside = 0 if low <= 1 <= high else min(4, _places_to_see(min(abs(low - 1), abs(high - 1))))
     places = max(3 if mean < 0.1 else 2, narrow, beside) - (low >= 10)
-    return "{}x [{}, {}]".format(*(_factor(value, places) for value in (mean, low, high)))
+    ratio, *ends = (_factor(value, places) for value in (mean, low, high))
+    return f"{ratio}x", f"[{', '.join(ends)}]"
 
 
 def _places(mean: float, low: float, high: float) -> int:
