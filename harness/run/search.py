@@ -53,8 +53,8 @@ class Trial:
 Judge = Callable[[Path, float, Sequence[int], Sequence[Objective]], Trial]
 
 
-def prepared(settings: Settings, terms: SearchTerms) -> Settings:
-    """Return the settings with a search's own load.max_failed and number of requests served at once.
+def prepared(settings: Settings) -> Settings:
+    """Return a search's settings with its own load.max_failed and number of requests served at once.
 
     Raises UserError for a sweep of loads, and for a trace or a batch.
     """
@@ -70,10 +70,11 @@ def prepared(settings: Settings, terms: SearchTerms) -> Settings:
         load = replace(load, max_failed_share=MOST_FAILED_SHARE)
     # What the highest load needs; for users FEWEST, unless search.highest is given.
     slots = FEWEST
-    if terms.over == "rate":
+    terms = settings.search
+    if terms and terms.over == "rate":
         highest = replace(load, concurrency=None, rate_per_s=terms.highest)
         slots = min(max(needed(highest, each).count for each in settings.scenarios), MOST_SEQUENCES)
-    elif "search.highest" in settings.given and terms.highest:
+    elif "search.highest" in settings.given and terms and terms.highest:
         slots = min(int(terms.highest), MOST_SEQUENCES)
     terms_of_servers = tuple(
         point

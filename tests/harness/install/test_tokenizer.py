@@ -12,6 +12,7 @@ from statistics import mean
 import msgspec
 import pytest
 import tiny_tokenizer
+from begun_run import write_begun
 from checkpoint_files import write_checkpoint
 
 from engines.model import weights
@@ -19,7 +20,7 @@ from harness.contracts import Message
 from harness.errors import StoreError
 from harness.install.tokenizer import resolved, tokens_per_word
 from harness.plan import plan
-from harness.run import next_starts, session
+from harness.run import next_starts
 from harness.settings import config, overrides
 from harness.settings.config import Settings
 from harness.store.tokenizer import token_counter
@@ -72,7 +73,7 @@ def test_a_resumed_run_has_the_same_texts_without_the_tokenizer(tokenizer: str, 
     whole = plan.make(settings, lambda weights: None)
     directory = tmp_path / "run"
     directory.mkdir()
-    record = session.begin(directory, settings, whole)
+    record = write_begun(directory, settings, whole)
     again = config.settings(next_starts.choices_of(record))
     assert again.scenarios == settings.scenarios
     assert next_starts.missing_starts(directory, record, plan.make(again, lambda weights: None))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import make_run
 import pytest
+from begun_run import write_begun
 from bench_command import Place, told
 from make_run import S
 
@@ -14,7 +15,6 @@ from harness.contracts import Conversation, Message, Plan, Turn
 from harness.errors import UserError
 from harness.plan import plan
 from harness.plan.context import context_lines, sizes_of
-from harness.run import session
 from harness.settings import config, overrides
 
 
@@ -88,7 +88,7 @@ def test_a_run_that_was_begun_with_such_a_context_is_still_resumed(tmp_path: Pat
         plan.make(settings, lambda weights: None)
     begun = plan.make(settings, lambda weights: None, is_new=False)
     directory = tmp_path / "run"
-    session.begin(directory, settings, begun)
+    write_begun(directory, settings, begun)
     for start in begun.starts:
         make_run.write_start(directory, make_run.start_record(start, S))
         for cell in start.cells:

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import make_run
 import pytest
-from begun_run import WORDS, begin, settings_of
+from begun_run import WORDS, begin, settings_of, write_begun
 from make_run import S
 
 from harness.errors import StoreError
 from harness.plan import plan
-from harness.run import next_starts, session
+from harness.run import next_starts
 from harness.store import store
 
 
@@ -116,7 +116,7 @@ def test_whatever_would_be_measured_otherwise_ends_a_resume(begun, other):
 def test_a_run_of_another_machine_is_not_resumed(tmp_path):
     settings = settings_of(*WORDS)
     whole = plan.make(settings, lambda weights: None)
-    record = session.begin(tmp_path, settings, whole)
+    record = write_begun(tmp_path, settings, whole)
     assert len(next_starts.missing_starts(tmp_path, record, whole)) == len(whole.starts)
     machine = {**record.environment["machine"], "cpu_model": "another"}
     moved = replace(record, environment={**record.environment, "machine": machine})

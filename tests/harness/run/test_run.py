@@ -15,6 +15,7 @@ from subprocess import CompletedProcess
 import msgspec
 import psutil
 import pytest
+from begun_run import Silent
 from bench_command import Place, begun, bench, ended, quick, side_by_side
 from make_run import S, row, run_record
 from reference_serving import serving
@@ -262,13 +263,6 @@ class InterruptedAfterTheLoad:
 
     def seen(self, since_ns: int, until_ns: int) -> None:
         """The guard is off and does not ask."""
-
-
-class Silent:
-    """An Observer."""
-
-    def __getattr__(self, name: str):
-        return lambda *_: None
 
 
 def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):

@@ -22,17 +22,16 @@ SLO = ("slo.ttft_s.p95=500ms", "slo.success=99%")
 
 
 def settings_of(*words):
-    made, terms = config.search_settings(overrides.parse(["engine=reference", *SLO, *words]))
-    return search.prepared(made, terms), terms
+    return search.prepared(config.search_settings(overrides.parse(["engine=reference", *SLO, *words])))
 
 
 def planned(*words):
-    settings, terms = settings_of(*words)
-    return settings, terms, plan.make(settings, lambda needed: None)
+    settings = settings_of(*words)
+    return settings, settings.search, plan.make(settings, lambda needed: None)
 
 
 def sequences(*words):
-    (point,) = settings_of(*words)[0].terms
+    (point,) = settings_of(*words).terms
     return point.value.concurrent_sequences
 
 
@@ -50,10 +49,10 @@ def test_servers_serve_as_many_at_once_as_users_are_searched_for_up_to_64():
 
 
 def test_a_trial_ends_once_half_of_its_last_requests_failed():
-    assert settings_of()[0].loads[0].max_failed_share == 0.5
-    assert settings_of("load.max_failed=10%")[0].loads[0].max_failed_share == 0.1
-    low, terms = config.search_settings(overrides.parse(["engine=reference", "slo.success=40%"]))
-    assert search.prepared(low, terms).loads[0].max_failed_share is None
+    assert settings_of().loads[0].max_failed_share == 0.5
+    assert settings_of("load.max_failed=10%").loads[0].max_failed_share == 0.1
+    low = config.search_settings(overrides.parse(["engine=reference", "slo.success=40%"]))
+    assert search.prepared(low).loads[0].max_failed_share is None
 
 
 def test_one_kind_of_load_is_searched():

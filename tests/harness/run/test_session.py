@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from begun_run import begin, settings_of
+from begun_run import begin, settings_of, write_begun
 from echoes import ECHOES, KEY
 from make_run import start_record, write_start
 
-from harness.cli.commands import measuring
-from harness.cli.commands.tasks import Task
+from harness.cli.commands import jobs, measuring
+from harness.cli.commands.jobs import Job
 from harness.contracts import secrets_in
 from harness.errors import StoreError, UserError
 from harness.plan import plan
@@ -49,7 +49,7 @@ def test_a_new_run_has_its_plan_and_settings_on_record(begun):
 @pytest.mark.parametrize("value", ['"a,b"', '"it\'s"', '"a b"', '"x=1"', '"1"', '""', "'\"'", '"[1]"'])
 def test_settings_on_record_parse_again(tmp_path, value):
     settings = settings_of("engine=reference", f"reference.label={value}", "load.warmup=500ms")
-    session.begin(tmp_path / "run", settings, plan.make(settings, lambda weights: None))
+    write_begun(tmp_path / "run", settings, plan.make(settings, lambda weights: None))
     assert config.settings(next_starts.choices_of(store.read_run(tmp_path / "run"))) == settings
 
 
@@ -59,7 +59,7 @@ def test_settings_on_record_parse_again(tmp_path, value):
 def test_a_bare_number_on_record_is_still_a_duration_in_seconds(tmp_path, was, now):
     settings = settings_of("engine=reference", f"load.duration={now}", "load.warmup=0", "load.concurrency=2")
     directory = tmp_path / "run"
-    session.begin(directory, settings, plan.make(settings, lambda weights: None))
+    write_begun(directory, settings, plan.make(settings, lambda weights: None))
     path = directory / "run.json"
     record = json.loads(path.read_text())
     record["settings"]["load.duration"] = [was]
@@ -97,7 +97,7 @@ def test_a_secret_on_the_command_line_is_on_no_record(tmp_path, monkeypatch):
 )
 def test_how_fast_memory_is_read_is_on_record_where_a_server_of_bench_reads_weights(tmp_path, words, is_read):
     settings = settings_of(*words)
-    record = session.begin(tmp_path, settings, plan.make(settings, lambda weights: None))
+    record = write_begun(tmp_path, settings, plan.make(settings, lambda weights: None))
     assert ("memory" in record.environment) == is_read
 
 
@@ -231,12 +231,12 @@ def test_a_look_is_told_by_the_starts_that_it_saw_whether_they_failed_or_not(beg
 def test_a_run_is_held_before_it_is_read_what_it_lacks(begun, monkeypatch):
     directory, _, _ = begun
 
-    def left(*_) -> Task:
+    def left(*_) -> Job:
         with pytest.raises(UserError, match="another bench"), session.sole_writer(directory):
             pytest.fail("a second resume could read the same missing cells")
         raise UserError("read")
 
-    monkeypatch.setattr(measuring, "left_of", left)
+    monkeypatch.setattr(jobs, "left_of", left)
     with pytest.raises(UserError, match=r"^read$"):
         measuring.run(resume=directory)
     with session.sole_writer(directory):

@@ -8,13 +8,12 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from begun_run import Told
-from bench_command import Place, begun, bench, ended, quick, side_by_side, told
+from begun_run import Told, write_begun
+from bench_command import Place, bench, ended, quick, side_by_side, told
 from waiting import wait_until
 
 from harness.contracts import Precision, Until
 from harness.plan import plan
-from harness.run import session
 from harness.run.next_starts import growing, why_stop
 from harness.settings import config, overrides
 from harness.store import store
@@ -72,7 +71,7 @@ def test_a_block_is_on_record_before_it_begins_and_so_is_why_there_is_no_further
     words = ("engine=reference", "reference.label=a,b", "until=ci:5%", "until.metric=ttft_s.p50")
     settings = config.settings(overrides.parse(words))
     whole = plan.make(settings, lambda weights: None)
-    run, told = Kept(tmp_path / "run.json", session.begin(tmp_path, settings, whole)), Told()
+    run, told = Kept(tmp_path / "run.json", write_begun(tmp_path, settings, whole)), Told()
     found = iter([[WIDE], [NARROW]])
     growing_run = growing(run, whole.starts, whole, settings, lambda *_: next(found), told)  # type: ignore[arg-type]
     first = [next(growing_run) for _ in whole.starts]
@@ -104,7 +103,7 @@ def grown_run(place: Place) -> Place:
     Meanwhile the budget on record is changed to one that is spent.
     """
     words = quick("until=ci:0.001%", "until.budget=1h", *SHORT)
-    with begun(place, "run", *words, "--output", "run") as process:
+    with write_begun(place, "run", *words, "--output", "run") as process:
         wait_until(lambda: len(starts := place.starts()) >= 4 and starts[3]["spawned_ns"], 160)
         process.send_signal(signal.SIGINT)
         done = ended(process)
