@@ -15,12 +15,13 @@ from harness.contracts import Conversation, Message, Plan, Turn
 from harness.errors import UserError
 from harness.plan import plan
 from harness.plan.context import context_lines, sizes_of
+from harness.plan.facts import Facts
 from harness.settings import config, overrides
 
 
 def made(*lines: str) -> Plan:
     words = ["engine=reference", "repeats=1", "load.concurrency=1", *lines]
-    return plan.make(config.settings(overrides.parse(words)), lambda weights: None)
+    return plan.make(config.settings(overrides.parse(words)))
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_context_beyond_the_models_is_not_advised() -> None:
     def said(*words: str) -> str:
         settings = config.settings(overrides.parse([*long, *words]))
         with pytest.raises(UserError) as raised:
-            plan.make(settings, lambda weights: None, most_context=lambda model: 8192)
+            plan.make(settings, Facts(contexts={"smollm2-135m": 8192}))
         return str(raised.value)
 
     assert said("scenario.document_tokens=3000").endswith("; the model has 8192: give shorter conversations")
@@ -85,8 +86,8 @@ def test_a_context_beyond_the_models_is_not_advised() -> None:
 def test_a_run_that_was_begun_with_such_a_context_is_still_resumed(tmp_path: Path, chats: list[str]) -> None:
     settings = config.settings(overrides.parse(["engine=reference", "engine.context_length=19", *chats]))
     with pytest.raises(UserError):
-        plan.make(settings, lambda weights: None)
-    begun = plan.make(settings, lambda weights: None, is_new=False)
+        plan.make(settings)
+    begun = plan.make(settings, is_new=False)
     directory = tmp_path / "run"
     write_begun(directory, settings, begun)
     for start in begun.starts:
@@ -167,7 +168,7 @@ def test_lengths_that_are_known_before_and_do_not_fit_are_refused(words: list[st
 def test_what_the_model_cannot_hold_either_is_not_advised() -> None:
     words = ["engine=llama_cpp", "quantization=fp16", "scenario=long_context", "scenario.most_tokens=8192"]
     with pytest.raises(UserError, match="they need about 8704, and the model has 8192: give shorter ones"):
-        plan.make(config.settings(overrides.parse(words)), lambda weights: None, most_context=lambda _: 8192)
+        plan.make(config.settings(overrides.parse(words)), Facts(contexts={"smollm2-135m": 8192}))
 
 
 def test_lengths_without_an_end_are_looked_at_by_the_first_ones() -> None:

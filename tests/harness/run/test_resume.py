@@ -63,7 +63,7 @@ def test_what_a_grown_run_lacks_is_numbered_on_from_all_that_is_there(begun):
     assert [start.index for start in grown.starts] == [1, 2, 3, 4, 6, 7]
     record = replace(record, plan=grown)
     keep(directory, grown.starts[4], grown.starts[4].cells[0])
-    again = plan.make(settings_of(*WORDS), lambda weights: None, repeats=grown.blocks)
+    again = plan.make(settings_of(*WORDS), repeats=grown.blocks)
     missing = next_starts.missing_starts(directory, record, again)
     assert [(start.index, [cell.number for cell in start.cells]) for start in missing] == [
         (8, [10]),
@@ -108,14 +108,14 @@ def test_whatever_would_be_measured_otherwise_ends_a_resume(begun, other):
     record = store.read_run(directory)
     assert next_starts.missing_starts(directory, record, planned) == list(planned.starts)
     words = [word for word in WORDS if word.partition("=")[0] != other.partition("=")[0]]
-    today = plan.make(settings_of(*words, other), lambda weights: None)
+    today = plan.make(settings_of(*words, other))
     with pytest.raises(StoreError, match="planned by another bench"):
         next_starts.missing_starts(directory, record, today)
 
 
 def test_a_run_of_another_machine_is_not_resumed(tmp_path):
     settings = settings_of(*WORDS)
-    whole = plan.make(settings, lambda weights: None)
+    whole = plan.make(settings)
     record = write_begun(tmp_path, settings, whole)
     assert len(next_starts.missing_starts(tmp_path, record, whole)) == len(whole.starts)
     machine = {**record.environment["machine"], "cpu_model": "another"}
@@ -150,5 +150,5 @@ def test_more_repeats_are_planned_after_what_is_there_and_what_is_missing(begun)
     assert len(set(numbers)) == len(numbers)
     assert min(start.index for start in more) > max(start.index for start in missing)
     # What is read back later is the same plan.
-    again = plan.make(settings_of(*WORDS), lambda weights: None, repeats=blocks + 2)
+    again = plan.make(settings_of(*WORDS), repeats=blocks + 2)
     assert next_starts.missing_starts(directory, longer, again)

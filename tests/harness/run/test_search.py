@@ -27,7 +27,7 @@ def settings_of(*words):
 
 def planned(*words):
     settings = settings_of(*words)
-    return settings, settings.search, plan.make(settings, lambda needed: None)
+    return settings, settings.search, plan.make(settings)
 
 
 def sequences(*words):

@@ -43,13 +43,13 @@ def test_a_new_run_has_its_plan_and_settings_on_record(begun):
         s.deployment.label for s in planned.starts
     ]
     assert read.environment
-    assert plan.make(config.settings(next_starts.choices_of(read)), lambda weights: None) == planned
+    assert plan.make(config.settings(next_starts.choices_of(read))) == planned
 
 
 @pytest.mark.parametrize("value", ['"a,b"', '"it\'s"', '"a b"', '"x=1"', '"1"', '""', "'\"'", '"[1]"'])
 def test_settings_on_record_parse_again(tmp_path, value):
     settings = settings_of("engine=reference", f"reference.label={value}", "load.warmup=500ms")
-    write_begun(tmp_path / "run", settings, plan.make(settings, lambda weights: None))
+    write_begun(tmp_path / "run", settings, plan.make(settings))
     assert config.settings(next_starts.choices_of(store.read_run(tmp_path / "run"))) == settings
 
 
@@ -59,7 +59,7 @@ def test_settings_on_record_parse_again(tmp_path, value):
 def test_a_bare_number_on_record_is_still_a_duration_in_seconds(tmp_path, was, now):
     settings = settings_of("engine=reference", f"load.duration={now}", "load.warmup=0", "load.concurrency=2")
     directory = tmp_path / "run"
-    write_begun(directory, settings, plan.make(settings, lambda weights: None))
+    write_begun(directory, settings, plan.make(settings))
     path = directory / "run.json"
     record = json.loads(path.read_text())
     record["settings"]["load.duration"] = [was]
@@ -97,7 +97,7 @@ def test_a_secret_on_the_command_line_is_on_no_record(tmp_path, monkeypatch):
 )
 def test_how_fast_memory_is_read_is_on_record_where_a_server_of_bench_reads_weights(tmp_path, words, is_read):
     settings = settings_of(*words)
-    record = write_begun(tmp_path, settings, plan.make(settings, lambda weights: None))
+    record = write_begun(tmp_path, settings, plan.make(settings))
     assert ("memory" in record.environment) == is_read
 
 

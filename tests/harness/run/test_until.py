@@ -70,7 +70,7 @@ def test_a_case_without_a_mean_keeps_no_run_going_and_is_named() -> None:
 def test_a_block_is_on_record_before_it_begins_and_so_is_why_there_is_no_further_one(tmp_path: Path) -> None:
     words = ("engine=reference", "reference.label=a,b", "until=ci:5%", "until.metric=ttft_s.p50")
     settings = config.settings(overrides.parse(words))
-    whole = plan.make(settings, lambda weights: None)
+    whole = plan.make(settings)
     run, told = Kept(tmp_path / "run.json", write_begun(tmp_path, settings, whole)), Told()
     found = iter([[WIDE], [NARROW]])
     growing_run = growing(run, whole.starts, whole, settings, lambda *_: next(found), told)  # type: ignore[arg-type]

@@ -239,7 +239,7 @@ def test_another_machine_or_version_is_not_ours(tmp_path):
 
 def test_a_run_records_what_is_known_of_this_machine_and_nothing_of_another(tmp_path):
     settings = config.settings(overrides.parse(["engine=reference"]))
-    whole = plan.make(settings, lambda weights: None)
+    whole = plan.make(settings)
     known_error.keep(
         tmp_path, result_of({**known_error.machine(), "cpu_model": "another"}, known_error.version())
     )

@@ -27,7 +27,7 @@ def settings_of(*words: str) -> Settings:
 def begin(directory: Path) -> Begun:
     """Begin a run of WORDS. Return its directory, record and plan."""
     settings = settings_of(*WORDS)
-    planned = plan.make(settings, lambda weights: None)
+    planned = plan.make(settings)
     return directory, write_begun(directory, settings, planned), planned
 
 
