@@ -50,14 +50,11 @@ def possible(settings: Settings) -> dict[Deployment, Reason | None]:
     return {each: why_impossible(each) for each in asked}
 
 
-def make(
-    settings: Settings, facts: Facts = UNKNOWN, *, is_new: bool = True, repeats: int | None = None
-) -> Plan:
+def make(settings: Settings, facts: Facts = UNKNOWN) -> Plan:
     """Return the plan: blocks that start every deployment once, in a balanced order drawn from the seed.
 
-    `repeats`: how many blocks, if the plan has grown. Raises UserError as `possible` does; if `is_new`, also
-    for a context that holds no conversation or is longer than the model supports. A run that was begun with
-    such a context may still be resumed.
+    Raises UserError as `possible` does, and for a context that holds no conversation or is longer than the
+    model supports.
     """
     reasons = {
         each: reason
@@ -83,17 +80,14 @@ def make(
         "engine.speculative_tokens" not in settings.given
     ):
         filled["speculative_tokens"] = "llama.cpp's and SGLang's own number for a draft"
-    if is_new:
-        ours = [each for each in deployments if each.terms.base_url is None and each.model != NO_QUANTIZATION]
-        for model, length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
-            check_most_context(settings, model, length, facts.contexts.get(model))
+    ours = [each for each in deployments if each.terms.base_url is None and each.model != NO_QUANTIZATION]
+    for model, length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
+        check_most_context(settings, model, length, facts.contexts.get(model))
     whole = Plan((), skips, 0.0, tuple(each.label for each in deployments), filled)
-    if repeats is None:
-        repeats = max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
+    repeats = max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
     for _ in range(repeats if deployments else 0):
         whole = _grown(whole, settings, deployments, len(whole.starts) + 1)
-    if is_new:
-        check_context(whole.starts, facts.contexts)
+    check_context(whole.starts, facts.contexts)
     return estimated(whole)
 
 

@@ -16,7 +16,8 @@ from harness.install.tokenizer import resolved
 from harness.plan import plan
 from harness.quality.due import Due, due
 from harness.run import next_starts, session
-from harness.run.search import prepared, starts_left
+from harness.run.recorded import check_machine, choices_of, recorded_plan
+from harness.run.search import prepared, starts_left, without_trials
 from harness.settings import config, overrides
 from harness.settings.config import Settings
 from harness.settings.decoding import Choices, decode, only_value
@@ -138,7 +139,7 @@ def _recorded(
     record = store.read_run(directory)
     if record.foreign:
         raise UserError(f"{directory}: was measured by {record.foreign.tool}; resume what bench measured")
-    found = next_starts.choices_of(record)
+    found = choices_of(record)
     # Typed too, a value that is not taken from a stranger's file is the user's word.
     typed = {key: values for key, values in given.items() if found.get(key) == values}
     refuse_first((given.keys() - typed.keys() - {"repeats"}, said))
@@ -162,12 +163,13 @@ def _recorded(
 
 def left_of(directory: Path, record: RunRecord, repeats: int | None = None) -> Job:
     """Return what a run or search lacks: cells, and quality, which may need a start of its own."""
-    settings = typed_settings(next_starts.choices_of(record), is_search=record.search is not None)
+    settings = typed_settings(choices_of(record), is_search=record.search is not None)
+    check_machine(directory, record)
     if settings.search:
-        whole = planned(settings, is_new=False)
+        whole = recorded_plan(directory, without_trials(record.plan, settings), settings)
         record, starts = starts_left(directory, record, whole)
     else:
-        whole = planned(settings, is_new=False, repeats=record.plan.blocks).only(record.plan.repeats)
+        whole = recorded_plan(directory, record.plan, settings)
         starts = next_starts.missing_starts(directory, record, whole)
     if repeats is not None:
         record, whole, more = next_starts.with_repeats(record, whole, settings, repeats, starts)

@@ -78,11 +78,10 @@ def check_any(whole: Plan, verb: str) -> None:
         raise UserError(why if _OF_A_KEY.match(why) else f"nothing to {verb}: {why}")
 
 
-def planned(settings: config.Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
-    """Return the plan of these settings on this machine. A new one has its metrics and baseline checked."""
-    whole = plan.make(settings, facts_here(settings), is_new=is_new, repeats=repeats)
-    if is_new:
-        check_goals(settings, whole)
+def planned(settings: config.Settings) -> Plan:
+    """Return the plan of these settings on this machine, with its metrics and baseline checked."""
+    whole = plan.make(settings, facts_here(settings))
+    check_goals(settings, whole)
     return whole
 
 

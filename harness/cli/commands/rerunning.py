@@ -24,7 +24,8 @@ from harness.install import install
 from harness.install.builds import select_devices
 from harness.install.provision import at_hand, device_of
 from harness.quality.due import asking
-from harness.run.next_starts import choices_of, unlike_cells
+from harness.run.next_starts import unlike_cells
+from harness.run.recorded import choices_of
 from harness.sampling import environment
 from harness.settings import overrides
 from harness.settings.config import Settings

@@ -20,7 +20,7 @@ from harness.contracts import Message
 from harness.errors import StoreError
 from harness.install.tokenizer import resolved, tokens_per_word
 from harness.plan import plan
-from harness.run import next_starts
+from harness.run import recorded
 from harness.settings import config, overrides
 from harness.settings.config import Settings
 from harness.store.tokenizer import token_counter
@@ -74,13 +74,12 @@ def test_a_resumed_run_has_the_same_texts_without_the_tokenizer(tokenizer: str, 
     directory = tmp_path / "run"
     directory.mkdir()
     record = write_begun(directory, settings, whole)
-    again = config.settings(next_starts.choices_of(record))
+    again = config.settings(recorded.choices_of(record))
     assert again.scenarios == settings.scenarios
-    assert next_starts.missing_starts(directory, record, plan.make(again))
+    assert recorded.recorded_plan(directory, record.plan, again) == whole
     # One that was begun with another length is another run.
-    other = plan.make(settings_of(*FIXED, f"load.tokenizer={tokenizer}"))
     with pytest.raises(StoreError):
-        next_starts.missing_starts(directory, record, other)
+        recorded.recorded_plan(directory, record.plan, settings_of(*FIXED, f"load.tokenizer={tokenizer}"))
 
 
 def test_a_checkpoint_on_this_machine_has_the_tokenizer_of_all_engines(

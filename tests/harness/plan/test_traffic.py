@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import make_run
@@ -14,6 +15,7 @@ from make_run import S
 from harness.contracts import Conversation, Message, Plan, Turn
 from harness.errors import UserError
 from harness.plan import plan
+from harness.plan.candidates import candidates
 from harness.plan.context import context_lines, sizes_of
 from harness.plan.facts import Facts
 from harness.settings import config, overrides
@@ -87,7 +89,9 @@ def test_a_run_that_was_begun_with_such_a_context_is_still_resumed(tmp_path: Pat
     settings = config.settings(overrides.parse(["engine=reference", "engine.context_length=19", *chats]))
     with pytest.raises(UserError):
         plan.make(settings)
-    begun = plan.make(settings, is_new=False)
+    longer = plan.make(config.settings(overrides.parse(["engine=reference", *chats])))
+    [short] = candidates(settings)
+    begun = replace(longer, starts=tuple(replace(start, deployment=short) for start in longer.starts))
     directory = tmp_path / "run"
     write_begun(directory, settings, begun)
     for start in begun.starts:

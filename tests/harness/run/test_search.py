@@ -13,6 +13,7 @@ from harness.contracts import Objective
 from harness.errors import CellError, StoreError, UserError
 from harness.plan import plan
 from harness.run import search
+from harness.run.recorded import recorded_plan
 from harness.sampling import environment
 from harness.settings import config, overrides
 from harness.store import store
@@ -185,9 +186,11 @@ def test_starts_that_did_not_end_are_begun_anew_under_numbers_of_their_own(tmp_p
 
 
 def test_a_search_that_would_be_another_today_is_not_gone_on_with(tmp_path):
-    _, _, whole = planned("search.highest=16", "repeats=3")
+    settings, _, whole = planned("search.highest=16", "repeats=3")
     record = cut_short(tmp_path, whole)
+    begun = search.without_trials(store.read_run(tmp_path).plan, settings)
+    assert recorded_plan(tmp_path, begun, settings) == whole
     assert len(search.starts_left(tmp_path, record, whole)[1]) == 2
     for other in ("search.lowest=2", "load.duration=9s"):
         with pytest.raises(StoreError, match="another bench"):
-            search.starts_left(tmp_path, record, planned("search.highest=16", "repeats=3", other)[2])
+            recorded_plan(tmp_path, begun, settings_of("search.highest=16", "repeats=3", other))

@@ -21,7 +21,7 @@ from harness.cli.commands.jobs import Job
 from harness.contracts import secrets_in
 from harness.errors import StoreError, UserError
 from harness.plan import plan
-from harness.run import next_starts, session
+from harness.run import recorded, session
 from harness.settings import config
 from harness.settings.keys import listed_keys
 from harness.settings.sections import is_slo
@@ -43,14 +43,14 @@ def test_a_new_run_has_its_plan_and_settings_on_record(begun):
         s.deployment.label for s in planned.starts
     ]
     assert read.environment
-    assert plan.make(config.settings(next_starts.choices_of(read))) == planned
+    assert plan.make(config.settings(recorded.choices_of(read))) == planned
 
 
 @pytest.mark.parametrize("value", ['"a,b"', '"it\'s"', '"a b"', '"x=1"', '"1"', '""', "'\"'", '"[1]"'])
 def test_settings_on_record_parse_again(tmp_path, value):
     settings = settings_of("engine=reference", f"reference.label={value}", "load.warmup=500ms")
     write_begun(tmp_path / "run", settings, plan.make(settings))
-    assert config.settings(next_starts.choices_of(store.read_run(tmp_path / "run"))) == settings
+    assert config.settings(recorded.choices_of(store.read_run(tmp_path / "run"))) == settings
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_bare_number_on_record_is_still_a_duration_in_seconds(tmp_path, was, n
     record = json.loads(path.read_text())
     record["settings"]["load.duration"] = [was]
     path.write_text(json.dumps(record))
-    read = config.settings(next_starts.choices_of(store.read_run(directory)))
+    read = config.settings(recorded.choices_of(store.read_run(directory)))
     assert read.loads == settings.loads
     assert (read.given["load.warmup"], read.given["load.concurrency"]) == (("0",), ("2",))
 

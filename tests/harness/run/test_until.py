@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from begun_run import Told, write_begun
-from bench_command import Place, bench, ended, quick, side_by_side, told
+from bench_command import Place, begun, bench, ended, quick, side_by_side, told
 from waiting import wait_until
 
 from harness.contracts import Precision, Until
@@ -103,7 +103,7 @@ def grown_run(place: Place) -> Place:
     Meanwhile the budget on record is changed to one that is spent.
     """
     words = quick("until=ci:0.001%", "until.budget=1h", *SHORT)
-    with write_begun(place, "run", *words, "--output", "run") as process:
+    with begun(place, "run", *words, "--output", "run") as process:
         wait_until(lambda: len(starts := place.starts()) >= 4 and starts[3]["spawned_ns"], 160)
         process.send_signal(signal.SIGINT)
         done = ended(process)

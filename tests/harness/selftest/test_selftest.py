@@ -13,7 +13,7 @@ from statistics import median
 import msgspec
 import pytest
 from begun_run import write_begun
-from bench_command import BENCH, LIMIT_S, Place, bench, ended, made, quick, side_by_side
+from bench_command import BENCH, LIMIT_S, Place, begun, bench, ended, made, quick, side_by_side
 from load_process import job_of, played
 from reference_serving import serving
 from test_truth import MS, row, sends
@@ -347,7 +347,7 @@ def story_of_all(place: Place):
 
 def story_of_an_interrupt(place: Place):
     (place.path / "tmp").mkdir()
-    with write_begun(place, "selftest", "--loads", "2x1", TMPDIR=str(place.path / "tmp")) as process:
+    with begun(place, "selftest", "--loads", "2x1", TMPDIR=str(place.path / "tmp")) as process:
         # The server, then the load process: two records.
         wait_until(lambda: len(list((place.cache / "running").glob("*.json"))) == 2, 40)
         process.send_signal(signal.SIGINT)
