@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from harness.cache import local
-from harness.contracts import Deployment, Plan, PlannedStart, scalars, words_of
+from harness.contracts import Deployment, Plan, PlannedStart, ScenarioChoice, scalars, words_of
 from harness.errors import StoreError
 from harness.plan import plan
 from harness.plan.candidates import candidates
@@ -102,16 +102,32 @@ def _is_asked(starts: Sequence[PlannedStart], most_cells: int) -> bool:
 
 
 def _known(asked: Iterable[_Typed]) -> _Known[_Typed]:
-    return [(store.as_stored(each), each) for each in asked]
+    return [(_form(each), each) for each in asked]
+
+
+def _form(value: object) -> Any:
+    """Return a value as it is on record, without what follows from a scenario's options."""
+    if isinstance(value, ScenarioChoice):
+        value = (value.name, value.label, value.options)
+    return store.as_stored(value)
 
 
 def _typed(recorded: _Typed, known: _Known[_Typed]) -> _Typed:
     """Return what was asked for and is on record like this. Raises LookupError if nothing is."""
-    stored = store.as_stored(recorded)
+    stored = _form(recorded)
     for form, each in known:
-        if form == stored:
+        if _has(form, stored):
             return each
     raise LookupError
+
+
+def _has(form: Any, stored: Any) -> bool:
+    """Return whether two values are equal, but for options that an earlier bench did not have."""
+    if isinstance(form, dict) and isinstance(stored, dict):
+        return all(name in form and _has(form[name], each) for name, each in stored.items())
+    if isinstance(form, list) and isinstance(stored, list):
+        return len(form) == len(stored) and all(map(_has, form, stored))
+    return bool(form == stored)
 
 
 def _deployment(recorded: Deployment, known: Mapping[str, Deployment]) -> Deployment:

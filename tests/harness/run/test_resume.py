@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import make_run
@@ -111,6 +112,21 @@ def test_a_plan_that_the_settings_do_not_ask_for_is_not_gone_on_with(begun, othe
     words = [word for word in WORDS if word.partition("=")[0] != other.partition("=")[0]]
     with pytest.raises(StoreError, match="planned by another bench"):
         recorded.recorded_plan(directory, read, settings_of(*words, other))
+
+
+@pytest.mark.parametrize("version", [6, 7, 8])
+def test_a_plan_of_an_earlier_format_is_gone_on_with(begun, version):
+    directory, _, planned = begun
+    path = directory / "run.json"
+    run = json.loads(path.read_text())
+    del run["plan"]["labels"], run["plan"]["filled"]
+    for start in run["plan"]["starts"]:
+        del start["deployment"]["adapters"], start["deployment"]["options"]["slots"]
+        for cell in start["cells"]:
+            del cell["scenario"]["width"], cell["scenario"]["ends_itself"]
+    path.write_text(json.dumps(run | {"schema_version": version}))
+    whole = recorded.recorded_plan(directory, store.read_run(directory).plan, settings_of(*WORDS))
+    assert whole.starts == planned.starts
 
 
 def test_a_plan_with_more_than_was_asked_for_is_not_gone_on_with(begun):

@@ -34,8 +34,13 @@ def begin(directory: Path) -> Begun:
 def write_begun(directory: Path, settings: Settings, planned: Plan, cache: Path | None = None) -> RunRecord:
     """Write the record of a new run, and return it. `cache`: what has bench's own error here."""
     directory.mkdir(parents=True, exist_ok=True)
-    site = Site(directory, cache or directory / "no-cache", (), Guard("off", 0), Silent())
-    return session.begin(directory, session.new_record(directory.name, settings, planned), site).record
+    record = session.new_record(directory.name, settings, planned)
+    return session.begin(directory, record, bare_site(directory, cache)).record
+
+
+def bare_site(directory: Path, cache: Path | None = None) -> Site:
+    """A site without devices, where nothing is installed and nobody watches."""
+    return Site(directory, cache or directory / "no-cache", (), Guard("off", 0), Silent())
 
 
 class Silent:
