@@ -73,6 +73,61 @@ def fullest(files: Iterable[Path], top: str) -> tuple[str, int]:
     return str(folder), count
 
 
+def callbacks(files: Mapping[Path, tuple[str, ast.Module]]) -> list[str]:
+    """Return each parameter and each field of a dataclass whose annotation has Callable or an alias of it."""
+    modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    homes = {name: _homes(files[path][1]) for name, path in modules.items()}
+    aliases, before = {"collections.abc.Callable"}, 0
+    while before < len(aliases):
+        before = len(aliases)
+        for module, path in modules.items():
+            for node in files[path][1].body:
+                if isinstance(node, ast.Assign) and aliases & _named(node.value, module, homes):
+                    aliases |= {f"{module}.{each.id}" for each in node.targets if isinstance(each, ast.Name)}
+    return [
+        f"{path}:{each.lineno}"
+        for module, path in modules.items()
+        for each in _annotations(files[path][1])
+        if aliases & _named(each, module, homes)
+    ]
+
+
+def _homes(tree: ast.Module) -> dict[str, str]:
+    """Return where each name comes from that a module imports."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _named(node: ast.expr, module: str, homes: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Return the names in an expression as `module.name`, by the module that defines them."""
+    found = set()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name | ast.Attribute):
+            first, dot, rest = ast.unparse(each).partition(".")
+            home = homes[module].get(first, f"{module}.{first}") + dot + rest
+            while (
+                package := homes.get(home.rpartition(".")[0], {}).get(home.rpartition(".")[2])
+            ) is not None:
+                home = package  # a package passes it on
+            found.add(home)
+    return found
+
+
+def _annotations(tree: ast.Module) -> Iterator[ast.expr]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and node.annotation:
+            yield node.annotation
+        elif isinstance(node, ast.ClassDef) and any(
+            "dataclass" in ast.unparse(e) for e in node.decorator_list
+        ):
+            yield from (each.annotation for each in node.body if isinstance(each, ast.AnnAssign))
+
+
 def wall_s(arguments: Sequence[str]) -> float:
     """Return the median wall time of `bench` with these arguments, in seconds."""
     command = [str(Path(sys.executable).with_name("bench")), *arguments]
@@ -97,6 +152,7 @@ def measured() -> dict[str, object]:
             "lines": sum(lines(text) for text, _ in house.values()),
             "modules": len(house),
         },
+        "callbacks as parameters": len(callbacks({k: v for k, v in files.items() if k.parts[0] != "tests"})),
         "lines of C": sum(lines((ROOT / path).read_text()) for path in native),
         f"modules under {SMALL_LINES} lines with one importer": small_with_one_importer(house),
         "most files in one folder": dict(fullest(files, folder) for folder in COUNTED),

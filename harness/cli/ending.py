@@ -1,6 +1,6 @@
 """End a run: write its report, show the answer with its table, print the page's path or JSON on stdout."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli import terminal
+from harness.cli.claim_verdict import judged
 from harness.cli.progress import Show
 from harness.contracts import inert
 from harness.errors import BenchError
@@ -22,12 +23,10 @@ _REASON_AT_MOST = 160
 _WIDEST = 10_000  # columns, to measure a table without a limit
 
 
-def report_whatever_happened(
-    directory: Path, show: Show, judge: Callable[[Path], object] | None = None
-) -> dict[str, Any] | None:
+def report_whatever_happened(directory: Path, show: Show, claim: str | None = None) -> dict[str, Any] | None:
     """Write the report, even if Ctrl-C arrives. Return what to show; None if the report was not written.
 
-    `judge` is called first, so that the page has what it stores.
+    `claim`: the name of a claim to judge first, so that the page has the judgement.
     """
 
     def go_on(*_: object) -> None:
@@ -40,8 +39,8 @@ def report_whatever_happened(
         from reports.words.told import told
 
         try:
-            if judge:
-                judge(directory)
+            if claim:
+                judged(claim, directory)
             run = open_run(directory)
             write_report(directory, run=run)
             return told(run)

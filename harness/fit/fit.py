@@ -1,8 +1,9 @@
 """Compute whether deployments fit a device's memory from a model's shape, before a download."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Literal
 
 from engines import ENGINES, QUANTIZATIONS
@@ -17,6 +18,8 @@ from harness.contracts import (
     words_of,
 )
 from harness.errors import UserError
+from harness.install.builds import why_not_on
+from harness.install.provisions import WeightsStore
 from harness.plan import plan
 from harness.plan.candidates import candidates
 from harness.plan.terms import (
@@ -34,8 +37,6 @@ from harness.settings.config import Settings, engines_with_weights
 from harness.settings.decoding import Varied
 
 Verdict = Literal["fits", "tight", "does not fit"]
-# Indices of devices (none: the CPU) -> why a deployment cannot be started on them (builds.why_not_on).
-WhyNotOn = Callable[[Sequence[int]], plan.WhyNotHere]
 
 # The largest number of users that is tried: the most that load.concurrency takes.
 MOST_USERS = 100_000
@@ -138,8 +139,8 @@ def fit(
     settings: Settings,
     known: Mapping[str, KnownFacts],
     memory: Memory,
-    why_not_on: WhyNotOn,
-    can_prepare: plan.CanPrepare = lambda weights: None,
+    store: WeightsStore,
+    cache: Path,
 ) -> list[FitTable]:
     """Return a table for each model, common terms and load of the settings.
 
@@ -165,7 +166,7 @@ def fit(
             raise UserError(f"{given}: needs that many devices, and device= names {count}")
         of_one = replace(settings, models=(model,), terms=(Varied(terms, {}),), loads=(load,))
         differs = {key: value for key, value in varied.differs.items() if key != "engine.context_length"}
-        tables.append(_Question(of_one, known, model, memory, why_not_on, can_prepare).table(differs))
+        tables.append(_Question(of_one, known, model, memory, store, cache).table(differs))
     return tables
 
 
@@ -177,15 +178,16 @@ class _Question:
     of_all: Mapping[str, KnownFacts]
     model: str
     memory: Memory
-    why_not_on: WhyNotOn
-    can_prepare: plan.CanPrepare
+    store: WeightsStore
+    cache: Path
 
     @property
     def known(self) -> KnownFacts:
         return self.of_all[self.model]
 
-    def _shape(self, model: str) -> ModelFacts | None:
-        return self.of_all[model].facts if model in self.of_all else None
+    @property
+    def _shapes(self) -> Mapping[str, ModelFacts]:
+        return {model: known.facts for model, known in self.of_all.items()}
 
     def table(self, differs: Mapping[str, str]) -> FitTable:
         given, asked, model = self.settings.given, self._asked(), self.model
@@ -223,7 +225,7 @@ class _Question:
         needed = ENGINES[deployment.engine].weights(deployment)
         if not isinstance(needed, Weights):
             return needed or Reason(f"{deployment.engine} loads no weights")
-        return None if self.known.origin == "shape" else self.can_prepare(needed)
+        return None if self.known.origin == "shape" else self.store.can_prepare(needed, self.cache)
 
     def _on_device(self, deployment: Deployment) -> Deployment:
         engine, name = ENGINES[deployment.engine], deployment.engine
@@ -238,9 +240,9 @@ class _Question:
         engine, device = ENGINES[deployment.engine], self.memory.device
         names = (deployment.label, deployment.engine, deployment.quantization)
         indices = () if device == "cpu" else tuple(range(deployment.terms.tensor_parallel))
-        draft = draft_facts(deployment, self._shape)
-        reason = plan.why_not(deployment, lambda weights: None, self.why_not_on(indices))
-        reason = reason or plan.why_not_drafted(deployment, self._shape)
+        draft = draft_facts(deployment, self._shapes)
+        reason = plan.why_impossible(deployment) or why_not_on(indices, deployment)
+        reason = reason or plan.why_not_drafted(deployment, self._shapes)
         need = reason or need_of(deployment, self.known.facts, device, draft)
         if isinstance(need, Reason):
             return Unserved(*names, need.text)
@@ -265,7 +267,7 @@ class _Question:
 
     def _room(self, deployment: Deployment, limit_bytes: float) -> tuple[int | None, int | None]:
         facts, terms = self.known.facts, deployment.terms
-        draft = draft_facts(deployment, self._shape)
+        draft = draft_facts(deployment, self._shapes)
         context, users = terms.context_length or 0, terms.concurrent_sequences or 0
 
         def needed(users: int, context: int) -> float:

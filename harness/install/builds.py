@@ -92,21 +92,17 @@ def select_devices(device: str) -> tuple[int, ...]:
     return () if isinstance(gpu.devices(), Reason) else (0,)
 
 
-def why_not_on(devices: Sequence[int]) -> Callable[[Deployment], Reason | None]:
-    """Return a function that says why a deployment cannot be started on these devices (none: on the CPU)."""
-
-    def why_not(deployment: Deployment) -> Reason | None:
-        if deployment.terms.base_url:
-            return None
-        if reason := _no_build(devices, deployment):
-            return reason
-        try:
-            _launch_somewhere(devices, deployment)
-        except UserError as error:
-            return Reason(str(error))
+def why_not_on(devices: Sequence[int], deployment: Deployment) -> Reason | None:
+    """Return why a deployment cannot be started on these devices (none: on the CPU); None if it can."""
+    if deployment.terms.base_url:
         return None
-
-    return why_not
+    if reason := _no_build(devices, deployment):
+        return reason
+    try:
+        _launch_somewhere(devices, deployment)
+    except UserError as error:
+        return Reason(str(error))
+    return None
 
 
 def _no_build(devices: Sequence[int], deployment: Deployment) -> Reason | None:

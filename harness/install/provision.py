@@ -30,7 +30,6 @@ from harness.install.install import Environment, install, installed, python_of, 
 from harness.install.provisions import Provisions, WeightsStore
 from harness.install.steps import run_supervised
 from harness.plan.candidates import candidates
-from harness.plan.plan import CanPrepare
 from harness.settings.config import Settings
 from harness.settings.decoding import as_text
 from harness.settings.keys import DEFAULTS
@@ -203,7 +202,7 @@ def _tool_line(spec: InstallSpec) -> str:
     return next(found, f"bench install {spec.environment}")
 
 
-def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], list[Skip]]:
+def wanted(settings: Settings, store: WeightsStore) -> tuple[list[Weights], list[Skip]]:
     """Return the weights that `bench prepare` should provide, and those that it cannot, with reasons.
 
     If the settings name no engine, these are the weights in each file format that any engine takes. Raises
@@ -218,11 +217,11 @@ def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], 
             for needed in all_weights(ENGINES[each.engine], each)
         ]
     else:
-        asked = list(_of_any(settings, can_prepare))
+        asked = list(_of_any(settings, store))
     found: dict[Weights, None] = {}
     skips: list[Skip] = []
     for what, needed in asked:
-        reason = can_prepare(needed) if isinstance(needed, Weights) else needed
+        reason = store.can_prepare(needed) if isinstance(needed, Weights) else needed
         if reason is not None:
             skips.append(Skip(what, reason.text))
         elif isinstance(needed, Weights):
@@ -230,14 +229,14 @@ def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], 
     return list(found), skips
 
 
-def _of_any(settings: Settings, can_prepare: CanPrepare) -> Iterator[tuple[str, Weights | Reason | None]]:
+def _of_any(settings: Settings, store: WeightsStore) -> Iterator[tuple[str, Weights | Reason | None]]:
     first = str(DEFAULTS["engine"][0])
     names = [first, *(name for name in ENGINES if name != first)]
     for model, quantization in itertools.product(settings.models, settings.quantizations):
         answers = [weights_needed(engine, model, quantization) for engine in names]
         possible = [each for each in answers if isinstance(each, Weights)]
         refusals = [each for each in answers if isinstance(each, Reason)]
-        at_hand = [each for each in possible if can_prepare(each) is None]
+        at_hand = [each for each in possible if store.can_prepare(each) is None]
         for each in dict.fromkeys(at_hand) or possible[:1] or refusals[:1]:
             yield f"{model} {quantization}", each
 

@@ -13,6 +13,7 @@ from harness.contracts import (
     InstallSpec,
     MakeTool,
     OnLine,
+    Reason,
     RunCommand,
     Weights,
     WeightsFile,
@@ -25,6 +26,7 @@ from harness.install.install import Environment
 class WeightsStore(Protocol):
     """What engines/model/weights provides. The command line passes it in: harness may not import it."""
 
+    def can_prepare(self, weights: Weights, cache: Path | None = None) -> Reason | None: ...
     def find(self, weights: Weights, cache: Path) -> WeightsFile | None: ...
     def missing_bytes(self, weights: Weights, cache: Path) -> int | None: ...
     def disk_bytes(self, asked: Iterable[Weights], cache: Path) -> int: ...

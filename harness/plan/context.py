@@ -1,6 +1,6 @@
 """Say which contexts are too short for what would be sent. Reads nothing but a scenario's file."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from math import ceil
 from random import Random
@@ -10,7 +10,6 @@ from harness.errors import UserError
 from harness.plan.terms import BLOCK_TOKENS
 from scenarios import SCENARIOS, TOKENS_PER_WORD
 
-MostContext = Callable[[str], int | None]
 # A word has at least one token; common tokenizers make up to 1.3 of it, the chat template's share included.
 _MOST_PER_WORD = 1.3
 _MEASURED = 8
@@ -41,14 +40,14 @@ def _words(turn: Turn) -> int:
     return sum(len(message.content.split()) for message in turn.messages)
 
 
-def check_context(starts: Sequence[PlannedStart], most_context: MostContext = lambda model: None) -> None:
+def check_context(starts: Sequence[PlannedStart], contexts: Mapping[str, int]) -> None:
     """Raise UserError if a context holds none of a scenario's conversations, or not its largest request.
 
     It looks at the first conversations. The largest request is known only if the scenario's options say it.
-    `most_context`: the longest context of a model, if known.
+    `contexts`: the longest of each model, where known.
     """
     models = dict.fromkeys(start.deployment.model for start in starts)
-    most = min(filter(None, map(most_context, models)), default=None)
+    most = min(filter(None, map(contexts.get, models)), default=None)
     for line, is_refused in _too_short(starts, most):
         if is_refused:
             raise UserError(line)

@@ -2,14 +2,13 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 from engines import ENGINES
 from harness.contracts import (
-    Adapter,
     Deployment,
     Load,
     ModelFacts,
@@ -25,16 +24,12 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
-from harness.plan.context import MostContext, check_context
+from harness.plan.context import check_context
+from harness.plan.facts import UNKNOWN, Facts
 from harness.plan.order import deployment_order, shuffled
-from harness.plan.terms import DeviceBytes, Shape, able_to_call, at_once, bounded, draft_facts
+from harness.plan.terms import able_to_call, at_once, bounded, draft_facts
 from harness.settings.config import Settings
 from scenarios import forms_of, least_output_tokens
-
-CanPrepare = Callable[[Weights], Reason | None]
-# Says why an adapter does not fit weights of this shape, if that is known.
-Misfit = Callable[[Adapter, Weights, ModelFacts | None], Reason | None]
-WhyNotHere = Callable[[Deployment], Reason | None]
 
 # Guesses, in seconds: a start without the engine's own start-up (1 s to minutes), attaching to a running
 # server, and a cell without its load.
@@ -45,32 +40,29 @@ LEAST_BLOCKS = 3
 _WINDOW_S = 60.0
 
 
-def make(
-    settings: Settings,
-    can_prepare: CanPrepare,
-    why_not_here: WhyNotHere = lambda deployment: None,
-    most_context: MostContext = lambda model: None,
-    *,
-    is_new: bool = True,
-    repeats: int | None = None,
-    device_bytes: DeviceBytes = lambda deployment: None,
-    shape: Shape = lambda model: None,
-    misfit: Misfit = lambda adapter, weights, facts: None,
-) -> Plan:
-    """Return the plan: blocks that start every deployment once, in a balanced order drawn from the seed.
+def possible(settings: Settings) -> dict[Deployment, Reason | None]:
+    """Return every combination that was asked for, with the reason if it can exist on no machine.
 
-    `repeats`: how many blocks, if the plan has grown. Raises UserError for options that none of the
-    deployments could use; if `is_new`, also for a context that holds no conversation or is longer than the
-    model supports. A run that was begun with such a context may still be resumed.
+    Raises UserError for options that none of the deployments could use, or that cannot work.
     """
     asked = candidates(settings)
     check_heeded(settings, asked)
+    return {each: why_impossible(each) for each in asked}
+
+
+def make(settings: Settings, facts: Facts = UNKNOWN) -> Plan:
+    """Return the plan: blocks that start every deployment once, in a balanced order drawn from the seed.
+
+    Raises UserError as `possible` does, and for a context that holds no conversation or is longer than the
+    model supports.
+    """
     reasons = {
-        each: why_not(each, can_prepare, why_not_here)
-        or why_not_drafted(each, shape)
-        or why_not_adapted(each, shape, misfit)
+        each: reason
+        or why_not_had(each, facts)
+        or why_not_drafted(each, facts.shapes)
+        or why_not_adapted(each, facts)
         or why_not_held(each, settings.scenarios)
-        for each in asked
+        for each, reason in possible(settings).items()
     }
     skips = tuple(Skip(each.label, reason.text) for each, reason in reasons.items() if reason)
     deployments = [each for each, reason in reasons.items() if reason is None]
@@ -80,7 +72,7 @@ def make(
     if any(each.concurrent_sequences is None for each in told):
         filled["concurrent_sequences"] = at_once(settings.loads, settings.scenarios).why
     if any(each.kv_cache_tokens is None for each in told):
-        deployments, why = bounded(deployments, device_bytes, shape)
+        deployments, why = bounded(deployments, facts)
         filled |= {"kv_cache_tokens": why} if why else {}
     deployments, why_template = able_to_call(deployments, settings.scenarios)
     filled |= {"chat_template": why_template} if why_template else {}
@@ -88,17 +80,14 @@ def make(
         "engine.speculative_tokens" not in settings.given
     ):
         filled["speculative_tokens"] = "llama.cpp's and SGLang's own number for a draft"
-    if is_new:
-        ours = [each for each in deployments if each.terms.base_url is None and each.model != NO_QUANTIZATION]
-        for model, length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
-            check_most_context(settings, model, length, most_context(model))
+    ours = [each for each in deployments if each.terms.base_url is None and each.model != NO_QUANTIZATION]
+    for model, length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
+        check_most_context(settings, model, length, facts.contexts.get(model))
     whole = Plan((), skips, 0.0, tuple(each.label for each in deployments), filled)
-    if repeats is None:
-        repeats = max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
+    repeats = max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
     for _ in range(repeats if deployments else 0):
         whole = _grown(whole, settings, deployments, len(whole.starts) + 1)
-    if is_new:
-        check_context(whole.starts, most_context)
+    check_context(whole.starts, facts.contexts)
     return estimated(whole)
 
 
@@ -201,8 +190,8 @@ def _traffic(load: Load) -> str:
     return f"concurrency={load.concurrency}"
 
 
-def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNotHere) -> Reason | None:
-    """Return why a deployment is left out. Raises UserError if options cannot work, whatever the weights."""
+def why_impossible(deployment: Deployment) -> Reason | None:
+    """Return why no machine has a deployment. Raises UserError if its options cannot work."""
     if deployment.terms.base_url:
         return None  # the server runs already; the user says what it serves
     engine, launcher = ENGINES[deployment.engine], deployment.terms.launcher
@@ -216,11 +205,17 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
         # Raises UserError if the options cannot work; better now than after other starts.
         engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
     lacks = (_lack(deployment), *(each for each in needed if isinstance(each, Reason)))
-    unprepared = filter(None, (can_prepare(each) for each in needed if isinstance(each, Weights)))
-    return (
-        next(filter(None, lacks), None)
-        or why_not_here(deployment)
-        or next((_told_as_given(why, deployment) for why in unprepared), None)
+    return next(filter(None, lacks), None)
+
+
+def why_not_had(deployment: Deployment, facts: Facts) -> Reason | None:
+    """Return why this machine cannot start a deployment, or why its weights cannot be had; else None."""
+    if deployment.terms.base_url:
+        return None
+    needed = all_weights(ENGINES[deployment.engine], deployment)
+    unprepared = (facts.unprepared.get(each) for each in needed if isinstance(each, Weights))
+    return facts.not_here.get(deployment) or next(
+        (_told_as_given(why, deployment) for why in unprepared if why), None
     )
 
 
@@ -252,9 +247,9 @@ def _lack(deployment: Deployment) -> Reason | None:
 _PADDING = 128
 
 
-def why_not_drafted(deployment: Deployment, shape: Shape) -> Reason | None:
+def why_not_drafted(deployment: Deployment, shapes: Mapping[str, ModelFacts]) -> Reason | None:
     """Return why the draft's vocabulary is not the deployment's; None if it is, or if that is not known."""
-    target, draft = shape(deployment.model), draft_facts(deployment, shape)
+    target, draft = shapes.get(deployment.model), draft_facts(deployment, shapes)
     if target is None or draft is None or target.vocabulary is None or draft.vocabulary is None:
         return None
     if abs(target.vocabulary - draft.vocabulary) <= _PADDING:
@@ -265,7 +260,7 @@ def why_not_drafted(deployment: Deployment, shape: Shape) -> Reason | None:
     )
 
 
-def why_not_adapted(deployment: Deployment, shape: Shape, misfit: Misfit) -> Reason | None:
+def why_not_adapted(deployment: Deployment, facts: Facts) -> Reason | None:
     """Return why a deployment cannot serve the adapters that its scenarios name; None if it can."""
     engine, asked = ENGINES[deployment.engine], deployment.adapters
     if not asked:
@@ -279,8 +274,7 @@ def why_not_adapted(deployment: Deployment, shape: Shape, misfit: Misfit) -> Rea
     needed = engine.weights(deployment)
     if not isinstance(needed, Weights):
         return None
-    facts = shape(deployment.model)
-    return next(filter(None, (misfit(each, needed, facts) for each in asked)), None)
+    return next((facts.misfits[each, needed] for each in asked if (each, needed) in facts.misfits), None)
 
 
 def why_not_held(deployment: Deployment, scenarios: Sequence[ScenarioChoice]) -> Reason | None:

@@ -1,6 +1,6 @@
 """Fill the common terms of a plan: requests served at once, a chat template for tools, a KV cache's size.
 
-Reads nothing but a scenario's file. The device's memory and the model's shape are passed in.
+Reads nothing but a scenario's file. The device's memory and the model's shape are given as facts.
 """
 
 from bisect import bisect_left
@@ -15,11 +15,10 @@ from typing import Literal
 
 from engines import ENGINES, TOOL_TEMPLATES, weights_bytes
 from harness.contracts import Deployment, Load, MemoryNeed, ModelFacts, Reason, ScenarioChoice, Weights
+from harness.plan.facts import Facts
 from scenarios import SCENARIOS, has_tools
 
 Device = Literal["cpu", "cuda"]
-DeviceBytes = Callable[[Deployment], int | None]
-Shape = Callable[[str], ModelFacts | None]
 
 
 # The slowest answer that is planned for, about as fast as a person reads.
@@ -119,9 +118,9 @@ SHARES: Mapping[str, str] = {
 BLOCK_TOKENS = 256
 
 
-def draft_facts(deployment: Deployment, shape: Shape) -> ModelFacts | None:
+def draft_facts(deployment: Deployment, shapes: Mapping[str, ModelFacts]) -> ModelFacts | None:
     """Return the shape of the model that drafts; None if none does, or if it is not known."""
-    return None if deployment.draft is None else shape(deployment.draft.model)
+    return None if deployment.draft is None else shapes.get(deployment.draft.model)
 
 
 def need_of(
@@ -197,9 +196,7 @@ def largest(least: int, most: int, holds: Callable[[int], bool]) -> int | None:
     return least + count - 1 if count else None
 
 
-def bounded(
-    deployments: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape
-) -> tuple[list[Deployment], str]:
+def bounded(deployments: Sequence[Deployment], facts: Facts) -> tuple[list[Deployment], str]:
     """Give all deployments of a model with the same context the KV cache that the smallest of them can hold.
 
     The cache stays as it is if each of them can hold it, or if that is not known. The clause says which.
@@ -210,7 +207,7 @@ def bounded(
     groups.pop(None, None)
     kept, reasons = {each: each for each in deployments}, []
     for group in groups.values():
-        tokens, why = _bound(group, device_bytes, shape)
+        tokens, why = _bound(group, facts)
         kept |= {each: replace(each, terms=replace(each.terms, kv_cache_tokens=tokens)) for each in group}
         reasons.append(why)
     return list(kept.values()), " / ".join(dict.fromkeys(reasons))
@@ -230,19 +227,19 @@ def _comparable(deployment: Deployment) -> object:
     return deployment.model, terms.context_length, terms.kv_cache_tokens
 
 
-def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape) -> tuple[int, str]:
+def _bound(group: Sequence[Deployment], facts: Facts) -> tuple[int, str]:
     """Return the tokens that every deployment of a group can hold, and why.
 
     One that cannot hold a single conversation does not count: it will not start, whatever the others have.
     """
     wanted = group[0].terms.kv_cache_tokens or 0
-    found = [(each, _held(each, device_bytes(each), shape)) for each in group]
+    found = [(each, _held(each, facts)) for each in group]
     held = [(tokens, each) for each, tokens in found if isinstance(tokens, int)]
     unknown = dict.fromkeys(reason.text for _, reason in found if isinstance(reason, Reason))
     said = "engine.context_length x engine.concurrent_sequences"
     tokens, smallest = min(held, key=lambda each: each[0], default=(wanted, group[0]))
     if tokens < wanted:
-        limit_gib = _limit_bytes(smallest, device_bytes(smallest) or 0) / 2**30
+        limit_gib = _limit_bytes(smallest, facts.device_bytes[smallest]) / 2**30
         said = (
             f"the most that {smallest.label} holds in {limit_gib:.1f} GiB by the arithmetic of `bench fit`, "
             f"less than {said} = {wanted}"
@@ -252,9 +249,9 @@ def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape)
     return tokens, "; ".join([said, *unknown])
 
 
-def _held(deployment: Deployment, device_bytes: int | None, shape: Shape) -> int | Reason:
+def _held(deployment: Deployment, known: Facts) -> int | Reason:
     """Return the tokens of the largest KV cache that a deployment can have, up to what its terms ask for."""
-    facts = shape(deployment.model)
+    facts, device_bytes = known.shapes.get(deployment.model), known.device_bytes.get(deployment)
     if device_bytes is None:
         return Reason("whether it fits is not checked on a CPU, or if a device does not report its memory")
     if facts is None or facts.parameters is None:
@@ -262,7 +259,7 @@ def _held(deployment: Deployment, device_bytes: int | None, shape: Shape) -> int
     wanted = deployment.terms.kv_cache_tokens or 0
     context = deployment.terms.context_length or wanted
     limit_bytes = _limit_bytes(deployment, device_bytes)
-    needed = partial(needed_bytes, deployment, facts, "cuda", draft_facts(deployment, shape))
+    needed = partial(needed_bytes, deployment, facts, "cuda", draft_facts(deployment, known.shapes))
     most = largest(context, wanted, lambda tokens: needed(kv_cache_tokens=tokens) <= limit_bytes)
     if most is None:
         return Reason(f"{deployment.label} does not hold one conversation, or it is not known what it takes")

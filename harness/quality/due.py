@@ -1,7 +1,7 @@
 """Decide which deployments are asked for their quality, what, for how long, and which is the reference."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,19 +160,14 @@ def _references(against: str | None, known: Mapping[str, Deployment]) -> dict[st
 
 
 def earlier_references(
-    terms: QualityTerms,
-    deployments: Iterable[Deployment],
-    chosen: Callable[[Path], Mapping[str, Path]],
+    run_dir: Path, deployments: Iterable[Deployment], references: Mapping[str, Path]
 ) -> list[Path]:
     """Return the folders of the references in an earlier run, one for each model of these deployments.
 
-    Empty if quality.against does not name a run. `chosen` returns a run's references by model. Raises
-    UserError if the answers for a model are missing or damaged, and StoreError if the run cannot be read.
+    `references`: the earlier run's, by model. Raises UserError if the answers for a model are missing or
+    damaged.
     """
-    if terms.against is None or not Path(terms.against).is_dir():
-        return []
-    run_dir, models = Path(terms.against), {each.model for each in deployments if each.model != "-"}
-    references = chosen(run_dir)
+    models = {each.model for each in deployments if each.model != "-"}
     told = {model: folder for model, folder in references.items() if (folder / QUALITY_FILE).is_file()}
     missing = models - told.keys()
     if missing:

@@ -4,7 +4,6 @@ After each whole repeat the standing of the deployments is shown. It has no infl
 """
 
 import math
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -12,57 +11,19 @@ from pathlib import Path
 
 import msgspec
 
-from harness.cache import local, portable
-from harness.contracts import (
-    Fact,
-    Plan,
-    PlannedCell,
-    PlannedStart,
-    Precision,
-    Standing,
-    Until,
-    because,
-    scalars,
-    words_of,
-)
-from harness.errors import BenchError, StoreError
+from harness.cache import portable
+from harness.contracts import Fact, Plan, PlannedCell, PlannedStart, Precision, Standing, Until, because
+from harness.errors import BenchError
 from harness.plan import plan
 from harness.run.budget import LATEST, Budget
 from harness.run.watch import Observer
-from harness.sampling import environment
-from harness.settings import overrides
 from harness.settings.config import Settings
-from harness.settings.decoding import Choices, as_text
 from harness.settings.units import counted, duration_text
 from harness.store import store
-from harness.store.named_files import RUN_FILE
-
-# Facts that all cells of one run must share to be comparable.
-_MOST_VALUES = 1000  # of all settings
-# What as_text writes: a text in quotes, or a word or number. A range or a list would be many values.
-_ONE_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|[^"(,]*', re.DOTALL)
-_MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
-
-
-def choices_of(record: store.RunRecord) -> Choices:
-    """Return a run's settings as they are given, with this machine's directories in their paths.
-
-    Raises StoreError for what bench does not write: a range that stands for values, or thousands of them.
-    """
-    texts = [text for own in record.settings.values() for text in own]
-    if len(texts) > _MOST_VALUES or not all(map(_ONE_VALUE.fullmatch, texts)):
-        raise StoreError("run.json: damaged (settings: more values than bench writes)")
-    return overrides.parse(words_of({key: [*map(_here, texts)] for key, texts in record.settings.items()}))
-
-
-def _here(text: str) -> str:
-    path = local(text)
-    return path if path == text or text.startswith('"') else as_text(path)
 
 
 def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> list[PlannedStart]:
-    """Return the starts for the cells of a run that do not count yet. Raises what check_same does."""
-    check_same(directory, record, record.plan, whole)
+    """Return the starts for the cells of a run that do not count yet."""
     done = {cell.number for cell in store.read_cells(directory) if cell.counts}
     cells = [tuple(cell for cell in start.cells if cell.number not in done) for start in whole.starts]
     return [start for start in renumbered(directory, record, whole, cells) if start.cells]
@@ -101,36 +62,6 @@ def only_asked(
     return [PlannedStart(index, each, 0, ()) for index, each in enumerate(lost, first)]
 
 
-def check_same(directory: Path, record: store.RunRecord, recorded: Plan, whole: Plan) -> None:
-    """Raise StoreError if today's plan is not the recorded one, or the run was begun on another machine."""
-    now = environment.facts()
-    was, is_now = scalars(record.environment.get("machine")), now["machine"]
-    changed = [f"{key} {was.get(key)} -> {is_now[key]}" for key in _MACHINE if was.get(key) != is_now[key]]
-    if record.environment.get("devices") != msgspec.to_builtins(now["devices"]):
-        changed.append("devices")
-    if changed:
-        raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
-    # Checked last: on another device the plan has another KV cache.
-    if _measured(recorded) != _measured(whole):
-        said = "was planned by another bench, or changed since: now something else would be measured"
-        raise StoreError(f"{directory / RUN_FILE}: {said}; begin a new run")
-
-
-def _measured(planned: Plan) -> object:
-    """Return what a plan measures, defaults included, in the form it has when read back from a file."""
-    measured = [
-        (
-            start.deployment.label,
-            start.deployment.model,
-            start.deployment.terms,
-            start.deployment.options,
-            [(cell.seed, cell.load, cell.scenario) for cell in start.cells],
-        )
-        for start in planned.starts
-    ]
-    return store.as_stored(measured)
-
-
 def unlike_cells(recorded: Plan, whole: Plan) -> int:
     """Return how many cells of `whole` are not in `recorded`, by deployment, seed, load and scenario."""
     there = set(_cells(recorded))
@@ -148,13 +79,13 @@ def _cells(planned: Plan) -> list[bytes]:
 def renumbered(
     directory: Path, record: store.RunRecord, whole: Plan, cells: Sequence[tuple[PlannedCell, ...]]
 ) -> list[PlannedStart]:
-    """Return every start of today's plan with the cells that are left. A repeated start has a new number."""
+    """Return every start of the plan with the cells that are left. A repeated start has a new number."""
     begun, last = {start.index for start in store.read_starts(directory)}, last_index(directory, record)
     left = []
-    for start, was, own in zip(whole.starts, record.plan.starts, cells, strict=True):
-        is_again = bool(own) and was.index in begun
+    for start, own in zip(whole.starts, cells, strict=True):
+        is_again = bool(own) and start.index in begun
         last += is_again
-        left.append(replace(start, cells=own, index=last if is_again else was.index))
+        left.append(replace(start, cells=own, index=last if is_again else start.index))
     return left
 
 

@@ -53,8 +53,8 @@ class Trial:
 Judge = Callable[[Path, float, Sequence[int], Sequence[Objective]], Trial]
 
 
-def prepared(settings: Settings, terms: SearchTerms) -> Settings:
-    """Return the settings with a search's own load.max_failed and number of requests served at once.
+def prepared(settings: Settings) -> Settings:
+    """Return a search's settings with its own load.max_failed and number of requests served at once.
 
     Raises UserError for a sweep of loads, and for a trace or a batch.
     """
@@ -70,10 +70,11 @@ def prepared(settings: Settings, terms: SearchTerms) -> Settings:
         load = replace(load, max_failed_share=MOST_FAILED_SHARE)
     # What the highest load needs; for users FEWEST, unless search.highest is given.
     slots = FEWEST
-    if terms.over == "rate":
+    terms = settings.search
+    if terms and terms.over == "rate":
         highest = replace(load, concurrency=None, rate_per_s=terms.highest)
         slots = min(max(needed(highest, each).count for each in settings.scenarios), MOST_SEQUENCES)
-    elif "search.highest" in settings.given and terms.highest:
+    elif "search.highest" in settings.given and terms and terms.highest:
         slots = min(int(terms.highest), MOST_SEQUENCES)
     terms_of_servers = tuple(
         point
@@ -84,28 +85,29 @@ def prepared(settings: Settings, terms: SearchTerms) -> Settings:
     return replace(settings, loads=(load,), terms=terms_of_servers)
 
 
+def without_trials(planned: Plan, settings: Settings) -> Plan:
+    """Return the plan with each start as it was before its first trial: one cell for each scenario."""
+    first = len(settings.scenarios)
+    return replace(planned, starts=tuple(replace(each, cells=each.cells[:first]) for each in planned.starts))
+
+
 def starts_left(
     directory: Path, record: store.RunRecord, whole: Plan
 ) -> tuple[store.RunRecord, list[PlannedStart]]:
     """Return the record and the starts that were not finished, which are to be repeated.
 
-    The cells of their first attempt leave the plan. Raises what next_starts.check_same does.
+    The cells of their first attempt leave the plan. `whole`: the plan without trials.
     """
-    # Each start as it was before its first trial: without the cells that the search has added.
-    first = max((len(start.cells) for start in whole.starts), default=0)
-    starts = tuple(replace(start, cells=start.cells[:first]) for start in record.plan.starts)
-    next_starts.check_same(directory, record, replace(record.plan, starts=starts), whole)
     status = {start.name: start.status for start in store.read_starts(directory)}
     numbers = itertools.count(_last_number(record.plan) + 1)
     cells: list[tuple[PlannedCell, ...]] = []
-    for start, was in zip(whole.starts, starts, strict=True):
-        if status.get(was.name) == "completed":
+    for start in whole.starts:
+        if status.get(start.name) == "completed":
             cells.append(())
-        elif was.name in status:
+        elif start.name in status:
             cells.append(tuple(replace(cell, number=next(numbers)) for cell in start.cells))
         else:
-            pairs = zip(start.cells, was.cells, strict=True)
-            cells.append(tuple(replace(cell, number=old.number) for cell, old in pairs))
+            cells.append(start.cells)
     left = next_starts.renumbered(directory, record, whole, cells)
     kept = tuple(new if new.cells else was for new, was in zip(left, record.plan.starts, strict=True))
     return replace(record, plan=replace(record.plan, starts=kept)), [start for start in left if start.cells]

@@ -13,6 +13,7 @@ from errno import EDQUOT, ENOSPC
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import msgspec
 
@@ -21,7 +22,6 @@ from harness.contracts import (
     Plan,
     PlannedStart,
     RunStatus,
-    SearchTerms,
     SelfTest,
     known_secrets,
     masked_argv,
@@ -30,16 +30,18 @@ from harness.contracts import (
 from harness.errors import CellError, StoreError, UserError
 from harness.install.builds import check_builds, images_of, select_devices
 from harness.install.provision import device_of, provide
-from harness.install.provisions import Provisions, WeightsStore
+from harness.install.provisions import WeightsStore
 from harness.load import limits
 from harness.plan.candidates import NO_QUANTIZATION
 from harness.processes.supervise import reap
+from harness.quality.due import Due
 from harness.run.held import missing, remove_made, taken_lock
 from harness.run.room import left_bytes, needed_bytes
 from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.start import api_of, attach_spec, key_of
 from harness.run.watch import Observer, Site
 from harness.sampling import environment, guard
+from harness.selftest import known_error
 from harness.servers import container, probe
 from harness.settings.config import Settings
 from harness.settings.units import duration_text
@@ -120,6 +122,7 @@ def new_directory(output: Path | None, *names: str) -> Iterator[Path]:
 
     It is removed if the block raises before anything is written there. Raises UserError.
     """
+    check_output(output)
     made = [] if output else missing(RESULTS)
     directory = output or new_run_dir(RESULTS, *names)
     with sole_writer(directory, _OTHER_OUTPUT, made if output else [directory, *made]):
@@ -133,54 +136,52 @@ def own_argv() -> tuple[str, ...]:
     return tuple(masked_known(word, known) for word in masked_argv(sys.argv))
 
 
-def begin(
-    directory: Path,
-    settings: Settings,
-    planned: Plan,
-    known_error: SelfTest | None = None,
-    search: SearchTerms | None = None,
-    only_repeat: int | None = None,
+def new_record(
+    run_id: str, settings: Settings, planned: Plan, only_repeat: int | None = None
 ) -> store.RunRecord:
-    """Write run.json of a new run. `known_error`: bench's own error here, measured by `bench selftest`."""
-    facts = environment.facts()
-    deployments = (start.deployment for start in planned.starts)
-    if any(each.model != NO_QUANTIZATION and each.terms.base_url is None for each in deployments):
-        facts["memory"] = {"read_bytes_per_s": environment.read_bytes_per_s()}
-    if known_error:
-        facts["selftest"] = msgspec.to_builtins(known_error)
-    record = store.RunRecord(
+    """Return the record of a run that has not begun, and so has no environment yet."""
+    return store.RunRecord(
         schema_version=store.SCHEMA_VERSION,
-        run_id=directory.name,
+        run_id=run_id,
         created_at=_now(),
         argv=own_argv(),
         settings=settings.given,
         plan=planned,
-        environment=facts,
+        environment={},
         price=settings.price,
         slo=settings.slo,
         until=settings.until,
         compare=settings.compare,
         quality=settings.quality,
-        search=search,
+        search=settings.search,
         only_repeat=only_repeat,
     )
-    store.write_record(directory / "run.json", record, is_own=True)
-    checksums.begin(directory)
-    return record
 
 
-def go_on(directory: Path, record: store.RunRecord, provisions: Provisions) -> store.Kept[store.RunRecord]:
-    """Write in run.json that the run is going on. Raises StoreError if an engine has other versions now."""
-    packages = record.environment.get("engine_packages")
+def begin(directory: Path, record: store.RunRecord, site: Site) -> store.Kept[store.RunRecord]:
+    """Write that a run begins or goes on. Raises StoreError if an engine has other versions now."""
+    was_here = record.environment or _environment(record.plan, known_error.find(site.cache_dir))
+    packages = was_here.get("engine_packages")
     known = packages if isinstance(packages, dict) else {}
-    engines = {engine: dict(versions) for engine, versions in provisions.versions.items()}
+    engines = {engine: dict(versions) for engine, versions in site.provisions.versions.items()}
     for engine, was in known.items():
         if engines.get(engine, was) != was:
             raise StoreError(f"{directory}: {engine} has other versions now; begin a new run")
-    facts = {**record.environment, "engine_packages": {**known, **engines}}
+    facts = {**was_here, "engine_packages": {**known, **engines}}
     running = replace(record, environment=facts, status="running", ended_at=None, stopped_because=None)
     checksums.begin(directory)
-    return store.Kept(directory / "run.json", replace(running, schema_version=store.SCHEMA_VERSION))
+    return store.Kept(directory / RUN_FILE, replace(running, schema_version=store.SCHEMA_VERSION))
+
+
+def _environment(planned: Plan, own_error: SelfTest | None) -> dict[str, Any]:
+    """Return what is known of this machine, with bench's own error here as `bench selftest` measured it."""
+    facts = environment.facts()
+    deployments = planned.deployments.values()
+    if any(each.model != NO_QUANTIZATION and each.terms.base_url is None for each in deployments):
+        facts["memory"] = {"read_bytes_per_s": environment.read_bytes_per_s()}
+    if own_error:
+        facts["selftest"] = msgspec.to_builtins(own_error)
+    return facts
 
 
 def measure(
@@ -199,7 +200,7 @@ def measure(
         reserve.unlink(missing_ok=True)
         with reserve.open("xb") as file:
             file.write(os.urandom(_RESERVE_BYTES))  # zeros take no room on some disks
-        run_starts(starts, replace(site, run_dir=directory), next_cell)
+        run_starts(starts, site, next_cell)
         reserve.unlink(missing_ok=True)
         _write_end(run, "completed")
     except BaseException as error:
@@ -234,7 +235,7 @@ def end(directory: Path, record: store.RunRecord) -> None:
     if record.status != "completed":
         ended = replace(record, status="completed", ended_at=_now(), looks=_looks(directory, record))
         checksums.begin(directory)
-        store.Kept(directory / "run.json", ended)
+        store.Kept(directory / RUN_FILE, ended)
 
 
 def _looks(directory: Path, record: store.RunRecord) -> tuple[int, ...]:
@@ -251,7 +252,13 @@ def _now() -> str:
 
 
 def provide_site(
-    settings: Settings, starts: Sequence[PlannedStart], weights: WeightsStore, cache: Path, observer: Observer
+    directory: Path,
+    settings: Settings,
+    starts: Sequence[PlannedStart],
+    quality: Due | None,
+    weights: WeightsStore,
+    cache: Path,
+    observer: Observer,
 ) -> Site:
     """End what killed runs have left, then find or make everything that the starts need. Blocks.
 
@@ -276,9 +283,8 @@ def provide_site(
         container.check(images)
     found = provide(deployments, weights, cache, observer.line, has_device=bool(devices))
     found = replace(found, images={image: container.image_facts(image) for image in images})
-    return Site(
-        Path(), cache, devices, guard.Guard(settings.guard, settings.guard_terms.wait_s), observer, found
-    )
+    judge = guard.Guard(settings.guard, settings.guard_terms.wait_s)
+    return Site(directory, cache, devices, judge, observer, found, quality=quality)
 
 
 def _probe(deployment: Deployment, settings: Settings, observer: Observer) -> None:

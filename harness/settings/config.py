@@ -82,6 +82,7 @@ class Settings:
     compare: CompareTerms
     quality: QualityTerms
     given: Mapping[str, tuple[str, ...]]
+    search: SearchTerms | None = None  # None: it is a run
 
     @property
     def scenario_names(self) -> tuple[str, ...]:
@@ -173,8 +174,8 @@ def fit_settings(given: Choices, typed: Iterable[str] = ()) -> tuple[Settings, F
     return _with_defaults(rest, defaults), terms
 
 
-def search_settings(given: Choices) -> tuple[Settings, SearchTerms]:
-    """Return the settings of `bench search` with its lowest load, and the values of its own keys."""
+def search_settings(given: Choices) -> Settings:
+    """Return the settings of `bench search` with its lowest load."""
     terms = sections.search_terms(given)
     looks = "looks for the load itself; give"
     refused = {
@@ -192,7 +193,7 @@ def search_settings(given: Choices) -> tuple[Settings, SearchTerms]:
     if not made.slo:
         raise UserError("bench search needs an objective: give slo.ttft_s.p95=500ms, slo.success=99% or both")
     asked = _as_given({key: values for key, values in given.items() if key in own})
-    return replace(made, given={**made.given, **asked}), terms
+    return replace(made, given={**made.given, **asked}, search=terms)
 
 
 def _with_defaults(given: Choices, defaults: Choices) -> Settings:

@@ -1,37 +1,29 @@
 """`bench claim`: list published claims, run one as its file says, and say whether it is reproduced."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
 
 from harness.claims import claim as claims
 from harness.claims import judging
-from harness.claims.claim import KL_NATS, Claim, Predicate
-from harness.claims.judging import Case, Judged, Judgement, Part
+from harness.claims.claim import KL_NATS, Claim
+from harness.claims.judging import Judgement
 from harness.cli import terminal
-from harness.cli.claim_text import print_judgement, told_of
-from harness.cli.commands import measuring
-from harness.cli.commands.planning import planned, why_none
-from harness.cli.commands.tasks import new_task
+from harness.cli.claim_text import print_judgement
+from harness.cli.claim_verdict import judged, why_not_testable
+from harness.cli.commands.jobs import new_job, new_plan
+from harness.cli.commands.measuring import measured
+from harness.cli.commands.planning import planned
 from harness.cli.ending import report_whatever_happened
 from harness.cli.progress import Show
 from harness.cli.trust import agreed, tell_changed
-from harness.contracts import Plan, because, inert, sentence
-from harness.errors import BenchError, StoreError, UserError, refuse_first
+from harness.contracts import sentence
+from harness.errors import BenchError, UserError, refuse_first
 from harness.settings import config, overrides
-from harness.store import checksums, store
-from harness.store.named_files import CLAIM_FILE
-
-if TYPE_CHECKING:  # they import pandas
-    from reports.data import Group, Run
-
-_Groups = Mapping[tuple[str, str, str], "Group"]
-_Combinations = Sequence[tuple[Case, ...]]
+from harness.store import store
 
 
 def claim(
@@ -73,7 +65,7 @@ def claim(
         settings = config.settings(agreed(name, keys, typed, is_own=name in claims.known()))
         judgement, run_dir = _measure(found, name, settings, output, show, as_json=as_json)
     else:
-        judgement = _keep(found, name, run_dir)
+        judgement = judged(name, run_dir)
         if report_whatever_happened(run_dir, show) is None:
             judgement = replace(judgement, report=None)
         tell_changed(run_dir)
@@ -98,27 +90,12 @@ def _measure(
     found: Claim, name: str, settings: config.Settings, output: Path | None, show: Show, *, as_json: bool
 ) -> tuple[Judgement, Path | None]:
     """Run a claim. Return the judgement and the run's directory: None, without a run, if it lacks a case."""
-    if why := _why_not_testable(found, planned(settings)):
+    settings, whole = new_plan(settings, output)
+    if why := why_not_testable(found, whole):
         return Judgement(found, "not testable here", why), None
-    judged = partial(_keep, found, name)
-    task = replace(new_task(settings, None, output), claim=name, judge=judged)
-    run_dir, _ = measuring.measured(task, show, as_json=as_json)
-    return judged(run_dir), run_dir
-
-
-def _keep(found: Claim, name: str, run_dir: Path) -> Judgement:
-    """Judge a claim by a run, and store the judgement in the run for its page."""
-    judgement = judge(found, run_dir)
-    of_end = store.read_run(run_dir).ended_at
-    told = replace(told_of(judgement), again=f"bench claim {name} --from {run_dir}", of_end=of_end)
-    try:
-        with checksums.changing(run_dir, CLAIM_FILE):
-            store.write_record(run_dir / CLAIM_FILE, told)
-    except (OSError, StoreError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        said = f"{run_dir / CLAIM_FILE}: cannot be written ({why}), so the page does not say this"
-        terminal.complaints.print(inert(said), markup=False)
-    return judgement
+    with new_job(settings, whole, output) as job:
+        measured(job, show, as_json=as_json, claim=name)
+        return judged(name, job.directory), job.directory
 
 
 def _check_metrics(found: Claim) -> None:
@@ -131,117 +108,6 @@ def _check_metrics(found: Claim) -> None:
         if asked.ratio is not None and metric_of(asked.metric).is_additive:
             said = f"predicates.metric={asked.metric}: is compared by a difference, and has no ratio"
             raise UserError(said)
-
-
-def _why_not_testable(found: Claim, plan: Plan, cases: Sequence[Case] | None = None) -> str | None:
-    """Return why the plan lacks a case of the claim; None if it has all.
-
-    Raises UserError for a plan that lacks one although it skips nothing.
-    """
-    cases = judging.cases_of(plan) if cases is None else cases
-    held = [asked for asked in found.predicates if asked.figures]
-    absent = next((judging.missing(e, cases) for e in held if not judging.combinations(e, cases)), None)
-    if absent is None:
-        return None
-    if not plan.skips:
-        labels = ", ".join(plan.deployments) or "none"
-        raise UserError(f"claim {found.name}: the run has no {absent}; its deployments: {labels}")
-    why = why_none(plan.skips)
-    return why if why.startswith(absent) else f"no {absent}: {why}"
-
-
-# --- what a run says -------------------------------------------------------------------------------
-
-
-def judge(found: Claim, directory: Path) -> Judgement:
-    """Return what a run says of a claim. Raises StoreError; UserError for a search or an unrelated run."""
-    from reports import open_run
-
-    run = open_run(directory)
-    record = run.record
-    if record.search is not None:
-        raise UserError(f"{directory}: is a search, which tried other loads on each start; give a run")
-    groups = {group.key: group for group in run.groups}
-    cells = {key: group.cells[0] for key, group in groups.items()}
-    cases = [Case(cell.start.deployment, cell.load, *key[1:]) for key, cell in cells.items()]
-    report = str(directory / "report.html")
-    why = _why_not_testable(found, record.plan, cases)
-    if why is not None:
-        return Judgement(found, "not testable here", why, report=report)
-    parts = tuple(_part(run, asked, groups, cases) for asked in found.predicates)
-    versions = {each.deployment.engine: each.version for each in run.start_records if each.version}
-    kernels = {
-        each.deployment.label: str(each.resolved["quantization_kernel"])
-        for each in run.start_records
-        if "quantization_kernel" in each.resolved
-    }
-    deployments = list(run.deployments.values())
-    differs = judging.differences(found, record.environment, record.settings, deployments, versions)
-    outcome = judging.worst(each.outcome for part in parts for each in part.judged if each.outcome)
-    return Judgement(found, outcome, None, parts, kernels, differs, report)
-
-
-def _part(run: "Run", asked: Predicate, groups: _Groups, cases: Sequence[Case]) -> Part:
-    combinations = judging.combinations(asked, cases)
-    if asked.ratio is None:
-        is_kl = asked.metric == KL_NATS
-        found = _divergences(run, combinations) if is_kl else _values(run, asked, groups, combinations)
-        return Part(asked, asked.accepted, tuple(_held(each, asked) for each in found))
-    judged = [_held(each, asked) for each in _ratios(run, asked, groups, combinations)]
-    by_load = [(a.load, each) for (a, b), each in zip(combinations, judged, strict=True) if a.load == b.load]
-    has_one_pair = len({(a.deployment.label, b.deployment.label) for a, b in combinations}) == 1
-    return Part(asked, asked.accepted, tuple(judged), judging.crossing(by_load) if has_one_pair else None)
-
-
-def _ratios(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
-    """Yield each ratio with its interval, corrected for the number of ratios and of looks at the run."""
-    from reports.stats.intervals import decide
-    from reports.verdicts import Pair, alpha_of, comparisons_of, question_of, why_busy
-
-    questions = []
-    for a, b in combinations:
-        own = groups[b.key], groups[a.key]
-        whole = comparisons_of(run).why_none or why_busy(run, *own)
-        turn = asked.turn and asked.turn - 1
-        pair = Pair((b.text, a.text), (run, run), own, whole, turn)
-        questions.append(question_of(pair, asked.metric, 0.0))
-    for (a, b), told in zip(combinations, decide(questions, alpha_of(run)), strict=True):
-        compared = f"{a.text} over {b.text}"
-        yield Judged(compared, None, told.ratio, told.low, told.high, told.confidence, told.why)
-
-
-def _values(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
-    """Yield each case's mean over its starts, with its interval."""
-    from reports.measures.over_starts import aggregate, has_interval
-    from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
-
-    for (case,) in combinations:
-        found = aggregate(run, groups[case.key], asked.metric)
-        few = because("interval_needs_more_starts", needed=STARTS_NEEDED, k=found.k)
-        low, high = found.interval or (None, None)
-        why = None if has_interval(found) else found.why or few
-        yield Judged(case.text, None, found.mean, low, high, CONFIDENCE, why)
-
-
-def _divergences(run: "Run", combinations: _Combinations) -> Iterator[Judged]:
-    """Yield the divergence of each deployment's answers from its reference's."""
-    from reports.measures.quality import Quality, quality_of
-    from reports.stats.intervals import CONFIDENCE
-
-    for label in dict.fromkeys(case.deployment.label for (case,) in combinations):
-        known = quality_of(run).get(label, Quality(label, why=because("quality_off")))
-        why = because("is_reference") if known.is_reference else known.why_not_known
-        low, high = known.interval or (None, None)
-        value = known.told.kl_nats if known.told else None
-        yield Judged(label, None, value, low, high, CONFIDENCE, why)
-
-
-def _held(made: Judged, asked: Predicate) -> Judged:
-    """Return it with its outcome, if there is a figure. Without an interval it only has the reason."""
-    if made.why or made.value is None or made.low is None or made.high is None:
-        return Judged(made.compared, "inconclusive" if asked.accepted else None, why=made.why)
-    outcome = judging.outcome_of(made.low, made.high, asked.accepted) if asked.accepted else None
-    return replace(made, outcome=outcome)
 
 
 # --- the list -----------------------------------------------------------------------------------------
@@ -268,6 +134,6 @@ def _print_list(*, as_json: bool) -> None:
 
 def _why_not_here(found: Claim) -> str | None:
     try:
-        return _why_not_testable(found, planned(config.settings(claims.choices(found.here))))
+        return why_not_testable(found, planned(config.settings(claims.choices(found.here))))
     except BenchError as error:
         return str(error)

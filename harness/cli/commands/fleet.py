@@ -46,7 +46,7 @@ def merge_command(
     _report(directory, 0, show, as_json=as_json)
 
 
-def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_json: bool) -> None:
+def run_on(on: str, settings: Settings, output: Path | None, show: Show, *, as_json: bool) -> None:
     """Measure each repeat of a run on a node of a cluster, merge them, and report the whole."""
     where, _, address = on.partition(":")
     refuse_first(
@@ -58,7 +58,6 @@ def run_on(on: str, settings: Settings, output: Path | None, *, quiet: bool, as_
         ),
     )
     session.check_output(output)
-    show = Show(quiet=quiet)
     stopped: Interrupted | CellError | None = None
     held = session.new_directory(output, *settings.scenario_names)
     with on_ray.joined(address) as ray, held as directory, terminal.signals_interrupt():

@@ -1,7 +1,6 @@
 """`bench fit`, `install` and `prepare`: whether memory suffices, engines' environments, and weights."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -18,7 +17,6 @@ from harness.errors import BenchError, UserError
 from harness.fit import fit
 from harness.install import builds, install, provision
 from harness.plan.candidates import candidates
-from harness.plan.plan import CanPrepare
 from harness.plan.terms import FITS_SHARE
 from harness.settings import config, overrides
 from harness.settings.units import counted, grouped, parameters_text, size_text
@@ -74,7 +72,7 @@ def prepare(
     nothing could be made.
     """
     settings = config.settings(overrides.parse(changes or [], study))
-    needed, skips = provision.wanted(settings, weights.can_prepare)
+    needed, skips = provision.wanted(settings, weights)
     if not needed:
         why = why_none(skips) or "none of these settings needs weights that bench can get"
         raise UserError(f"nothing to prepare: {why}")
@@ -104,18 +102,16 @@ def prepare(
                 terminal.print_lines([f"{of.model} {of.quantization}, adapter {file.name}: {file.path}"])
     for why, names in whys.items():
         terminal.complaints.print(f"{', '.join(names)}: {why}", markup=False)
-    if _failures(lacking, made, partial(weights.can_prepare, cache=cache)):
+    if _failures(lacking, made, [each for each in lacking if not weights.can_prepare(each, cache)]):
         raise typer.Exit(1 if made else 2)
 
 
 def _failures(
-    failed: Sequence[Weights], made: Collection[Weights], can_prepare: CanPrepare
+    failed: Sequence[Weights], made: Collection[Weights], possible: Collection[Weights]
 ) -> Sequence[Weights]:
     """Return the failures that count: bench could have made them, or none was made at that quantization."""
     had = {(each.model, each.quantization) for each in made}
-    return [
-        each for each in failed if can_prepare(each) is None or (each.model, each.quantization) not in had
-    ]
+    return [each for each in failed if each in possible or (each.model, each.quantization) not in had]
 
 
 def fit_command(
@@ -139,8 +135,7 @@ def fit_command(
     tool = provision.tools(install.cache_dir(), Show(quiet=as_json).line)
     drafts = (point.value.draft[0] for point in settings.terms if point.value.draft)
     known = {model: known_facts(model, tool) for model in (*settings.models, *drafts)}
-    can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
-    tables = fit.fit(settings, known, memory, builds.why_not_on, can_prepare)
+    tables = fit.fit(settings, known, memory, weights, install.cache_dir())
     if as_json:
         terminal.print_json({"memory": memory, "fits_share": FITS_SHARE, "models": known, "tables": tables})
         return

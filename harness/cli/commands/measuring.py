@@ -1,7 +1,6 @@
 """`bench run` and `bench search`: plan, provide, measure, and write the report whatever happens."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +10,8 @@ import typer
 from engines.model import weights
 from harness.cli import terminal
 from harness.cli.commands.fleet import run_on
+from harness.cli.commands.jobs import Job, left_of, new_job, new_plan, resumed_job, typed_settings
 from harness.cli.commands.planning import budget_lines, length_lines, search_lines, skip_lines, with_tasks
-from harness.cli.commands.tasks import Task, left_of, new_run, new_search, only, recorded
 from harness.cli.ending import print_answers, print_no_answer, print_why_none, report_whatever_happened, tell
 from harness.cli.progress import Show
 from harness.cli.trust import tell_changed
@@ -27,10 +26,9 @@ from harness.run.budget import Budget
 from harness.run.room import check_space
 from harness.run.search import Search, Trial
 from harness.run.watch import Site
-from harness.selftest import known_error
 from harness.settings import config, overrides
 from harness.store import store
-from harness.store.named_files import RUN_FILE
+from harness.store.named_files import PAGE_FILE
 
 
 def run(
@@ -51,22 +49,21 @@ def run(
     as_json: terminal.Json = False,
     quiet: terminal.Quiet = False,
 ) -> None:
-    if on is not None:
-        if resume or only_repeat is not None:
-            raise UserError(f"--on {on}: is for a whole new run; leave --resume and --only-repeat out")
-        settings = config.settings(overrides.parse(changes or [], study))
-        run_on(on, settings, output, quiet=quiet, as_json=as_json)
-        return
-    with _held(resume):
-        if resume is None:
-            task = new_run(overrides.parse(changes or [], study), output)
-            task = task if only_repeat is None else only(task, only_repeat)
-        elif only_repeat is not None:
+    if on is not None and (resume or only_repeat is not None):
+        raise UserError(f"--on {on}: is for a whole new run; leave --resume and --only-repeat out")
+    show = Show(quiet=quiet)
+    if resume is not None:
+        if only_repeat is not None:
             raise UserError("--only-repeat: --resume measures the repeats that a run has; leave one out")
-        else:
-            task = left_of(resume, *recorded(resume, changes, study, output))
-            tell_changed(resume, is_held=True)
-        perform(task, Show(quiet=quiet), as_json=as_json)
+        jobs = resumed_job(resume, changes, study, output)
+    else:
+        settings = config.settings(overrides.parse(changes or [], study))
+        if on is not None:
+            run_on(on, settings, output, show, as_json=as_json)
+            return
+        jobs = new_job(*new_plan(settings, output, only_repeat), output, only_repeat)
+    with jobs as job:
+        perform(job, show, as_json=as_json)
 
 
 def search(
@@ -96,175 +93,166 @@ def search(
     extended, up to load.steps (4) times load.duration. A trial ends early once more than half of the last
     requests have failed (load.max_failed).
     """
-    with _held(resume):
-        if resume is None:
-            task = new_search(overrides.parse(changes or [], study), output)
-        else:
-            record, _ = recorded(resume, changes, study, output)
-            if record.search is None:
-                raise UserError(f"{resume}: is not a search; resume it with `bench run --resume {resume}`")
-            task = left_of(resume, record, None)
-            tell_changed(resume, is_held=True)
-        perform(task, Show(quiet=quiet), as_json=as_json)
-
-
-@contextmanager
-def _held(resumed: Path | None) -> Iterator[None]:
-    """Lock a run that is resumed before it is read, so that no other bench measures what it lacks."""
-    is_run = resumed is not None and (resumed / RUN_FILE).is_file()
-    with session.sole_writer(resumed) if resumed and is_run else nullcontext():
-        yield
-
-
-def _task_lines(task: Task) -> Iterator[str]:
-    """Say what is about to be done, and how long it takes."""
-    asked, has_cells = asking(task.quality, task.starts), any(start.cells for start in task.starts)
-    if task.search:
-        yield from search_lines(task.search, task.whole, asked)
-        if not has_cells:
-            yield "every start is finished; nothing to search"
+    if resume is not None:
+        jobs = resumed_job(resume, changes, study, output, is_search=True)
     else:
-        left = plan.estimated(replace(task.whole, starts=tuple(task.starts)))
-        yield from context_lines(task.whole.starts)
-        yield from length_lines(left, task.settings.until if task.may_grow else None, asked)
-        yield from budget_lines(left, task.settings.budget_s)
-        if not has_cells:
-            then = "going on with until" if task.may_grow else "nothing to measure"
-            yield f"every cell is completed; {then}{f'; {task.more} measures more' if task.more else ''}"
+        settings = typed_settings(overrides.parse(changes or [], study), is_search=True)
+        jobs = new_job(*new_plan(settings, output), output)
+    with jobs as job:
+        perform(job, Show(quiet=quiet), as_json=as_json)
 
 
-def measured(task: Task, show: Show, *, as_json: bool) -> tuple[Path, dict[str, Any]]:
-    """Provide what a task needs, measure it and write its report. Return the directory and what to show."""
-    with terminal.signals_interrupt():
-        deployments, quality = task.whole.deployments.values(), task.quality
-        references = (
-            [] if task.record else earlier_references(task.settings.quality, deployments, _reference_folders)
-        )
-        if references and task.settings.quality.against:
-            tell_changed(Path(task.settings.quality.against))
-        for line in skip_lines(task.whole.skips):
-            show.line(line)
-        cache = install.cache_dir()
-        # A block that `until` adds starts every deployment again.
-        needed = task.whole.starts if task.may_grow else task.starts
-        try:
-            quality = quality and with_tasks(quality, cache, show.line)
-            site = session.provide_site(task.settings, needed, weights, cache, show)
-        except Interrupted:
-            show.line("nothing was measured yet; what is installed stays: give the same command again")
-            raise
-        for line in _task_lines(task):
-            show.line(line)
-        until = task.settings.until if task.may_grow else None
-        check_space(task.directory or session.RESULTS, task.starts, until, asks_quality=quality is not None)
-        with _directory_of(task) as directory:
-            keep_references(references, directory)
-            record = task.record or session.begin(
-                directory, task.settings, task.whole, known_error.find(cache), task.search, task.only_repeat
-            )
-            try:
-                _measure(task, directory, record, replace(site, quality=quality), show)
-            except Interrupted as error:
-                _tell_interrupted(task, directory, error, show, as_json=as_json)
-                raise
-            except BaseException:
-                report_whatever_happened(directory, show, task.judge)
-                raise
-            found = report_whatever_happened(directory, show, task.judge)
-            if not found:
-                if as_json and not task.search:
-                    print_no_answer(directory, 1)
-                raise typer.Exit(1)
-    return directory, found
-
-
-def _directory_of(task: Task) -> AbstractContextManager[Path]:
-    """Make and lock the directory of a new run. A resumed run is locked already (see _held)."""
-    if task.record and task.directory:
-        return nullcontext(task.directory)
-    return session.new_directory(task.directory, *task.settings.scenario_names)
-
-
-def _reference_folders(run_dir: Path) -> Mapping[str, Path]:
-    from reports.data import reference_folders  # pandas takes a second to import
-
-    return reference_folders(run_dir)
-
-
-def perform(task: Task, show: Show, *, as_json: bool, after: Callable[[Path], object] = str) -> None:
-    """Measure a task, show the result, then call `after` with its directory.
+def perform(job: Job, show: Show, *, as_json: bool, then: str = "") -> None:
+    """Measure a job, write its report, and show the result, with the line `then` below it.
 
     Raises typer.Exit if a cell failed or is invalid, or if a start of a search failed.
     """
-    directory, found = measured(task, show, as_json=as_json)
-    again, report = task.again(directory), str(directory / "report.html")
-    if task.search:
-        failed = print_answers(directory, report, as_json=as_json)
-        said = f"{failed} of {len(task.whole.starts)} starts failed; {again} repeats them"
+    told = measured(job, show, as_json=as_json)
+    report = str(job.directory / PAGE_FILE)
+    if job.settings.search:
+        failed = print_answers(job.directory, report, as_json=as_json)
+        said = f"{failed} of {len(job.whole.starts)} starts failed; {job.again} repeats them"
     else:
-        cells = store.read_cells(directory)
+        cells = store.read_cells(job.directory)
         failed = sum(not cell.counts for cell in cells)
-        said = f"{failed} of {len(cells)} cells failed or are invalid; {again} measures them again"
-        tell(found, report, int(failed > 0), show, as_json=as_json)
+        said = f"{failed} of {len(cells)} cells failed or are invalid; {job.again} measures them again"
+        tell(told, report, int(failed > 0), show, as_json=as_json)
         if show.console.quiet and failed == len(cells) > 0:
-            print_why_none(found)
+            print_why_none(told)
     if failed:
         show.line(said)
-    after(directory)
+    if then:
+        show.line(then, is_whole=True)
     if failed:
         raise typer.Exit(1)
 
 
-def _tell_interrupted(task: Task, directory: Path, error: Interrupted, show: Show, *, as_json: bool) -> None:
+def measured(job: Job, show: Show, *, as_json: bool, claim: str | None = None) -> dict[str, Any]:
+    """Provide what a job needs, say what it is, measure it, and write its report. Return what to show.
+
+    `claim`: the name of a claim that is judged by the run before the report is written.
+    """
+    references = _references(job)
+    for line in skip_lines(job.whole.skips):
+        show.line(line)
+    site = _provided(job, show)
+    for line in _job_lines(job):
+        show.line(line)
+    until = job.settings.until if job.may_grow else None
+    check_space(job.directory, job.starts, until, asks_quality=job.quality is not None)
+    keep_references(references, job.directory)
+    try:
+        _measure(job, site, show)
+    except Interrupted as error:
+        _tell_interrupted(job, claim, error, show, as_json=as_json)
+        raise
+    except BaseException:
+        report_whatever_happened(job.directory, show, claim)
+        raise
+    told = report_whatever_happened(job.directory, show, claim)
+    if not told:
+        if as_json and not job.settings.search:
+            print_no_answer(job.directory, 1)
+        raise typer.Exit(1)
+    return told
+
+
+def _references(job: Job) -> list[Path]:
+    """Return the folders of the references that a new run takes from an earlier one."""
+    earlier = job.settings.quality.against
+    if not job.is_new or earlier is None or not Path(earlier).is_dir():
+        return []
+    from reports.data import reference_folders  # pandas takes a second to import
+
+    run_dir, deployments = Path(earlier), job.whole.deployments.values()
+    references = earlier_references(run_dir, deployments, reference_folders(run_dir))
+    if references:
+        tell_changed(run_dir)
+    return references
+
+
+def _provided(job: Job, show: Show) -> Site:
+    """Find or make what the job needs."""
+    cache = install.cache_dir()
+    # A block that `until` adds starts every deployment again.
+    needed = job.whole.starts if job.may_grow else job.starts
+    try:
+        quality = job.quality and with_tasks(job.quality, cache, show.line)
+        return session.provide_site(job.directory, job.settings, needed, quality, weights, cache, show)
+    except Interrupted:
+        show.line("nothing was measured yet; what is installed stays: give the same command again")
+        raise
+
+
+def _job_lines(job: Job) -> Iterator[str]:
+    """Say what is about to be done, and how long it takes."""
+    asked, has_cells = asking(job.quality, job.starts), any(start.cells for start in job.starts)
+    if job.settings.search:
+        yield from search_lines(job.settings.search, job.whole, asked)
+        if not has_cells:
+            yield "every start is finished; nothing to search"
+    else:
+        left = plan.estimated(replace(job.whole, starts=tuple(job.starts)))
+        yield from context_lines(job.whole.starts)
+        yield from length_lines(left, job.settings.until if job.may_grow else None, asked)
+        yield from budget_lines(left, job.settings.budget_s)
+        if not has_cells:
+            then = "going on with until" if job.may_grow else "nothing to measure"
+            yield f"every cell is completed; {then}{f'; {job.more} measures more' if job.more else ''}"
+
+
+def _tell_interrupted(job: Job, claim: str | None, error: Interrupted, show: Show, *, as_json: bool) -> None:
     """Report what was measured and how to go on."""
-    goes_on = f"{task.again(directory)} goes on with it"
-    if task.claim:
-        goes_on += f", then `bench claim {task.claim} --from {directory}` judges it"
-    if any(cell.counts for cell in store.read_cells(directory)):
-        found = report_whatever_happened(directory, show, task.judge)
+    goes_on = f"{job.again} goes on with it"
+    if claim:
+        goes_on += f", then `bench claim {claim} --from {job.directory}` judges it"
+    if any(cell.counts for cell in store.read_cells(job.directory)):
+        told = report_whatever_happened(job.directory, show, claim)
     else:
         show.close_panel()
         show.line(f"nothing was measured yet; {goes_on}", is_whole=True)
-        found = None
-    if not found:
-        if as_json and not task.search:
-            print_no_answer(directory, error.exit_code)
+        told = None
+    if not told:
+        if as_json and not job.settings.search:
+            print_no_answer(job.directory, error.exit_code)
         return
-    report = str(directory / "report.html")
-    if not task.search:
-        tell(found, report, error.exit_code, show, as_json=as_json)
+    report = str(job.directory / PAGE_FILE)
+    if not job.settings.search:
+        tell(told, report, error.exit_code, show, as_json=as_json)
     elif not as_json:
         terminal.print_lines([report])
-    left = left_of(directory, store.read_run(directory), None)
+    left = left_of(job.directory, store.read_run(job.directory))
     show.line(
-        goes_on if left.starts or left.may_grow or task.claim else "all was measured before that",
-        is_whole=True,
+        goes_on if left.starts or left.may_grow or claim else "all was measured before that", is_whole=True
     )
 
 
-def _measure(task: Task, directory: Path, record: store.RunRecord, site: Site, show: Show) -> None:
-    if not task.starts and not task.may_grow:
-        session.end(directory, record)
+def _measure(job: Job, site: Site, show: Show) -> None:
+    """Measure the starts of a job, and those that follow them."""
+    settings = job.settings
+    if not job.starts and not job.may_grow:
+        session.end(job.directory, job.record)
         return
-    run = session.go_on(directory, record, site.provisions)
+    run = session.begin(job.directory, job.record, site)
     # A single repeat is not resumed by itself: a cluster's driver, say, goes on with the whole run.
-    again = "" if record.only_repeat else task.again(directory)
-    site.guard.before_run(again, show.line, is_attached=task.settings.is_attached)
-    until, is_search = task.settings.until, task.search is not None
-    budget = Budget(until.budget_s if until else task.settings.budget_s, task.starts)
-    limit = None if until or is_search else budget
-    show.begin(task.starts, task.whole.blocks, limit, may_grow=task.may_grow, is_search=is_search)
-    if task.search:
-        trials = Search(run, task.search, task.settings.seed, _trial, show)
-        session.measure(run, task.starts, site, trials.next_cell)
+    again = "" if run.record.only_repeat else job.again
+    site.guard.before_run(again, show.line, is_attached=settings.is_attached)
+    until = settings.until
+    budget = Budget(until.budget_s if until else settings.budget_s, job.starts)
+    limit = None if until or settings.search else budget
+    is_search = settings.search is not None
+    show.begin(job.starts, job.whole.blocks, limit, may_grow=job.may_grow, is_search=is_search)
+    if settings.search:
+        trials = Search(run, settings.search, settings.seed, _trial, show)
+        session.measure(run, job.starts, site, trials.next_cell)
         return
     starts: Iterable[PlannedStart]
-    if task.may_grow:
+    if job.may_grow:
         from reports.measures.over_starts import precisions
 
-        starts = next_starts.growing(run, task.starts, task.whole, task.settings, precisions, show)
+        starts = next_starts.growing(run, job.starts, job.whole, settings, precisions, show)
     else:
-        starts = next_starts.fitting(run, task.starts, budget, show)
+        starts = next_starts.fitting(run, job.starts, budget, show)
     starts = next_starts.with_standings(run, starts, _standings, show)
     site = site if until else replace(site, budget=budget)
     session.measure(run, next_starts.and_again(run, starts, budget, show), site)

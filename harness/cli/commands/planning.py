@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import accumulate, groupby
 from operator import attrgetter
 from pathlib import Path
@@ -16,7 +15,20 @@ from engines import ENGINES
 from engines.model import weights
 from engines.model.facts import known_facts, most_context
 from harness.cli.terminal import Json, Overrides, Study, print_json, print_lines, print_rows
-from harness.contracts import STARTS_NEEDED, Deployment, Load, ModelFacts, Plan, SearchTerms, Skip, Until
+from harness.contracts import (
+    STARTS_NEEDED,
+    Adapter,
+    Deployment,
+    Load,
+    ModelFacts,
+    Plan,
+    Reason,
+    SearchTerms,
+    Skip,
+    Until,
+    Weights,
+    all_weights,
+)
 from harness.errors import BenchError, UserError, choose_from
 from harness.install import install
 from harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
@@ -25,6 +37,7 @@ from harness.install.tokenizer import resolved
 from harness.load import limits
 from harness.plan import plan
 from harness.plan.context import context_lines
+from harness.plan.facts import Facts
 from harness.quality.due import Asking, Due, asking, due, task_names
 from harness.quality.tasks import provide_tasks
 from harness.sampling import gpu
@@ -65,24 +78,41 @@ def check_any(whole: Plan, verb: str) -> None:
         raise UserError(why if _OF_A_KEY.match(why) else f"nothing to {verb}: {why}")
 
 
-def planned(settings: config.Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
-    """Return the plan of these settings on this machine. A new one has its metrics and baseline checked."""
-    devices = select_devices(device_of(settings))
-    each_bytes = gpu.smallest_bytes(devices)
-    whole = plan.make(
-        settings,
-        partial(weights.can_prepare, cache=install.cache_dir()),
-        why_not_on(devices),
-        most_context,
-        is_new=is_new,
-        repeats=repeats,
-        device_bytes=lambda deployment: each_bytes if uses_devices(deployment) else None,
-        shape=_shape,
-        misfit=weights.misfit,
-    )
-    if is_new:
-        check_goals(settings, whole)
+def planned(settings: config.Settings) -> Plan:
+    """Return the plan of these settings on this machine, with its metrics and baseline checked."""
+    whole = plan.make(settings, facts_here(settings))
+    check_goals(settings, whole)
     return whole
+
+
+def facts_here(settings: config.Settings) -> Facts:
+    """Gather what a plan must know of its candidates on this machine. Starts nothing, and asks no hub."""
+    cache, devices = install.cache_dir(), select_devices(device_of(settings))
+    device_bytes = gpu.smallest_bytes(devices)
+    asked = [each for each, why in plan.possible(settings).items() if why is None]
+    not_here = {each: why for each in asked if (why := why_not_on(devices, each))}
+    drafts = [each.draft.model for each in asked if each.draft]
+    models = dict.fromkeys([*(each.model for each in asked), *drafts])
+    shapes = {model: facts for model in models if (facts := _shape(model))}
+    unprepared, misfits = dict[Weights, Reason | None](), dict[tuple[Adapter, Weights], Reason | None]()
+    for each in asked:
+        if each.terms.base_url or each in not_here:
+            continue
+        for needed in all_weights(ENGINES[each.engine], each):
+            if isinstance(needed, Weights) and needed not in unprepared:
+                unprepared[needed] = weights.can_prepare(needed, cache)
+        for adapter in each.adapters:
+            needed = ENGINES[each.engine].weights(each)
+            if isinstance(needed, Weights):
+                misfits[adapter, needed] = weights.misfit(adapter, needed, shapes.get(each.model))
+    return Facts(
+        not_here,
+        {needed: why for needed, why in unprepared.items() if why},
+        {pair: why for pair, why in misfits.items() if why},
+        shapes,
+        {model: tokens for model in models if (tokens := most_context(model))},
+        {each: device_bytes for each in asked if device_bytes and uses_devices(each)},
+    )
 
 
 def _shape(model: str) -> ModelFacts | None:

@@ -13,21 +13,22 @@ from rich.console import Console
 from engines import ENGINES
 from engines.model import weights
 from harness.cli import terminal
+from harness.cli.commands.jobs import due_of, new_job, new_plan, typed_settings
 from harness.cli.commands.measuring import perform
-from harness.cli.commands.planning import print_plan, search_lines
-from harness.cli.commands.tasks import Task, new_run, new_search, only
+from harness.cli.commands.planning import check_any, print_plan, search_lines
 from harness.cli.progress import Show
 from harness.cli.trust import agreed, tell_changed
-from harness.contracts import Weights
+from harness.contracts import Plan, Weights
 from harness.errors import UserError
 from harness.install import install
 from harness.install.builds import select_devices
 from harness.install.provision import at_hand, device_of
 from harness.quality.due import asking
-from harness.run.next_starts import choices_of, unlike_cells
+from harness.run.next_starts import unlike_cells
+from harness.run.recorded import choices_of
 from harness.sampling import environment
 from harness.settings import overrides
-from harness.settings.decoding import Choices
+from harness.settings.config import Settings
 from harness.settings.units import counted
 from harness.store import bundle, store
 
@@ -57,53 +58,46 @@ def rerun(
         raise UserError(f"{source}: was measured by {record.foreign.tool}, whose plan is not known")
     typed = overrides.parse(changes or [])
     given = agreed(source, choices_of(record), typed, is_own=is_own, may_ask=not is_plan)
-    task = _task_of(record, given, output)
-    found, show = _differences(record, starts, task), Show(quiet=quiet)
+    settings = typed_settings(given, is_search=record.search is not None)
+    settings, whole = new_plan(settings, output, record.only_repeat)
+    check_any(whole, "search" if settings.search else "run")
+    found, show = _differences(record, starts, settings, whole), Show(quiet=quiet)
     if source.is_dir():  # a changed bundle was refused
         tell_changed(source)
-    others = unlike_cells(record.plan, task.whole)
-    cells = sum(len(start.cells) for start in task.whole.starts)
+    others = unlike_cells(record.plan, whole)
+    cells = sum(len(start.cells) for start in whole.starts)
     if is_plan and as_json:
         told = {"differences": [asdict(each) for each in found], "cells": cells, "other_cells": others}
-        terminal.print_json({**told, "plan": msgspec.to_builtins(task.whole)})
+        terminal.print_json({**told, "plan": msgspec.to_builtins(whole)})
         return
     to = terminal.out if is_plan else show.console
     _print_differences(found, to)
     to.print(f"{source}: {cells - others} of {counted(cells, 'cell')} with its seed, load and scenario")
     if is_plan:
-        asked = asking(task.quality, task.starts)
-        print_plan(task.whole, task.settings.until, asked)
-        if task.search:
-            terminal.print_lines(search_lines(task.search, task.whole, asked))
+        asked = asking(due_of(settings, whole), whole.starts)
+        print_plan(whole, settings.until, asked)
+        if settings.search:
+            terminal.print_lines(search_lines(settings.search, whole, asked))
         return
-    compare = ["bench", "compare", str(source)]
-
-    def tell_how_to_compare(made: Path) -> None:
-        if task.search is None:  # each start of a search has loads of its own
-            show.line(join([*compare, str(made)]), is_whole=True)
-
-    perform(task, show, as_json=as_json, after=tell_how_to_compare)
-
-
-def _task_of(record: store.RunRecord, given: Choices, output: Path | None) -> Task:
-    """Return the task of a recorded run with these settings. Of a single repeat it is that repeat."""
-    task = (new_search if record.search else new_run)(given, output)
-    return only(task, record.only_repeat) if record.only_repeat else task
+    with new_job(settings, whole, output, record.only_repeat) as job:
+        # Each start of a search has loads of its own.
+        compare = "" if settings.search else join(["bench", "compare", str(source), str(job.directory)])
+        perform(job, show, as_json=as_json, then=compare)
 
 
 def _differences(
-    record: store.RunRecord, starts: Sequence[store.StartRecord], task: Task
+    record: store.RunRecord, starts: Sequence[store.StartRecord], settings: Settings, whole: Plan
 ) -> list["Difference"]:
     """Return what differs between a recorded run and the same plan on this machine, weights included."""
     from reports.two_runs.sides import Difference, planned_differences
 
-    deployments, has_device = task.whole.deployments, bool(select_devices(device_of(task.settings)))
+    deployments, has_device = whole.deployments, bool(select_devices(device_of(settings)))
     here = at_hand(deployments.values(), weights, install.cache_dir(), has_device=has_device)
     facts = {**environment.facts(), "engine_packages": here.versions}
     # A fact that an earlier bench did not record is no difference.
     facts = {name: fact for name, fact in facts.items() if name in record.environment}
-    given = store.as_stored(task.settings.given)
-    planned = replace(record, settings=given, plan=task.whole, environment=msgspec.to_builtins(facts))
+    given = store.as_stored(settings.given)
+    planned = replace(record, settings=given, plan=whole, environment=msgspec.to_builtins(facts))
     found = list(planned_differences(record, planned))
     measured_with = {start.deployment.label: start.weights.get("sha256") for start in starts}
     for label, deployment in deployments.items():

@@ -67,7 +67,7 @@ def verify(
 
 def _asks(directory: Path) -> list[str]:
     """Return the settings of somebody else's run that a user has to agree to before it is run again."""
-    from harness.run.next_starts import choices_of  # they import Hydra, which takes 0.2 s
+    from harness.run.recorded import choices_of  # they import Hydra, which takes 0.2 s
     from harness.settings.strangers import words
 
     try:

@@ -33,7 +33,7 @@ predicates:
 def test_each_claim_of_bench_has_in_its_runs_what_it_compares(name: str, keys: str) -> None:
     found = claims.find(name)
     settings = config.settings(claims.choices(getattr(found, keys)))
-    cases = judging.cases_of(plan.make(settings, lambda weights: None))
+    cases = judging.cases_of(plan.make(settings))
     assert all(judging.combinations(asked, cases) for asked in found.predicates)
     assert found.name == name
     assert found.source.where.startswith("https://")

@@ -48,7 +48,7 @@ def reference_text(*lines: str) -> str:
 
 def planned_text(*lines: str) -> str:
     settings = config.settings(overrides.parse(list(lines)))
-    return printed(200, print_plan, plan.make(settings, lambda weights: None))
+    return printed(200, print_plan, plan.make(settings))
 
 
 def listed(what: str) -> str:

@@ -18,7 +18,7 @@ WORDS = ("engine=reference,llama_cpp", "reference.label=a,b", "quantization=gguf
 
 def check(*words: str) -> None:
     settings = config.settings(overrides.parse([*WORDS, *words]))
-    check_goals(settings, plan.make(settings, lambda weights: None))
+    check_goals(settings, plan.make(settings))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_of_many_cells_the_first_repeat_is_shown_and_the_others_are_counted(
     repeats: int, rows: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["engine=reference", "load.concurrency=1,2,4,8", f"repeats={repeats}"]
-    print_plan(plan.make(config.settings(overrides.parse(words)), lambda weights: None))
+    print_plan(plan.make(config.settings(overrides.parse(words))))
     said = capsys.readouterr().out
     assert sum("1.5 s + 8 s" in line for line in said.splitlines()) == rows
     assert ("\n... and the same for 6 more repeats, each in its own order" in said) == (rows == 4)
@@ -127,7 +127,7 @@ def test_a_source_that_ends_early_is_said(
         "repeats=1",
         asked,
     )
-    print_plan(plan.make(config.settings(overrides.parse(words)), lambda weights: None))
+    print_plan(plan.make(config.settings(overrides.parse(words))))
     said = "load.conversations=100: burst has 23, and no more are played"
     assert (said in capsys.readouterr().out.splitlines()) == is_said
 
@@ -158,4 +158,4 @@ def test_repeats_that_run_budget_does_not_hold_are_named_before_they_are_left_ou
 ) -> None:
     words = ("engine=reference", "repeats=3", "load.warmup=1s", "load.duration=4s", f"run.budget={budget}")
     settings = config.settings(overrides.parse(words))
-    assert list(budget_lines(plan.make(settings, lambda weights: None), settings.budget_s)) == said
+    assert list(budget_lines(plan.make(settings), settings.budget_s)) == said

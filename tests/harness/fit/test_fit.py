@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from toy_engine import Toy
@@ -22,7 +23,6 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.fit.fit import MOST_USERS, FitTable, Memory, fit
-from harness.install.builds import why_not_on
 from harness.plan.terms import expected, need_of
 from harness.settings import config, overrides
 
@@ -53,12 +53,22 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Weighed:
     return engine
 
 
+@dataclass
+class Store:
+    """Weights of which it is said why they cannot be had."""
+
+    why_not: Callable[[Weights], Reason | None]
+
+    def can_prepare(self, weights: Weights, cache: Path | None = None) -> Reason | None:
+        return self.why_not(weights)
+
+
 def asked(
     *lines: str, facts: ModelFacts = TINY, size: int = 1000, device: str = "cpu", devices: int | None = None
 ) -> list[FitTable]:
     settings, _ = config.fit_settings(overrides.parse(["model=any", *lines]))
     memory = Memory("cpu" if device == "cpu" else "cuda", size, devices, "as given")
-    return fit(settings, {"any": KnownFacts(facts, "")}, memory, why_not_on)
+    return fit(settings, {"any": KnownFacts(facts, "")}, memory, Store(lambda weights: None), Path())
 
 
 TOY = ("engine=toy", "quantization=fp16", "engine.context_length=100")
@@ -305,22 +315,20 @@ def test_a_start_without_weights_or_without_their_shape_expects_nothing(toy: Wei
 # --- what can be had -------------------------------------------------------------------------------
 
 
-def test_weights_that_cannot_be_had_are_marked_with_the_reason(toy: Weighed) -> None:
+def test_weights_that_cannot_be_had_are_marked_with_the_reason(toy: Weighed, tmp_path: Path) -> None:
     settings, _ = config.fit_settings(
         overrides.parse(["model=any", "engine=toy", TOY[2], "quantization=fp16,awq"])
     )
     memory = Memory("cpu", 1000, None, "as given")
 
-    def gone(weights: Weights) -> Reason | None:
-        return Reason("is gone") if weights.quantization == "fp16" else None
-
-    [table] = fit(settings, {"any": KnownFacts(TINY, "", origin="table")}, memory, why_not_on, gone)
+    gone = Store(lambda weights: Reason("is gone") if weights.quantization == "fp16" else None)
+    [table] = fit(settings, {"any": KnownFacts(TINY, "", origin="table")}, memory, gone, tmp_path)
     assert {row.label: row.why_not_had for row in table.rows} == {"toy fp16": "is gone", "toy awq": None}
-    [of_shape] = fit(settings, {"any": KnownFacts(TINY, "")}, memory, why_not_on, gone)
+    [of_shape] = fit(settings, {"any": KnownFacts(TINY, "")}, memory, gone, tmp_path)
     assert [row.why_not_had for row in of_shape.rows] == [None, None]
 
 
-def test_weights_that_are_here_have_rows_of_what_can_be_made_of_them_alone() -> None:
+def test_weights_that_are_here_have_rows_of_what_can_be_made_of_them_alone(tmp_path: Path) -> None:
     """Also of a kind that is not among the usual ones."""
     settings, _ = config.fit_settings(overrides.parse(["model=any"]))
     memory = Memory("cuda", 80 * GB, None, "as given")
@@ -330,8 +338,7 @@ def test_weights_that_are_here_have_rows_of_what_can_be_made_of_them_alone() -> 
         return lambda weights: None if weights.quantization == quantization else Reason("is another")
 
     for quantization in ("awq", "gguf-q5_k_m"):
-        can_prepare = is_not(quantization)
-        [table] = fit(settings, known, memory, why_not_on, can_prepare)
+        [table] = fit(settings, known, memory, Store(is_not(quantization)), tmp_path)
         assert {row.quantization for row in table.rows} == {quantization}
         assert {each.quantization for each in table.unserved} <= {quantization}
 

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -452,20 +453,19 @@ def test_the_disk_is_checked_for_the_sum_of_what_is_missing_before_any_download(
 
 
 def test_what_cannot_be_started_here_has_a_reason(toy: Toy, own_program: Path) -> None:
-    why_not = why_not_on(())
-    assert why_not(toy_of()) is None
-    assert why_not(toy_of(program="second")) == Reason("there is no second toy for a cpu device")
-    assert why_not(toy_of(program=str(own_program))) is None
-    assert why_not(toy_of("docker")) == Reason("toys have no image for the CPU; give toy.image=IMAGE")
-    assert why_not(toy_of("docker", image="toys:2")) is None
+    assert why_not_on((), toy_of()) is None
+    assert why_not_on((), toy_of(program="second")) == Reason("there is no second toy for a cpu device")
+    assert why_not_on((), toy_of(program=str(own_program))) is None
+    assert why_not_on((), toy_of("docker")) == Reason("toys have no image for the CPU; give toy.image=IMAGE")
+    assert why_not_on((), toy_of("docker", image="toys:2")) is None
     attached = dataclasses.replace(toy_of(program="second"), terms=EngineTerms(base_url="http://h/v1"))
-    assert why_not(attached) is None
+    assert why_not_on((), attached) is None
 
 
 def test_with_a_device_what_serves_on_the_cpu_only_is_left_out(
     toy: Toy, tiny: InstallSpec, own_program: Path
 ) -> None:
-    on_cpu, on_device = why_not_on(()), why_not_on((0,))
+    on_cpu, on_device = partial(why_not_on, ()), partial(why_not_on, (0,))
     assert on_cpu(toy_of()) is None
     assert on_device(toy_of()) == Reason("there is no first toy for a cuda device; device=cpu works")
     toy.installs = {**toy.installs, ("second", "cuda"): tiny}
@@ -496,7 +496,7 @@ def test_a_run_of_nothing_but_cpu_builds_is_on_the_cpu(asked: list[str], device:
 def test_llama_cpp_with_a_device_names_the_program_that_uses_it() -> None:
     options = ENGINES["llama_cpp"].options()
     terms = EngineTerms(launcher="native")
-    reason = why_not_on((0,))(Deployment("llama_cpp", "m", "gguf-q4_k_m", terms, options, ""))
+    reason = why_not_on((0,), Deployment("llama_cpp", "m", "gguf-q4_k_m", terms, options, ""))
     assert reason is not None
     assert reason.text.endswith("; llama_cpp.program=llama-server or device=cpu works")
 

@@ -12,6 +12,7 @@ from statistics import mean
 import msgspec
 import pytest
 import tiny_tokenizer
+from begun_run import write_begun
 from checkpoint_files import write_checkpoint
 
 from engines.model import weights
@@ -19,7 +20,7 @@ from harness.contracts import Message
 from harness.errors import StoreError
 from harness.install.tokenizer import resolved, tokens_per_word
 from harness.plan import plan
-from harness.run import next_starts, session
+from harness.run import recorded
 from harness.settings import config, overrides
 from harness.settings.config import Settings
 from harness.store.tokenizer import token_counter
@@ -69,17 +70,16 @@ def test_without_a_tokenizer_a_prompt_has_the_tokens_that_the_reference_counts(t
 
 def test_a_resumed_run_has_the_same_texts_without_the_tokenizer(tokenizer: str, tmp_path: Path) -> None:
     settings, _ = resolved(settings_of(*FIXED, f"load.tokenizer={tokenizer}"), weights, tmp_path)
-    whole = plan.make(settings, lambda weights: None)
+    whole = plan.make(settings)
     directory = tmp_path / "run"
     directory.mkdir()
-    record = session.begin(directory, settings, whole)
-    again = config.settings(next_starts.choices_of(record))
+    record = write_begun(directory, settings, whole)
+    again = config.settings(recorded.choices_of(record))
     assert again.scenarios == settings.scenarios
-    assert next_starts.missing_starts(directory, record, plan.make(again, lambda weights: None))
+    assert recorded.recorded_plan(directory, record.plan, again) == whole
     # One that was begun with another length is another run.
-    other = plan.make(settings_of(*FIXED, f"load.tokenizer={tokenizer}"), lambda weights: None)
     with pytest.raises(StoreError):
-        next_starts.missing_starts(directory, record, other)
+        recorded.recorded_plan(directory, record.plan, settings_of(*FIXED, f"load.tokenizer={tokenizer}"))
 
 
 def test_a_checkpoint_on_this_machine_has_the_tokenizer_of_all_engines(
@@ -142,5 +142,5 @@ def test_what_was_given_and_what_has_no_lengths_in_tokens_is_left_alone(
 
 def test_the_plan_has_it_in_its_cells(tokenizer: str, tmp_path: Path) -> None:
     settings, _ = resolved(settings_of(*FIXED, f"load.tokenizer={tokenizer}"), weights, tmp_path)
-    [cell] = msgspec.to_builtins(plan.make(settings, lambda weights: None))["starts"][0]["cells"]
+    [cell] = msgspec.to_builtins(plan.make(settings))["starts"][0]["cells"]
     assert cell["scenario"]["options"]["tokens_per_word"] == tokens_per_word(tokenizer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from toy_engine import Toy
 
@@ -21,11 +23,18 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
     return engine
 
 
-def of(*lines: str, lacks: str | None = None) -> tuple[list[Weights], list[str]]:
-    def can_prepare(weights: Weights) -> Reason | None:
-        return Reason(f"no {lacks}") if weights.file_format == lacks else None
+class Lacking:
+    """A store of weights that has none in one format."""
 
-    found, skips = wanted(config.settings(overrides.parse(["model=m", *lines])), can_prepare)
+    def __init__(self, file_format: str | None = None) -> None:
+        self.lacks = file_format
+
+    def can_prepare(self, weights: Weights, cache: Path | None = None) -> Reason | None:
+        return Reason(f"no {self.lacks}") if weights.file_format == self.lacks else None
+
+
+def of(*lines: str, lacks: str | None = None) -> tuple[list[Weights], list[str]]:
+    found, skips = wanted(config.settings(overrides.parse(["model=m", *lines])), Lacking(lacks))
     return found, [f"{skip.what}: {skip.reason}" for skip in skips]
 
 
@@ -53,7 +62,7 @@ def test_default_model_is_had_as_a_checkpoint_where_its_engines_take_one(
 
     def formats(quantization: str) -> list[str]:
         settings = config.settings(overrides.parse([f"quantization={quantization}"]))
-        return [each.file_format for each in wanted(settings, lambda weights: None)[0]]
+        return [each.file_format for each in wanted(settings, Lacking())[0]]
 
     monkeypatch.delitem(ENGINES, "toy")
     assert formats("bf16") == ["gguf", "safetensors"]
@@ -89,10 +98,6 @@ def test_a_running_server_has_its_weights() -> None:
 def test_what_does_not_exist_is_no_failure_where_the_other_format_is_had() -> None:
     gguf, checkpoint = Weights("m", "fp16", "gguf"), Weights("m", "fp16", "safetensors")
     awq = Weights("m", "awq", "safetensors")
-
-    def nowhere(weights: Weights) -> Reason:
-        return Reason("the repository has none")
-
-    assert _failures([gguf], [checkpoint], nowhere) == []
-    assert _failures([gguf], [awq], nowhere) == [gguf]
-    assert _failures([gguf], [checkpoint], lambda weights: None) == [gguf]  # it broke on the way
+    assert _failures([gguf], [checkpoint], []) == []
+    assert _failures([gguf], [awq], []) == [gguf]
+    assert _failures([gguf], [checkpoint], [gguf]) == [gguf]  # it broke on the way

@@ -10,7 +10,10 @@ from toy_engine import Toy
 from engines import ENGINES
 from harness.contracts import Deployment, MemoryNeed, ModelFacts, Plan, Reason
 from harness.plan import plan
+from harness.plan.candidates import candidates
+from harness.plan.facts import Facts
 from harness.settings import config, overrides
+from harness.settings.config import Settings
 
 # 10,000 parameters: 20,000 bytes at fp16, and about 5,000 in 4 bits.
 SHAPE = ModelFacts("llama", 1, 1, 1, context_length=8192, parameters=10_000)
@@ -32,12 +35,12 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(*lines: str, device_bytes: int | None = 100_000, shape: ModelFacts | None = SHAPE) -> Plan:
     settings = config.settings(overrides.parse([*WORDS, *lines]))
-    return plan.make(
-        settings,
-        lambda weights: None,
-        device_bytes=lambda deployment: device_bytes,
-        shape=lambda model: shape,
-    )
+    return plan.make(settings, known(settings, device_bytes, shape))
+
+
+def known(settings: Settings, device_bytes: int | None, shape: ModelFacts | None) -> Facts:
+    memory = dict.fromkeys(candidates(settings), device_bytes) if device_bytes else {}
+    return Facts(shapes=dict.fromkeys(settings.models, shape) if shape else {}, device_bytes=memory)
 
 
 def caches(whole: Plan) -> dict[str, int | None]:
@@ -111,15 +114,11 @@ def test_an_engines_own_share_of_the_device_counts() -> None:
     limits = {}
     for line in ("vllm.gpu_memory_utilization=0.5", "vllm.gpu_memory_utilization=0.9"):
         settings = config.settings(overrides.parse(["model=llama-3.1-8b-instruct", *words, line]))
-        whole = plan.make(
-            settings,
-            lambda weights: None,
-            device_bytes=lambda deployment: 80 << 30,
-            shape=lambda model: ModelFacts(
-                "llama", 32, 8, 128, context_length=131_072, parameters=8_030_000_000,
-                vocabulary=128_256, hidden_size=4096, ties_embeddings=False,
-            ),
+        shape = ModelFacts(
+            "llama", 32, 8, 128, context_length=131_072, parameters=8_030_000_000,
+            vocabulary=128_256, hidden_size=4096, ties_embeddings=False,
         )  # fmt: skip
+        whole = plan.make(settings, known(settings, 80 << 30, shape))
         [tokens] = caches(whole).values()
         limits[line[-3:]] = tokens or 0
     # A token takes 128 KiB; what does not depend on the share is the same.

@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from toy_engine import Toy
 
-from engines import ENGINES
+from engines import ENGINES, MODELS
 from engines.model import weights
 from engines.model.facts import known_facts
-from harness.contracts import EngineTerms, Load, Plan, Reason, ScenarioChoice, Tuned, Weights
+from harness.cli.commands import planning
+from harness.contracts import (
+    Deployment,
+    EngineTerms,
+    Load,
+    Plan,
+    Reason,
+    ScenarioChoice,
+    Tuned,
+    Weights,
+    all_weights,
+)
 from harness.errors import UserError
 from harness.plan import plan
+from harness.plan.facts import Facts
 from harness.plan.order import deployment_order
 from harness.settings import config, overrides
+from harness.settings.config import Settings
 
 CHAT = ScenarioChoice("chat_multi_turn", None, "chat_multi_turn")
 TRACE = ScenarioChoice("trace", None, "trace", span_s=100.0)
 
 
 def made(*lines: str) -> Plan:
-    return plan.make(config.settings(overrides.parse(list(lines))), weights.can_prepare)
+    settings = config.settings(overrides.parse(list(lines)))
+    return plan.make(settings, known(settings))
+
+
+def known(settings: Settings) -> Facts:
+    """What the weights say of the candidates, on a machine that can start them all."""
+    asked = [each for each, why in plan.possible(settings).items() if why is None and not each.terms.base_url]
+    pairs = [(each, needed) for each in asked for needed in all_weights(ENGINES[each.engine], each)]
+    loaded = [(each, needed) for each, needed in pairs if isinstance(needed, Weights)]
+    models = {needed.model for _, needed in loaded}
+    shapes = {model: known_facts(model).facts for model in models & MODELS.keys()}
+    misfits = {
+        (a, of): weights.misfit(a, of, shapes.get(of.model)) for each, of in loaded for a in each.adapters
+    }
+    return Facts(
+        unprepared={needed: why for _, needed in loaded if (why := weights.can_prepare(needed))},
+        shapes=shapes,
+        misfits={pair: why for pair, why in misfits.items() if why},
+    )
 
 
 def places(whole: Plan) -> list[list[int]]:
@@ -79,10 +112,10 @@ def test_the_order_of_cells_changes_no_seed() -> None:
 def test_a_plan_that_grows_keeps_its_beginning_and_is_what_it_would_have_been() -> None:
     words = ["engine=reference", "reference.label=a,b,c", "load.concurrency=1,2"]
     settings = config.settings(overrides.parse([*words, "repeats=1"]))
-    whole = plan.make(settings, weights.can_prepare)
+    whole = plan.make(settings)
     for blocks in (2, 3, 4, 5):
         whole = plan.grown(whole, settings, first_index=len(whole.starts) + 1)
-        assert whole == plan.make(settings, weights.can_prepare, repeats=blocks)
+        assert whole == plan.make(replace(settings, repeats=blocks))
     assert whole == made(*words, "repeats=5")
     later = plan.grown(whole, settings, first_index=20)
     assert [start.index for start in later.starts[-3:]] == [20, 21, 22]
@@ -97,7 +130,7 @@ def test_until_plans_three_repeats_at_the_least() -> None:
 def test_an_estimate_is_the_loads_and_a_guess_for_each_start_and_cell() -> None:
     words = ["engine=reference", "reference.label=a,b", "repeats=1", "load.concurrency=1,2"]
     settings = config.settings(overrides.parse([*words, "load.warmup=1s", "load.duration=9s"]))
-    whole = plan.make(settings, weights.can_prepare)
+    whole = plan.make(settings)
     assert whole.estimate_s == pytest.approx(2 * (4 + 2 * (10 + 2)))
 
 
@@ -263,8 +296,7 @@ def test_a_draft_has_the_quantization_of_its_target_unless_told() -> None:
     ],
 )
 def test_a_draft_that_cannot_be_is_skipped(words: tuple[str, ...], reason: str) -> None:
-    settings = config.settings(overrides.parse(["quantization=fp16", *words]))
-    whole = plan.make(settings, weights.can_prepare, shape=lambda model: known_facts(model).facts)
+    whole = made("quantization=fp16", *words)
     assert not whole.starts
     assert [skip.reason[: len(reason)] for skip in whole.skips] == [reason]
 
@@ -279,7 +311,8 @@ def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:
 
 def test_weights_that_cannot_be_made_are_skipped_with_the_reason() -> None:
     settings = config.settings(overrides.parse(["quantization=fp16,gguf"]))
-    whole = plan.make(settings, lambda each: Reason("is gone") if each.quantization == "fp16" else None)
+    gone = Weights("smollm2-135m", "fp16", "gguf")
+    whole = plan.make(settings, Facts(unprepared={gone: Reason("is gone")}))
     assert {start.deployment.quantization for start in whole.starts} == {"gguf-q4_1"}
     assert [(skip.what, skip.reason) for skip in whole.skips] == [("llama_cpp fp16", "is gone")]
 
@@ -342,7 +375,7 @@ def test_start_names_are_file_names() -> None:
 
 def test_models_of_one_file_name_have_labels_of_their_own(tmp_path: Path) -> None:
     model = 'model="/a/m.gguf","/b/m.gguf"'
-    whole = plan.make(config.settings(overrides.parse([model, "quantization=fp16"])), lambda weights: None)
+    whole = plan.make(config.settings(overrides.parse([model, "quantization=fp16"])))
     assert len({start.deployment.label for start in whole.starts}) == 2
 
 
@@ -472,7 +505,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
 
 def planned(*lines: str) -> Plan:
     words = ["engine=toy", "quantization=fp16", "repeats=1", *lines]
-    return plan.make(config.settings(overrides.parse(words)), lambda weights: None)
+    return plan.make(config.settings(overrides.parse(words)))
 
 
 def labels(*lines: str) -> list[str]:
@@ -566,19 +599,26 @@ def test_a_launcher_that_an_engine_lacks_is_skipped_with_the_reason(toy: Toy) ->
 def test_a_key_that_nothing_heeds_is_the_users_mistake(toy: Toy, lines: list[str], said: str) -> None:
     words = {line.partition("=")[0]: line for line in ["engine=toy", "quantization=fp16", *lines]}
     with pytest.raises(UserError) as caught:
-        plan.make(config.settings(overrides.parse(list(words.values()))), lambda weights: None)
+        plan.make(config.settings(overrides.parse(list(words.values()))))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_what_this_machine_cannot_start_is_skipped_before_its_weights_are_looked_for(toy: Toy) -> None:
+def test_what_this_machine_cannot_start_is_skipped_before_its_weights_are_looked_for(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = config.settings(overrides.parse(["engine=toy,reference", "quantization=fp16,gguf"]))
     asked: list[Weights] = []
 
-    def can_prepare(weights: Weights) -> None:
+    def can_prepare(weights: Weights, _: Path) -> None:
         asked.append(weights)
 
-    whole = plan.make(settings, can_prepare, lambda each: Reason("no") if each.engine == "toy" else None)
+    def why_not_on(_: Sequence[int], each: Deployment) -> Reason | None:
+        return Reason("no") if each.engine == "toy" else None
+
+    monkeypatch.setattr(weights, "can_prepare", can_prepare)
+    monkeypatch.setattr(planning, "why_not_on", why_not_on)
+    whole = planning.planned(settings)
     assert {start.deployment.engine for start in whole.starts} == {"reference"}
     assert [(skip.what, skip.reason) for skip in whole.skips] == [
         ("toy fp16", "no"),
@@ -589,18 +629,17 @@ def test_what_this_machine_cannot_start_is_skipped_before_its_weights_are_looked
 
 def test_a_context_longer_than_the_model_can_is_refused_as_fit_does() -> None:
     settings = config.settings(overrides.parse(["engine=llama_cpp", "engine.context_length=4096,40000"]))
-    told = {"smollm2-135m": 8_192}
+    told = Facts(contexts={"smollm2-135m": 8_192})
     said = r"^engine\.context_length=40000 is more than smollm2-135m supports: give 8192 or less$"
     with pytest.raises(UserError, match=said):
-        plan.make(settings, lambda each: None, most_context=told.get)
-    assert plan.make(settings, lambda each: None, most_context={}.get).starts  # nobody knows
-    assert plan.make(settings, lambda each: None, most_context=told.get, is_new=False).starts
+        plan.make(settings, told)
+    assert plan.make(settings).starts  # nobody knows
 
 
 def test_a_context_of_a_server_that_runs_already_or_has_no_model_is_not_judged() -> None:
     for lines in (["engine=reference"], ["engine.base_url=http://127.0.0.1:1/v1", "model=any"]):
         settings = config.settings(overrides.parse([*lines, "engine.context_length=40000"]))
-        assert plan.make(settings, lambda each: None, most_context=lambda model: 16).starts
+        assert plan.make(settings, Facts(contexts={"-": 16, "any": 16})).starts
 
 
 def test_every_start_of_a_run_has_the_adapters_of_all_its_scenarios() -> None:
@@ -627,8 +666,7 @@ def test_an_adapter_that_does_not_fit_is_skipped_with_the_reason(tmp_path: Path)
         "quantization=gguf-q8_0",
         "model=smollm2-135m",
     ]
-    settings = config.settings(overrides.parse(words))
-    whole = plan.make(settings, weights.can_prepare, misfit=weights.misfit)
+    whole = made(*words)
     assert whole.starts == ()
     [skip] = whole.skips
     assert skip.reason.startswith(f"scenario.adapters={tmp_path}: no directory with adapter_config.json")

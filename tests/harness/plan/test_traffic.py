@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import make_run
 import pytest
+from begun_run import write_begun
 from bench_command import Place, told
 from make_run import S
 
 from harness.contracts import Conversation, Message, Plan, Turn
 from harness.errors import UserError
 from harness.plan import plan
+from harness.plan.candidates import candidates
 from harness.plan.context import context_lines, sizes_of
-from harness.run import session
+from harness.plan.facts import Facts
 from harness.settings import config, overrides
 
 
 def made(*lines: str) -> Plan:
     words = ["engine=reference", "repeats=1", "load.concurrency=1", *lines]
-    return plan.make(config.settings(overrides.parse(words)), lambda weights: None)
+    return plan.make(config.settings(overrides.parse(words)))
 
 
 @pytest.fixture
@@ -74,7 +77,7 @@ def test_a_context_beyond_the_models_is_not_advised() -> None:
     def said(*words: str) -> str:
         settings = config.settings(overrides.parse([*long, *words]))
         with pytest.raises(UserError) as raised:
-            plan.make(settings, lambda weights: None, most_context=lambda model: 8192)
+            plan.make(settings, Facts(contexts={"smollm2-135m": 8192}))
         return str(raised.value)
 
     assert said("scenario.document_tokens=3000").endswith("; the model has 8192: give shorter conversations")
@@ -85,10 +88,12 @@ def test_a_context_beyond_the_models_is_not_advised() -> None:
 def test_a_run_that_was_begun_with_such_a_context_is_still_resumed(tmp_path: Path, chats: list[str]) -> None:
     settings = config.settings(overrides.parse(["engine=reference", "engine.context_length=19", *chats]))
     with pytest.raises(UserError):
-        plan.make(settings, lambda weights: None)
-    begun = plan.make(settings, lambda weights: None, is_new=False)
+        plan.make(settings)
+    longer = plan.make(config.settings(overrides.parse(["engine=reference", *chats])))
+    [short] = candidates(settings)
+    begun = replace(longer, starts=tuple(replace(start, deployment=short) for start in longer.starts))
     directory = tmp_path / "run"
-    session.begin(directory, settings, begun)
+    write_begun(directory, settings, begun)
     for start in begun.starts:
         make_run.write_start(directory, make_run.start_record(start, S))
         for cell in start.cells:
@@ -167,7 +172,7 @@ def test_lengths_that_are_known_before_and_do_not_fit_are_refused(words: list[st
 def test_what_the_model_cannot_hold_either_is_not_advised() -> None:
     words = ["engine=llama_cpp", "quantization=fp16", "scenario=long_context", "scenario.most_tokens=8192"]
     with pytest.raises(UserError, match="they need about 8704, and the model has 8192: give shorter ones"):
-        plan.make(config.settings(overrides.parse(words)), lambda weights: None, most_context=lambda _: 8192)
+        plan.make(config.settings(overrides.parse(words)), Facts(contexts={"smollm2-135m": 8192}))
 
 
 def test_lengths_without_an_end_are_looked_at_by_the_first_ones() -> None:

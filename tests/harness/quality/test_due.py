@@ -194,19 +194,17 @@ OTHER = deployment("fp16 of large", "large")
 def test_a_run_is_the_reference_of_a_later_one(tmp_path: Path) -> None:
     earlier, later = tmp_path / "earlier", tmp_path / "later"
     one_cell_run(earlier, [])
-    terms = QualityTerms(against=str(earlier))
     with pytest.raises(UserError, match="has no reference for tiny; measure its"):
-        earlier_references(terms, PAIR, reference_folders)
+        earlier_references(earlier, PAIR, reference_folders(earlier))
     asked_start(earlier, "02-q8_0", PAIR[1])
     folder = asked_start(earlier, "03-fp16", PAIR[0])
-    assert earlier_references(terms, PAIR, reference_folders) == [folder], "the one with most bits"
-    assert earlier_references(AUTO, PAIR, reference_folders) == []
+    assert earlier_references(earlier, PAIR, reference_folders(earlier)) == [folder], "the one with most bits"
     with pytest.raises(UserError, match="has no reference for large, only for tiny"):
-        earlier_references(terms, [*PAIR, OTHER], reference_folders)
+        earlier_references(earlier, [*PAIR, OTHER], reference_folders(earlier))
     with pytest.raises(StoreError, match="no run here"):
-        earlier_references(QualityTerms(against=str(tmp_path)), PAIR, reference_folders)
+        reference_folders(tmp_path)
     other = asked_start(earlier, "04-large", OTHER)
-    assert earlier_references(terms, [*PAIR, OTHER, deployment("a", "-")], reference_folders) == [
+    assert earlier_references(earlier, [*PAIR, OTHER, deployment("a", "-")], reference_folders(earlier)) == [
         other,
         folder,
     ]
@@ -234,7 +232,7 @@ def test_what_is_missing_of_a_reference_is_named(tmp_path: Path) -> None:
         due(QualityTerms(against="/nowhere"), PAIR, later)
     (folder / QUALITY_FILE).unlink()
     with pytest.raises(UserError, match=r"no reference for tiny \(no file at .*02-fp16/quality\.parquet\)"):
-        earlier_references(QualityTerms(against=str(earlier)), PAIR, reference_folders)
+        earlier_references(earlier, PAIR, reference_folders(earlier))
 
 
 def test_a_start_that_was_asked_is_not_asked_again(tmp_path: Path) -> None:
@@ -271,7 +269,7 @@ def test_a_reference_with_damaged_answers_is_refused(tmp_path: Path, name: str) 
     (folder / name).write_bytes(b"PAR1 and no more")
     damaged = f"^quality.against={tmp_path}: .*/{name}: damaged .*; measure it again, or give another$"
     with pytest.raises(UserError, match=damaged):
-        earlier_references(QualityTerms(against=str(tmp_path)), PAIR, reference_folders)
+        earlier_references(tmp_path, PAIR, reference_folders(tmp_path))
 
 
 def test_quality_of_what_serves_no_model_is_refused(tmp_path: Path) -> None:

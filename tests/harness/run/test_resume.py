@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import make_run
 import pytest
-from begun_run import WORDS, begin, settings_of
+from begun_run import WORDS, begin, settings_of, write_begun
 from make_run import S
 
 from harness.errors import StoreError
 from harness.plan import plan
-from harness.run import next_starts, session
+from harness.run import next_starts, recorded
 from harness.store import store
 
 
@@ -63,8 +64,7 @@ def test_what_a_grown_run_lacks_is_numbered_on_from_all_that_is_there(begun):
     assert [start.index for start in grown.starts] == [1, 2, 3, 4, 6, 7]
     record = replace(record, plan=grown)
     keep(directory, grown.starts[4], grown.starts[4].cells[0])
-    again = plan.make(settings_of(*WORDS), lambda weights: None, repeats=grown.blocks)
-    missing = next_starts.missing_starts(directory, record, again)
+    missing = next_starts.missing_starts(directory, record, grown)
     assert [(start.index, [cell.number for cell in start.cells]) for start in missing] == [
         (8, [10]),
         (7, [11, 12]),
@@ -85,43 +85,92 @@ def test_who_is_left_to_be_asked_gets_a_start_without_cells_behind_all_others(be
     assert next_starts.only_asked(directory, record, planned, missing, []) == []
 
 
-def test_a_run_whose_starts_or_cells_were_ordered_otherwise_is_refused(begun):
+def test_a_run_is_gone_on_with_in_the_order_and_with_the_seeds_on_record(begun):
     directory, record, planned = begun
-    turned = replace(planned, starts=(planned.starts[1], planned.starts[0], *planned.starts[2:]))
-    first, *others = planned.starts
-    cells = replace(planned, starts=(replace(first, cells=first.cells[::-1]), *others))
-    for other in (turned, cells, replace(planned, starts=planned.starts[:2])):
-        with pytest.raises(StoreError, match="planned by another bench"):
-            next_starts.missing_starts(directory, replace(record, plan=other), planned)
+    first, second, *others = planned.starts
+    seeded = replace(first, cells=tuple(replace(cell, seed=7) for cell in first.cells[::-1]))
+    turned = replace(planned, starts=(second, seeded, *others))
+    store.write_record(directory / "run.json", replace(record, plan=turned))
+    read = store.read_run(directory).plan
+    whole = recorded.recorded_plan(directory, read, settings_of(*WORDS))
+    assert whole == turned, "with this bench's types"
+    assert next_starts.missing_starts(directory, record, whole) == list(turned.starts)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        "seed=4", "load.warmup=9s", "load.timeout=60s", "scenario.turns=9", "engine.context_length=512",
-        "reference.slots=3",
+        "load.warmup=9s", "load.timeout=60s", "scenario.turns=9", "engine.context_length=512",
+        "reference.slots=3", "reference.label=a,c", "load.concurrency=1,4",
     ],
 )  # fmt: skip
-def test_whatever_would_be_measured_otherwise_ends_a_resume(begun, other):
-    """Where a default has changed since, the plan of today's bench is another, too."""
+def test_a_plan_that_the_settings_do_not_ask_for_is_not_gone_on_with(begun, other):
+    """Where a default has changed since, too."""
     directory, _, planned = begun
-    record = store.read_run(directory)
-    assert next_starts.missing_starts(directory, record, planned) == list(planned.starts)
+    read = store.read_run(directory).plan
+    assert recorded.recorded_plan(directory, read, settings_of(*WORDS)) == planned
     words = [word for word in WORDS if word.partition("=")[0] != other.partition("=")[0]]
-    today = plan.make(settings_of(*words, other), lambda weights: None)
     with pytest.raises(StoreError, match="planned by another bench"):
-        next_starts.missing_starts(directory, record, today)
+        recorded.recorded_plan(directory, read, settings_of(*words, other))
+
+
+@pytest.mark.parametrize("version", [6, 7, 8])
+def test_a_plan_of_an_earlier_format_is_gone_on_with(begun, version):
+    directory, _, planned = begun
+    path = directory / "run.json"
+    run = json.loads(path.read_text())
+    del run["plan"]["labels"], run["plan"]["filled"]
+    for start in run["plan"]["starts"]:
+        del start["deployment"]["adapters"], start["deployment"]["options"]["slots"]
+        for cell in start["cells"]:
+            del cell["scenario"]["width"], cell["scenario"]["ends_itself"]
+    path.write_text(json.dumps(run | {"schema_version": version}))
+    whole = recorded.recorded_plan(directory, store.read_run(directory).plan, settings_of(*WORDS))
+    assert whole.starts == planned.starts
+
+
+def test_a_plan_with_more_than_was_asked_for_is_not_gone_on_with(begun):
+    directory, _, planned = begun
+    first, *others = planned.starts
+    cell = first.cells[0]
+    for cells in (
+        (*first.cells, replace(cell, number=99)),
+        (cell, cell),
+        (replace(cell, repeat=5),),
+    ):
+        more = replace(planned, starts=(replace(first, cells=cells), *others))
+        with pytest.raises(StoreError, match="planned by another bench"):
+            recorded.recorded_plan(directory, more, settings_of(*WORDS))
+    twice = replace(planned, starts=(*planned.starts, replace(first, index=99, cells=())))
+    with pytest.raises(StoreError, match="planned by another bench"):
+        recorded.recorded_plan(directory, twice, settings_of(*WORDS))
+
+
+def test_a_cache_that_the_plan_made_smaller_is_kept_and_a_larger_one_refused(begun):
+    directory, _, planned = begun
+    asked = planned.starts[0].deployment.terms.kv_cache_tokens
+
+    def with_cache(tokens):
+        starts = []
+        for start in planned.starts:
+            terms = replace(start.deployment.terms, kv_cache_tokens=tokens)
+            starts.append(replace(start, deployment=replace(start.deployment, terms=terms)))
+        return replace(planned, starts=tuple(starts))
+
+    smaller = with_cache(asked - 256)
+    assert recorded.recorded_plan(directory, smaller, settings_of(*WORDS)) == smaller
+    with pytest.raises(StoreError, match="planned by another bench"):
+        recorded.recorded_plan(directory, with_cache(asked + 1), settings_of(*WORDS))
 
 
 def test_a_run_of_another_machine_is_not_resumed(tmp_path):
     settings = settings_of(*WORDS)
-    whole = plan.make(settings, lambda weights: None)
-    record = session.begin(tmp_path, settings, whole)
-    assert len(next_starts.missing_starts(tmp_path, record, whole)) == len(whole.starts)
+    record = write_begun(tmp_path, settings, plan.make(settings))
+    recorded.check_machine(tmp_path, store.read_run(tmp_path))
     machine = {**record.environment["machine"], "cpu_model": "another"}
     moved = replace(record, environment={**record.environment, "machine": machine})
     with pytest.raises(StoreError, match=r"begun on another machine .*cpu_model"):
-        next_starts.missing_starts(tmp_path, moved, whole)
+        recorded.check_machine(tmp_path, moved)
 
 
 def test_measured_time_is_that_of_all_starts_that_were_begun(begun):
@@ -150,5 +199,5 @@ def test_more_repeats_are_planned_after_what_is_there_and_what_is_missing(begun)
     assert len(set(numbers)) == len(numbers)
     assert min(start.index for start in more) > max(start.index for start in missing)
     # What is read back later is the same plan.
-    again = plan.make(settings_of(*WORDS), lambda weights: None, repeats=blocks + 2)
-    assert next_starts.missing_starts(directory, longer, again)
+    again = recorded.recorded_plan(directory, longer.plan, settings_of(*WORDS))
+    assert again.starts == longer.plan.starts

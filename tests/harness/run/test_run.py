@@ -15,6 +15,7 @@ from subprocess import CompletedProcess
 import msgspec
 import psutil
 import pytest
+from begun_run import Silent
 from bench_command import Place, begun, bench, ended, quick, side_by_side
 from make_run import S, row, run_record
 from reference_serving import serving
@@ -264,16 +265,9 @@ class InterruptedAfterTheLoad:
         """The guard is off and does not ask."""
 
 
-class Silent:
-    """An Observer."""
-
-    def __getattr__(self, name: str):
-        return lambda *_: None
-
-
 def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):
     words = quick("load.duration=300ms", "load.warmup=0s", "scenario.think_time=0s")
-    [start] = plan.make(config.settings(overrides.parse(words)), lambda weights: None).starts
+    [start] = plan.make(config.settings(overrides.parse(words))).starts
     site = Site(tmp_path, tmp_path, (), Guard("off", 0), Silent())
     with serving("--ttft-s=0.01", "--itl-s=0.001") as server:
         spec = AttachSpec(f"http://127.0.0.1:{server.port}/v1", "reference")
@@ -285,7 +279,7 @@ def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):
 
 
 def test_a_full_quota_says_as_a_full_disk_does_how_much_room_is_needed(tmp_path):
-    whole = plan.make(config.settings(overrides.parse(quick())), lambda weights: None)
+    whole = plan.make(config.settings(overrides.parse(quick())))
     record = run_record(whole)
     store.write_record(tmp_path / "run.json", record)
 
@@ -317,7 +311,7 @@ def test_a_cell_whose_replay_was_interrupted_does_not_know_its_own_prompts(tmp_p
     # However slow the machine is, three are sent.
     enough = ("load.min_requests=3", "load.steps=100")
     words = quick("load.duration=300ms", "load.warmup=0s", "scenario.think_time=0s", *enough)
-    [start] = plan.make(config.settings(overrides.parse(words)), lambda weights: None).starts
+    [start] = plan.make(config.settings(overrides.parse(words))).starts
     site, sent = Site(tmp_path, tmp_path, (), Guard("off", 0), Silent()), InterruptedAtTheThird()
     with serving("--ttft-s=0.01", "--itl-s=0.001") as server:
         spec = AttachSpec(f"http://127.0.0.1:{server.port}/v1", "reference")
@@ -343,7 +337,7 @@ def test_a_cells_texts_are_counted_once_for_a_while_and_never_by_a_server_of_oth
         url = f"http://127.0.0.1:{of_others.getsockname()[1]}/v1"
         words = ["engine=llama_cpp", f"engine.base_url={url}", "model=m", "scenario=file"]
         settings = config.settings(overrides.parse([*words, f"scenario.path={chats}"]))
-        [start, *_] = plan.make(settings, lambda weights: None).starts
+        [start, *_] = plan.make(settings).starts
         up = Serving(start, AttachSpec(url, "m"), None, Silent(), None)
         job = replace(_job(up, start.cells[0], tmp_path), rows_path=str(rows))
         by_tokenizer, by_characters = {"tokens": 3}, {"tokens": 1, "characters": 2}
@@ -375,7 +369,7 @@ def test_a_start_that_waits_for_the_machine_says_so(tmp_path):
     guard.before_start(nothing, (), lambda why: None)
     observer = Waits()
     words = ("engine=reference", "repeats=1")
-    whole = plan.make(config.settings(overrides.parse(words)), lambda weights: None)
+    whole = plan.make(config.settings(overrides.parse(words)))
     run_starts(whole.starts, Site(tmp_path, tmp_path, (), guard, observer), lambda *_: None)
     [said] = observer.lines
     assert said.startswith("01-reference: up to ")

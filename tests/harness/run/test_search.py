@@ -13,6 +13,7 @@ from harness.contracts import Objective
 from harness.errors import CellError, StoreError, UserError
 from harness.plan import plan
 from harness.run import search
+from harness.run.recorded import recorded_plan
 from harness.sampling import environment
 from harness.settings import config, overrides
 from harness.store import store
@@ -22,17 +23,16 @@ SLO = ("slo.ttft_s.p95=500ms", "slo.success=99%")
 
 
 def settings_of(*words):
-    made, terms = config.search_settings(overrides.parse(["engine=reference", *SLO, *words]))
-    return search.prepared(made, terms), terms
+    return search.prepared(config.search_settings(overrides.parse(["engine=reference", *SLO, *words])))
 
 
 def planned(*words):
-    settings, terms = settings_of(*words)
-    return settings, terms, plan.make(settings, lambda needed: None)
+    settings = settings_of(*words)
+    return settings, settings.search, plan.make(settings)
 
 
 def sequences(*words):
-    (point,) = settings_of(*words)[0].terms
+    (point,) = settings_of(*words).terms
     return point.value.concurrent_sequences
 
 
@@ -50,10 +50,10 @@ def test_servers_serve_as_many_at_once_as_users_are_searched_for_up_to_64():
 
 
 def test_a_trial_ends_once_half_of_its_last_requests_failed():
-    assert settings_of()[0].loads[0].max_failed_share == 0.5
-    assert settings_of("load.max_failed=10%")[0].loads[0].max_failed_share == 0.1
-    low, terms = config.search_settings(overrides.parse(["engine=reference", "slo.success=40%"]))
-    assert search.prepared(low, terms).loads[0].max_failed_share is None
+    assert settings_of().loads[0].max_failed_share == 0.5
+    assert settings_of("load.max_failed=10%").loads[0].max_failed_share == 0.1
+    low = config.search_settings(overrides.parse(["engine=reference", "slo.success=40%"]))
+    assert search.prepared(low).loads[0].max_failed_share is None
 
 
 def test_one_kind_of_load_is_searched():
@@ -186,9 +186,11 @@ def test_starts_that_did_not_end_are_begun_anew_under_numbers_of_their_own(tmp_p
 
 
 def test_a_search_that_would_be_another_today_is_not_gone_on_with(tmp_path):
-    _, _, whole = planned("search.highest=16", "repeats=3")
+    settings, _, whole = planned("search.highest=16", "repeats=3")
     record = cut_short(tmp_path, whole)
+    begun = search.without_trials(store.read_run(tmp_path).plan, settings)
+    assert recorded_plan(tmp_path, begun, settings) == whole
     assert len(search.starts_left(tmp_path, record, whole)[1]) == 2
     for other in ("search.lowest=2", "load.duration=9s"):
         with pytest.raises(StoreError, match="another bench"):
-            search.starts_left(tmp_path, record, planned("search.highest=16", "repeats=3", other)[2])
+            recorded_plan(tmp_path, begun, settings_of("search.highest=16", "repeats=3", other))

@@ -12,16 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from begun_run import begin, settings_of
+from begun_run import begin, settings_of, write_begun
 from echoes import ECHOES, KEY
 from make_run import start_record, write_start
 
-from harness.cli.commands import measuring
-from harness.cli.commands.tasks import Task
+from harness.cli.commands import jobs, measuring
+from harness.cli.commands.jobs import Job
 from harness.contracts import secrets_in
 from harness.errors import StoreError, UserError
 from harness.plan import plan
-from harness.run import next_starts, session
+from harness.run import recorded, session
 from harness.settings import config
 from harness.settings.keys import listed_keys
 from harness.settings.sections import is_slo
@@ -43,14 +43,14 @@ def test_a_new_run_has_its_plan_and_settings_on_record(begun):
         s.deployment.label for s in planned.starts
     ]
     assert read.environment
-    assert plan.make(config.settings(next_starts.choices_of(read)), lambda weights: None) == planned
+    assert plan.make(config.settings(recorded.choices_of(read))) == planned
 
 
 @pytest.mark.parametrize("value", ['"a,b"', '"it\'s"', '"a b"', '"x=1"', '"1"', '""', "'\"'", '"[1]"'])
 def test_settings_on_record_parse_again(tmp_path, value):
     settings = settings_of("engine=reference", f"reference.label={value}", "load.warmup=500ms")
-    session.begin(tmp_path / "run", settings, plan.make(settings, lambda weights: None))
-    assert config.settings(next_starts.choices_of(store.read_run(tmp_path / "run"))) == settings
+    write_begun(tmp_path / "run", settings, plan.make(settings))
+    assert config.settings(recorded.choices_of(store.read_run(tmp_path / "run"))) == settings
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_settings_on_record_parse_again(tmp_path, value):
 def test_a_bare_number_on_record_is_still_a_duration_in_seconds(tmp_path, was, now):
     settings = settings_of("engine=reference", f"load.duration={now}", "load.warmup=0", "load.concurrency=2")
     directory = tmp_path / "run"
-    session.begin(directory, settings, plan.make(settings, lambda weights: None))
+    write_begun(directory, settings, plan.make(settings))
     path = directory / "run.json"
     record = json.loads(path.read_text())
     record["settings"]["load.duration"] = [was]
     path.write_text(json.dumps(record))
-    read = config.settings(next_starts.choices_of(store.read_run(directory)))
+    read = config.settings(recorded.choices_of(store.read_run(directory)))
     assert read.loads == settings.loads
     assert (read.given["load.warmup"], read.given["load.concurrency"]) == (("0",), ("2",))
 
@@ -97,7 +97,7 @@ def test_a_secret_on_the_command_line_is_on_no_record(tmp_path, monkeypatch):
 )
 def test_how_fast_memory_is_read_is_on_record_where_a_server_of_bench_reads_weights(tmp_path, words, is_read):
     settings = settings_of(*words)
-    record = session.begin(tmp_path, settings, plan.make(settings, lambda weights: None))
+    record = write_begun(tmp_path, settings, plan.make(settings))
     assert ("memory" in record.environment) == is_read
 
 
@@ -231,12 +231,12 @@ def test_a_look_is_told_by_the_starts_that_it_saw_whether_they_failed_or_not(beg
 def test_a_run_is_held_before_it_is_read_what_it_lacks(begun, monkeypatch):
     directory, _, _ = begun
 
-    def left(*_) -> Task:
+    def left(*_) -> Job:
         with pytest.raises(UserError, match="another bench"), session.sole_writer(directory):
             pytest.fail("a second resume could read the same missing cells")
         raise UserError("read")
 
-    monkeypatch.setattr(measuring, "left_of", left)
+    monkeypatch.setattr(jobs, "left_of", left)
     with pytest.raises(UserError, match=r"^read$"):
         measuring.run(resume=directory)
     with session.sole_writer(directory):

@@ -8,13 +8,12 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from begun_run import Told
+from begun_run import Told, write_begun
 from bench_command import Place, begun, bench, ended, quick, side_by_side, told
 from waiting import wait_until
 
 from harness.contracts import Precision, Until
 from harness.plan import plan
-from harness.run import session
 from harness.run.next_starts import growing, why_stop
 from harness.settings import config, overrides
 from harness.store import store
@@ -71,8 +70,8 @@ def test_a_case_without_a_mean_keeps_no_run_going_and_is_named() -> None:
 def test_a_block_is_on_record_before_it_begins_and_so_is_why_there_is_no_further_one(tmp_path: Path) -> None:
     words = ("engine=reference", "reference.label=a,b", "until=ci:5%", "until.metric=ttft_s.p50")
     settings = config.settings(overrides.parse(words))
-    whole = plan.make(settings, lambda weights: None)
-    run, told = Kept(tmp_path / "run.json", session.begin(tmp_path, settings, whole)), Told()
+    whole = plan.make(settings)
+    run, told = Kept(tmp_path / "run.json", write_begun(tmp_path, settings, whole)), Told()
     found = iter([[WIDE], [NARROW]])
     growing_run = growing(run, whole.starts, whole, settings, lambda *_: next(found), told)  # type: ignore[arg-type]
     first = [next(growing_run) for _ in whole.starts]

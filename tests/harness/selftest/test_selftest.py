@@ -7,12 +7,12 @@ import resource
 import signal
 import subprocess
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 
 import msgspec
 import pytest
+from begun_run import write_begun
 from bench_command import BENCH, LIMIT_S, Place, begun, bench, ended, made, quick, side_by_side
 from load_process import job_of, played
 from reference_serving import serving
@@ -25,7 +25,6 @@ from engines.reference.engine import read_sends
 from harness.contracts import Load, LoadSummary, NativeSpec, SelfTest, SelfTestStep
 from harness.errors import CellError, UserError
 from harness.plan import plan
-from harness.run import session
 from harness.selftest import known_error, selftest
 from harness.selftest.selftest import Ladder, Rung
 from harness.settings import config, overrides
@@ -240,14 +239,14 @@ def test_another_machine_or_version_is_not_ours(tmp_path):
 
 def test_a_run_records_what_is_known_of_this_machine_and_nothing_of_another(tmp_path):
     settings = config.settings(overrides.parse(["engine=reference"]))
-    begin = partial(session.begin, settings=settings, planned=plan.make(settings, lambda weights: None))
+    whole = plan.make(settings)
     known_error.keep(
         tmp_path, result_of({**known_error.machine(), "cpu_model": "another"}, known_error.version())
     )
-    assert "selftest" not in begin(tmp_path / "a", known_error=known_error.find(tmp_path)).environment
+    assert "selftest" not in write_begun(tmp_path / "a", settings, whole, tmp_path).environment
     ours = result_of(known_error.machine(), known_error.version())
     known_error.keep(tmp_path, ours)
-    begin(tmp_path / "b", known_error=known_error.find(tmp_path))
+    write_begun(tmp_path / "b", settings, whole, tmp_path)
     read = store.read_run(tmp_path / "b").environment["selftest"]
     assert msgspec.convert(read, SelfTest) == ours
 

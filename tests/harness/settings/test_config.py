@@ -311,7 +311,7 @@ def test_the_file_whose_column_gives_lengths_is_kept_absolute(
 
 
 def test_a_search_keeps_a_short_key_that_was_given_for_its_resume() -> None:
-    made, _ = config.search_settings(overrides.parse(["fairness=stock", "slo.success=99%"]))
+    made = config.search_settings(overrides.parse(["fairness=stock", "slo.success=99%"]))
     assert made.given["engine.fairness"] == ("stock",)
     assert "load.concurrency" not in made.given
 

@@ -11,12 +11,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from begun_run import bare_site
 from make_run import S
 
 from harness.contracts import GuardFinding, Load, quoted
 from harness.errors import StoreError
-from harness.install.provisions import Provisions
-from harness.run.session import go_on
+from harness.run.session import begin
 from harness.sampling.host import HostSample
 from harness.store import request_table, store
 from harness.store.quality_table import read_items, read_quality
@@ -180,7 +180,7 @@ def test_a_run_of_a_format_before_is_read_and_goes_on_in_this_one(run, version):
     record = store.read_run(run.path)
     assert record.schema_version == version
     assert store.SCHEMA_VERSION == 9
-    assert go_on(run.path, record, Provisions()).record.schema_version == store.SCHEMA_VERSION
+    assert begin(run.path, record, bare_site(run.path)).record.schema_version == store.SCHEMA_VERSION
     assert store.read_run(run.path).schema_version == store.SCHEMA_VERSION
 
 

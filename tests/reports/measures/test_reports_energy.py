@@ -7,6 +7,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+from begun_run import write_begun
 from make_run import (
     GIB,
     MS,
@@ -26,7 +27,6 @@ from engines import API_PRICES
 from engines.model.models import MODELS
 from harness.contracts import ApiPrice, Load, Price, mean_power_w
 from harness.errors import UserError
-from harness.run import session
 from harness.sampling.device_sample import DeviceSample
 from harness.settings import config, overrides
 from harness.store import store
@@ -190,7 +190,7 @@ def test_what_is_missing_is_said(tmp_path):
 def test_a_price_is_on_record_as_it_was_understood(tmp_path):
     words = ("price.gpu_hour='2.5'", 'price.currency="US $"')
     plan = plan_of([deployment("vllm", "awq")], [Load(concurrency=1)])
-    session.begin(tmp_path, settings_of(*words), plan)
+    write_begun(tmp_path, settings_of(*words), plan)
     write_measured(tmp_path, plan.starts[0])
     run = open_run(tmp_path)
     assert price_of(run) == Price(2.5, "US $")

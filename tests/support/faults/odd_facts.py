@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from begun_run import Silent
 from make_run import S, row, summary, write_cell
 from places import TESTS
 from served import served
@@ -107,13 +108,6 @@ def odd_server(page: Any = None) -> Iterator[tuple[str, type[Odd]]]:
     Handler.page = page
     with served(Handler) as port:
         yield f"http://127.0.0.1:{port}/v1", Handler
-
-
-class Silent:
-    """An Observer that ignores everything."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
 
 
 def odd_run(path: Path, engine: str, pages: list[Any]) -> Path:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.contracts import Plan, PlannedStart, Standing
 from harness.plan import plan
 from harness.run import session
+from harness.run.watch import Site
+from harness.sampling.guard import Guard
 from harness.settings import config, overrides
 from harness.settings.config import Settings
 from harness.settings.units import counted
@@ -24,8 +27,27 @@ def settings_of(*words: str) -> Settings:
 def begin(directory: Path) -> Begun:
     """Begin a run of WORDS. Return its directory, record and plan."""
     settings = settings_of(*WORDS)
-    planned = plan.make(settings, lambda weights: None)
-    return directory, session.begin(directory, settings, planned), planned
+    planned = plan.make(settings)
+    return directory, write_begun(directory, settings, planned), planned
+
+
+def write_begun(directory: Path, settings: Settings, planned: Plan, cache: Path | None = None) -> RunRecord:
+    """Write the record of a new run, and return it. `cache`: what has bench's own error here."""
+    directory.mkdir(parents=True, exist_ok=True)
+    record = session.new_record(directory.name, settings, planned)
+    return session.begin(directory, record, bare_site(directory, cache)).record
+
+
+def bare_site(directory: Path, cache: Path | None = None) -> Site:
+    """A site without devices, where nothing is installed and nobody watches."""
+    return Site(directory, cache or directory / "no-cache", (), Guard("off", 0), Silent())
+
+
+class Silent:
+    """An Observer that ignores everything."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
 
 
 class Told:

@@ -1,0 +1,147 @@
+"""Judge a published claim by a run, and keep the judgement in the run for its page."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.claims import claim as claims
+from harness.claims import judging
+from harness.claims.claim import KL_NATS, Claim, Predicate
+from harness.claims.judging import Case, Judged, Judgement, Part
+from harness.cli import terminal
+from harness.cli.claim_text import told_of
+from harness.cli.commands.planning import why_none
+from harness.contracts import Plan, because, inert
+from harness.errors import StoreError, UserError
+from harness.store import checksums, store
+from harness.store.named_files import CLAIM_FILE
+
+if TYPE_CHECKING:  # they import pandas
+    from reports.data import Group, Run
+
+_Groups = Mapping[tuple[str, str, str], "Group"]
+_Combinations = Sequence[tuple[Case, ...]]
+
+
+def judged(name: str, run_dir: Path) -> Judgement:
+    """Judge the claim that a user names by a run, and store the judgement in the run for its page."""
+    judgement = judge(claims.find(name), run_dir)
+    of_end = store.read_run(run_dir).ended_at
+    told = replace(told_of(judgement), again=f"bench claim {name} --from {run_dir}", of_end=of_end)
+    try:
+        with checksums.changing(run_dir, CLAIM_FILE):
+            store.write_record(run_dir / CLAIM_FILE, told)
+    except (OSError, StoreError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        said = f"{run_dir / CLAIM_FILE}: cannot be written ({why}), so the page does not say this"
+        terminal.complaints.print(inert(said), markup=False)
+    return judgement
+
+
+def why_not_testable(found: Claim, plan: Plan, cases: Sequence[Case] | None = None) -> str | None:
+    """Return why the plan lacks a case of the claim; None if it has all.
+
+    Raises UserError for a plan that lacks one although it skips nothing.
+    """
+    cases = judging.cases_of(plan) if cases is None else cases
+    held = [asked for asked in found.predicates if asked.figures]
+    absent = next((judging.missing(e, cases) for e in held if not judging.combinations(e, cases)), None)
+    if absent is None:
+        return None
+    if not plan.skips:
+        labels = ", ".join(plan.deployments) or "none"
+        raise UserError(f"claim {found.name}: the run has no {absent}; its deployments: {labels}")
+    why = why_none(plan.skips)
+    return why if why.startswith(absent) else f"no {absent}: {why}"
+
+
+def judge(found: Claim, directory: Path) -> Judgement:
+    """Return what a run says of a claim. Raises StoreError; UserError for a search or an unrelated run."""
+    from reports import open_run
+
+    run = open_run(directory)
+    record = run.record
+    if record.search is not None:
+        raise UserError(f"{directory}: is a search, which tried other loads on each start; give a run")
+    groups = {group.key: group for group in run.groups}
+    cells = {key: group.cells[0] for key, group in groups.items()}
+    cases = [Case(cell.start.deployment, cell.load, *key[1:]) for key, cell in cells.items()]
+    report = str(directory / "report.html")
+    why = why_not_testable(found, record.plan, cases)
+    if why is not None:
+        return Judgement(found, "not testable here", why, report=report)
+    parts = tuple(_part(run, asked, groups, cases) for asked in found.predicates)
+    versions = {each.deployment.engine: each.version for each in run.start_records if each.version}
+    kernels = {
+        each.deployment.label: str(each.resolved["quantization_kernel"])
+        for each in run.start_records
+        if "quantization_kernel" in each.resolved
+    }
+    deployments = list(run.deployments.values())
+    differs = judging.differences(found, record.environment, record.settings, deployments, versions)
+    outcome = judging.worst(each.outcome for part in parts for each in part.judged if each.outcome)
+    return Judgement(found, outcome, None, parts, kernels, differs, report)
+
+
+def _part(run: "Run", asked: Predicate, groups: _Groups, cases: Sequence[Case]) -> Part:
+    combinations = judging.combinations(asked, cases)
+    if asked.ratio is None:
+        is_kl = asked.metric == KL_NATS
+        found = _divergences(run, combinations) if is_kl else _values(run, asked, groups, combinations)
+        return Part(asked, asked.accepted, tuple(_held(each, asked) for each in found))
+    judged = [_held(each, asked) for each in _ratios(run, asked, groups, combinations)]
+    by_load = [(a.load, each) for (a, b), each in zip(combinations, judged, strict=True) if a.load == b.load]
+    has_one_pair = len({(a.deployment.label, b.deployment.label) for a, b in combinations}) == 1
+    return Part(asked, asked.accepted, tuple(judged), judging.crossing(by_load) if has_one_pair else None)
+
+
+def _ratios(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
+    """Yield each ratio with its interval, corrected for the number of ratios and of looks at the run."""
+    from reports.stats.intervals import decide
+    from reports.verdicts import Pair, alpha_of, comparisons_of, question_of, why_busy
+
+    questions = []
+    for a, b in combinations:
+        own = groups[b.key], groups[a.key]
+        whole = comparisons_of(run).why_none or why_busy(run, *own)
+        turn = asked.turn and asked.turn - 1
+        pair = Pair((b.text, a.text), (run, run), own, whole, turn)
+        questions.append(question_of(pair, asked.metric, 0.0))
+    for (a, b), told in zip(combinations, decide(questions, alpha_of(run)), strict=True):
+        compared = f"{a.text} over {b.text}"
+        yield Judged(compared, None, told.ratio, told.low, told.high, told.confidence, told.why)
+
+
+def _values(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
+    """Yield each case's mean over its starts, with its interval."""
+    from reports.measures.over_starts import aggregate, has_interval
+    from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
+
+    for (case,) in combinations:
+        found = aggregate(run, groups[case.key], asked.metric)
+        few = because("interval_needs_more_starts", needed=STARTS_NEEDED, k=found.k)
+        low, high = found.interval or (None, None)
+        why = None if has_interval(found) else found.why or few
+        yield Judged(case.text, None, found.mean, low, high, CONFIDENCE, why)
+
+
+def _divergences(run: "Run", combinations: _Combinations) -> Iterator[Judged]:
+    """Yield the divergence of each deployment's answers from its reference's."""
+    from reports.measures.quality import Quality, quality_of
+    from reports.stats.intervals import CONFIDENCE
+
+    for label in dict.fromkeys(case.deployment.label for (case,) in combinations):
+        known = quality_of(run).get(label, Quality(label, why=because("quality_off")))
+        why = because("is_reference") if known.is_reference else known.why_not_known
+        low, high = known.interval or (None, None)
+        value = known.told.kl_nats if known.told else None
+        yield Judged(label, None, value, low, high, CONFIDENCE, why)
+
+
+def _held(made: Judged, asked: Predicate) -> Judged:
+    """Return it with its outcome, if there is a figure. Without an interval it only has the reason."""
+    if made.why or made.value is None or made.low is None or made.high is None:
+        return Judged(made.compared, "inconclusive" if asked.accepted else None, why=made.why)
+    outcome = judging.outcome_of(made.low, made.high, asked.accepted) if asked.accepted else None
+    return replace(made, outcome=outcome)

@@ -1,0 +1,180 @@
+"""Plan what `bench run`, `search`, `rerun` and `claim` measure: a new run, or what a recorded one lacks."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.model import weights
+from harness.cli.commands.planning import check_any, planned
+from harness.cli.terminal import signals_interrupt
+from harness.cli.trust import agreed, tell_changed
+from harness.contracts import Plan, PlannedStart
+from harness.errors import UserError, refuse_first
+from harness.install import install
+from harness.install.tokenizer import resolved
+from harness.plan import plan
+from harness.quality.due import Due, due
+from harness.run import next_starts, session
+from harness.run.recorded import check_machine, choices_of, recorded_plan
+from harness.run.search import prepared, starts_left, without_trials
+from harness.settings import config, overrides
+from harness.settings.config import Settings
+from harness.settings.decoding import Choices, decode, only_value
+from harness.store import store
+from harness.store.named_files import RUN_FILE
+from harness.store.store import RunRecord
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run or search in its locked directory, and the starts of it that are to be measured.
+
+    `whole`: the plan, with what was measured already. `record`: of a new run, what its run.json will have.
+    """
+
+    directory: Path
+    settings: Settings
+    record: RunRecord
+    whole: Plan
+    starts: Sequence[PlannedStart]
+    quality: Due | None  # None: nobody is asked
+
+    @property
+    def is_new(self) -> bool:
+        return not (self.directory / RUN_FILE).exists()
+
+    @property
+    def may_grow(self) -> bool:
+        """Return whether more starts may follow: not if `until` has ended the run and no cell is missing."""
+        has_cells = any(start.cells for start in self.starts)
+        return self.settings.until is not None and (has_cells or self.record.stopped_because is None)
+
+    @property
+    def again(self) -> str:
+        """Return the command that goes on with it."""
+        return f"`bench {'search' if self.settings.search else 'run'} --resume {self.directory}`"
+
+    @property
+    def more(self) -> str:
+        """Return the command that measures more repeats of a finished run; an empty text if none can."""
+        if self.may_grow or self.record.only_repeat or self.record.nodes:
+            return ""
+        return f"`bench run --resume {self.directory} repeats={self.whole.blocks + 2}`"
+
+
+def typed_settings(given: Choices, *, is_search: bool = False) -> Settings:
+    return prepared(config.search_settings(given)) if is_search else config.settings(given)
+
+
+def new_plan(
+    settings: Settings, output: Path | None, only_repeat: int | None = None
+) -> tuple[Settings, Plan]:
+    """Return the settings, with what this machine adds to them, and the plan of a new run or search.
+
+    Raises UserError if it could not be written to the output.
+    """
+    session.check_output(output)
+    settings, _ = resolved(settings, weights, install.cache_dir())
+    whole = planned(settings)
+    return settings, whole if only_repeat is None else _only(whole, settings, only_repeat)
+
+
+def _only(whole: Plan, settings: Settings, number: int) -> Plan:
+    """Return one repeat of a new run, to be merged with the others."""
+    what = f"--only-repeat {number}"
+    refuse_first(
+        (settings.until, "--only-repeat: until decides itself how many repeats there are; give repeats=N"),
+        (number < 1, f"{what}: must be 1 or more"),
+        (number > whole.blocks, f"{what}: the run has {whole.blocks} (repeats); give one of them"),
+    )
+    return plan.estimated(whole.only([number - 1]))
+
+
+@contextmanager
+def new_job(
+    settings: Settings, whole: Plan, output: Path | None, only_repeat: int | None = None
+) -> Iterator[Job]:
+    """Make and lock the directory of a new run for the block. Raises UserError if nothing of it can run."""
+    check_any(whole, "search" if settings.search else "run")
+    quality = due_of(settings, whole)
+    with signals_interrupt(), session.new_directory(output, *settings.scenario_names) as directory:
+        record = session.new_record(directory.name, settings, whole, only_repeat)
+        yield Job(directory, settings, record, whole, whole.starts, quality)
+
+
+def due_of(settings: Settings, whole: Plan, run_dir: Path | None = None) -> Due | None:
+    """Return what is asked of a plan's deployments. Only the first repeat asks for quality."""
+    return due(settings.quality, whole.deployments.values(), run_dir) if 0 in whole.repeats else None
+
+
+@contextmanager
+def resumed_job(
+    directory: Path,
+    changes: list[str] | None,
+    study: Path | None,
+    output: Path | None,
+    *,
+    is_search: bool = False,
+) -> Iterator[Job]:
+    """Lock a run before it is read, so that no other bench measures what it lacks, and yield that."""
+    is_run = (directory / RUN_FILE).is_file()
+    with session.sole_writer(directory) if is_run else nullcontext():
+        record, repeats = _recorded(directory, changes, study, output)
+        if is_search and record.search is None:
+            raise UserError(f"{directory}: is not a search; resume it with `bench run --resume {directory}`")
+        job = left_of(directory, record, repeats)
+        tell_changed(directory, is_held=True)
+        with signals_interrupt():
+            yield job
+
+
+def _recorded(
+    directory: Path, changes: list[str] | None, study: Path | None, output: Path | None
+) -> tuple[RunRecord, int | None]:
+    """Return a run's record, and how many repeats it is to have if that is more than it has."""
+    given = overrides.parse(changes or [])
+    said = "--resume takes a run's own settings; the only key to give with it is repeats=N"
+    refuse_first((study or output, said))
+    record = store.read_run(directory)
+    if record.foreign:
+        raise UserError(f"{directory}: was measured by {record.foreign.tool}; resume what bench measured")
+    found = choices_of(record)
+    # Typed too, a value that is not taken from a stranger's file is the user's word.
+    typed = {key: values for key, values in given.items() if found.get(key) == values}
+    refuse_first((given.keys() - typed.keys() - {"repeats"}, said))
+    asked = {**found, "repeats": (record.plan.blocks,)}
+    agreed(directory, asked, typed, is_own=store.is_own(directory))
+    if "repeats" not in given:
+        return record, None
+    if record.search is not None:
+        raise UserError("repeats: cannot be added to a search; begin a new one")
+    repeats = decode("repeats", int, only_value("repeats", given))
+    what, blocks = f"repeats={repeats}", record.plan.blocks
+    refuse_first(
+        (
+            record.only_repeat or record.nodes,
+            f"{what}: this run is of single repeats; measure others with --only-repeat and merge",
+        ),
+        (repeats < blocks, f"{what}: the run has {blocks} already; give more, or none"),
+    )
+    return record, repeats if repeats > blocks else None
+
+
+def left_of(directory: Path, record: RunRecord, repeats: int | None = None) -> Job:
+    """Return what a run or search lacks: cells, and quality, which may need a start of its own."""
+    settings = typed_settings(choices_of(record), is_search=record.search is not None)
+    check_machine(directory, record)
+    if settings.search:
+        whole = recorded_plan(directory, without_trials(record.plan, settings), settings)
+        record, starts = starts_left(directory, record, whole)
+    else:
+        whole = recorded_plan(directory, record.plan, settings)
+        starts = next_starts.missing_starts(directory, record, whole)
+    if repeats is not None:
+        record, whole, more = next_starts.with_repeats(record, whole, settings, repeats, starts)
+        starts += more
+    quality = due_of(settings, whole, directory)
+    labels = quality.labels if quality else ()
+    alone = next_starts.only_asked(directory, record, whole, starts, labels)
+    return Job(directory, settings, record, whole, [*alone, *starts], quality)
