@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +16,10 @@ from harness.contracts import inert
 from harness.errors import BenchError
 from harness.settings.units import counted
 from harness.store import store
+from harness.store.named_files import PAGE_FILE
+
+if TYPE_CHECKING:  # it imports pandas
+    from reports.data import Run
 
 SIGN = "▲"
 REPORTING = "writing the report"
@@ -23,8 +27,8 @@ _REASON_AT_MOST = 160
 _WIDEST = 10_000  # columns, to measure a table without a limit
 
 
-def report_whatever_happened(directory: Path, show: Show, claim: str | None = None) -> dict[str, Any] | None:
-    """Write the report, even if Ctrl-C arrives. Return what to show; None if the report was not written.
+def report_whatever_happened(directory: Path, show: Show, claim: str | None = None) -> "Run | None":
+    """Write the report, even if Ctrl-C arrives. Return the run; None if the report was not written.
 
     `claim`: the name of a claim to judge first, so that the page has the judgement.
     """
@@ -36,14 +40,13 @@ def report_whatever_happened(directory: Path, show: Show, claim: str | None = No
         show.close_panel()
         show.line(REPORTING)
         from reports import open_run, write_report
-        from reports.words.told import told
 
         try:
             if claim:
                 judged(claim, directory)
             run = open_run(directory)
             write_report(directory, run=run)
-            return told(run)
+            return run
         except (BenchError, OSError) as error:
             said = f"the report could not be written: {error}; `bench report {directory}` tries again"
             terminal.complaints.print(inert(said), markup=False)
@@ -52,44 +55,63 @@ def report_whatever_happened(directory: Path, show: Show, claim: str | None = No
 
 def print_no_answer(directory: Path, exit_code: int) -> None:
     """Print the JSON of a run that measured nothing, or whose report could not be written."""
-    from reports.words.told import FORMAT
+    from reports.outputs.as_json import FORMAT
 
     record = store.read_run(directory)
-    said = {"format": FORMAT, "run": record.run_id, "status": record.status, "answers": [], "report": None}
-    terminal.print_json({**said, "directory": str(directory), "exit_code": exit_code})
+    run = {"id": record.run_id, "status": record.status}
+    ended = {"report": None, "directory": str(directory), "exit_code": exit_code}
+    terminal.print_json({"format": FORMAT, "run": run, "answers": [], **ended})
 
 
-def print_why_none(found: dict[str, Any]) -> None:
+def print_why_none(run: "Run") -> None:
     """Print on stderr, even with --quiet, why no cell of a run was measured."""
-    whys = dict.fromkeys(each["why"] for each in found["cells"]["failed"] if each["why"])
+    whys = dict.fromkeys(cell.reason for cell in run.planned_cells if cell.reason)
     first, more = next(iter(whys), ""), len(whys) - 1
     said = f"no cell measured{f': {first}' if first else ''}{f' (and {more} more)' if more > 0 else ''}"
     terminal.complaints.print(inert(" ".join(said.split())), markup=False)
 
 
-def print_answers(directory: Path, report: str, *, as_json: bool) -> int:
-    """Print the highest load of each deployment of a search, or JSON. Return how many starts did not end."""
-    from reports import open_run
-    from reports.outputs.as_json import to_builtins
+def tell(run: "Run", exit_code: int, show: Show, *, as_json: bool) -> None:
+    """Show the run's answers, then print the page's path, or the JSON of `bench report --json` with it."""
+    report = str(run.path / PAGE_FILE)
+    if run.record.search is None:
+        _show_answers(run, show)
+    if as_json:
+        from reports.outputs.as_json import to_builtins
+
+        terminal.print_json({**to_builtins(run), "report": report, "exit_code": exit_code})
+        return
+    terminal.print_lines([*(_search_lines(run) if run.record.search else ()), report])
+
+
+def unfinished(run: "Run") -> int:
+    """Return on how many starts a search did not end."""
+    from reports.verdicts.searches import capacities_of
+
+    return sum(not answer.is_whole for each in capacities_of(run) for answer in each.answers)
+
+
+def _search_lines(run: "Run") -> Iterator[str]:
+    """Yield the highest load of each deployment of a search."""
     from reports.verdicts.searches import capacities_of
     from reports.words.told import search_words
 
-    run = open_run(directory)
     capacities = capacities_of(run)
     has_scenarios = len({each.scenario for each in capacities}) > 1
-    if as_json:
-        tables = to_builtins(run)["tables"]
-        terminal.print_json({name: tables[name] for name in ("capacities", "brackets")} | {"report": report})
-    else:
-        names = [f"{c.deployment}{f', {c.scenario}' if has_scenarios else ''}" for c in capacities]
-        lines = [f"{name}: {search_words(run, c)}" for name, c in zip(names, capacities, strict=True)]
-        legend = [f"{SIGN} n: n reasons to distrust it; see the report"] if SIGN in "".join(lines) else []
-        terminal.print_lines([*lines, *legend, report])
-    return sum(not answer.is_whole for each in capacities for answer in each.answers)
+    lines = [
+        f"{each.deployment}{f', {each.scenario}' if has_scenarios else ''}: {search_words(run, each)}"
+        for each in capacities
+    ]
+    yield from lines
+    if any(SIGN in line for line in lines):
+        yield f"{SIGN} n: n reasons to distrust it; see the report"
 
 
-def tell(found: dict[str, Any], report: str, exit_code: int, show: Show, *, as_json: bool) -> None:
-    """Show each answer with its table and a reason to distrust it, then print the page's path or JSON."""
+def _show_answers(run: "Run", show: Show) -> None:
+    """Show each answer with its table, and a reason to distrust it."""
+    from reports.words.told import told
+
+    found = told(run)
     for answer in found["answers"]:
         for line in _sentences(answer):
             show.line(line, "bold" if line == answer["sentence"] else "", is_whole=line == answer["command"])
@@ -101,13 +123,9 @@ def tell(found: dict[str, Any], report: str, exit_code: int, show: Show, *, as_j
             if row["why_not"]:
                 show.line(f"{row['deployment']}: {row['why_not']}")
     if reasons := found["distrust"]:
-        told = shorten(f"{reasons[0]['title']}: {reasons[0]['text']}", _REASON_AT_MOST, placeholder=" …")
-        first = "; the first" if reasons[1:] else ""
-        show.line(f"{SIGN} {counted(len(reasons), 'reason')} to distrust this{first}: {told}")
-    if as_json:
-        terminal.print_json({**found, "report": report, "exit_code": exit_code})
-    else:
-        terminal.print_lines([report])
+        first = shorten(f"{reasons[0]['title']}: {reasons[0]['text']}", _REASON_AT_MOST, placeholder=" …")
+        the = "; the first" if reasons[1:] else ""
+        show.line(f"{SIGN} {counted(len(reasons), 'reason')} to distrust this{the}: {first}")
 
 
 def _sentences(answer: dict[str, Any]) -> Iterator[str]:

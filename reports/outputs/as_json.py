@@ -1,4 +1,4 @@
-"""A run as one JSON object: the answer in words, and every table. docs/python.md explains the keys."""
+"""A run as one JSON object: the answers, and every table. docs/python.md explains the keys."""
 
 import json
 import math
@@ -6,20 +6,21 @@ from typing import Any
 
 import pandas as pd
 
-from reports.checks.examine import findings_of
 from reports.data import Run, command
 from reports.outputs.tables import tables_of
 from reports.verdicts import comparisons_of
-from reports.words.answer import answers_of, basis, headline
+from reports.words.answer import basis, headline
 from reports.words.described import device, question
+from reports.words.told import told
 
 # History: 1: format, run, answer, tables. 2: a search's capacities have no interval, and no verdicts.
-# 3: decisions in place of picks; the value of capacities is what is known.
-FORMAT = 3
+# 3: decisions in place of picks; the value of capacities is what is known. 4: `answers`, `distrust`,
+# `standings` and `cells` in place of `answer`; `bench run --json` prints the same object.
+FORMAT = 4
 
 
 def to_builtins(run: Run) -> dict[str, Any]:
-    """Return `format`, `run`, `answer` and `tables`, each table as a list of rows with values by column.
+    """Return the object of `bench report --json`; each table is a list of rows with values by column.
 
     Missing and infinite values are None.
     """
@@ -46,12 +47,9 @@ def to_builtins(run: Run) -> dict[str, Any]:
             "schema_version": record.schema_version,
             "environment": record.environment,
         },
-        "answer": {
-            "headline": headline(run),
-            "sentences": [each.plain for each in answers_of(run)],
-            "basis": basis(run) or None,
-            "marks": [each.check for each in findings_of(run) if each.marks],
-        },
+        "headline": headline(run),
+        "basis": basis(run) or None,
+        **told(run),
         "tables": {name: _listed(frame) for name, frame in tables_of(run).items()},
     }
 
@@ -63,4 +61,6 @@ def _listed(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def json_text(run: Run) -> str:
-    return json.dumps(to_builtins(run), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    return (
+        json.dumps(to_builtins(run), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    )

@@ -29,8 +29,6 @@ from reports.words.answer import MEMORY, Said, answers_of, headline, lead_of, on
 from reports.words.described import device, question
 from reports.words.verdict_words import clipped, heading_of, ratio_words, title_of
 
-# The format of `bench run --json`; raised when a key changes its meaning or is removed.
-FORMAT = 2
 COLUMNS = (SPEED, "ttft_s.p50", "tpot_s.p50", MEMORY)
 _REASON_AT_MOST = 200
 # From this ratio on, a lead is said as a ratio instead of a percentage.
@@ -77,7 +75,7 @@ def _lead_words(ratio: float | None) -> str:
 
 
 def told(run: Run) -> dict[str, Any]:
-    """Return what `bench run --json` prints: answers, their tables, reasons to distrust, and failed cells."""
+    """Return the answers with their tables, the reasons to distrust them, and the cells that do not count."""
     cells, record = run.planned_cells, run.record
     failed = [
         {
@@ -90,12 +88,9 @@ def told(run: Run) -> dict[str, Any]:
         if not cell.counts
     ]
     return {
-        "format": FORMAT,
-        "run": record.run_id,
-        "status": record.status,
         "answers": [_answer(run, *each) for each in zip_longest(answers_of(run), decisions_of(run))],
         "distrust": [
-            {"check": found.check, "title": found.title, "text": found.text, "remedy": found.remedy}
+            {name: getattr(found, name) for name in ("check", "title", "text", "remedy", "command", "marks")}
             for found in findings_of(run)
         ],
         "standings": [asdict(each) for each in record.standings],

@@ -130,8 +130,8 @@ def _merge(folders: Sequence[Path], directory: Path, lost: Mapping[int, Sequence
 
 
 def _report(directory: Path, exit_code: int, show: Show, *, as_json: bool) -> None:
-    found = report_whatever_happened(directory, show)
-    if not found:
+    run = report_whatever_happened(directory, show)
+    if not run:
         raise typer.Exit(1)
-    tell(found, str(directory / "report.html"), exit_code, show, as_json=as_json)
+    tell(run, exit_code, show, as_json=as_json)
     raise typer.Exit(exit_code)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from harness.cli import terminal
 from harness.cli.commands.fleet import run_on
 from harness.cli.commands.jobs import Job, left_of, new_job, new_plan, resumed_job, typed_settings
 from harness.cli.commands.planning import budget_lines, length_lines, search_lines, skip_lines, with_tasks
-from harness.cli.ending import print_answers, print_no_answer, print_why_none, report_whatever_happened, tell
+from harness.cli.ending import print_no_answer, print_why_none, report_whatever_happened, tell, unfinished
 from harness.cli.progress import Show
 from harness.cli.trust import tell_changed
 from harness.contracts import Objective, PlannedStart, Standing
@@ -28,7 +28,9 @@ from harness.run.search import Search, Trial
 from harness.run.watch import Site
 from harness.settings import config, overrides
 from harness.store import store
-from harness.store.named_files import PAGE_FILE
+
+if TYPE_CHECKING:  # it imports pandas
+    from reports.data import Run
 
 
 def run(
@@ -107,27 +109,26 @@ def perform(job: Job, show: Show, *, as_json: bool, then: str = "") -> None:
 
     Raises typer.Exit if a cell failed or is invalid, or if a start of a search failed.
     """
-    told = measured(job, show, as_json=as_json)
-    report = str(job.directory / PAGE_FILE)
+    run = measured(job, show, as_json=as_json)
     if job.settings.search:
-        failed = print_answers(job.directory, report, as_json=as_json)
-        said = f"{failed} of {len(job.whole.starts)} starts failed; {job.again} repeats them"
+        failed = unfinished(run)
+        what = f"{failed} of {len(job.whole.starts)} starts failed; {job.again} repeats them"
     else:
         cells = store.read_cells(job.directory)
         failed = sum(not cell.counts for cell in cells)
-        said = f"{failed} of {len(cells)} cells failed or are invalid; {job.again} measures them again"
-        tell(told, report, int(failed > 0), show, as_json=as_json)
-        if show.console.quiet and failed == len(cells) > 0:
-            print_why_none(told)
+        what = f"{failed} of {len(cells)} cells failed or are invalid; {job.again} measures them again"
+    tell(run, int(failed > 0), show, as_json=as_json)
+    if not job.settings.search and show.console.quiet and failed == len(run.planned_cells) > 0:
+        print_why_none(run)
     if failed:
-        show.line(said)
+        show.line(what)
     if then:
         show.line(then, is_whole=True)
     if failed:
         raise typer.Exit(1)
 
 
-def measured(job: Job, show: Show, *, as_json: bool, claim: str | None = None) -> dict[str, Any]:
+def measured(job: Job, show: Show, *, as_json: bool, claim: str | None = None) -> "Run":
     """Provide what a job needs, say what it is, measure it, and write its report. Return what to show.
 
     `claim`: the name of a claim that is judged by the run before the report is written.
@@ -149,12 +150,12 @@ def measured(job: Job, show: Show, *, as_json: bool, claim: str | None = None) -
     except BaseException:
         report_whatever_happened(job.directory, show, claim)
         raise
-    told = report_whatever_happened(job.directory, show, claim)
-    if not told:
-        if as_json and not job.settings.search:
+    run = report_whatever_happened(job.directory, show, claim)
+    if not run:
+        if as_json:
             print_no_answer(job.directory, 1)
         raise typer.Exit(1)
-    return told
+    return run
 
 
 def _references(job: Job) -> list[Path]:
@@ -207,20 +208,16 @@ def _tell_interrupted(job: Job, claim: str | None, error: Interrupted, show: Sho
     if claim:
         goes_on += f", then `bench claim {claim} --from {job.directory}` judges it"
     if any(cell.counts for cell in store.read_cells(job.directory)):
-        told = report_whatever_happened(job.directory, show, claim)
+        run = report_whatever_happened(job.directory, show, claim)
     else:
         show.close_panel()
         show.line(f"nothing was measured yet; {goes_on}", is_whole=True)
-        told = None
-    if not told:
-        if as_json and not job.settings.search:
+        run = None
+    if not run:
+        if as_json:
             print_no_answer(job.directory, error.exit_code)
         return
-    report = str(job.directory / PAGE_FILE)
-    if not job.settings.search:
-        tell(told, report, error.exit_code, show, as_json=as_json)
-    elif not as_json:
-        terminal.print_lines([report])
+    tell(run, error.exit_code, show, as_json=as_json)
     left = left_of(job.directory, store.read_run(job.directory))
     show.line(
         goes_on if left.starts or left.may_grow or claim else "all was measured before that", is_whole=True
