@@ -61,6 +61,4 @@ def _listed(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def json_text(run: Run) -> str:
-    return (
-        json.dumps(to_builtins(run), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    )
+    return json.dumps(to_builtins(run), ensure_ascii=False, allow_nan=False, indent=1) + "\n"

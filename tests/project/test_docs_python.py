@@ -15,7 +15,6 @@ from repeated_run import repeated_run, three
 
 import reports
 from reports.outputs.as_json import json_text, to_builtins
-from reports.words.told import told
 
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 
@@ -54,30 +53,21 @@ def test_every_table_and_column_is_described():
 
 def test_the_keys_of_the_json_are_the_described_ones(place):
     found = to_builtins(reports.open_run(place / "results" / "mine"))
-    rows = dict(
-        re.findall(
-            r"^\| `(\w+)` \| (.*) \|$", PAGE.partition("## JSON\n")[2].partition("\n## ")[0], re.MULTILINE
-        )
-    )
-    assert set(rows) == set(found)
-    assert re.findall(r"`(\w+)`", rows["run"]) == list(found["run"])
-    assert set(found["answer"]) <= set(re.findall(r"`(\w+)`", rows["answer"]))
-
-
-def test_the_keys_of_a_run_that_has_just_ended_are_the_described_ones(place):
-    found = told(reports.open_run(place / "results" / "mine"))
-    part = PAGE.partition("## JSON of a run that has just ended\n")[2].partition("\n## ")[0]
-    whole, _, answer = part.partition("An answer:")
+    part = PAGE.partition("## JSON\n")[2].partition("\n## ")[0]
+    whole, _, of_answer = part.partition("An answer:")
     first = re.compile(r"^\| ((?:`\w+`(?:, )?)+) \|", re.MULTILINE)
     keys, answers = (
         {key for names in first.findall(text) for key in re.findall(r"\w+", names)}
-        for text in (whole, answer)
+        for text in (whole, of_answer)
     )
-    assert keys == {*found, "report", "exit_code"}
-    [said] = found["answers"]
-    assert answers == set(said)
-    [value, *_] = said["rows"][0]["values"].values()
-    assert set(said["rows"][0]) | set(value) <= set(re.findall(r"`(\w+)`", answer))
+    assert keys == set(found)
+    described = re.search(r"^\| `run` \| (.*) \|$", whole, re.MULTILINE)
+    assert described is not None
+    assert re.findall(r"`(\w+)`", described[1]) == list(found["run"])
+    [answer] = found["answers"]
+    assert answers | {"advice", "command"} == set(answer)
+    [value, *_] = answer["rows"][0]["values"].values()
+    assert set(answer["rows"][0]) | set(value) <= set(re.findall(r"`(\w+)`", of_answer))
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="no jq here")

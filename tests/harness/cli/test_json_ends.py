@@ -17,7 +17,8 @@ def test_a_run_that_is_interrupted_before_its_first_value_prints_its_document(tm
         process.send_signal(signal.SIGINT)
         done = ended(process)
     said = json.loads(done.stdout)
-    assert (said["run"], said["status"], said["exit_code"]) == ("run", "interrupted", done.returncode)
+    assert said["run"] == {"id": "run", "status": "interrupted"}
+    assert said["exit_code"] == done.returncode
     assert (said["answers"], said["report"], said["directory"]) == ([], None, "run")
     assert done.returncode == 130
 
@@ -37,6 +38,6 @@ def test_a_run_whose_report_cannot_be_written_prints_its_document(tmp_path) -> N
         (place.run_dir / "report.html").mkdir()
         done = ended(process)
     said = json.loads(done.stdout)
-    assert (said["status"], said["exit_code"], done.returncode) == ("completed", 1, 1), done.stderr
+    assert (said["run"]["status"], said["exit_code"], done.returncode) == ("completed", 1, 1), done.stderr
     assert (said["answers"], said["report"], said["directory"]) == ([], None, "run")
     assert "the report could not be written" in done.stderr

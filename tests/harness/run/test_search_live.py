@@ -39,7 +39,7 @@ def searched(place, *words):
     done = bench(place, "search", *SEARCH, *words, "--output", "run", "--quiet", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
-    ([answer], [start]) = found["capacities"], found["brackets"]
+    ([answer], [start]) = found["tables"]["capacities"], found["tables"]["brackets"]
     print(f"{answer['measured']:g} after {start['trials']} trials, {time.monotonic() - begun_s:.1f} s")
     place.wait_until_empty()
     return place, (answer["measured"], start["kept"], start["broken"])

@@ -373,7 +373,7 @@ def test_a_busy_machine_marks_a_cell(tmp_path: Path) -> None:
     assert warned < done.stderr.index(": ready after"), "it is said before anything is measured"
     assert "`bench run --resume run` once it is idle" in done.stderr
     # Of busy_machine's programs or others that are busier, in what is stored and on the page.
-    during = next(f["text"] for f in cell["guard"] if f["when"] == "during")
+    during = next(f["fact"] for f in cell["guard"] if f["when"] == "during")
     assert re.search(r"% of the processor, most by \S+ \(process \d+, \d+ %\)", during), during
     assert during in html.unescape(place.report())
     assert json.loads((place.run_dir / "run.json").read_text())["settings"]["guard"] == ["mark"]

@@ -20,6 +20,7 @@ from waiting import patient, wait_until
 
 from harness.cli.app import main
 from harness.cli.terminal import UNBOUNDED_COLUMNS, out
+from harness.contracts.sentences import SENTENCES, Fact, read
 
 BENCH = Path(sys.executable).with_name("bench")
 LIMIT_S = 90.0
@@ -61,16 +62,14 @@ class Place:
         assert not list((self.cache / "running").glob("*")), "the records of what ran are still there"
 
     def cells(self) -> dict[int, dict[str, Any]]:
-        found = [
-            json.loads(path.read_text()) for path in self.run_dir.glob("cells/[0-9][0-9][0-9]/cell.json")
-        ]
-        return {cell["number"]: cell for cell in found}
+        cells = map(_record, self.run_dir.glob("cells/[0-9][0-9][0-9]/cell.json"))
+        return {cell["number"]: cell for cell in cells}
 
     def starts(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in sorted(self.run_dir.glob("starts/*/start.json"))]
+        return [*map(_record, sorted(self.run_dir.glob("starts/*/start.json")))]
 
     def run(self) -> dict[str, Any]:
-        return json.loads((self.run_dir / "run.json").read_text())
+        return _record(self.run_dir / "run.json")
 
     def report(self) -> str:
         return (self.run_dir / "report.html").read_text()
@@ -78,6 +77,20 @@ class Place:
     def rows_so_far(self, cell: int) -> int:
         path = self.run_dir / "cells" / f"{cell:03d}" / "rows.jsonl"
         return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Read a record, with the sentence of each fact in place of the fact."""
+    return json.loads(path.read_text(), object_hook=_sentence)
+
+
+def _sentence(value: dict[str, Any]) -> object:
+    if value.get("kind") not in SENTENCES:
+        return value
+    try:
+        return str(read(Fact, value))
+    except ValueError:  # a finding of the guard also has a kind
+        return value
 
 
 def _place_of(process: psutil.Process) -> str | None:
