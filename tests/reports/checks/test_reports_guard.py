@@ -7,15 +7,18 @@ from dataclasses import replace
 from make_run import S, deployment, one_cell_run, row
 from repeated_run import Made, repeated_run
 
-from harness.contracts import GuardFinding, Load, quoted
+from harness.contracts import GuardFinding, Load, because, quoted
 from reports import open_run
 from reports.checks.examine import findings_of
 from reports.page.sections import trust
 
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
-BUSY = GuardFinding("foreign_load", quoted("other programs used 40 % of the processor"), "during", "suspect")
+BUSY = GuardFinding("foreign_load", because("foreign_load", percent=40.0), "during", "suspect")
 HOT = GuardFinding(
-    "throttled", quoted("device 0 was throttled (power cap) in 50 % of the samples"), "during", "suspect"
+    "throttled",
+    because("throttled", device=0, causes="power cap", percent=50.0),
+    "during",
+    "suspect",
 )
 
 MARKED = {"validity": "suspect", "guard_mode": "mark"}
@@ -26,8 +29,7 @@ def checks_of(run):
 
 
 def test_a_disturbed_start_names_itself_by_the_guards_own_measure(tmp_path):
-    reasons = (f"{BUSY.text} (during the window)", f"{HOT.text} (during the window)")
-    made = one_cell_run(tmp_path, ROWS, **MARKED, reasons=reasons, guard=(BUSY, HOT))
+    made = one_cell_run(tmp_path, ROWS, **MARKED, reasons=(BUSY.reason, HOT.reason), guard=(BUSY, HOT))
     found = checks_of(open_run(made.path))
     assert found["machine_unfit"].text == (
         "llama_cpp fp16 at 1 user (start 1): other programs used 40 % of the processor (during), device 0 "
@@ -38,7 +40,8 @@ def test_a_disturbed_start_names_itself_by_the_guards_own_measure(tmp_path):
 
 
 def test_what_was_seen_before_and_in_the_window_is_told_once_and_programs_of_one_cell(tmp_path):
-    named = replace(BUSY, text=f"{BUSY.text}, most by cc1 (process 7, 35 %)")
+    programs = "cc1 (process 7, 35 %)"
+    named = replace(BUSY, fact=because("foreign_load_by", percent=40.0, programs=programs))
     guard = (replace(named, when="before"), named)
 
     def changes(cell, start):
@@ -54,7 +57,7 @@ def test_what_was_seen_before_and_in_the_window_is_told_once_and_programs_of_one
 
 
 def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
-    reasons = ("1 of 6 requests in the window failed", f"{BUSY.text} (during the window)")
+    reasons = (because("requests_failed", failed=1, sent=6), BUSY.reason)
     made = one_cell_run(tmp_path, ROWS, **MARKED, reasons=reasons, guard=(BUSY,))
     found = checks_of(open_run(made.path))
     assert {"cells_not_valid", "machine_unfit"} <= found.keys()

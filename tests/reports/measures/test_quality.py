@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from make_quality import Voice, answer, ask, with_quality
 from make_run import deployment
-from repeated_run import Made, repeated_run
+from repeated_run import Made, repeated_run, sentences
 
-from harness.contracts import Asked, EngineTerms, Item, Load, QualityTerms, Token
+from harness.contracts import Asked, EngineTerms, Item, Load, QualityTerms, Token, because, quoted
 from harness.store import store
 from harness.store.quality_table import write_items
 from reports import Run, open_run, write_report
@@ -62,7 +62,7 @@ def test_one_that_speculates_or_names_no_probabilities_is_no_reference_beside_on
     silent = Voice(k=0, ways=(), missing={"chat": "its API names none"})
     run = open_run(with_quality(tmp_path, {"fast": Voice(), "mute": silent, REFERENCE: Voice()}))
     assert references_of(run)["tiny-lm"].name == REFERENCE
-    assert quality_of(run)["mute"].why == "its API names none"
+    assert quality_of(run)["mute"].why == quoted("its API names none")
 
 
 @pytest.mark.parametrize("terms", [EngineTerms(kv_cache_type="q4_0"), EngineTerms(dtype="bfloat16")])
@@ -78,7 +78,7 @@ def test_probabilities_make_no_reference_of_a_kv_cache_of_fewer_bits(tmp_path):
     repeated_run(tmp_path, [Made(small), Made(FP16)], repeats=1, requests=3)
     silent = Voice(k=0, ways=(), missing={"chat": "its API names none"})
     run = open_run(with_quality(tmp_path, {"small": Voice(), REFERENCE: silent}))
-    assert quality_of(run)["small"].why == f"no reference: the answers of {REFERENCE} are missing"
+    assert quality_of(run)["small"].why == because("reference_missing", label=REFERENCE)
 
 
 def unheard(path: Path, **changes: Any) -> Run:
@@ -89,16 +89,16 @@ def unheard(path: Path, **changes: Any) -> Run:
 
 def test_none_of_fewer_bits_takes_the_place_of_one_that_was_not_asked(tmp_path):
     found = quality_of(unheard(tmp_path))
-    assert found[REFERENCE].why == "it was not asked"
+    assert str(found[REFERENCE].why) == "it was not asked"
     assert {(found[label].against, found[label].why) for label in (NEAR, FAR)} == {
-        (None, f"no reference: the answers of {REFERENCE} are missing")
+        (None, because("reference_missing", label=REFERENCE))
     }
 
 
 def test_nor_does_most_bits_take_the_place_of_one_that_was_named(tmp_path):
     repeated_run(tmp_path, [Made(FP16), Made(Q8), Made(Q4)], repeats=1, quality=limited(against=NEAR))
     found = quality_of(open_run(with_quality(tmp_path, {REFERENCE: Voice(), FAR: Voice(0.9)})))
-    assert found[FAR].why == f"no reference: the answers of {NEAR} are missing"
+    assert found[FAR].why == because("reference_missing", label=NEAR)
 
 
 def test_a_twin_takes_the_place_of_one_that_was_not_asked(tmp_path):
@@ -118,7 +118,7 @@ def test_beside_one_of_unknown_bits_the_reference_is_to_be_named(tmp_path, again
         assert found[FAR].against == "running"
         return
     why = "no reference: the bits of running are not known; give quality.against=LABEL"
-    assert {each.why for each in found.values()} == {why}
+    assert {str(each.why) for each in found.values()} == {why}
     assert beyond_limit(run) == {}
 
 
@@ -153,7 +153,7 @@ def test_a_label_of_the_run_may_be_the_reference(tmp_path):
 
 def test_the_reference_may_be_of_an_earlier_run(tmp_path):
     run = asked(tmp_path, {NEAR: Voice(0.1), FAR: Voice(0.9)}, quality=limited(against="results/before"))
-    assert {each.why for each in quality_of(run).values()} == {"there is no reference"}
+    assert {str(each.why) for each in quality_of(run).values()} == {"there is no reference"}
     kept = tmp_path / store.REFERENCE
     before = replace(run.start_records[0], deployment=FP16)
     store.write_record(kept / "start.json", before)
@@ -293,7 +293,7 @@ def renamed(row: Asked) -> Asked:
 )
 def test_what_cannot_be_compared_says_why(tmp_path, voice, why):
     found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR]
-    assert (found.told, found.why, found.why_not_known) == (None, why, why)
+    assert (found.told, str(found.why), found.why_not_known) == (None, why, found.why)
 
 
 def first(count: int, row: Asked) -> Asked:
@@ -304,10 +304,10 @@ def first(count: int, row: Asked) -> Asked:
 def test_fewer_than_five_texts_or_answers_are_too_few_to_tell(tmp_path):
     found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: Voice(0.1, changes=partial(first, 4))}))
     near = found[NEAR]
-    why = "only 4 texts, 236 tokens"
-    assert (near.told, near.interval, near.why_not_known) == (None, None, why)
-    assert [(each.kl_nats, each.agreement, each.few) for each in near.by_way.values()] == [
-        (None, None, why),
+    assert str(near.why_not_known) == "only 4 texts, 236 tokens"
+    assert near.told is near.interval is None
+    assert [(each.kl_nats, each.agreement, str(each.few)) for each in near.by_way.values()] == [
+        (None, None, "only 4 texts, 236 tokens"),
         (None, None, f"only 4 answers, {near.by_way['chat'].tokens} tokens"),
     ]
     enough = Voice(0.1, changes=partial(first, 5))
@@ -330,7 +330,7 @@ SENT = '{"id": "chat-1"}'
 )
 def test_why_it_is_not_known_is_said_without_what_the_server_sent(tmp_path, why, cause):
     voice = Voice(ways=(), missing={"chat": why})
-    assert quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR].why_not_known == cause
+    assert quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR].why_not_known == quoted(cause)
 
 
 def damage(run: Run, label: str, name: str) -> str:
@@ -347,7 +347,7 @@ def test_a_damaged_file_of_one_start_is_missing_and_the_others_are_compared(tmp_
     tasks = damage(run, FAR, "tasks.parquet")
     run = open_run(tmp_path)
     found = quality_of(run)
-    assert (found[NEAR].told, found[NEAR].why_not_known) == (None, f"{name}: damaged")
+    assert (found[NEAR].told, found[NEAR].why_not_known) == (None, quoted(f"{name}: damaged"))
     assert found[FAR].told.kl_nats == pytest.approx(0.26, rel=0.15)
     assert notes(run) == [
         f"Not measured, or not all: {NEAR} by fidelity: {name}: damaged.",
@@ -360,9 +360,9 @@ def test_a_damaged_file_of_one_start_is_missing_and_the_others_are_compared(tmp_
 def test_without_the_answers_of_the_one_with_most_bits_there_is_no_reference(tmp_path):
     silent = Voice(ways=(), missing={"chat": "POST /v1/x got no answer in time"})
     found = quality_of(asked(tmp_path, {REFERENCE: silent, NEAR: Voice(0.1), FAR: Voice(0.9)}))
-    assert found[REFERENCE].why == "POST /v1/x got no answer in time"
+    assert found[REFERENCE].why == quoted("POST /v1/x got no answer in time")
     assert {(found[label].against, found[label].why) for label in (NEAR, FAR)} == {
-        (None, f"no reference: the answers of {REFERENCE} are missing")
+        (None, because("reference_missing", label=REFERENCE))
     }
 
 
@@ -374,7 +374,7 @@ def test_a_reference_of_an_earlier_run_that_is_damaged_is_none(tmp_path):
     (kept / "quality.parquet").write_bytes(b"PAR1")
     found = quality_of(open_run(tmp_path))
     why = "no reference: the answers of llama_cpp fp16 of an earlier run are missing"
-    assert {each.why for each in found.values()} == {why}
+    assert {str(each.why) for each in found.values()} == {why}
 
 
 def test_given_texts_whose_likeliest_tokens_are_all_others_are_far_apart(tmp_path):
@@ -388,7 +388,7 @@ def test_all_are_cut_to_as_many_tokens_as_each_names(tmp_path):
     found = quality_of(run)
     assert {found[label].told.k for label in (NEAR, FAR)} == {5}
     assert found[FAR].told.kl_nats < 0.26
-    assert found[FAR].why_not_known == "only the 5 likeliest tokens were compared, not 20"
+    assert str(found[FAR].why_not_known) == "only the 5 likeliest tokens were compared, not 20"
     assert beyond_limit(run) == {}
 
 
@@ -455,8 +455,8 @@ NO_IDS = ("chat", "text")
 )
 def test_other_tokens_are_named_and_such_a_deployment_cannot_win(tmp_path, voice, unlike):
     run = asked(tmp_path, {REFERENCE: Voice(), BF16.label: Voice(), NEAR: voice})
-    assert quality_of(run)[NEAR].unlike == unlike
-    assert beyond_limit(run) == ({NEAR: f"not comparable: {unlike}"} if unlike else {})
+    assert str(quality_of(run)[NEAR].unlike) == str(unlike)
+    assert sentences(beyond_limit(run)) == ({NEAR: f"not comparable: {unlike}"} if unlike else {})
 
 
 UNLIKE = "not comparable: token 3 of its prompt 2 is 42, but 2 at llama_cpp gguf-q8_0"
@@ -467,8 +467,8 @@ def test_one_whose_text_is_not_that_of_most_is_no_reference_but_the_next_is(tmp_
     found = quality_of(run)
     assert found[NEAR].is_reference
     assert found[FAR].told.kl_nats == pytest.approx(0.26, rel=0.15)
-    assert found[REFERENCE].why == UNLIKE
-    assert beyond_limit(run) == {
+    assert str(found[REFERENCE].why) == UNLIKE
+    assert sentences(beyond_limit(run)) == {
         REFERENCE: UNLIKE,
         FAR: "KL 0.26 nats against llama_cpp gguf-q8_0: beyond quality.limit=0.1",
     }
@@ -477,7 +477,7 @@ def test_one_whose_text_is_not_that_of_most_is_no_reference_but_the_next_is(tmp_
 def test_a_reference_that_was_named_stays_it_though_its_text_is_not_that_of_most(tmp_path):
     voices = {REFERENCE: Voice(changes=templated), NEAR: Voice(), FAR: Voice(0.9)}
     found = quality_of(asked(tmp_path, voices, quality=limited(against=REFERENCE)))
-    assert found[NEAR].why == f"llama_cpp fp16 is {UNLIKE}"
+    assert str(found[NEAR].why) == f"llama_cpp fp16 is {UNLIKE}"
     assert found[NEAR].unlike is found[NEAR].told is None
 
 
@@ -489,7 +489,7 @@ def test_a_third_that_cannot_be_compared_does_not_say_which_of_two_is_right(tmp_
 
 def test_of_two_whose_texts_are_not_the_same_neither_can_win(tmp_path):
     run = asked(tmp_path, {REFERENCE: Voice(changes=templated), NEAR: Voice()})
-    assert beyond_limit(run) == {
+    assert sentences(beyond_limit(run)) == {
         REFERENCE: "not comparable: token 3 of its prompt 2 is 42, but 2 at llama_cpp gguf-q8_0",
         NEAR: "not comparable: token 3 of its prompt 2 is 2, but 42 at llama_cpp fp16",
     }
@@ -501,20 +501,20 @@ def test_of_two_whose_texts_are_not_the_same_neither_can_win(tmp_path):
 def test_beyond_the_limit_is_who_is_not_known_to_be_within_it(tmp_path):
     run = asked(tmp_path)
     said = "KL 0.26 nats against llama_cpp fp16: beyond quality.limit=0.1"
-    assert beyond_limit(run) == {FAR: said}
+    assert sentences(beyond_limit(run)) == {FAR: said}
     run.found_once.clear()
     limit = quality_of(run)[NEAR].told.interval[1] - 1e-5
     asked_as = {**run.record.settings, "slo.kl_nats.mean": (f"{limit:g}",)}
     tight = replace(run, record=replace(run.record, quality=limited(limit_nats=limit), settings=asked_as))
     said = "at most 0.0033: not known to be within slo.kl_nats.mean=0.003"
-    assert said in beyond_limit(tight)[NEAR]
+    assert said in str(beyond_limit(tight)[NEAR])
 
 
 def test_without_a_limit_another_text_alone_is_left_out(tmp_path):
     voices = {REFERENCE: Voice(), FAR: Voice(0.9), NEAR: Voice(changes=with_bos)}
     run = asked(tmp_path, voices, quality=limited(limit_nats=None))
     unlike = "token 1 of its text 1 is 0, but 1 at llama_cpp fp16"
-    assert beyond_limit(run) == {NEAR: f"not comparable: {unlike}"}
+    assert sentences(beyond_limit(run)) == {NEAR: f"not comparable: {unlike}"}
 
 
 def test_one_that_is_far_by_chat_alone_is_beyond_the_limit(tmp_path):
@@ -526,7 +526,7 @@ def test_one_that_is_far_by_chat_alone_is_beyond_the_limit(tmp_path):
     assert near.by_way["text"].interval[1] < 0.1 < 1 < near.by_way["chat"].interval[0]
     assert near.told.way == "chat"
     assert near.interval == near.by_way["chat"].interval
-    why = beyond_limit(run)[NEAR]
+    why = str(beyond_limit(run)[NEAR])
     assert re.fullmatch(r"KL \d\.\d+ nats by chat against llama_cpp fp16: beyond quality\.limit=0\.1", why)
 
 
@@ -601,7 +601,7 @@ def test_a_server_that_names_no_probabilities_is_known_by_the_text_of_its_answer
     why = "its API gives no probabilities of its tokens"
     mute_one = Voice(0.1, ways=("chat", "again", "load"), missing={"chat": why}, changes=mute)
     found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: mute_one, FAR: Voice(0.9)}))
-    assert (found[NEAR].told, found[NEAR].why_not_known, found[NEAR].unlike) == (None, why, None)
+    assert (found[NEAR].told, found[NEAR].why_not_known, found[NEAR].unlike) == (None, quoted(why), None)
     assert found[NEAR].again == {"again": {"same": 2}, "load": {"same": 9, "other": 1}}
     assert found[FAR].told.k == 20
 
@@ -609,7 +609,7 @@ def test_a_server_that_names_no_probabilities_is_known_by_the_text_of_its_answer
 def test_the_prompts_of_a_server_that_names_no_probabilities_are_compared_by_their_length(tmp_path):
     voice = Voice(ways=("chat",), changes=lambda row: mute(replace(row, prompt_tokens=row.prompt_tokens + 1)))
     found = quality_of(asked(tmp_path, {REFERENCE: Voice(), BF16.label: Voice(), NEAR: voice}))
-    assert found[NEAR].unlike == "its prompt 1 has 21 tokens, but 20 at llama_cpp fp16"
+    assert str(found[NEAR].unlike) == "its prompt 1 has 21 tokens, but 20 at llama_cpp fp16"
 
 
 def test_a_token_that_was_not_among_the_likeliest_is_no_tie():

@@ -25,7 +25,7 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load
+from harness.contracts import Load, because
 from harness.contracts.timing import needed
 from harness.sampling.host import HostSample
 from harness.store import store
@@ -134,11 +134,15 @@ def test_tokens_count_by_the_chunks_that_arrived_in_the_window(tmp_path):
 def test_a_window_in_which_nothing_came_was_zero_and_is_told_from_one_that_is_not_known(tmp_path):
     late = [row(0, T0, chunk_ns=(T0 + 9 * S,), end_ns=T0 + 9 * S)]
     found = values_in(tmp_path / "late", late)
-    assert found["output_tokens_per_s"] == Value(None, 0, why="no token arrived in the window of 8 s")
-    assert found["requests_per_s"] == Value(None, 0, why="no request ended in the window of 8 s")
+    assert found["output_tokens_per_s"] == Value(
+        None, 0, why=because("nothing_in_window", what="token arrived", window_s=8.0)
+    )
+    assert found["requests_per_s"] == Value(
+        None, 0, why=because("nothing_in_window", what="request ended", window_s=8.0)
+    )
     [group] = open_run(tmp_path / "late").groups
     shown = aggregate(open_run(tmp_path / "late"), group, "output_tokens_per_s")
-    assert shown.why == "no token arrived in the window of 8 s"
+    assert str(shown.why) == "no token arrived in the window of 8 s"
     uncounted = values_in(tmp_path / "uncounted", [row(0, T0, output_tokens=None)])["output_tokens_per_s"]
     assert (uncounted.value, uncounted.why) == (None, None)
 
@@ -308,7 +312,7 @@ def test_percentiles_of_gaps_need_five_requests_as_well(tmp_path, requests, gaps
     ],
 )
 def test_a_missing_value_says_what_it_needs(name, n, said):
-    assert why_missing(name, Value(None, *n)) == said
+    assert str(why_missing(name, Value(None, *n))) == said
 
 
 def test_every_metric_says_what_it_is():

@@ -524,7 +524,7 @@ def test_a_start_that_never_recovered_leaves_no_mean(tmp_path):
     path = starts_run(tmp_path, *(_burst(*each) for each in ends), scenario=BURST)
     run = open_run(path)
     found = aggregate(run, run.groups[0], "recovery_s")
-    assert (found.mean, found.why) == (None, "only 2 of 3 starts have a value")
+    assert (found.mean, str(found.why)) == (None, "only 2 of 3 starts have a value")
 
 
 def test_where_no_burst_was_sent_there_is_nothing_to_recover_from(tmp_path):

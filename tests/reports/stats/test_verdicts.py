@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from harness.contracts import because
 from reports.stats.intervals import Estimate, Question, Verdict, decide, of_pairs, of_two_samples
 
 MARGIN = math.log1p(0.05)
@@ -98,13 +99,13 @@ def test_no_interval_is_narrower_than_at_95_percent() -> None:
 
 def test_what_gets_no_verdict_is_none_of_the_family() -> None:
     estimate = of_pairs([2.0, 2.1, 2.2], [1, 1, 1], is_log=True)
-    refused = Question(estimate, "higher", MARGIN, why_none="attached")
+    refused = Question(estimate, "higher", MARGIN, why_none=because("not_restarted"))
     found = decide([refused, Question(None, "higher", MARGIN), asked(0.1, 0.1 / (T + 0.01))])
     assert [each.kind for each in found] == ["none", "none", "better"]
     assert [each.confidence for each in found] == pytest.approx([0.95] * 3)
-    assert found[0].why == "attached"
+    assert found[0].why == because("not_restarted")
     assert (found[0].low, found[0].high) == estimate.interval()
-    assert (found[1].why, found[1].ratio) == ("no value of both", None)
+    assert (str(found[1].why), found[1].ratio) == ("no value of both", None)
     assert decide([refused])[0].kind == "none"
     assert decide([]) == []
 

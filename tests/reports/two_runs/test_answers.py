@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from harness.cli.app import app
 from harness.cli.compare_text import print_comparison, print_gate
-from harness.contracts import Asked, CompareTerms, EngineTerms, GateTerms, Token
+from harness.contracts import Asked, CompareTerms, EngineTerms, GateTerms, Token, sentence
 from harness.errors import UserError
 from harness.store import store
 from harness.store.named_files import TASKS_FILE
@@ -84,7 +84,8 @@ def gated(tmp_path: Path, base: Any, new: Any, items: Any = ({}, {}), **limits: 
 
 
 def of_quality(gate: Gate) -> dict[str, tuple[str, str | None]]:
-    return {each.case.name: (each.outcome, each.why) for each in gate.cases if each.rule.name in (KL, SCORE)}
+    cases = [each for each in gate.cases if each.rule.name in (KL, SCORE)]
+    return {each.case.name: (each.outcome, each.why and str(each.why)) for each in cases}
 
 
 MUTE = Voice(k=0, ways=(), missing={"chat": "its API names none"})
@@ -315,7 +316,7 @@ def test_every_form_of_the_comparison_has_its_quality(tmp_path):
     assert "Quality, llama_cpp fp16" in page
     assert "of 4 items 1 right to wrong, 0 wrong to right, p 1.000" in page
     assert "<img src=x" not in page
-    [told] = json.loads(json.dumps(asdict(found)))["answers"]
+    [told] = json.loads(json.dumps(asdict(found), default=sentence))["answers"]
     assert told["b_to_a"]["unlike"].startswith("token 1 of its prompt 1 is")
     assert [each["score"] for each in told["scores"]["bench-basics"]] == [0.75, 0.5]
 
@@ -343,7 +344,7 @@ def test_every_form_of_the_gate_has_the_cases_of_quality(gate):
     terminal = printed(300, print_gate, gate)
     assert terminal.splitlines()[-1] == gate.summary
     assert "slo.tasks.score is not decided in 2 of 2 cases" in gate.summary
-    made = json.loads(json.dumps(gate_to_builtins(gate)))
+    made = json.loads(json.dumps(gate_to_builtins(gate), default=sentence))
     assert made["limits"] == {KL: 0.1, SCORE: 0.5}
     assert [each["outcome"] for each in made["cases"] if each["rule"]["name"] == KL] == ["pass", "fail"]
 

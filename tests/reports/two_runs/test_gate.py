@@ -113,7 +113,9 @@ def test_needed_repeats_are_the_fewest_whose_expected_interval_separates():
 def test_an_inconclusive_gate_says_how_many_repeats_it_needs(tmp_path):
     [case] = gated(tmp_path, new=tuple(1.03 * value for value in (97.5, 100.5, 103.5))).cases
     assert case.more_repeats in range(1, 20)
-    assert case.why == f"needs about {case.more_repeats} more repeats, if the measured difference is real"
+    assert (
+        str(case.why) == f"needs about {case.more_repeats} more repeats, if the measured difference is real"
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_an_inconclusive_gate_says_how_many_repeats_it_needs(tmp_path):
 def test_what_gets_no_verdict_is_inconclusive(tmp_path, sides, given, why):
     gate = gated(tmp_path, *sides, **given)
     assert (gate.outcome, gate.exit_code) == ("inconclusive", 3)
-    assert gate.cases[0].why.startswith(why)
+    assert str(gate.cases[0].why).startswith(why)
 
 
 # --- several cases ---------------------------------------------------------------------------------
@@ -139,7 +141,7 @@ def test_one_failed_case_fails_the_whole_and_all_are_one_family(tmp_path):
     outcomes = [(case.case.deployment, case.outcome) for case in gate.cases]
     assert outcomes == [(A, "pass"), (B, "fail"), ("tgi fp16", "inconclusive")]
     assert (gate.outcome, gate.compared.family) == ("fail", 2)
-    assert [each.why for each in gate.compared.left_out] == ["only NEW has it"]
+    assert [str(each.why) for each in gate.compared.left_out] == ["only NEW has it"]
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +156,12 @@ def unseen(tmp_path_factory):
 def test_what_new_does_not_have_is_inconclusive(unseen):
     seen, other = unseen.cases
     assert (seen.outcome, other.outcome) == ("pass", "inconclusive")
-    assert other.why == "NEW has no vllm fp16, chat_multi_turn, 1 user"
+    assert str(other.why) == "NEW has no vllm fp16, chat_multi_turn, 1 user"
     assert (unseen.exit_code, unseen.compared.left_out, other.cells) == (3, (), ("–", "–", "–"))
     assert unseen.summary == "INCONCLUSIVE: ttft_s.p50 is not decided in 1 of 2 cases"
     [suite] = ElementTree.fromstring(junit_text(unseen))
     assert (suite.get("tests"), suite.get("skipped")) == ("2", "1")
-    assert other.why in suite.findall("testcase")[1][0].get("message")
+    assert str(other.why) in suite.findall("testcase")[1][0].get("message")
 
 
 def test_every_form_of_the_gate_shows_marks_and_what_they_stand_for(unseen):
@@ -280,7 +282,7 @@ def test_starts_of_new_that_died_do_not_pass(tmp_path):
     shutil.rmtree(tmp_path / "new" / "cells" / "003")
     gate = gate_runs(tmp_path / "base", tmp_path / "new", TTFT)
     assert gate.outcome == "inconclusive"
-    assert "1 of 4 starts of NEW has no value" in gate.cases[0].why
+    assert "1 of 4 starts of NEW has no value" in str(gate.cases[0].why)
 
 
 def test_goodput_by_other_objectives_is_not_gated(tmp_path):
@@ -288,4 +290,4 @@ def test_goodput_by_other_objectives_is_not_gated(tmp_path):
     sides_run(tmp_path / "base", {A: STEADY}, slo=(base,))
     sides_run(tmp_path / "new", {A: STEADY}, slo=(new,))
     gate = gate_runs(tmp_path / "base", tmp_path / "new", GateTerms("slo_share", 0.05))
-    assert (gate.outcome, gate.cases[0].why) == ("inconclusive", "their objectives (slo.*) differ")
+    assert (gate.outcome, str(gate.cases[0].why)) == ("inconclusive", "their objectives (slo.*) differ")

@@ -7,9 +7,18 @@ from typing import Any
 
 import pytest
 from make_run import deployment
-from repeated_run import Made, repeated_run
+from repeated_run import Made, repeated_run, sentences
 
-from harness.contracts import CompareTerms, Deployment, EngineTerms, GuardFinding, Load, Objective, quoted
+from harness.contracts import (
+    CompareTerms,
+    Deployment,
+    EngineTerms,
+    GuardFinding,
+    Load,
+    Objective,
+    because,
+    quoted,
+)
 from harness.errors import StoreError
 from reports import open_run
 from reports.stats.intervals import level_of_look, repeats_to_tell
@@ -116,7 +125,7 @@ def test_contenders_have_values_and_kernels_of_their_own_and_repeats_count_that_
 ):
     made = decided(tmp_path, [FAST, MIDDLE, SLOW], **given)
     assert (made.kind, made.repeats) == ("named", repeats)
-    assert made.left_out == ({"llama_cpp gguf-q4_0": why} if why else {})
+    assert sentences(made.left_out) == ({"llama_cpp gguf-q4_0": why} if why else {})
 
 
 SEEN = GuardFinding("foreign_load", quoted("other programs used 60 % of the cores"), "during", "suspect")
@@ -132,7 +141,7 @@ def test_a_repeat_that_was_disturbed_is_left_out(tmp_path, disturbed, kind):
     made = decided(tmp_path, [FAST, MIDDLE], cell_changes=changes)
     assert (made.kind, made.repeats, made.disturbed) == (kind, 5 - len(disturbed), len(disturbed))
     if kind == "values":
-        assert made.why == (
+        assert str(made.why) == (
             "the machine was busy or not fit in 3 of 5 repeats, and a verdict needs 3 that were not"
         )
 
@@ -147,7 +156,7 @@ def test_prompts_that_differ_half_and_half_give_no_verdict_and_the_reason_whatev
     for at, order in enumerate(([*made, SLOW, other], [SLOW, other, *made])):
         found = decided(tmp_path / str(at), order)
         assert (found.kind, found.served, len(found.groups)) == ("values", None, 4)
-        assert found.why.startswith("their prompts are not the same: at 4 users, turn 1")
+        assert str(found.why).startswith("their prompts are not the same: at 4 users, turn 1")
     # One beside two is the odd one.
     found = decided(tmp_path / "odd", [made[0], replace(MIDDLE, deployment=other.deployment), SLOW])
     assert (found.kind, list(found.left_out)) == ("named", ["llama_cpp gguf-q8_0"])
@@ -156,7 +165,7 @@ def test_prompts_that_differ_half_and_half_give_no_verdict_and_the_reason_whatev
 def test_answers_of_a_tenth_of_the_length_and_another_context_give_no_verdict(tmp_path):
     short = replace(FAST, changes=lambda number: {"output_tokens": 1})
     found = decided(tmp_path / "short", [short, SLOW])
-    assert (found.kind, found.why) == (
+    assert (found.kind, str(found.why)) == (
         "values",
         "their answers have different numbers of tokens: 1 (llama_cpp gguf-q8_0) and 10 (vllm bf16)",
     )
@@ -166,7 +175,7 @@ def test_answers_of_a_tenth_of_the_length_and_another_context_give_no_verdict(tm
     )
     found = decided(tmp_path / "context", [small, large])
     assert found.kind == "values"
-    assert "their contexts have different numbers of tokens: 2,048" in found.why
+    assert "their contexts have different numbers of tokens: 2,048" in str(found.why)
 
 
 def test_values_that_never_vary_are_the_same_within_the_margin_and_told_beyond_it(tmp_path):
@@ -207,7 +216,7 @@ def test_of_several_the_pair_that_is_hardest_to_tell_apart_is_shown_with_its_adv
 def test_a_server_that_ran_already_gives_values_only(tmp_path):
     made = decided(tmp_path, [FAST, SLOW], start_changes=lambda start: {"attached": True})
     assert made.kind == "values"
-    assert "running already" in made.why
+    assert made.why == because("not_restarted")
 
 
 def test_with_an_slo_those_known_to_keep_it_are_the_contenders(tmp_path):
@@ -215,7 +224,7 @@ def test_with_an_slo_those_known_to_keep_it_are_the_contenders(tmp_path):
     slo = (Objective("ttft_s", 0.9, 0.089),)
     made = decided(tmp_path, [FAST, MIDDLE, SLOW], slo=slo)
     assert (made.kind, made.leader.deployment) == ("only", "llama_cpp gguf-q8_0")
-    assert made.left_out == {
+    assert sentences(made.left_out) == {
         "llama_cpp gguf-q4_0": "whether it keeps the SLO is not clear",
         "vllm bf16": "it misses the SLO",
     }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from make_quality import Voice, ask, with_quality
 from make_run import deployment
-from repeated_run import Made, repeated_run
+from repeated_run import Made, repeated_run, sentences
 
 from harness.contracts import CompareTerms, Load, Objective, QualityTerms
 from harness.store import store
@@ -42,7 +42,7 @@ def answer(run: Run) -> str:
 def test_the_fastest_within_the_limit_wins_and_what_a_faster_one_costs_is_said(tmp_path):
     run = measured(tmp_path)
     [made] = decisions_of(run)
-    assert (made.kind, made.served, made.left_out, made.beyond) == ("named", NEAR, TOO_FAR, [FAR])
+    assert (made.kind, made.served, sentences(made.left_out), made.beyond) == ("named", NEAR, TOO_FAR, [FAR])
     assert answer(run) == (
         "Serve llama_cpp gguf-q8_0. It has 1.30x the output tokens/s of llama_cpp fp16 at 4 users (at least "
         "1.29x, 96 % confidence), with 0.50x the memory; quality against llama_cpp fp16: KL 0.0032, the same "
@@ -121,12 +121,12 @@ def test_one_that_reads_other_tokens_cannot_win(tmp_path):
     run = measured(tmp_path, {**USUAL, FAR: Voice(changes=cut)})
     why = "not comparable: token 1 of its prompt 1 is 1, but 0 at llama_cpp fp16"
     [made] = decisions_of(run)
-    assert (made.served, made.left_out) == (NEAR, {FAR: why})
+    assert (made.served, sentences(made.left_out)) == (NEAR, {FAR: why})
     assert "If worse answers" not in answer(run)
     two = measured(tmp_path / "two", {REFERENCE: Voice(), FAR: Voice(changes=cut)}, [SLOW, FAST])
     [made] = decisions_of(two)
     other = "not comparable: token 1 of its prompt 1 is 0, but 1 at llama_cpp gguf-q4_0"
-    assert (made.served, made.left_out) == (None, {REFERENCE: other, FAR: why})
+    assert (made.served, sentences(made.left_out)) == (None, {REFERENCE: other, FAR: why})
     assert answer(two).startswith("No ")
 
 

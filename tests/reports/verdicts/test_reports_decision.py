@@ -23,7 +23,7 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, Objective, RequestRow, SearchTerms
+from harness.contracts import Load, Objective, RequestRow, SearchTerms, because
 from harness.store import store
 from reports import open_run
 from reports.data.run import Run
@@ -119,7 +119,7 @@ def test_best_of_those_that_keep_the_slo_is_named_with_its_ratio(clear: Run) -> 
     assert found.labels("broken") == ["tgi fp16"]
     [made] = decisions_of(clear)
     assert (made.kind, made.served, made.best.next) == ("named", "vllm awq", "vllm fp16")
-    assert made.left_out == {"tgi fp16": "it misses the SLO"}
+    assert made.left_out == {"tgi fp16": because("misses_slo")}
     assert made.leaders["memory_peak_bytes"] == "sglang awq"
 
 

@@ -11,7 +11,7 @@ import pytest
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
-from harness.contracts import Load, Precision
+from harness.contracts import Load, Precision, quoted
 from reports import open_run
 from reports.measures.over_starts import Aggregate, half_width_share, precisions
 
@@ -30,7 +30,11 @@ def test_the_larger_side_over_the_mean_the_widest_first_and_without_a_mean_last(
 
     wide, narrow, none = found(tmp_path, made, cell_changes=fail)
     assert (wide.case, narrow.case) == ("vllm awq, 4 users", "llama_cpp fp16, 4 users")
-    assert (none.case, none.half_width_share, none.why) == ("sglang awq, 4 users", None, "exited with code 1")
+    assert (none.case, none.half_width_share, none.why) == (
+        "sglang awq, 4 users",
+        None,
+        quoted("exited with code 1"),
+    )
     # Student's t of two degrees of freedom; a geometric mean's interval is wider above: exp(half) - 1.
     run = open_run(tmp_path)
     for each, label in ((wide, B.label), (narrow, A.label)):
@@ -56,7 +60,7 @@ def test_one_start_is_not_sure(tmp_path: Path) -> None:
 def test_a_percentile_of_too_few_requests_says_so(tmp_path: Path) -> None:
     [one] = found(tmp_path, [Made(A)], "ttft_s.p99")
     assert one.half_width_share is None
-    assert (one.why or "").startswith("p99 needs n of ")
+    assert str(one.why).startswith("p99 needs n of ")
 
 
 def test_a_mean_of_nothing_has_no_share_unless_all_starts_agree() -> None:

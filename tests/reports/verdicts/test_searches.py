@@ -19,7 +19,7 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, Objective, PlannedCell, SearchTerms, quoted
+from harness.contracts import Load, Objective, PlannedCell, SearchTerms, because, quoted
 from harness.store import store
 from reports import open_run
 from reports.measures.over_starts import aggregate
@@ -106,14 +106,14 @@ def test_what_is_known_is_no_more_than_the_intervals_over_starts_say(tmp_path):
     """20 requests at 6 users on each of three starts prove no 95 %; 80 do."""
     few, many = (searched(tmp_path / str(n), [6, 6, 6], count=n)[1][0] for n in (20, 80))
     assert (few.measured, few.level, few.words) == (6, None, "not known (6 users as measured)")
-    assert few.why == "at each load the interval over its starts reaches below the share asked for"
+    assert str(few.why) == "at each load the interval over its starts reaches below the share asked for"
     assert (many.measured, many.level, many.broken) == (6, 6, 7)
 
 
 def test_a_server_that_was_not_restarted_is_not_known_to_keep_anything(tmp_path):
     _, [found] = searched(tmp_path, [6, 6, 6], attached=True)
     assert (found.measured, found.level) == (6, None)
-    assert found.why == "the server was running already, so its repeats are blocks on one start"
+    assert str(found.why) == "the server was running already, so its repeats are blocks on one start"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_server_that_was_not_restarted_is_not_known_to_keep_anything(tmp_path)
 def test_a_start_without_an_answer_leaves_the_deployment_without_one(tmp_path, kept, changes, answers, why):
     _, [found] = searched(tmp_path, kept, **changes)
     assert [each.words for each in found.answers] == answers
-    assert (found.level, found.words, found.why) == (None, "not known", why)
+    assert (found.level, found.words, str(found.why)) == (None, "not known", why)
 
 
 def test_the_one_that_alone_keeps_the_highest_load_is_served_without_a_test(twice):
@@ -137,7 +137,7 @@ def test_the_one_that_alone_keeps_the_highest_load_is_served_without_a_test(twic
     assert search_words(twice, second) == "8 users on each of 3 starts (8 users, 10 users, 8 users)"
     [made] = decisions_of(twice)
     assert (made.kind, made.case.load, made.best) == ("only", "8 users", None)
-    assert made.left_out == {"llama_cpp fp16": "it keeps the SLO up to 4 users"}
+    assert made.left_out == {"llama_cpp fp16": because("keeps_less", load="4 users")}
     assert answer(twice) == (
         "Serve llama_cpp gguf-q4_k_m. It keeps the SLO up to 8 users on each of 3 starts, next best "
         "llama_cpp fp16 up to 4 users (p95 TTFT 150 ms, 90 % success)."
@@ -182,7 +182,7 @@ def test_where_nothing_is_kept_nothing_is_named_and_each_has_its_reason(tmp_path
         "No winner. No deployment is known to keep the SLO (p95 TTFT 150 ms, 90 % success) at any load."
     )
     why = "no load that was tried kept the objectives on {} of 3 starts"
-    assert list(decisions_of(run)[0].left_out.values()) == [why.format(3), why.format(2)]
+    assert list(map(str, decisions_of(run)[0].left_out.values())) == [why.format(3), why.format(2)]
 
 
 def test_an_invalid_window_is_not_in_the_curve(tmp_path):

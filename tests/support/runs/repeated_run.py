@@ -22,7 +22,7 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Deployment, Load, Plan, PlannedCell, PlannedStart, RequestRow
+from harness.contracts import Deployment, Fact, Load, Plan, PlannedCell, PlannedStart, RequestRow
 from harness.store import store
 
 LOADS = (Load(concurrency=1), Load(concurrency=4))
@@ -96,6 +96,11 @@ def _rows(made: Made, load_summary: Any, count: int, slow: float) -> list[Reques
         changes = {"chunk_ns": chunks, "end_ns": chunks[-1] + MS, "output_text": text, **made.changes(k)}
         rows.append(row(k, sent_ns, **changes))
     return rows
+
+
+def sentences(whys: Mapping[str, Fact]) -> dict[str, str]:
+    """Return the sentence of each reason."""
+    return {label: str(why) for label, why in whys.items()}
 
 
 def three(noise: float = 0.01) -> list[Made]:

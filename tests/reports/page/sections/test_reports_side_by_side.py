@@ -170,7 +170,7 @@ def test_one_deployment_has_values_and_no_verdicts(tmp_path):
 
 def test_a_search_compares_its_answers_elsewhere(tmp_path):
     run = open_run(repeated_run(tmp_path, [Made(FP16), Made(Q8)], ONE, repeats=3, search=SearchTerms()))
-    assert "a search tries different loads" in comparisons_of(run).why_none
+    assert "a search tries different loads" in str(comparisons_of(run).why_none)
     assert 'class="verdict' not in side_by_side.VALUES(run).body
 
 
