@@ -93,28 +93,31 @@ def callbacks(files: Mapping[Path, tuple[str, ast.Module]]) -> list[str]:
 
 
 def _homes(tree: ast.Module) -> dict[str, str]:
-    """Return where each name comes from that a module imports."""
+    """Return where each name comes from that a module imports, and the modules whose names it takes all."""
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.asname or alias.name: alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            for alias in node.names:
+                name = alias.asname or (f"* of {node.module}" if alias.name == "*" else alias.name)
+                found[name] = node.module if alias.name == "*" else f"{node.module}.{alias.name}"
     return found
 
 
 def _named(node: ast.expr, module: str, homes: Mapping[str, Mapping[str, str]]) -> set[str]:
-    """Return the names in an expression as `module.name`, by the module that defines them."""
-    found = set()
+    """Return the names in an expression as `module.name`, by each module that may define them."""
+    found = set[str]()
     for each in ast.walk(node):
         if isinstance(each, ast.Name | ast.Attribute):
             first, dot, rest = ast.unparse(each).partition(".")
-            home = homes[module].get(first, f"{module}.{first}") + dot + rest
-            while (
-                package := homes.get(home.rpartition(".")[0], {}).get(home.rpartition(".")[2])
-            ) is not None:
-                home = package  # a package passes it on
-            found.add(home)
+            left = [homes[module].get(first, f"{module}.{first}") + dot + rest]
+            while left:
+                found.add(home := left.pop())
+                package, _, name = home.rpartition(".")
+                passed_on = homes.get(package, {})
+                left += [passed_on[name]] if name in passed_on else []
+                left += [f"{of}.{name}" for star, of in passed_on.items() if star.startswith("* of ")]
     return found
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -28,7 +28,7 @@ from engines.model.files import (
 from engines.model.models import MODELS, HubRepo
 from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
 from engines.places import INSIDE, LOCKS
-from harness.contracts import InstallSpec, KnownFacts, ModelFacts, Reason
+from harness.contracts import InstallSpec, KnownFacts, ModelFacts, Reason, Workshop
 from harness.errors import MissingError, UserError, expanded, see_list
 from harness.foreign_files import json_of, read_text
 from harness.whole_files import write_whole
@@ -59,23 +59,23 @@ def hub_repo(model: str) -> HubRepo:
     return HubRepo(match["repo"], revision=match["revision"] or "main")
 
 
-def hub_python(tool: Callable[[InstallSpec], Path]) -> str:
-    """Return a Python with huggingface_hub: bench's own (`serving-bench[hub]`), else the tool's."""
-    return sys.executable if find_spec("huggingface_hub") else str(tool(HUB) / "bin" / "python")
+def hub_python(workshop: Workshop | None) -> str:
+    """Return a Python with huggingface_hub: bench's own (`serving-bench[hub]`), else the workshop's."""
+    if find_spec("huggingface_hub"):
+        return sys.executable
+    if workshop is None:
+        raise MissingError(f"{HUB.environment} is not installed; run `bench install hub`")
+    return str(workshop.tool(HUB) / "bin" / "python")
 
 
-def _no_tool(spec: InstallSpec) -> Path:
-    raise MissingError(f"{spec.environment} is not installed; run `bench install hub`")
-
-
-def known_facts(model: str, tool: Callable[[InstallSpec], Path] = _no_tool) -> KnownFacts:
+def known_facts(model: str, workshop: Workshop | None = None) -> KnownFacts:
     """Return the shape of the model that `model=` names: one of `bench list models`, a path, or hf:name.
 
-    Only hf: asks the hub, which blocks and may need a `tool`. Raise UserError if the shape is not known, and
+    Only hf: asks the hub, which blocks and may need a tool. Raise UserError if the shape is not known, and
     MissingError if the hub gives nothing.
     """
     if model.startswith("hf:"):
-        return _of_hub(model, tool)
+        return _of_hub(model, workshop)
     if "/" in model or model.endswith((".gguf", ".json")):
         return _of_path(model, expanded("model", model).absolute())
     if model not in MODELS:
@@ -120,9 +120,9 @@ def _of_path(model: str, path: Path) -> KnownFacts:
     return _of_gguf(model, path)
 
 
-def _of_hub(model: str, tool: Callable[[InstallSpec], Path]) -> KnownFacts:
+def _of_hub(model: str, workshop: Workshop | None) -> KnownFacts:
     repo = hub_repo(model)
-    page = ask_hub(repo, tool)
+    page = ask_hub(repo, workshop)
     if isinstance(page, Reason):
         raise MissingError(f"model=hf:{repo.repo}: {page.text}; model=/path/config.json needs no hub")
     if page.config is None:
@@ -201,11 +201,11 @@ class HubPage:
     seen: str
 
 
-def ask_hub(repo: HubRepo, tool: Callable[[InstallSpec], Path]) -> HubPage | Reason:
+def ask_hub(repo: HubRepo, workshop: Workshop | None) -> HubPage | Reason:
     """Return the hub's page, or a clause on why there is none. Blocks, and fetches a few kilobytes."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return Reason("HF_HUB_OFFLINE forbids asking the hub")
-    argv = [hub_python(tool), "-P", str(HUB_PROGRAM), "ask", repo.repo, repo.revision]
+    argv = [hub_python(workshop), "-P", str(HUB_PROGRAM), "ask", repo.repo, repo.revision]
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT_S, check=False
@@ -223,9 +223,9 @@ def _page(said: Mapping[str, Any]) -> HubPage:
     return HubPage(**{**said, "files": tuple(HubFile(**each) for each in said["files"])})
 
 
-def refresh(repo: HubRepo, cache: Path, tool: Callable[[InstallSpec], Path]) -> None:
+def refresh(repo: HubRepo, cache: Path, workshop: Workshop) -> None:
     """Ask the hub and store its page. Raise MissingError if it gives none."""
-    page = ask_hub(repo, tool)
+    page = ask_hub(repo, workshop)
     if isinstance(page, Reason):
         raise MissingError(f"{repo.repo} could not be downloaded: {page.text}; {INSTEAD}")
     path = _page_path(repo, cache)

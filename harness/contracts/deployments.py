@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from harness.contracts.scenarios import Adapter
 
@@ -288,11 +288,23 @@ class InstallSpec:
 
 # Receives a line of progress.
 OnLine = Callable[[str], None]
-# Makes or finds an environment, and returns its directory.
-MakeTool = Callable[[InstallSpec], Path]
-# Runs a command under a watchdog and returns its exit code. Arguments: argv, variables to add to bench's
-# environment, what receives its lines, and what receives the seconds so far while it prints nothing.
-RunCommand = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
+# Receives the seconds for which a command has run, while it prints nothing.
+OnQuiet = Callable[[float], None]
+
+
+class Workshop(Protocol):
+    """Provides the tools that make weights, ask the hub and have the items of tasks, and reports.
+
+    `line` shows a line of progress. `tool` finds or makes an environment, and returns its directory. `run`
+    runs a command under a watchdog, with more variables, and returns its exit code: `read` receives its
+    lines, and `on_quiet` the seconds so far while it prints nothing.
+    """
+
+    def line(self, text: str, /) -> None: ...
+    def tool(self, spec: InstallSpec) -> Path: ...
+    def run(
+        self, argv: Sequence[str], environment: Mapping[str, str], read: OnLine, on_quiet: OnQuiet
+    ) -> int | None: ...
 
 
 # A part of a server's memory. `workspace`: buffers of a step (activations, logits), used or not;

@@ -8,6 +8,7 @@ import itertools
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import engines
@@ -15,7 +16,6 @@ from engines import ENGINES
 from harness.contracts import (
     Deployment,
     InstallSpec,
-    MakeTool,
     OnLine,
     Reason,
     Skip,
@@ -241,16 +241,19 @@ def _of_any(settings: Settings, store: WeightsStore) -> Iterator[tuple[str, Weig
             yield f"{model} {quantization}", each
 
 
-def tools(cache: Path, on_line: OnLine, limit_bytes: int | None = SMALL_BYTES) -> MakeTool:
-    """Return a function that finds or installs a tool's environment.
+@dataclass(frozen=True)
+class Tools:
+    """A Workshop whose tools are in the cache, or are installed: up to `limit_bytes`, else MissingError."""
 
-    It raises MissingError for one of more than `limit_bytes`.
-    """
+    cache: Path
+    line: OnLine
+    limit_bytes: int | None = SMALL_BYTES
 
-    def tool(spec: InstallSpec) -> Path:
-        return _environment(spec, spec.environment, _tool_line(spec), cache, on_line, limit_bytes).folder
+    def tool(self, spec: InstallSpec) -> Path:
+        what, line = spec.environment, _tool_line(spec)
+        return _environment(spec, what, line, self.cache, self.line, self.limit_bytes).folder
 
-    return tool
+    run = staticmethod(run_supervised)
 
 
 def provide_weights(
@@ -268,7 +271,7 @@ def provide_weights(
     missing = store.missing_bytes(needed, cache)
     size = f" ({size_text(missing)} to download and write)" if missing else ""
     on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
-    return store.prepare(needed, cache, tools(cache, on_line, limit_bytes), on_line, run_supervised)
+    return store.prepare(needed, cache, Tools(cache, on_line, limit_bytes))
 
 
 def _may_fetch(needed: Weights, size: int | None, store: WeightsStore, cache: Path) -> bool:

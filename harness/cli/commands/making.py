@@ -132,9 +132,9 @@ def fit_command(
         overrides.parse(changes or [], study), typed=overrides.parse(changes or [])
     )
     memory = fit.memory_of(settings.device, terms.device_memory_bytes)
-    tool = provision.tools(install.cache_dir(), Show(quiet=as_json).line)
+    workshop = provision.Tools(install.cache_dir(), Show(quiet=as_json).line)
     drafts = (point.value.draft[0] for point in settings.terms if point.value.draft)
-    known = {model: known_facts(model, tool) for model in (*settings.models, *drafts)}
+    known = {model: known_facts(model, workshop) for model in (*settings.models, *drafts)}
     tables = fit.fit(settings, known, memory, weights, install.cache_dir())
     if as_json:
         terminal.print_json({"memory": memory, "fits_share": FITS_SHARE, "models": known, "tables": tables})

@@ -18,6 +18,7 @@ from harness.cli.trust import tell_changed
 from harness.contracts import Objective, PlannedStart, Standing
 from harness.errors import Interrupted, UserError
 from harness.install import install
+from harness.install.provision import Tools
 from harness.plan import plan
 from harness.plan.context import context_lines
 from harness.quality.due import asking, earlier_references, keep_references
@@ -178,7 +179,7 @@ def _provided(job: Job, show: Show) -> Site:
     # A block that `until` adds starts every deployment again.
     needed = job.whole.starts if job.may_grow else job.starts
     try:
-        quality = job.quality and with_tasks(job.quality, cache, show.line)
+        quality = job.quality and with_tasks(job.quality, Tools(cache, show.line))
         return session.provide_site(job.directory, job.settings, needed, quality, weights, cache, show)
     except Interrupted:
         show.line("nothing was measured yet; what is installed stays: give the same command again")

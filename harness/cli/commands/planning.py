@@ -2,11 +2,10 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, groupby
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,12 +26,13 @@ from harness.contracts import (
     Skip,
     Until,
     Weights,
+    Workshop,
     all_weights,
 )
 from harness.errors import BenchError, UserError, choose_from
 from harness.install import install
 from harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
-from harness.install.provision import device_of, lacking, tools
+from harness.install.provision import device_of, lacking
 from harness.install.tokenizer import resolved
 from harness.load import limits
 from harness.plan import plan
@@ -319,11 +319,11 @@ def search_lines(terms: SearchTerms, whole: Plan, asked: Asking | None = None) -
     yield from quality_lines(asked)
 
 
-def with_tasks(quality: Due, cache: Path, on_line: Callable[[str], None]) -> Due:
+def with_tasks(quality: Due, workshop: Workshop) -> Due:
     """Return what is due with its tasks, which are found or installed first. Blocks. Raises UserError."""
     if "tasks" not in quality.terms.asked:
         return quality
-    return replace(quality, tasks=provide_tasks(task_names(quality.terms), tools(cache, on_line), on_line))
+    return replace(quality, tasks=provide_tasks(task_names(quality.terms), workshop))
 
 
 def quality_lines(asked: Asking | None) -> Iterator[str]:

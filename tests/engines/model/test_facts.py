@@ -15,6 +15,7 @@ from checkpoint_files import CONFIG, write_checkpoint
 from gguf_bytes import entry, text
 from hub_server import Hub, serving
 from model_configs import LISTED, MIXTRAL, QWEN3_30B_A3B
+from weights_steps import Workshop
 
 from engines.model import facts
 from engines.model.facts import known_facts, most_context
@@ -181,7 +182,7 @@ def test_the_hubs_program_runs_in_a_tools_environment_where_bench_has_none(
         asked.append(spec)
         return Path(sys.prefix)
 
-    assert known_facts("hf:org/tiny", tool).facts.layers == 4
+    assert known_facts("hf:org/tiny", Workshop(tool)).facts.layers == 4
     assert asked == [TOOLS["hub"]]
 
 

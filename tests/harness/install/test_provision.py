@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -29,11 +29,10 @@ from harness.contracts import (
     EngineTerms,
     InstallSpec,
     Launcher,
-    MakeTool,
     Reason,
-    RunCommand,
     Weights,
     WeightsFile,
+    Workshop,
 )
 from harness.errors import MissingError, UserError
 from harness.install import install as installing
@@ -158,11 +157,9 @@ class Shelf:
     def calls_hub(self, weights: Weights, cache: Path) -> bool:
         return False
 
-    def prepare(
-        self, weights: Weights, cache: Path, tool: MakeTool, on_line: Callable[[str], None], run: RunCommand
-    ) -> WeightsFile:
+    def prepare(self, weights: Weights, cache: Path, workshop: Workshop) -> WeightsFile:
         assert self.tool
-        return WeightsFile(tool(self.tool), 1)
+        return WeightsFile(workshop.tool(self.tool), 1)
 
     def adapted(self, adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile:
         return AdapterFile(adapter.name, self.file.with_name(f"{weights.quantization}-{adapter.name}"), 8)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from answering_server import answering_server
 from echoes import ECHOES, KEY
+from weights_steps import Workshop
 
 from engines.inside.ask_tasks import MAX_TOKENS, NOT_SCORED, Chat, answered, finite
 from harness.contracts import Item, secrets_in
@@ -272,7 +273,7 @@ def test_a_task_that_cannot_be_asked_is_refused_before_a_run(tmp_path: Path) -> 
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     with pytest.raises(UserError, match=r"^quality\.tasks=ifeval: lm_eval raised ModuleNotFoundError"):
-        provide_tasks(["bench-basics", "ifeval"], lambda spec: tmp_path, said.append)
+        provide_tasks(["bench-basics", "ifeval"], Workshop(lambda spec: tmp_path, said.append))
     assert said == ["quality.tasks=ifeval: not bench's own (bench-basics, gsm8k, mmlu), so lm_eval is asked"]
 
 

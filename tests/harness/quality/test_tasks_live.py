@@ -9,14 +9,14 @@ from answering_server import answering_server
 
 from harness.errors import UserError
 from harness.install.install import cache_dir
-from harness.install.provision import tools
+from harness.install.provision import Tools
 from harness.quality.items import basics
 from harness.quality.tasks import TasksServer, ask_tasks, provide_tasks
 from harness.store.named_files import TASKS_FILE
 from harness.store.quality_table import read_items
 
 pytestmark = pytest.mark.engines
-TOOL = tools(cache_dir(), print)
+TOOLS = Tools(cache_dir(), print)
 OWN_TASK = """\
 task: capitals
 dataset_path: json
@@ -40,7 +40,7 @@ def test_each_answer_of_bench_basics_has_its_score(tmp_path: Path) -> None:
         return 500 if prompt == failing else "no" if prompt in wrong else known[prompt]
 
     with answering_server(answer) as server:
-        tasks = provide_tasks(["bench-basics"], TOOL, print)
+        tasks = provide_tasks(["bench-basics"], TOOLS)
         asked = TasksServer(server.base_url, "tiny", {"top_k": 1}, 4, key="sesame")
         said = ask_tasks(tasks, asked, 300, tmp_path)
     assert said == 'bench-basics: 1 of 300 items without a score (HTTP 500: {"error": "refused"})'
@@ -63,7 +63,7 @@ def test_a_task_of_the_users_own_is_scored_by_lm_eval(
     data.write_text("".join(f'{{"country": "{a}", "capital": "{b}"}}\n' for a, b in pairs))
     task.write_text(OWN_TASK.format(data=data))
     with answering_server(lambda prompt: "Lima") as server:
-        tasks = provide_tasks([str(task)], TOOL, print)
+        tasks = provide_tasks([str(task)], TOOLS)
         assert ask_tasks(tasks, TasksServer(server.base_url, "tiny", {}, 2), 60, tmp_path) is None
     rows = read_items(tmp_path / TASKS_FILE)
     assert [(each.item, each.score) for each in rows] == [("capitals/0", 0.0), ("capitals/1", 1.0)]
@@ -77,7 +77,7 @@ def test_a_task_without_items_is_said_before_a_run(tmp_path: Path) -> None:
     data.touch()
     task.write_text(OWN_TASK.format(data=data))
     with pytest.raises(UserError, match=r"^quality\.tasks=.*/none\.yaml: it has no items$"):
-        provide_tasks([str(task)], TOOL, print)
+        provide_tasks([str(task)], TOOLS)
 
 
 @pytest.mark.parametrize(
@@ -92,4 +92,4 @@ def test_what_cannot_be_asked_is_said_before_a_run(
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(UserError, match=why):
-        provide_tasks([name], TOOL, print)
+        provide_tasks([name], TOOLS)

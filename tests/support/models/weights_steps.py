@@ -6,6 +6,7 @@ import json
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from engines.model.weights import can_prepare, prepare
@@ -27,13 +28,23 @@ def no_tool(spec: InstallSpec) -> Path:
     raise MissingError(f"no {spec.environment} here")
 
 
+@dataclass
+class Workshop:
+    """Tools that are here, or say that they are not."""
+
+    tool: Callable[[InstallSpec], Path] = no_tool
+    line: Callable[[str], None] = ignore
+
+    run = staticmethod(run_supervised)
+
+
 def prepared(
     weights: Weights,
     cache: Path,
     tool: Callable[[InstallSpec], Path] = no_tool,
     on_line: Callable[[str], None] = ignore,
 ) -> WeightsFile:
-    return prepare(weights, cache, tool, on_line, run_supervised)
+    return prepare(weights, cache, Workshop(tool, on_line))
 
 
 def reason_text(weights: Weights) -> str:
