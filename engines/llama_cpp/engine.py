@@ -30,10 +30,12 @@ class Options:
     batch: int | None = key(None, "The tokens of a logical batch.", COUNT)
     ubatch: int | None = key(None, "The tokens of a physical batch.", COUNT)
     flash_attention: bool | None = key(None, "Whether flash attention is used.")
-    cache_ram_bytes: int | None = key(None, "Host memory for prompts that left the KV cache.", NOT_NEGATIVE)
+    cache_ram_bytes: int | None = key(
+        None, "Host memory for prompts that left the KV cache; none unless fairness=stock.", NOT_NEGATIVE
+    )
     gpu_layers: int | None = key(
         None,
-        "The layers on the GPU; the others are on the CPU.",
+        "The layers on the GPU, the others are on the CPU; null: all on the GPU, if there is one.",
         Range(0, words="must not be negative; leave it out for all layers"),
     )
 

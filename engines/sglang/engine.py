@@ -33,7 +33,7 @@ class Options:
     image: str | None = launching.image_key()
     mem_fraction_static: float | None = key(
         None,
-        "The share of the memory for weights and KV cache.",
+        "The memory's share for weights and KV cache, which engine.kv_cache_tokens can only make smaller.",
         Range(ABOVE_ZERO, BELOW_ONE, "must be between 0 and 1"),
     )
     attention_backend: str | None = key(None, "The kernels of attention.", foreign="word")

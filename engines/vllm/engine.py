@@ -47,7 +47,11 @@ class Options:
 
     environment: str | None = environment_key()
     image: str | None = image_key()
-    gpu_memory_utilization: float | None = key(None, "The share of the GPU's memory.", SHARE_OF_MEMORY)
+    gpu_memory_utilization: float | None = key(
+        None,
+        "The share of the GPU's memory, of which engine.kv_cache_tokens sizes the KV cache.",
+        SHARE_OF_MEMORY,
+    )
     max_num_batched_tokens: int | None = key(None, "The most tokens of one step.", COUNT)
     block_size: int | None = key(None, "The tokens of a block of the KV cache.", COUNT)
     attention_backend: str | None = key(None, "The implementation of attention.", foreign="word")

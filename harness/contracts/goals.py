@@ -145,7 +145,7 @@ class SearchTerms:
     lowest: float | None = key(None, "The lowest load to look at.")
     highest: float | None = key(None, "The highest load to look at.", ask_above=256)
     precision_share: float = key(0.05, "How exact the answer is.", PART)
-    trials: int = key(3, "The windows at one load while it is unclear.", COUNT, ask_above=20)
+    trials: int = key(3, "The most windows at one load, if it is unclear.", COUNT, ask_above=20)
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,9 @@ class Price:
 
     gpu_hour: float | None = key(None, "The price of an hour of a device, or of the machine.", Range(0))
     currency: str = key("USD", "What prices are in.", foreign="currency")
-    input_tokens: float | None = key(None, "A running server's price of a million input tokens.", Range(0))
-    cached_tokens: float | None = key(None, "The same of those in its prefix cache.", Range(0))
-    output_tokens: float | None = key(None, "The same of output tokens.", Range(0))
+    input_tokens: float | None = key(None, "What a running server asks for a million input tokens.", Range(0))
+    cached_tokens: float | None = key(None, "The same for cached ones; null: as the rest.", Range(0))
+    output_tokens: float | None = key(None, "The same for output tokens.", Range(0))
 
     @property
     def is_by_token(self) -> bool:

@@ -82,7 +82,7 @@ class Load:
     conversations: int | None = key(None, "The most conversations to begin.", COUNT, ask_above=10_000)
     grace_s: float | None = key(
         None,
-        "How long conversations may go on after it; null: as long as it lasted, at least load.timeout.",
+        "How long conversations may go on after the window; null: its length, at least load.timeout.",
         _LASTS,
     )
     timeout_s: float = key(120.0, "After how long a request is ended as a timeout.", Range(0.1, DAY_S))

@@ -59,7 +59,7 @@ class QualityTerms:
         foreign="task",
     )
     tasks_budget_s: float = key(900.0, "How long all tasks of one deployment may take.", Range(1, DAY_S))
-    least_score_share: float | None = key(None, "Who scores less does not win.", Range(0, 1))
+    least_score_share: float | None = key(None, "A deployment that scores less does not win.", Range(0, 1))
 
 
 @dataclass(frozen=True)
