@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from harness.contracts.fitness import GuardMode
-from harness.contracts.keys import COUNT, PART, Range, key, listed_key
+from harness.contracts.keys import ANY, COUNT, PART, Range, key, listed_key
 from harness.contracts.quality import Quality
 
 SUCCESS: Final = "success"
@@ -54,21 +54,22 @@ class RunTerms:
     )
 
 
-_SAME = "The same as that key."
+def _objective(about: str, allowed: Range = ANY, **more: Any) -> float:
+    return key(0.0, about, allowed, otherwise="-", foreign="looked up", **more)
 
 
 @dataclass(frozen=True)
 class SloTerms:
     """The keys of objectives. Those of latency exist for every whole percentile."""
 
-    ttft_s: float = key(0.0, "The TTFT that 95 % of the requests keep.", name="ttft_s.p95", otherwise="-")
-    tpot_s: float = key(0.0, "The TPOT that 95 % of the requests keep.", name="tpot_s.p95", otherwise="-")
-    e2e_s: float = key(0.0, "The E2E time that 95 % of them keep.", name="e2e_s.p95", otherwise="-")
-    success_share: float = key(
-        0.0, "The requests that succeed.", Range(1e-6, 1), otherwise="-", takes="a share, such as 99%"
+    ttft_s: float = _objective("The TTFT that 95 % of the requests keep.", name="ttft_s.p95")
+    tpot_s: float = _objective("The TPOT that 95 % of the requests keep.", name="tpot_s.p95")
+    e2e_s: float = _objective("The E2E time that 95 % of the requests keep.", name="e2e_s.p95")
+    success_share: float = _objective("The ok requests.", Range(1e-6, 1), takes="a share, such as 99%")
+    kl_nats: float = _objective("The same as that key.", name="kl_nats.mean", takes="as quality.limit")
+    tasks_share: float = _objective(
+        "The same as that key.", name="tasks.score", takes="as quality.least_score"
     )
-    kl_nats: float = key(0.0, _SAME, name="kl_nats.mean", takes="as quality.limit", otherwise="-")
-    tasks_share: float = key(0.0, _SAME, name="tasks.score", takes="as quality.least_score", otherwise="-")
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,9 @@ def belief(key: str, value: Scalar) -> Belief:
         return "shown" if key == "model" and str(value).startswith("hf:") else "asked"
     if kind == "length":
         number = _longest(key, value)
-    elif kind is None and {int, float} & {*field.parts} and value not in (False, "auto", "off"):
+    elif value is False or value in ("auto", "off"):
+        return "taken"
+    elif kind is None and {int, float} & {*field.parts}:
         number = decode(key, field, value)
     else:
         return "taken"
