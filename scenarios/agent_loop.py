@@ -8,12 +8,23 @@ when it has all results.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from json import dumps
-from math import inf
 from random import Random
 
-from harness.contracts import Conversation, Form, Message, Scenario, Tool, ToolCall, Turn
+from harness.contracts import (
+    COUNT,
+    Conversation,
+    Form,
+    Message,
+    Range,
+    Scenario,
+    Tool,
+    ToolCall,
+    Turn,
+    key,
+    within,
+)
 from scenarios.json_schema import object_of
-from scenarios.lengths import MOST_ITEMS, lengths, need
+from scenarios.lengths import MOST_ITEMS, PROMPT, length_key, lengths
 from scenarios.text import TextOptions, prose
 
 _SYSTEM = (
@@ -42,25 +53,12 @@ FORM = Form(
 
 @dataclass(frozen=True)
 class AgentLoopOptions(TextOptions):
-    """Lengths in tokens, written as in `fixed`.
-
-    `steps`: the calls of a task, also a length. `output_tokens`: of a step, at most. `result_tokens`: of a
-    tool's result. `think_time_s`: how long a tool takes. `parallel`: how many requests every second step
-    sends at once.
-    """
-
-    steps: int | str = "5..12"
-    input_tokens: int | str = 64
-    result_tokens: int | str = "40..120"
-    output_tokens: int = 96
-    think_time_s: float = 0.1
-    parallel: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need(self, 1, inf, "output_tokens")
-        need(self, 0, inf, "think_time_s")
-        need(self, 1, MOST_PARALLEL, "parallel")
+    steps: int | str = key("5..12", "The calls of a task.", foreign="length", ask_above=32)
+    input_tokens: int | str = length_key(64, PROMPT)
+    result_tokens: int | str = length_key("40..120", "The tokens of a tool's result.")
+    output_tokens: int = key(96, "The most tokens of a step's answer.", COUNT, foreign="length")
+    think_time_s: float = key(0.1, "How long a tool takes.", Range(0))
+    parallel: int = key(1, "Requests at once in every second step.", within(1, MOST_PARALLEL), ask_above=32)
 
 
 def _call(rng: Random, is_last: bool) -> ToolCall:

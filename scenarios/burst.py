@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from harness.contracts import Conversation, Message, Scenario, Turn
-from harness.errors import UserError
-from scenarios.lengths import MOST_ITEMS, length, lengths, need
+from harness.contracts import ABOVE_ZERO, Conversation, Message, Range, Scenario, Turn, key, within
+from scenarios.lengths import ANSWER, MOST_ITEMS, PROMPT, length, length_key, lengths
 from scenarios.text import TextOptions, prose
+
+_TIMES = Range(ABOVE_ZERO, MOST_ITEMS, f"must be above 0, and {MOST_ITEMS} or less")
 
 
 @dataclass(frozen=True)
@@ -21,22 +22,12 @@ class BurstOptions(TextOptions):
     `after_s`. A conversation's `group` is 0 before the burst, 1 in it, 2 after it.
     """
 
-    rate_per_s: float = 1.0
-    quiet_s: float = 6.0
-    burst: int = 16
-    after_s: float = 12.0
-    input_tokens: int | str = "64..192"
-    output_tokens: int | str = "16..48"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need(self, 1, MOST_ITEMS, "burst")
-        for key in ("rate_per_s", "quiet_s", "after_s"):
-            if not 0 < getattr(self, key) <= MOST_ITEMS:
-                name = key.removesuffix("_s").removesuffix("_per")
-                raise UserError(
-                    f"scenario.{name}={getattr(self, key):g}: must be above 0, and {MOST_ITEMS} or less"
-                )
+    rate_per_s: float = key(1.0, "Conversations that begin per second, evenly.", _TIMES, ask_above=256)
+    quiet_s: float = key(6.0, "How long before the burst.", _TIMES)
+    burst: int = key(16, "How many begin at once.", within(1, MOST_ITEMS))
+    after_s: float = key(12.0, "How long after the burst.", _TIMES)
+    input_tokens: int | str = length_key("64..192", PROMPT)
+    output_tokens: int | str = length_key("16..48", ANSWER)
 
 
 def instants(options: BurstOptions) -> Iterator[tuple[float, int]]:

@@ -2,32 +2,33 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
 from random import Random
 
-from harness.contracts import Conversation, Message, Scenario, ScenarioOptions, Turn
-from scenarios.lengths import need
+from harness.contracts import (
+    COUNT,
+    Conversation,
+    Message,
+    Range,
+    Scenario,
+    ScenarioOptions,
+    Turn,
+    key,
+    within,
+)
+from scenarios.lengths import THINK_TIME
 from scenarios.text import TOKENS_PER_WORD, prose
 
 
 @dataclass(frozen=True)
 class ChatMultiTurnOptions(ScenarioOptions):
-    """Lengths are means; each turn draws its own within `spread` of it (0.5: half to one and a half).
+    """Lengths are means; each turn draws its own within `spread` of it."""
 
-    `system_words` is the length of the system prompt, the same in all conversations; 0 leaves it out.
-    """
-
-    turns: int = 4
-    system_words: int = 60
-    input_words: int = 24
-    output_tokens: int = 32
-    spread: float = 0.5
-    think_time_s: float = 0.2
-
-    def __post_init__(self) -> None:
-        need(self, 1, inf, "turns", "input_words", "output_tokens")
-        need(self, 0, inf, "system_words", "think_time_s")
-        need(self, 0, 1, "spread")
+    turns: int = key(4, "The turns of a conversation.", COUNT, ask_above=32)
+    system_words: int = key(60, "The words of the system prompt; 0: none.", Range(0))
+    input_words: int = key(24, "The mean words of what a user says.", COUNT)
+    output_tokens: int = key(32, "The mean tokens of an answer.", COUNT, foreign="length")
+    spread: float = key(0.5, "How far a length is from its mean; 0.5: half to one and a half.", within(0, 1))
+    think_time_s: float = key(0.2, THINK_TIME, Range(0))
 
 
 _TOPICS = (

@@ -5,11 +5,21 @@ A user who goes on typing leaves before the answer ends, as an editor cancels it
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import nextafter
 from random import Random
 
-from harness.contracts import Conversation, Message, Scenario, ScenarioOptions, Turn
-from harness.errors import UserError
-from scenarios.lengths import lengths, need
+from harness.contracts import (
+    ABOVE_ZERO,
+    Conversation,
+    Message,
+    Range,
+    Scenario,
+    ScenarioOptions,
+    Turn,
+    key,
+    within,
+)
+from scenarios.lengths import ANSWER, PROMPT, length_key, lengths
 
 _SYSTEM = "Complete the Python code. Answer with the code that follows, and nothing else."
 _NAMES = """
@@ -32,21 +42,17 @@ _LINES = (
 
 @dataclass(frozen=True)
 class CodeCompletionOptions(ScenarioOptions):
-    """Lengths in tokens, written as in `fixed`.
+    """Lengths in tokens, written as in `fixed`. Users leave after 0.5 to 1.5 times `left_after_s`."""
 
-    `left`: the share of requests whose user leaves. That happens after 0.5 to 1.5 times `left_after_s`.
-    """
-
-    input_tokens: int | str = "128..512"
-    output_tokens: int | str = "16..48"
-    left: float = 0.3
-    left_after_s: float = 0.4
-
-    def __post_init__(self) -> None:
-        # Requests whose user leaves count in no figure, so some must stay.
-        need(self, 0, 0.9, "left")
-        if not 0 < self.left_after_s < 3600:
-            raise UserError(f"scenario.left_after={self.left_after_s:g}: must be above 0 and below 3600 s")
+    input_tokens: int | str = length_key("128..512", PROMPT)
+    output_tokens: int | str = length_key("16..48", ANSWER)
+    # Requests whose user leaves count in no figure, so some must stay.
+    left: float = key(0.3, "The share of requests whose user leaves.", within(0, 0.9))
+    left_after_s: float = key(
+        0.4,
+        "How long these wait, in the mean.",
+        Range(ABOVE_ZERO, nextafter(3600, 0), "must be above 0 and below 3600 s"),
+    )
 
 
 # Tokens per character of such code: 0.29 with SmolLM2's tokenizer, 0.31 with Gemma 3's.

@@ -8,34 +8,29 @@ turns is the scripted answer to the first.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import inf
 from random import Random
 from typing import Any
 
-from harness.contracts import Conversation, Message, Scenario, Turn
+from harness.contracts import COUNT, Conversation, Message, Range, Scenario, Turn, key
 from harness.errors import UserError, expanded
 from harness.foreign_files import json_of, read_text
-from scenarios.lengths import need
+from scenarios.lengths import THINK_TIME
 from scenarios.text import TextOptions
 
 
 @dataclass(frozen=True)
 class FileOptions(TextOptions):
-    """`path`: the file. `output_tokens`: max_tokens of conversations that give none.
+    """What is played of which file. Conversations repeat without end."""
 
-    None takes the length of the file's answer, or OUTPUT_TOKENS if there is no answer. `shuffle`: play
-    conversations in an order drawn from the seed, not in the file's. They repeat without end either way.
-    """
-
-    path: str | None = None
-    output_tokens: int | None = None
-    think_time_s: float = 0.0
-    shuffle: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.output_tokens is not None:
-            need(self, 1, inf, "output_tokens")
+    path: str | None = key(None, "The file with the conversations.", foreign="file")
+    output_tokens: int | None = key(
+        None,
+        "The max_tokens of conversations that give none; null: the length of the file's answer, or 128.",
+        COUNT,
+        foreign="length",
+    )
+    think_time_s: float = key(0.0, THINK_TIME, Range(0))
+    shuffle: bool = key(False, "Whether to play them in an order drawn from the seed.")
 
 
 OUTPUT_TOKENS = 128

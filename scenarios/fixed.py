@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import lengths, most_together
+from scenarios.lengths import ANSWER, PROMPT, length_key, lengths, most_together
 from scenarios.text import TextOptions, prose
 
 
 @dataclass(frozen=True)
 class FixedOptions(TextOptions):
-    """Lengths in tokens: a number, a range (256..1024), or another form that scenarios/lengths.py reads."""
-
-    input_tokens: int | str = 512
-    output_tokens: int | str = 128
+    input_tokens: int | str = length_key(512, PROMPT)
+    output_tokens: int | str = length_key(128, ANSWER)
 
 
 def conversations(options: FixedOptions, rng: Random) -> Iterator[Conversation]:

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from math import inf, isfinite, log
+from math import isfinite, log
 from random import Random
 
+from harness.contracts import key
 from harness.errors import UserError, expanded
 from harness.foreign_files import lines, opened_text
 
@@ -43,13 +44,14 @@ def most_together(*parts: tuple[int, Length]) -> int | None:
     return sum(count * (each.most or 0) for count, each in parts)
 
 
-def need(options: object, least: float, most: float, *names: str) -> None:
-    """Raise UserError for an option of a scenario that is not from `least` to `most`. Keys have no `_s`."""
-    for name in names:
-        value = getattr(options, name)
-        if not least <= value <= most:
-            bounds = f"{least:g} or more" if most == inf else f"from {least:g} to {most:g}"
-            raise UserError(f"scenario.{name.removesuffix('_s')}={value:g}: must be {bounds}")
+# What options mean that several scenarios have.
+THINK_TIME = "How long a user waits before a further turn."
+PROMPT, ANSWER = "The tokens of a prompt.", "The tokens of an answer."
+
+
+def length_key(default: int | str, about: str) -> int | str:
+    """Return an option of a scenario that is a length: `input_tokens: int | str = length_key(64, PROMPT)`."""
+    return key(default, about, foreign="length")
 
 
 def places(rng: Random, count: int, zipf: float) -> Iterator[int]:

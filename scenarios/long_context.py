@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import cycle
 from random import Random
 
-from harness.contracts import Conversation, Message, Scenario, Turn
+from harness.contracts import Conversation, Message, Scenario, Turn, key, within
 from harness.errors import UserError
-from scenarios.lengths import MOST_TOKENS, length, most_together, need
+from scenarios.lengths import ANSWER, MOST_TOKENS, length, length_key, most_together
 from scenarios.text import TextOptions, prose
 
 
@@ -18,13 +18,11 @@ from scenarios.text import TextOptions, prose
 class LongContextOptions(TextOptions):
     """Depths in tokens: `least_tokens`, twice that and so on, and at last `most_tokens`."""
 
-    least_tokens: int = 512
-    most_tokens: int = 3072
-    output_tokens: int | str = 32
+    least_tokens: int = key(512, "The tokens of the shortest prompt.", within(1, MOST_TOKENS))
+    most_tokens: int = key(3072, "The tokens of the longest prompt.", within(1, MOST_TOKENS))
+    output_tokens: int | str = length_key(32, ANSWER)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        need(self, 1, MOST_TOKENS, "least_tokens", "most_tokens")
         if self.most_tokens < self.least_tokens:
             raise UserError(
                 f"scenario.most_tokens={self.most_tokens}: less than "

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from random import Random
 
-from harness.contracts import Adapter, Conversation, Message, Scenario, Turn
+from harness.contracts import Adapter, Conversation, Message, Scenario, Turn, key, within
 from harness.errors import UserError
 from scenarios.fixed import largest
-from scenarios.lengths import lengths, need, places
+from scenarios.lengths import ANSWER, PROMPT, length_key, lengths, places
 from scenarios.text import TextOptions, prose
 
 # A server holds all of them, and command lines may name them.
@@ -23,20 +23,17 @@ _PLAIN = re.compile(r"[^\s,=@:]+")
 
 @dataclass(frozen=True)
 class LoraMixOptions(TextOptions):
-    """Lengths in tokens, written as in `fixed`. `zipf`: how much rarer later adapters are (see `places`).
-
-    `adapters`: the number of random ones; or directories in PEFT's layout, each ending in `/`, separated by
-    `:`; or names that a running server knows, separated likewise.
-    """
-
-    adapters: str = "4"
-    zipf: float = 1.0
-    input_tokens: int | str = 256
-    output_tokens: int | str = 64
+    adapters: str = key(
+        "4",
+        "How many random ones; or directories in PEFT's layout, each ending in /, separated by :; or names "
+        "that a running server has for its own.",
+        foreign="adapters",
+    )
+    zipf: float = key(1.0, "How much rarer later ones are, by Zipf's law; 0: all alike.", within(0, 10))
+    input_tokens: int | str = length_key(256, PROMPT)
+    output_tokens: int | str = length_key(64, ANSWER)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        need(self, 0, 10, "zipf")
         adapters(self)
 
 

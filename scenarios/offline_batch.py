@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from harness.contracts import Scenario
 from scenarios.fixed import FixedOptions, conversations
+from scenarios.lengths import ANSWER, PROMPT, length_key
 
 
 @dataclass(frozen=True)
 class OfflineBatchOptions(FixedOptions):
-    """Lengths in tokens, written as in `fixed`."""
-
-    input_tokens: int | str = "lognormal:100:0.9"
-    output_tokens: int | str = "lognormal:48:0.7"
+    input_tokens: int | str = length_key("lognormal:100:0.9", PROMPT)
+    output_tokens: int | str = length_key("lognormal:48:0.7", ANSWER)
 
 
 SCENARIO = Scenario(

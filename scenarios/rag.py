@@ -11,9 +11,9 @@ from heapq import nlargest
 from math import log
 from random import Random
 
-from harness.contracts import Conversation, Message, Scenario, Turn
+from harness.contracts import Conversation, Message, Scenario, Turn, key, within
 from harness.errors import UserError
-from scenarios.lengths import length, lengths, need
+from scenarios.lengths import ANSWER, PROMPT, length, length_key, lengths
 from scenarios.text import TextOptions, prose
 
 _SYSTEM = "Answer from the documents below. Name the document that you took the answer from."
@@ -21,22 +21,14 @@ _SYSTEM = "Answer from the documents below. Name the document that you took the 
 
 @dataclass(frozen=True)
 class RagOptions(TextOptions):
-    """Lengths in tokens, written as in `fixed`. A prompt has `retrieved` of the `documents`.
-
-    `zipf`: how much rarer later documents are.
-    """
-
-    documents: int = 200
-    retrieved: int = 4
-    zipf: float = 1.0
-    document_tokens: int | str = "192..320"
-    input_tokens: int | str = 32
-    output_tokens: int | str = 48
+    documents: int = key(200, "How many documents there are.", within(1, 10_000))
+    retrieved: int = key(4, "How many of them a prompt has.", within(1, 10_000), ask_above=32)
+    zipf: float = key(1.0, "How much rarer later ones are, by Zipf's law; 0: all alike.", within(0, 10))
+    document_tokens: int | str = length_key("192..320", "The tokens of a document.")
+    input_tokens: int | str = length_key(32, PROMPT)
+    output_tokens: int | str = length_key(48, ANSWER)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        need(self, 1, 10_000, "documents", "retrieved")
-        need(self, 0, 10, "zipf")
         if self.retrieved > self.documents:
             raise UserError(
                 f"scenario.retrieved={self.retrieved}: more than scenario.documents={self.documents}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import lengths
+from scenarios.lengths import length_key, lengths
 from scenarios.text import TextOptions, prose
 
 _PUZZLES = (
@@ -22,14 +22,8 @@ _PUZZLES = (
 
 @dataclass(frozen=True)
 class ReasoningOptions(TextOptions):
-    """Lengths in tokens, written as in `fixed`.
-
-    `input_tokens` is the length of a story before the puzzle; thoughts and answer together have at most
-    `output_tokens`.
-    """
-
-    input_tokens: int | str = 32
-    output_tokens: int | str = 512
+    input_tokens: int | str = length_key(32, "The tokens of a story before the puzzle.")
+    output_tokens: int | str = length_key(512, "The most tokens of thoughts and answer together.")
 
 
 def conversations(options: ReasoningOptions, rng: Random) -> Iterator[Conversation]:

@@ -6,31 +6,32 @@ There are `prefixes` such texts. A conversation's group is its prefix.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf
 from random import Random
 
-from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import MOST_ITEMS, length, lengths, most_together, need, places
+from harness.contracts import Conversation, Message, Range, Scenario, Turn, key, within
+from scenarios.lengths import (
+    ANSWER,
+    MOST_ITEMS,
+    PROMPT,
+    THINK_TIME,
+    length,
+    length_key,
+    lengths,
+    most_together,
+    places,
+)
 from scenarios.text import TextOptions, prose
 
 
 @dataclass(frozen=True)
 class SharedPrefixOptions(TextOptions):
-    """Lengths in tokens, written as in `fixed`. `zipf`: how much rarer later prefixes are (see `places`)."""
-
-    prefixes: int = 1
-    zipf: float = 1.0
-    prefix_tokens: int | str = 1024
-    input_tokens: int | str = 64
-    output_tokens: int | str = 64
-    turns: int = 1
-    think_time_s: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need(self, 1, MOST_ITEMS, "prefixes", "turns")
-        need(self, 0, inf, "think_time_s")
-        need(self, 0, 10, "zipf")
+    prefixes: int = key(1, "How many different beginnings prompts have.", within(1, MOST_ITEMS))
+    zipf: float = key(1.0, "How much rarer later ones are, by Zipf's law; 0: all alike.", within(0, 10))
+    prefix_tokens: int | str = length_key(1024, "The tokens of a prompt's beginning.")
+    input_tokens: int | str = length_key(64, PROMPT)
+    output_tokens: int | str = length_key(64, ANSWER)
+    turns: int = key(1, "The turns of a conversation.", within(1, MOST_ITEMS), ask_above=32)
+    think_time_s: float = key(0.2, THINK_TIME, Range(0))
 
 
 def conversations(options: SharedPrefixOptions, rng: Random) -> Iterator[Conversation]:

@@ -8,33 +8,22 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from harness.contracts import Conversation, Form, Message, Scenario, Turn
+from harness.contracts import COUNT, Conversation, Form, Message, Scenario, Turn, key
 from scenarios.json_schema import object_of, read_schema
-from scenarios.lengths import length, need
+from scenarios.lengths import PROMPT, length, length_key
 from scenarios.text import TextOptions, prose
 
 
 @dataclass(frozen=True)
 class StructuredOutputOptions(TextOptions):
-    """Lengths in tokens, written as in `fixed`. `output_tokens` is a maximum: an answer ends with its JSON.
-
-    `constrained`: whether the server gets the schema, not only the prompt. `schema`: a file with the JSON
-    Schema of all answers; None: three of bench's own.
-    """
-
-    input_tokens: int | str = 128
-    output_tokens: int = 160
-    constrained: bool = True
-    schema: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need(self, 1, inf, "output_tokens")
+    input_tokens: int | str = length_key(128, PROMPT)
+    output_tokens: int = key(160, "The most tokens of an answer.", COUNT, foreign="length")
+    constrained: bool = key(True, "Whether the server gets the schema, not only the prompt.")
+    schema: str | None = key(None, "A file with the JSON Schema of all answers.", foreign="file")
 
 
 def _listed(item: Any, most: int) -> dict[str, Any]:

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from random import Random
 
 from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import lengths
+from scenarios.lengths import ANSWER, PROMPT, length_key, lengths
 from scenarios.text import TextOptions, prose
 
 
 @dataclass(frozen=True)
 class SummariseOptions(TextOptions):
-    """Lengths in tokens, written as in `fixed`."""
-
-    input_tokens: int | str = "lognormal:1200:0.4"
-    output_tokens: int | str = "48..96"
+    input_tokens: int | str = length_key("lognormal:1200:0.4", PROMPT)
+    output_tokens: int | str = length_key("48..96", ANSWER)
 
 
 def conversations(options: SummariseOptions, rng: Random) -> Iterator[Conversation]:

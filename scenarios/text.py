@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from string import Formatter
 
-from harness.contracts import ScenarioOptions
-from scenarios.lengths import need
+from harness.contracts import ScenarioOptions, key, within
 
 # Words are what stands between spaces. Over 20,000 of them a word has 1.23 tokens with SmolLM2's tokenizer
 # and 1.20 with Gemma 3's. English text (three licences, GSM8K's and MMLU's questions) has 1.23 to 1.33 and
@@ -20,17 +19,11 @@ TOKENS_PER_WORD = 1.22
 
 @dataclass(frozen=True)
 class TextOptions(ScenarioOptions):
-    """Options of a scenario whose texts have lengths in tokens.
+    """Options of a scenario whose texts have lengths in tokens."""
 
-    `tokens_per_word`: the tokens per word of `prose` with the model's tokenizer; None: TOKENS_PER_WORD. A
-    plan fills it in if it finds the tokenizer.
-    """
-
-    tokens_per_word: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.tokens_per_word is not None:
-            need(self, 0.01, 100, "tokens_per_word")
+    tokens_per_word: float | None = key(
+        None, f"The tokens of a word, if no tokenizer is found; null: {TOKENS_PER_WORD}.", within(0.01, 100)
+    )
 
     def words(self, tokens: float) -> int:
         """Return how many words have about `tokens` tokens, at least 1."""

@@ -12,7 +12,7 @@ from itertools import islice
 from random import Random
 from typing import Literal
 
-from harness.contracts import Conversation, Message, Scenario, Turn
+from harness.contracts import COUNT, Conversation, Message, Scenario, Turn, key
 from harness.errors import UserError, expanded
 from scenarios.text import TextOptions, prose
 from scenarios.trace_rows import BLOCK_TOKENS, Row, rows
@@ -23,14 +23,11 @@ _KEPT_BLOCKS = 8192
 
 @dataclass(frozen=True)
 class TraceOptions(TextOptions):
-    """`path`: the trace, CSV or JSON Lines. `format`: its layout; auto goes by the names of the columns.
-
-    `limit`: how many rows are played; None: all.
-    """
-
-    path: str | None = None
-    format: Literal["auto", "mooncake", "azure", "burstgpt"] = "auto"
-    limit: int | None = None
+    path: str | None = key(None, "The trace or the conversations: CSV or JSON.", foreign="file")
+    format: Literal["auto", "mooncake", "azure", "burstgpt"] = key(
+        "auto", "The layout of a trace; auto goes by the names of the columns."
+    )
+    limit: int | None = key(None, "How many rows are played; null: all.", COUNT)
 
 
 def conversations(options: TraceOptions, rng: Random) -> Iterator[Conversation]:

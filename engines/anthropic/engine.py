@@ -4,25 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engines.common.launching import attached_engine, need_counts
-from harness.contracts import Fairness, Form, Turn
+from engines.common.launching import attached_engine
+from harness.contracts import COUNT, Fairness, Form, Turn, key
 from harness.errors import refuse_first
 
 
 @dataclass(frozen=True)
 class Options:
-    """The engine's own options, sent as they are. None is not sent, since some models refuse the option.
+    """The engine's own options, sent as they are. None is not sent, since some models refuse the option."""
 
-    `thinking`: whether the model thinks before it answers: for up to `thinking_tokens` (`enabled`), as long
-    as it sees fit (`adaptive`), or not at all (`disabled`).
-    """
-
-    temperature: float | None = None
-    thinking: Literal["adaptive", "disabled", "enabled"] | None = None
-    thinking_tokens: int | None = None
+    temperature: float | None = key(None, "The temperature of sampling.")
+    thinking: Literal["adaptive", "disabled", "enabled"] | None = key(
+        None, "Whether it thinks before it answers; adaptive: as it sees fit."
+    )
+    thinking_tokens: int | None = key(None, "How many tokens it may think, if that is enabled.", COUNT)
 
     def __post_init__(self) -> None:
-        need_counts("anthropic", self, "thinking_tokens")
         is_enabled, budget = self.thinking == "enabled", self.thinking_tokens
         refuse_first(
             (

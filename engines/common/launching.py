@@ -5,7 +5,7 @@ Also makes the engines that bench can only attach to.
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from harness.contracts import (
     Place,
     Reason,
     Weights,
+    key,
 )
 from harness.errors import UserError
 
@@ -84,12 +85,17 @@ def kv_cache_types(deployment: Deployment, others: Iterable[str] = ()) -> list[s
     return list(dict.fromkeys([*filter(None, [_PLAIN_TYPES.get(computed)]), *others]))
 
 
-def need_counts(engine: str, options: object, *names: str) -> None:
-    """Raise UserError if one of these options is given and below 1."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"{engine}.{name}={value}: must be 1 or more")
+def environment_key() -> str | None:
+    return key(
+        None,
+        "Your own environment, instead of the one that bench installs.",
+        takes="a directory",
+        foreign="file",
+    )
+
+
+def image_key() -> str | None:
+    return key(None, "The image of its container.", foreign="never")
 
 
 def flags(values: Mapping[str, object], glue: str | None = "=") -> Iterator[str]:
@@ -101,7 +107,9 @@ def flags(values: Mapping[str, object], glue: str | None = "=") -> Iterator[str]
             yield from (f"--{name}", str(value)) if glue is None else (f"--{name}{glue}{value}",)
 
 
-def named(options: object, names: Iterable[str]) -> dict[str, object]:
+def named(options: Any, *others: str) -> dict[str, object]:
+    """Return an engine's options that are flags of the same name: all but the `others`."""
+    names = [each.name for each in fields(options) if each.name not in others]
     return {name.replace("_", "-"): getattr(options, name) for name in names}
 
 

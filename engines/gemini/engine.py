@@ -5,19 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.common.launching import attached_engine
-from harness.contracts import Fairness, Turn
+from harness.contracts import Fairness, Turn, key
 
 
 @dataclass(frozen=True)
 class Options:
-    """The engine's own options. None is not sent, since some models refuse the option.
+    """The engine's own options. None is not sent, since some models refuse the option."""
 
-    `thinking_tokens`: how many tokens the model may think before it answers; its thoughts are then streamed
-    too. 0: it does not think. -1: as long as it sees fit.
-    """
-
-    temperature: float | None = None
-    thinking_tokens: int | None = None
+    temperature: float | None = key(None, "The temperature of sampling.")
+    thinking_tokens: int | None = key(None, "The most tokens of its thoughts; 0: none; -1: as it sees fit.")
 
 
 def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.common import llama_cpp_said
-from engines.common.launching import container, draft_of, given, need_counts, template_of
+from engines.common.launching import container, draft_of, environment_key, given, image_key, template_of
 from engines.llama_cpp import log, quality
 from engines.llama_cpp.flags import erasable_slots, kv_cache_types, python_arguments, server_arguments
 from engines.llama_cpp.memory import memory_needed
 from engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP, environment
 from engines.places import INSIDE
 from harness import contracts
+from harness.contracts import COUNT, NOT_NEGATIVE, Range, key
 from harness.errors import UserError, refuse_first
 
 _SCRIPTS = {XLLAMACPP: INSIDE / "xllamacpp_server.py", PYTHON: INSIDE / "llama_cpp_python_server.py"}
@@ -20,27 +21,25 @@ _STOP_GRACE_S = 5.0
 
 @dataclass(frozen=True)
 class Options:
-    """The engine's own options; for None the program chooses.
+    """The engine's own options; for None the program chooses."""
 
-    `program`: `xllamacpp`, `llama-server`, `llama-cpp-python`, or the path of a llama-server. `batch`,
-    `ubatch`: tokens of a logical and a physical batch. `cache_ram_bytes`: host memory for prompts that left
-    the KV cache (none unless fairness=stock). `gpu_layers`: how many of the model's layers are on the GPU;
-    the others are on the CPU (None: all on the GPU, if there is one).
-    """
-
-    program: str = XLLAMACPP
-    environment: str | None = None
-    image: str | None = None
-    threads: int | None = None
-    batch: int | None = None
-    ubatch: int | None = None
-    flash_attention: bool | None = None
-    cache_ram_bytes: int | None = None
-    gpu_layers: int | None = None
+    program: str = key(XLLAMACPP, "The program that serves.", foreign="program")
+    environment: str | None = environment_key()
+    image: str | None = image_key()
+    threads: int | None = key(None, "The threads on the CPU.", COUNT)
+    batch: int | None = key(None, "The tokens of a logical batch.", COUNT)
+    ubatch: int | None = key(None, "The tokens of a physical batch.", COUNT)
+    flash_attention: bool | None = key(None, "Whether flash attention is used.")
+    cache_ram_bytes: int | None = key(
+        None, "Host memory for prompts that left the KV cache; none unless fairness=stock.", NOT_NEGATIVE
+    )
+    gpu_layers: int | None = key(
+        None,
+        "The layers on the GPU, the others are on the CPU; null: all on the GPU, if there is one.",
+        Range(0, words="must not be negative; leave it out for all layers"),
+    )
 
     def __post_init__(self) -> None:
-        ram_bytes, layers = self.cache_ram_bytes, self.gpu_layers
-        need_counts("llama_cpp", self, "threads", "batch", "ubatch")
         refuse_first(
             (
                 self.program not in (XLLAMACPP, LLAMA_SERVER, PYTHON) and "/" not in self.program,
@@ -48,16 +47,8 @@ class Options:
                 f"{LLAMA_SERVER}, {PYTHON}, or give the path of a llama-server",
             ),
             (
-                ram_bytes is not None and ram_bytes < 0,
-                f"llama_cpp.cache_ram={ram_bytes}: must not be negative",
-            ),
-            (
-                ram_bytes is not None and self.program == PYTHON,
-                f"llama_cpp.cache_ram={ram_bytes}: {PYTHON} keeps no such cache",
-            ),
-            (
-                layers is not None and layers < 0,
-                f"llama_cpp.gpu_layers={layers}: must not be negative; leave it out for all layers",
+                self.cache_ram_bytes is not None and self.program == PYTHON,
+                f"llama_cpp.cache_ram={self.cache_ram_bytes}: {PYTHON} keeps no such cache",
             ),
         )
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from engines.common import llama_cpp_said
-from engines.common.launching import container, given
+from engines.common.launching import container, given, image_key
 from engines.common.said import OLLAMA_PAGES, from_ollama
 from engines.model.models import MODELS
 from harness import contracts
+from harness.contracts import key
 from harness.errors import UserError
 
 _PROGRAM = "ollama"
@@ -37,14 +38,11 @@ exec "$0" serve"""
 
 @dataclass(frozen=True)
 class Options:
-    """Ollama's own options; for None Ollama chooses.
+    """Ollama's own options; for None Ollama chooses."""
 
-    `program`: a path, or `ollama`, which is found on PATH.
-    """
-
-    program: str = _PROGRAM
-    image: str | None = None
-    flash_attention: bool | None = None
+    program: str = key(_PROGRAM, "The program, on PATH unless it is a path.", foreign="program")
+    image: str | None = image_key()
+    flash_attention: bool | None = key(None, "Whether flash attention is used.")
 
     def __post_init__(self) -> None:
         if self.program != _PROGRAM and "/" not in self.program:

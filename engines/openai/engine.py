@@ -6,17 +6,15 @@ from typing import Any
 
 from engines.common.launching import attached_engine
 from engines.common.said import OLLAMA_PAGES, from_ollama, from_page
-from harness.contracts import Said, at
+from harness.contracts import Said, at, key
 
 
 @dataclass(frozen=True)
 class Options:
-    """The engine's own options.
-
-    `ignore_eos`: force each answer's length with ignore_eos and min_tokens, if the server has these fields.
-    """
-
-    ignore_eos: bool = False
+    ignore_eos: bool = key(
+        False,
+        "Whether to force each answer's length with ignore_eos and min_tokens, if the server has these.",
+    )
 
 
 # TabbyAPI, which serves EXL2 and EXL3, describes here the model that it has loaded and serves, whatever model

@@ -5,14 +5,15 @@ import re
 import struct
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from engines.common.launching import flags, given, named, need_counts
+from engines.common.launching import flags, given, named
 from engines.common.said import from_page
 from engines.places import INSIDE
 from harness import contracts
+from harness.contracts import COUNT, NOT_NEGATIVE, key
 from harness.errors import StoreError, UserError
 
 _FOLDER = INSIDE / "reference"
@@ -35,27 +36,26 @@ _FAULTS = (
 class Options:
     """The arguments of the reference server. engines/inside/reference/reference_server.py lists its faults.
 
-    `program`: the C program (`native`) is punctual (p99 under 0.5 ms) up to 154,000 tokens/s, the Python one
-    up to 22,000. `ttft_s` counts from a request's start in a slot. `output_tokens`: the length of each
-    answer, at most max_tokens. `slots`: generations at once (None: engine.concurrent_sequences, or 64).
-    `label` distinguishes equal deployments. Only `python` has `fault`, `role_chunk` (each stream begins at
-    once with a chunk without content) and `thinking_chunks` (how many of a stream's first chunks are
-    reasoning).
+    Only `python` has `fault`, `role_chunk` and `thinking_chunks`.
     """
 
-    program: Literal["python", "native"] = "python"
-    ttft_s: float = 0.05
-    itl_s: float = 0.01
-    output_tokens: int | None = None
-    slots: int | None = None
-    start_delay_s: float = 0.0
-    fault: str | None = None
-    label: str = ""
-    tokens_per_chunk: int = 1
-    prefill_per_token_s: float = 0.0
-    memory_bytes: int = 0
-    role_chunk: bool = False
-    thinking_chunks: int | None = None
+    program: Literal["python", "native"] = key(
+        "python",
+        "The C program is punctual (p99 under 0.5 ms) up to 154,000 tokens/s, Python up to 22,000.",
+        foreign="program",
+    )
+    ttft_s: float = key(0.05, "The TTFT, from a request's start in a slot.", NOT_NEGATIVE)
+    itl_s: float = key(0.01, "The time between chunks.", NOT_NEGATIVE)
+    output_tokens: int | None = key(None, "The length of each answer, at most max_tokens.", COUNT)
+    slots: int | None = key(None, "The generations at once; null: engine.concurrent_sequences, or 64.", COUNT)
+    start_delay_s: float = key(0.0, "How long it takes to start.", NOT_NEGATIVE)
+    fault: str | None = key(None, f"What goes wrong: {_FAULTS}.", foreign="word")
+    label: str = key("", "Distinguishes equal deployments.", foreign="word")
+    tokens_per_chunk: int = key(1, "The tokens of a chunk.", COUNT)
+    prefill_per_token_s: float = key(0.0, "The time that it reads each token of a prompt.", NOT_NEGATIVE)
+    memory_bytes: int = key(0, "The memory that it takes.", NOT_NEGATIVE, ask_above=1 << 30)
+    role_chunk: bool = key(False, "Whether each stream begins at once with a chunk without content.")
+    thinking_chunks: int | None = key(None, "How many of a stream's first chunks are reasoning.", COUNT)
 
     def __post_init__(self) -> None:
         if self.fault is not None and not _FAULT.fullmatch(self.fault):
@@ -70,11 +70,6 @@ class Options:
             raise UserError(
                 f"reference.{asked}: the native program lacks it; reference.program=python has it"
             )
-        need_counts("reference", self, "output_tokens", "slots", "tokens_per_chunk", "thinking_chunks")
-        for name in ("ttft_s", "itl_s", "start_delay_s", "prefill_per_token_s", "memory_bytes"):
-            if getattr(self, name) < 0:
-                key = name.removesuffix("_s").removesuffix("_bytes")
-                raise UserError(f"reference.{key}={getattr(self, name)}: must not be negative")
 
 
 def _install(program: str | None, device: str) -> contracts.InstallSpec | contracts.Reason | None:
@@ -103,7 +98,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         "port": place.port,
         "sends": place.scratch,
         "context-length": terms.context_length or 4096,
-        **named(options, [field.name for field in fields(options) if field.name != "program"]),
+        **named(options, "program"),
         "slots": options.slots or terms.concurrent_sequences or 64,
         "adapters": ",".join(each.name for each in deployment.adapters) or None,
     }

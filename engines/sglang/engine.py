@@ -14,62 +14,42 @@ from engines.places import LOCKS
 from engines.sglang import log
 from engines.sglang.memory import memory_needed
 from harness import contracts
-from harness.errors import UserError, refuse_first
+from harness.contracts import ABOVE_ZERO, BELOW_ONE, COUNT, POSITIVE, Range, key
+from harness.errors import UserError
 
 # The image's entrypoint only sets up CUDA's libraries, so the command names the interpreter.
 _IN_IMAGE = ("python3", "-m", "sglang.launch_server")
 # On SIGTERM it first finishes running requests. Without any it took 8 to 11 s on a busy CPU.
 _STOP_GRACE_S = 30.0
-_COUNTS = (
-    "chunked_prefill_size", "max_prefill_tokens", "page_size", "num_continuous_decode_steps",
-    "cuda_graph_max_bs_decode",
-)  # fmt: skip
 # fp16 and fp32, which must be the dtype that the model computes in, are `auto`.
 _KV_CACHE_TYPES = {"bf16": "bf16", "fp8": "fp8_e4m3", "fp8_e5m2": "fp8_e5m2"}
-# Options that are flags of the same name.
-_VALUES = (
-    "mem_fraction_static", "sampling_backend", "schedule_policy", "schedule_conservativeness", *_COUNTS,
-    "quantization", "enable_mixed_chunk", "enable_torch_compile",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Options:
-    """SGLang's own options. Each is the flag of the same name, left out if None.
+    """SGLang's own options. Each is the flag of the same name, left out if None."""
 
-    `mem_fraction_static`: share of the memory for weights and KV cache; engine.kv_cache_tokens can only make
-    the cache smaller. `attention_backend`: torch_native by default on a CPU.
-    """
-
-    environment: str | None = None
-    image: str | None = None
-    mem_fraction_static: float | None = None
-    attention_backend: str | None = None
-    sampling_backend: str | None = None
-    schedule_policy: Literal["fcfs", "lpm", "lof", "random", "dfs-weight", "hrrn"] | None = None
-    schedule_conservativeness: float | None = None
-    chunked_prefill_size: int | None = None
-    max_prefill_tokens: int | None = None
-    page_size: int | None = None
-    num_continuous_decode_steps: int | None = None
-    cuda_graph_max_bs_decode: int | None = None
-    quantization: str | None = None
-    enable_mixed_chunk: bool = False
-    enable_torch_compile: bool = False
-
-    def __post_init__(self) -> None:
-        share, caution = self.mem_fraction_static, self.schedule_conservativeness
-        launching.need_counts("sglang", self, *_COUNTS)
-        refuse_first(
-            (
-                share is not None and not 0 < share < 1,
-                f"sglang.mem_fraction_static={share}: must be between 0 and 1",
-            ),
-            (
-                caution is not None and caution <= 0,
-                f"sglang.schedule_conservativeness={caution}: must be above 0",
-            ),
-        )
+    environment: str | None = launching.environment_key()
+    image: str | None = launching.image_key()
+    mem_fraction_static: float | None = key(
+        None,
+        "The memory's share for weights and KV cache, which engine.kv_cache_tokens can only make smaller.",
+        Range(ABOVE_ZERO, BELOW_ONE, "must be between 0 and 1"),
+    )
+    attention_backend: str | None = key(None, "The kernels of attention.", foreign="word")
+    sampling_backend: str | None = key(None, "The implementation of sampling.", foreign="word")
+    schedule_policy: Literal["fcfs", "lpm", "lof", "random", "dfs-weight", "hrrn"] | None = key(
+        None, "Which request is served next."
+    )
+    schedule_conservativeness: float | None = key(None, "How careful it is to begin requests.", POSITIVE)
+    chunked_prefill_size: int | None = key(None, "The tokens of a part of a long prompt.", COUNT)
+    max_prefill_tokens: int | None = key(None, "The most tokens of prompts in one batch.", COUNT)
+    page_size: int | None = key(None, "The tokens of a page of the KV cache.", COUNT)
+    num_continuous_decode_steps: int | None = key(None, "Steps between looks at waiting requests.", COUNT)
+    cuda_graph_max_bs_decode: int | None = key(None, "The largest batch with a CUDA graph.", COUNT)
+    quantization: str | None = key(None, "The method of quantization.", foreign="word")
+    enable_mixed_chunk: bool = key(False, "Whether a batch mixes prompts and decoding.")
+    enable_torch_compile: bool = key(False, "Whether the model is compiled.")
 
 
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
@@ -195,7 +175,7 @@ def _arguments(
         "speculative-num-draft-tokens": None if tokens is None else tokens + 1,
         "trust-remote-code": terms.trust_remote_code,
     }
-    own = launching.named(options, _VALUES)
+    own = launching.named(options, "environment", "image", "attention_backend")
     return *launching.flags(values), *launching.flags(own), *_adapter_words(terms, place)
 
 

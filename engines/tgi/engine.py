@@ -17,14 +17,15 @@ from engines.common.launching import (
     container,
     flags,
     given,
+    image_key,
     kv_cache_types,
-    need_counts,
 )
 from engines.common.tokens import placed
 from engines.model import sizes
 from engines.tgi import log
 from harness import contracts
-from harness.errors import UserError, refuse_first
+from harness.contracts import COUNT, SHARE_OF_MEMORY, key
+from harness.errors import UserError
 
 # TGI takes any other model name in a request for a LoRA adapter.
 _SERVED_MODEL = "tgi"
@@ -39,32 +40,18 @@ _NOT_INSTALLED = (
 
 @dataclass(frozen=True)
 class Options:
-    """TGI's own options.
-
-    `program`: path of the user's text-generation-launcher. `quantize`: TGI's method; None is the one in
-    config.json. `max_concurrent_requests`: how many may run or wait; TGI refuses more.
-    """
-
-    program: str | None = None
-    image: str | None = None
-    cuda_memory_fraction: float | None = None
-    max_batch_prefill_tokens: int | None = None
-    max_concurrent_requests: int | None = None
-    quantize: Literal["awq", "compressed-tensors", "eetq", "fp8", "gptq", "marlin"] | None = None
+    program: str | None = key(None, "Your text-generation-launcher.", foreign="program")
+    image: str | None = image_key()
+    cuda_memory_fraction: float | None = key(None, "The share of the GPU's memory.", SHARE_OF_MEMORY)
+    max_batch_prefill_tokens: int | None = key(None, "The most tokens of prompts in one batch.", COUNT)
+    max_concurrent_requests: int | None = key(None, "The most that run or wait; TGI refuses more.", COUNT)
+    quantize: Literal["awq", "compressed-tensors", "eetq", "fp8", "gptq", "marlin"] | None = key(
+        None, "TGI's method of quantization; null: the one in config.json."
+    )
 
     def __post_init__(self) -> None:
-        program, fraction = self.program, self.cuda_memory_fraction
-        refuse_first(
-            (
-                program is not None and "/" not in program,
-                f"tgi.program={program}: give the path of a text-generation-launcher",
-            ),
-            (
-                fraction is not None and not 0 < fraction <= 1,
-                f"tgi.cuda_memory_fraction={fraction}: must be above 0 and at most 1",
-            ),
-        )
-        need_counts("tgi", self, "max_batch_prefill_tokens", "max_concurrent_requests")
+        if self.program is not None and "/" not in self.program:
+            raise UserError(f"tgi.program={self.program}: give the path of a text-generation-launcher")
 
 
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engines.common import overhead
-from engines.common.launching import DTYPES, checkpoint, flags, given, kv_cache_types, need_counts
+from engines.common.launching import DTYPES, checkpoint, environment_key, flags, given, kv_cache_types
 from engines.common.said import from_page, kv_cache_type
 from engines.common.tokens import placed, tokenized
 from engines.model import sizes
 from engines.places import INSIDE, LOCKS
 from harness import contracts
+from harness.contracts import COUNT, key
 
 SERVER = INSIDE / "transformers_server.py"
 # From the peak PSS of its process, less weights and KV cache: 800 MiB with gemma3-270m, 300 to 370 with
@@ -62,17 +63,9 @@ _HINTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """The engine's own options.
-
-    `threads`: CPU threads; for None PyTorch chooses. `attention`: one of transformers' implementations.
-    """
-
-    environment: str | None = None
-    threads: int | None = None
-    attention: Literal["sdpa", "eager"] = "sdpa"
-
-    def __post_init__(self) -> None:
-        need_counts("transformers", self, "threads")
+    environment: str | None = environment_key()
+    threads: int | None = key(None, "The threads on the CPU; null: PyTorch chooses.", COUNT)
+    attention: Literal["sdpa", "eager"] = key("sdpa", "The implementation of attention.")
 
 
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:

@@ -17,11 +17,12 @@ from engines.common.launching import (
     compile_caches,
     container,
     draft_of,
+    environment_key,
     flags,
     given,
+    image_key,
     kv_cache_types,
     named,
-    need_counts,
     switch,
     template_of,
 )
@@ -31,48 +32,41 @@ from engines.places import INSIDE, LOCKS
 from engines.vllm import log
 from engines.vllm.memory import block_tokens, cache_blocks, cache_bytes, memory_needed
 from harness import contracts
-from harness.errors import UserError
+from harness.contracts import COUNT, SHARE_OF_MEMORY, key
 
 # A KV cache of the model's own dtype is `auto`: most backends accept no other name for it.
 _KV_CACHE_TYPES = {"fp8": "fp8_e4m3", "fp8_e5m2": "fp8_e5m2"}
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py
 # After SIGTERM it gives its processes 5 s before it kills them; all have ended within 6 s.
 _STOP_GRACE_S = 20.0
-# Options that are flags of the same name.
-_VALUES = (
-    "gpu_memory_utilization", "max_num_batched_tokens", "block_size", "attention_backend",
-    "quantization", "performance_mode",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Options:
-    """vLLM's own options. Each is the flag of the same name, left out if None, except where noted.
+    """vLLM's own options. Each is the flag of the same name, left out if None, except where noted."""
 
-    `threads_bind` (CPU only): cores of each worker (`0-7|8-15`), as VLLM_CPU_OMP_THREADS_BIND takes them.
-    `gpu_memory_utilization` does not size the KV cache if engine.kv_cache_tokens does. `tool_call_parser`
-    is passed only if the traffic has tools.
-    """
-
-    environment: str | None = None
-    image: str | None = None
-    gpu_memory_utilization: float | None = None
-    max_num_batched_tokens: int | None = None
-    block_size: int | None = None
-    attention_backend: str | None = None
-    quantization: str | None = None
-    performance_mode: Literal["balanced", "interactivity", "throughput"] | None = None
-    async_scheduling: bool | None = None
-    threads_bind: str | None = None
+    environment: str | None = environment_key()
+    image: str | None = image_key()
+    gpu_memory_utilization: float | None = key(
+        None,
+        "The share of the GPU's memory, of which engine.kv_cache_tokens sizes the KV cache.",
+        SHARE_OF_MEMORY,
+    )
+    max_num_batched_tokens: int | None = key(None, "The most tokens of one step.", COUNT)
+    block_size: int | None = key(None, "The tokens of a block of the KV cache.", COUNT)
+    attention_backend: str | None = key(None, "The implementation of attention.", foreign="word")
+    quantization: str | None = key(None, "The method of quantization.", foreign="word")
+    performance_mode: Literal["balanced", "interactivity", "throughput"] | None = key(
+        None, "What vLLM is tuned for."
+    )
+    async_scheduling: bool | None = key(None, "Whether the next step is scheduled during a step.")
+    # VLLM_CPU_OMP_THREADS_BIND
+    threads_bind: str | None = key(None, "On a CPU, the cores of each worker: 0-7|8-15.", foreign="word")
     # This parser has no grammar of its own, so vLLM constrains tool_choice=required by the tools' JSON
     # Schema.
-    tool_call_parser: str = "pythonic"
-
-    def __post_init__(self) -> None:
-        share = self.gpu_memory_utilization
-        if share is not None and not 0 < share <= 1:
-            raise UserError(f"vllm.gpu_memory_utilization={share}: must be above 0 and at most 1")
-        need_counts("vllm", self, "max_num_batched_tokens", "block_size")
+    tool_call_parser: str = key(
+        "pythonic", "What reads tool calls, if the traffic has tools.", foreign="word"
+    )
 
 
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
@@ -202,7 +196,8 @@ def _arguments(
         "enable-auto-tool-choice": place.has_tools,
         "tool-call-parser": options.tool_call_parser if place.has_tools else None,
     }
-    own = {**named(options, _VALUES), **switch("async-scheduling", options.async_scheduling)}
+    own = named(options, "environment", "image", "async_scheduling", "threads_bind", "tool_call_parser")
+    own |= switch("async-scheduling", options.async_scheduling)
     words = (*flags(values), *flags(_cache_flags(deployment, place)), *flags(own))
     return weights, *words, *_adapter_words(terms, place)
 

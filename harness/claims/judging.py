@@ -13,9 +13,10 @@ import msgspec
 
 from engines import ENGINES
 from harness.claims.claim import Claim, Conditions, Keys, Predicate, choices, side_text
-from harness.contracts import Deployment, EngineTerms, Fact, Load, Plan, at, scalars
+from harness.contracts import Deployment, Fact, Load, Plan, at, scalars
 from harness.errors import UserError
-from harness.settings.decoding import as_text, fields_by_key
+from harness.settings.decoding import as_text
+from harness.settings.keys import fields
 
 Outcome = Literal["reproduced", "not reproduced", "inconclusive", "not testable here"]
 # The worst last.
@@ -148,15 +149,14 @@ def _text(key: str, case: Case) -> str:
     deployment, section = case.deployment, key.partition(".")[0]
     if key in _OF_DEPLOYMENT:
         return as_text(getattr(deployment, key))
-    kinds = {"engine": EngineTerms, "load": Load, **{name: each.options for name, each in ENGINES.items()}}
-    own = fields_by_key(section, kinds[section]).get(key) if section in kinds else None
-    if own is None:
+    own = fields().get(key)
+    if own is None or section not in ("engine", "load", *ENGINES):
         raise UserError(
             f"predicate: {key}: does not select deployments or loads; give {', '.join(_OF_DEPLOYMENT)}, "
             "engine.*, load.* or an engine's own key"
         )
     holders = {"engine": deployment.terms, "load": case.load, deployment.engine: deployment.options}
-    return as_text(msgspec.to_builtins(holders.get(section, {})).get(own.name))
+    return as_text(msgspec.to_builtins(holders.get(section, {})).get(own[0].name))
 
 
 def outcome_of(low: float, high: float, accepted: tuple[float, float]) -> Outcome:

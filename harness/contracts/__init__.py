@@ -9,6 +9,7 @@ from harness.contracts.engines import *
 from harness.contracts.facts import *
 from harness.contracts.fitness import *
 from harness.contracts.goals import *
+from harness.contracts.keys import *
 from harness.contracts.plans import *
 from harness.contracts.quality import *
 from harness.contracts.records import *

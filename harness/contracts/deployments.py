@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from harness.contracts.keys import COUNT, DAY_S, Range, key
 from harness.contracts.scenarios import Adapter
 
 # How a server is started: as a process of this machine, or as a container.
@@ -23,40 +24,53 @@ class EngineTerms:
     """Settings that all engines share (`engine.*`). Each engine's file maps them to its own flags; None lets
     the engine decide.
 
-    With fairness `matched` and `tuned` the plan fills `context_length` (tokens of one conversation),
-    `concurrent_sequences` (requests served at once), `kv_cache_tokens` (for all of them together) and
-    `prefix_cache`; see plan/terms.py. A `kv_cache_type` that an engine does not have is skipped.
-
-    `launcher`: None takes the engine's first. `chunked_prefill`: whether long prompts are read in parts,
-    between the tokens of other requests. `dtype`: the type of activations and unquantized weights.
-    `tensor_parallel`: how many devices share the model. `graphs`: whether graphs are captured or compiled;
-    false runs eagerly. `speculation`: `off`, `ngram` (from the text so far) or `draft:MODEL[@QUANTIZATION]`;
-    `speculative_tokens`: how many it proposes at once. `chat_template`: a Jinja file to use instead of the
-    model's own. `memory_limit_bytes`: the limit of a container. `trust_remote_code`: whether to run Python
-    code that comes with the model. `base_url`: the running server to attach to. `api_key_env`: the
-    environment variable that holds its key.
+    With fairness `matched` and `tuned` the plan fills `context_length`, `concurrent_sequences`,
+    `kv_cache_tokens` and `prefix_cache`; see plan/terms.py. A `kv_cache_type` that an engine does not have is
+    skipped.
     """
 
-    fairness: Fairness = "matched"
-    launcher: Launcher | None = None
-    context_length: int | None = None
-    concurrent_sequences: int | None = None
-    kv_cache_tokens: int | None = None
-    kv_cache_type: KvCacheType | None = None
-    prefix_cache: bool | None = None
-    chunked_prefill: bool | None = None
-    dtype: Literal["float16", "bfloat16", "float32"] | None = None
-    tensor_parallel: int = 1
-    seed: int | None = None
-    graphs: bool | None = None
-    speculation: str | None = None
-    speculative_tokens: int | None = None
-    chat_template: str | None = None
-    memory_limit_bytes: int | None = None
-    trust_remote_code: bool = False
-    start_timeout_s: float = 600.0
-    base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    fairness: Fairness = key("matched", "Equal common terms for all engines, or each engine's own.")
+    launcher: Launcher | None = key(
+        None, "How servers start.", otherwise="each engine's first", foreign="never"
+    )
+    context_length: int | None = key(None, "The most tokens of a conversation.", Range(16), otherwise="4096")
+    concurrent_sequences: int | None = key(
+        None,
+        "The requests served at once.",
+        COUNT,
+        otherwise="largest load.concurrency x scenario.parallel, or by load.rate",
+    )
+    kv_cache_tokens: int | None = key(
+        None,
+        "The tokens that the KV cache holds for all requests.",
+        Range(16),
+        otherwise="engine.context_length x engine.concurrent_sequences, if all can hold it",
+    )
+    kv_cache_type: KvCacheType | None = key(None, "The format of the numbers in the KV cache.")
+    prefix_cache: bool | None = key(None, "Whether a prompt's known beginning is reused.", otherwise="true")
+    chunked_prefill: bool | None = key(
+        None, "Whether long prompts are read in parts, between tokens of others."
+    )
+    dtype: Literal["float16", "bfloat16", "float32"] | None = key(
+        None, "The type of activations and unquantized weights."
+    )
+    tensor_parallel: int = key(1, "How many devices share the model.", COUNT)
+    seed: int | None = key(None, "The seed of the server's sampling.", Range(0))
+    graphs: bool | None = key(None, "Whether graphs are captured or compiled; false runs eagerly.")
+    speculation: str | None = key(
+        None,
+        "What proposes tokens: off, ngram (the text so far) or draft:MODEL[@QUANTIZATION].",
+        foreign="speculation",
+    )
+    speculative_tokens: int | None = key(
+        None, "The tokens proposed at once.", COUNT, otherwise="3 with engine.speculation"
+    )
+    chat_template: str | None = key(None, "A Jinja file instead of the model's own.", foreign="file")
+    memory_limit_bytes: int | None = key(None, "The memory that a container may take.", Range(1 << 20))
+    trust_remote_code: bool = key(False, "Whether Python code of the model may run.", foreign="false")
+    start_timeout_s: float = key(600.0, "How long a server may take to start.", Range(0.1, DAY_S))
+    base_url: str | None = key(None, "The running server to attach to.", foreign="never")
+    api_key_env: str = key("OPENAI_API_KEY", "The variable with a running server's key.", foreign="never")
 
     @property
     def draft(self) -> tuple[str, str] | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from harness.contracts.keys import DAY_S, Range, key
 from harness.contracts.records import Scalar, Validity
 from harness.contracts.sentences import Fact, because
 
@@ -33,9 +34,9 @@ GuardMode = Literal["strict", "mark", "off"]
 
 @dataclass(frozen=True)
 class GuardTerms:
-    """What the guard may do. `wait_s`: how long a run waits for a fit machine, summed over all its waits."""
+    """What the guard may do."""
 
-    wait_s: float = 60.0
+    wait_s: float = key(60.0, "How long a run waits for a fit machine, all in all.", Range(0, DAY_S))
 
 
 @dataclass(frozen=True)

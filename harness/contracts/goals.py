@@ -2,9 +2,74 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
+
+from harness.contracts.fitness import GuardMode
+from harness.contracts.keys import ANY, COUNT, PART, Range, key, listed_key
+from harness.contracts.quality import Quality
 
 SUCCESS: Final = "success"
+
+
+@dataclass(frozen=True)
+class RunTerms:
+    """The keys of a run that have no section of their own. Those in a tuple take several values."""
+
+    model: tuple[str, ...] = key(
+        ("smollm2-135m",),
+        "The models to serve.",
+        takes="a name of `bench list models`, a path, or hf:organisation/name",
+        foreign="model",
+    )
+    engine: tuple[str, ...] = listed_key(("llama_cpp",), "The engines to compare.", "engines")
+    quantization: tuple[str, ...] = listed_key(
+        ("fp16", "gguf-q8_0", "gguf-q4_0"), "What the weights are reduced to.", "quantizations"
+    )
+    scenario: tuple[str, ...] = listed_key(("chat_multi_turn",), "What users say, and when.", "scenarios")
+    device: str = key(
+        "auto", "Where servers run.", takes='auto, cpu, 0, or several as "0,1"', foreign="device"
+    )
+    repeats: int = key(5, "How many times each deployment is started.", Range(1, 1000), ask_above=20)
+    seed: int = key(1, "What every random draw comes from.", Range(0, 2**63 - 1))
+    guard: GuardMode = key("mark", "What happens on a machine that is not fit to measure.")
+    until_share: float | None = key(
+        None,
+        "Adds repeats until the intervals of until.metric are as narrow as this.",
+        PART,
+        takes="ci:5%, the half-width that intervals should have, as a share of the mean",
+        otherwise="-",
+        foreign="looked up",
+    )
+    quality: tuple[Quality | Literal["off"], ...] = key(
+        ("auto",),
+        "What each deployment is asked besides its load, to see how well it answers.",
+        takes="fidelity, tasks, both, or off; auto: fidelity where two deployments serve a model",
+    )
+    budget_s: float | Literal["auto"] = key(
+        "auto",
+        "When a run should have ended.",
+        COUNT,
+        takes="a duration, such as 8min; auto: twice the planned time, at least 8 minutes",
+        name="run.budget",
+    )
+
+
+def _objective(about: str, allowed: Range = ANY, **more: Any) -> float:
+    return key(0.0, about, allowed, otherwise="-", foreign="looked up", **more)
+
+
+@dataclass(frozen=True)
+class SloTerms:
+    """The keys of objectives. Those of latency exist for every whole percentile."""
+
+    ttft_s: float = _objective("The TTFT that 95 % of the requests keep.", name="ttft_s.p95")
+    tpot_s: float = _objective("The TPOT that 95 % of the requests keep.", name="tpot_s.p95")
+    e2e_s: float = _objective("The E2E time that 95 % of the requests keep.", name="e2e_s.p95")
+    success_share: float = _objective("The ok requests.", Range(1e-6, 1), takes="a share, such as 99%")
+    kl_nats: float = _objective("The same as that key.", name="kl_nats.mean", takes="as quality.limit")
+    tasks_share: float = _objective(
+        "The same as that key.", name="tasks.score", takes="as quality.least_score"
+    )
 
 
 @dataclass(frozen=True)
@@ -28,24 +93,32 @@ class Until:
     """
 
     half_width_share: float
-    metric: str = "output_tokens_per_s"
-    budget_s: float = 7200.0
+    metric: str = listed_key("output_tokens_per_s", "The metric whose intervals `until` looks at.", "metrics")
+    budget_s: float = key(7200.0, "How long `until` may add repeats.", Range(0.1))
 
 
-# The metrics that get verdicts by default. Each further one makes every verdict harder to reach.
 COMPARED_METRICS = ("output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", "memory_peak_bytes")
 
 
 @dataclass(frozen=True)
 class CompareTerms:
-    """How deployments are compared. Ratios within `margin_share` of 1 count as equal.
+    """How deployments are compared."""
 
-    `baseline`: the label that the others are compared to (None: the leader's).
-    """
-
-    margin_share: float = 0.05
-    baseline: str | None = None
-    metrics: tuple[str, ...] = COMPARED_METRICS
+    margin_share: float = key(0.05, "Ratios within this of 1 count as equal.", PART)
+    baseline: str | None = key(
+        None,
+        "The deployment that the others are compared to.",
+        takes="a deployment's label, as `bench plan` prints it",
+        otherwise="the leader",
+        foreign="label",
+    )
+    metrics: tuple[str, ...] = listed_key(
+        COMPARED_METRICS,
+        "The metrics that get verdicts; each further one makes every verdict harder to reach.",
+        "metrics",
+        takes="names of `bench list metrics`",
+        name="metric",
+    )
 
     def __post_init__(self) -> None:
         if self.margin_share < 0:  # a damaged record; its logarithm is taken
@@ -54,47 +127,46 @@ class CompareTerms:
 
 @dataclass(frozen=True)
 class GateTerms:
-    """What `bench gate` lets pass: `metric` may be worse by `max_regression_share`.
+    """What `bench gate` lets pass.
 
     `limits`: bounds on quality by key: the highest `slo.kl_nats.mean`, the lowest `slo.tasks.score` (a
     share).
     """
 
-    metric: str = "output_tokens_per_s"
-    max_regression_share: float = 0.05
+    metric: str = listed_key("output_tokens_per_s", "The metric that must not get worse.", "metrics")
+    max_regression_share: float = key(0.05, "By how much it may be worse.", Range(0, 1 - 1e-6))
     limits: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SearchTerms:
-    """What `bench search` looks for: the highest load from `lowest` to `highest` that keeps every SLO.
+    """What `bench search` looks for: the highest load from `lowest` to `highest` that keeps every SLO."""
 
-    `over`: users (closed loop) or conversations begun per second (open loop). The answer is exact to within
-    `precision_share`. `trials`: the most windows at one load as long as it is unclear whether it keeps the
-    SLO.
-    """
+    over: Literal["concurrency", "rate"] = key("concurrency", "Which load is looked for.")
+    lowest: float | None = key(None, "The lowest load to look at.")
+    highest: float | None = key(None, "The highest load to look at.", ask_above=256)
+    precision_share: float = key(0.05, "How exact the answer is.", PART)
+    trials: int = key(3, "The most windows at one load, if it is unclear.", COUNT, ask_above=20)
 
-    over: Literal["concurrency", "rate"] = "concurrency"
-    lowest: float | None = None
-    highest: float | None = None
-    precision_share: float = 0.05
-    trials: int = 3
+
+@dataclass(frozen=True)
+class FitTerms:
+    """The keys that only `bench fit` has. None takes this machine's."""
+
+    device_memory_bytes: int | None = key(
+        None, "The memory of one device.", Range(1 << 20), otherwise="this machine's GPU, else its RAM"
+    )
 
 
 @dataclass(frozen=True)
 class Price:
-    """What a server's answers cost. None: no such price was given.
+    """What a server's answers cost. None: no such price was given. Cached tokens are a part of the input."""
 
-    `gpu_hour`: the price of one hour of a device (or of the machine) for a server that bench starts. The
-    others are what the owner of a running server asks for a million tokens. Cached tokens are a part of the
-    input, and cost the same as the rest unless `cached_tokens` is given.
-    """
-
-    gpu_hour: float | None = None
-    currency: str = "USD"
-    input_tokens: float | None = None
-    cached_tokens: float | None = None
-    output_tokens: float | None = None
+    gpu_hour: float | None = key(None, "The price of an hour of a device, or of the machine.", Range(0))
+    currency: str = key("USD", "What prices are in.", foreign="currency")
+    input_tokens: float | None = key(None, "What a running server asks for a million input tokens.", Range(0))
+    cached_tokens: float | None = key(None, "The same for cached ones; null: as the rest.", Range(0))
+    output_tokens: float | None = key(None, "The same for output tokens.", Range(0))
 
     @property
     def is_by_token(self) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from harness.contracts.deployments import Deployment
+from harness.contracts.keys import COUNT, DAY_S, Range, key
 from harness.contracts.sentences import Fact
 
 # How many starts of each deployment a verdict needs. Fewer give only numbers: two have one degree of freedom
@@ -28,6 +29,7 @@ class ScenarioChoice:
 
 
 Arrival = Literal["constant", "poisson", "gamma", "trace", "batch"]
+_LASTS = Range(0, DAY_S)
 
 # load.max_failed looks at the last LAST_REQUESTS of a load process, without those that bench cancelled or
 # the user left, once FEWEST_REQUESTS have ended.
@@ -42,47 +44,55 @@ STEPS = 4
 class Load:
     """How conversations arrive. A key has no unit, unlike its field (`load.rate=2/s`).
 
-    Closed loop: `concurrency` users, each with at most one turn in flight. Open loop: `rate_per_s`
-    conversations begin per second, whether or not the server keeps up; `arrival` spaces them, and
-    `burstiness` is the shape of `gamma` (1: Poisson; below: burstier). With the arrival `trace` each begins
-    at its own `arrival_s`, divided by `speedup`. With `batch` all `conversations` begin at once, and the
-    window lasts until the last has ended. A load is exactly one of the four. In runs that other tools
-    measured, a rate or trace may have `concurrency` too, as the most conversations at once.
+    Closed loop: `concurrency` users. Open loop: `rate_per_s`. With the arrival `trace` each conversation
+    begins at its own `arrival_s`. With `batch` all `conversations` begin at once, and the window lasts until
+    the last has ended. A load is exactly one of the four. In runs that other tools measured, a rate or trace
+    may have `concurrency` too, as the most conversations at once.
 
-    A cell is ramp-up, warm-up, window, ramp-down, drain. Ramps are `linear` or in `ramp_steps` equal `steps`.
-    The window ends after `duration_s` (None: no bound); while fewer than `min_requests` have been sent in it
-    and ended, it goes on for `duration_s` more, up to `steps` times that (None: as long as the run's budget
-    allows, without one STEPS times). It also ends when `conversations` have begun and no more are to begin:
-    in an open loop at the instant of the next one, in a closed loop once `min_requests` have ended, or nobody
-    is talking. Conversations that began may go on for up to `grace_s` (None: the window's length again, at
-    least `timeout_s`).
-
-    A request longer than `timeout_s` is ended as `timeout`. Once more than `max_failed_share` of the last
-    requests failed, the cell is ended. `workers` load processes share the load. `tokenizer`: a tokenizer.json
-    that counts output tokens besides the server's count. `keep_bytes` keeps every response as it came, not
-    only failed ones.
+    A cell is ramp-up, warm-up, window, ramp-down, drain. The window ends after `duration_s`; while fewer than
+    `min_requests` have been sent in it and ended, it goes on for `duration_s` more, up to `steps` times that
+    (None: as long as the run's budget allows, without one STEPS times). It also ends when `conversations`
+    have begun and no more are to begin: in an open loop at the instant of the next one, in a closed loop once
+    `min_requests` have ended, or nobody is talking.
     """
 
-    concurrency: int | None = 1
-    rate_per_s: float | None = None
-    arrival: Arrival = "poisson"
-    burstiness: float = 1.0
-    speedup: float = 1.0
-    ramp_up_s: float = 0.0
-    ramp_down_s: float = 0.0
-    ramp: Literal["linear", "steps"] = "linear"
-    ramp_steps: int = 4
-    warmup_s: float = 1.5
-    duration_s: float | None = 8.0
-    steps: int | None = None
-    min_requests: int = 13  # a start's p50 needs 11; five starts of 13 have the 64 that a pooled p90 needs
-    conversations: int | None = None
-    grace_s: float | None = None
-    timeout_s: float = 120.0
-    max_failed_share: float | None = None
-    workers: int = 1
-    tokenizer: str | None = None
-    keep_bytes: bool = False
+    concurrency: int | None = key(
+        1, "Users with one turn in flight (closed loop).", Range(1, 100_000), ask_above=256
+    )
+    rate_per_s: float | None = key(
+        None, "Conversations begun per second (open loop).", Range(0.001, 100_000), ask_above=256
+    )
+    arrival: Arrival = key("poisson", "How the beginnings of conversations are spaced.")
+    burstiness: float = key(1.0, "Shape of gamma arrivals (1: Poisson; below: burstier).", Range(0.01, 1000))
+    speedup: float = key(1.0, "What the arrival times of a trace are divided by.", Range(0.001, 1_000_000))
+    ramp_up_s: float = key(0.0, "How long the load grows before the warm-up.", _LASTS, ask_above=600)
+    ramp_down_s: float = key(0.0, "How long the load shrinks after the window.", _LASTS, ask_above=600)
+    ramp: Literal["linear", "steps"] = key("linear", "Whether a ramp is a line, or stairs.")
+    ramp_steps: int = key(4, "The equal steps of a ramp of steps.", Range(1, 1000))
+    warmup_s: float = key(1.5, "The time under load before the window.", _LASTS, ask_above=600)
+    duration_s: float | None = key(8.0, "How long the window lasts.", Range(0.1, DAY_S), ask_above=600)
+    steps: int | None = key(
+        None,
+        "How many times load.duration a window may last until it has load.min_requests.",
+        Range(1, 1000),
+        otherwise="as run.budget allows",
+        ask_above=20,
+    )
+    # A start's p50 needs 11; five starts of 13 have the 64 that a pooled p90 needs.
+    min_requests: int = key(13, "With fewer requests a window goes on.", COUNT, ask_above=10_000)
+    conversations: int | None = key(None, "The most conversations to begin.", COUNT, ask_above=10_000)
+    grace_s: float | None = key(
+        None,
+        "How long conversations may go on after the window; null: its length, at least load.timeout.",
+        _LASTS,
+    )
+    timeout_s: float = key(120.0, "After how long a request is ended as a timeout.", Range(0.1, DAY_S))
+    max_failed_share: float | None = key(
+        None, "If more of the last requests fail, the cell ends.", Range(0, 1)
+    )
+    workers: int = key(1, "The load processes that share the load.", Range(1, 256), ask_above=16)
+    tokenizer: str | None = key(None, "A tokenizer.json that counts output tokens.", foreign="file")
+    keep_bytes: bool = key(False, "Whether to keep every response as it came, not only failed ones.")
 
     @property
     def kind(self) -> Literal["closed", "open", "trace", "batch"]:

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
+from harness.contracts.keys import DAY_S, Range, key
 from harness.contracts.servers import HttpCall
 
 T = TypeVar("T")
 # fidelity: the probabilities of its tokens against a reference's; tasks: the answers to items whose right
 # answers are known. auto: fidelity, if the run has two deployments of a model.
 Quality = Literal["auto", "fidelity", "tasks"]
+DEFAULT_TASKS = ("bench-basics",)
 # How a row of quality.parquet was asked for. `chat`: a greedy answer to a prompt, alone on the server;
 # `again`: the first of them once more, which shows whether it answers the same; `load`: the same prompts,
 # with up to 64 in flight as at the highest load (open loop: one for each slot, else 8); `text`: a given text,
@@ -24,22 +26,40 @@ LOGPROBS = 20
 class QualityTerms:
     """What is asked of each deployment beside its speed (`quality.*`).
 
-    `asked`: if empty, nothing is asked. `budget_s`: for one deployment. A deployment whose mean KL divergence
-    is above `limit_nats` (None: no limit), or whose score is below `least_score_share`, does not win.
-    `against`: the reference's label, or the directory of an earlier run that has it; None takes the
-    deployment with the most bits per weight. `text`: a file with prompts and texts to ask instead of bench's
-    own. `tasks`: names of lm-evaluation-harness, or of bench's own; `tasks_budget_s`: for all tasks of one
-    deployment.
+    `asked`: if empty, nothing is asked (it is the key `quality`).
     """
 
     asked: tuple[Quality, ...] = ("auto",)
-    budget_s: float = 12.0
-    limit_nats: float | None = 0.1
-    against: str | None = None
-    text: str | None = None
-    tasks: tuple[str, ...] = ()
-    tasks_budget_s: float = 900.0
-    least_score_share: float | None = None
+    budget_s: float = key(12.0, "How long fidelity is asked of one deployment.", Range(0.1, DAY_S))
+    limit_nats: float | None = key(
+        0.1,
+        "A deployment whose mean KL divergence is above it does not win.",
+        Range(0),
+        takes="mean KL divergence in nats, such as 0.1, or off",
+    )
+    against: str | None = key(
+        None,
+        "The reference of fidelity.",
+        takes="a deployment's label, or the directory of an earlier run",
+        otherwise="most bits",
+        foreign="label",
+    )
+    text: str | None = key(
+        None,
+        "The prompts and texts to ask.",
+        takes="a file of prompts and texts: JSON, JSON lines, or paragraphs",
+        otherwise="bench's own",
+        foreign="file",
+    )
+    tasks: tuple[str, ...] = key(
+        (),
+        "The tasks whose right answers are known: lm-evaluation-harness's, or bench's own.",
+        takes="names of tasks, such as bench-basics, gsm8k, mmlu",
+        otherwise=",".join(DEFAULT_TASKS),
+        foreign="task",
+    )
+    tasks_budget_s: float = key(900.0, "How long all tasks of one deployment may take.", Range(1, DAY_S))
+    least_score_share: float | None = key(None, "A deployment that scores less does not win.", Range(0, 1))
 
 
 @dataclass(frozen=True)

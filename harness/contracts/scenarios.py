@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
+from harness.contracts.keys import key
+
 
 @dataclass(frozen=True)
 class ToolCall:
@@ -107,9 +109,9 @@ class Conversation:
 
 @dataclass(frozen=True)
 class ScenarioOptions:
-    """Options that every scenario has. `history`: whose answers go back into a conversation's history."""
+    """Options that every scenario has."""
 
-    history: Literal["model", "scripted"] = "model"
+    history: Literal["model", "scripted"] = key("model", "Whose answers stand in the history.")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from harness.contracts import Reason, ScenarioChoice, Weights
 from harness.errors import UserError
 from harness.install.provisions import WeightsStore
 from harness.settings.config import Settings, engines_with_weights
+from harness.settings.decoding import decode
+from harness.settings.keys import fields
 from harness.store.tokenizer import token_counter
 from scenarios import TOKENS_PER_WORD, prose
 
@@ -33,6 +35,7 @@ def resolved(settings: Settings, store: WeightsStore, cache_dir: Path) -> tuple[
         return settings, [f"{_KEY}: {TOKENS_PER_WORD}, about the average for English; {found.text}"]
     else:
         rate, by = tokens_per_word(found), found
+    decode(_KEY, fields()[_KEY][0], rate)  # raises for what no tokenizer has
 
     def made(each: ScenarioChoice) -> ScenarioChoice:
         has_rate = hasattr(each.options, _FIELD)

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.contracts import Deployment, PlannedStart, Quality, QualityTerms
+from harness.contracts import DEFAULT_TASKS, Deployment, PlannedStart, Quality, QualityTerms
 from harness.errors import StoreError, UserError, choose_from
 from harness.quality.measure import most_s
 from harness.quality.tasks import LOADING_S, Tasks, check_tasks
 from harness.quality.texts import Items, items
-from harness.settings.sections import DEFAULT_TASKS
 from harness.store import quality_table, store
 from harness.store.named_files import QUALITY_FILE, TASKS_FILE
 from harness.store.quality_table import bits_of, deployment_rank, without_bits

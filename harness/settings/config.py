@@ -11,12 +11,14 @@ from harness.contracts import (
     CompareTerms,
     Deployment,
     EngineTerms,
+    FitTerms,
     GuardMode,
     GuardTerms,
     Load,
     Objective,
     Price,
     QualityTerms,
+    RunTerms,
     Scalar,
     ScenarioChoice,
     SearchTerms,
@@ -29,19 +31,16 @@ from harness.settings.decoding import (
     Choices,
     Varied,
     as_text,
-    decode,
-    decode_all,
     fields_by_key,
-    only_value,
     points,
     refuse_repeated,
     refuse_secrets,
     shown,
     single,
 )
-from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, FitTerms, check_keys
+from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, check_keys
 from harness.settings.loads import loads
-from harness.settings.strangers import rule_of
+from harness.settings.strangers import field_of
 from scenarios import SCENARIOS, is_column
 
 # For `bench fit`, which asks what could be served, not what to measure. It asks about all engines.
@@ -113,28 +112,25 @@ def settings(given: Choices) -> Settings:
     # A study's `off` is YAML for false.
     if "engine.speculation" in given:
         choices["engine.speculation"] = tuple(value or "off" for value in given["engine.speculation"])
-    device, repeats, seed, guard = (
-        only_value(key, choices) for key in ("device", "repeats", "seed", "guard")
-    )
-    short = aliases(str(choices["model"][0]))
-    quantizations = [short.get(str(value), str(value)) for value in choices["quantization"]]
+    run = single("", RunTerms, choices, until_share=None)
+    short = aliases(run.model[0])
+    quantizations = [short.get(value, value) for value in run.quantization]
     refuse_repeated("quantization", choices["quantization"], quantizations)
     scenarios = _scenarios(choices)
     made = Settings(
-        models=decode_all("model", str, choices["model"]),
+        models=run.model,
         engines={
             name: points(name, ENGINES[name].options, choices)
-            for name in _names("engine", choices["engine"], ENGINES)
+            for name in _names("engine", run.engine, ENGINES)
         },
         quantizations=_quantizations(quantizations, choices),
         terms=points("engine", EngineTerms, choices),
         scenarios=scenarios,
         loads=loads(choices, given, scenarios),
-        device=str(device),
-        repeats=decode("repeats", int, repeats),
-        seed=decode("seed", int, seed),
-        # A study's `guard: off` is YAML for false.
-        guard=decode("guard", GuardMode, "off" if guard is False else guard),
+        device=run.device,
+        repeats=run.repeats,
+        seed=run.seed,
+        guard=run.guard,
         guard_terms=single("guard", GuardTerms, choices),
         price=single("price", Price, choices),
         slo=tuple(sections.objectives(given)),
@@ -220,15 +216,16 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
     """Return paths as absolute ones, so that --resume finds them from anywhere."""
     if key == _ADAPTERS:
         return tuple(_absolute_adapters(value) if isinstance(value, str) else value for value in values)
-    rule, is_program = rule_of(key), key.endswith(".program") and key.partition(".")[0] in ENGINES
+    field = field_of(key)
+    kind = field.key.foreign if field else None
     return tuple(
         str(expanded(key, value).absolute())
         if isinstance(value, str)
         and (
-            (rule is not None and rule.is_path)
-            or (is_program and "/" in value)
+            kind == "file"
+            or (kind == "program" and "/" in value)
             or (key == "quality.against" and Path(value).is_dir())
-            or (key.startswith("scenario.") and is_column(value))
+            or (kind == "length" and is_column(value))
         )
         else value
         for value in values

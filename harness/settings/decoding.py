@@ -10,12 +10,13 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import msgspec
 
-from harness.contracts import Scalar
-from harness.errors import UserError, refuse_first
+from harness.contracts import Key, RunTerms, Scalar
+from harness.errors import UserError
 from harness.settings import units
 
 Section = TypeVar("Section")
@@ -35,82 +36,63 @@ _UNITS: Mapping[str, tuple[Callable[[str], float], str]] = {
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _KEY_IS = "engine.api_key_env names the variable that holds a key"
 _LENGTH = "a length: 512, 256..1024, lognormal:512:0.5 or FILE.csv:COLUMN"
-_DAY_S = 86400
-_PART = (1e-6, 1 - 1e-6)  # a share between 0 and 1, both excluded
-# The smallest and the largest value that make sense, which the fields' types cannot say.
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "repeats": (1, 1000),
-    "seed": (0, 2**63 - 1),
-    "load.concurrency": (1, 100_000),
-    "load.rate": (0.001, 100_000),
-    "load.burstiness": (0.01, 1000),
-    "load.speedup": (0.001, 1_000_000),
-    "load.ramp_up": (0, _DAY_S),
-    "load.ramp_down": (0, _DAY_S),
-    "load.ramp_steps": (1, 1000),
-    "load.max_failed": (0, 1),
-    "load.workers": (1, 256),
-    "load.warmup": (0, _DAY_S),
-    "load.duration": (0.1, _DAY_S),
-    "load.steps": (1, 1000),
-    "load.min_requests": (1, math.inf),
-    "load.conversations": (1, math.inf),
-    "load.grace": (0, _DAY_S),
-    "load.timeout": (0.1, _DAY_S),
-    "engine.context_length": (16, math.inf),
-    "engine.concurrent_sequences": (1, math.inf),
-    "engine.kv_cache_tokens": (16, math.inf),
-    "engine.tensor_parallel": (1, math.inf),
-    "engine.seed": (0, math.inf),
-    "engine.speculative_tokens": (1, math.inf),
-    "engine.memory_limit": (1 << 20, math.inf),
-    "engine.start_timeout": (0.1, _DAY_S),
-    "guard.wait": (0, _DAY_S),
-    "price.gpu_hour": (0, math.inf),
-    "price.input_tokens": (0, math.inf),
-    "price.cached_tokens": (0, math.inf),
-    "price.output_tokens": (0, math.inf),
-    "fit.device_memory": (1 << 20, math.inf),
-    "search.trials": (1, math.inf),
-    "search.precision": _PART,
-    "compare.margin": _PART,
-    "gate.max_regression": (0, 1 - 1e-6),
-    "slo.success": (1e-6, 1),
-    "slo.kl_nats.mean": (0, math.inf),
-    "slo.tasks.score": (0, 1),
-    "until": _PART,
-    "until.budget": (0.1, math.inf),
-    "run.budget": (1, math.inf),
-    "quality.budget": (0.1, _DAY_S),
-    "quality.tasks_budget": (1, _DAY_S),
-    "quality.limit": (0, math.inf),
-    "quality.least_score": (0, 1),
-}
 
 
 @dataclass(frozen=True)
 class Field:
-    """One key's field in the dataclass of its section."""
+    """One key's field in the dataclass of its section, with its declaration."""
 
-    name: str
     kind: Any
-    suffix: str | None
-    default: Any
+    name: str = ""
+    suffix: str | None = None
+    default: Any = None
+    key: Key = Key()
+
+    @property
+    def is_list(self) -> bool:
+        """Return whether several values of the key are one value, not a sweep."""
+        return typing.get_origin(self.kind) is tuple
+
+    @property
+    def each(self) -> Any:
+        """Return the type of one value."""
+        return typing.get_args(self.kind)[0] if self.is_list else self.kind
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """Return the types that a value may have, and the Literals of the words that it may be."""
+        is_plain = isinstance(self.each, type) or _is_literal(self.each)
+        return (self.each,) if is_plain else typing.get_args(self.each)
+
+    @property
+    def words(self) -> tuple[Any, ...]:
+        return tuple(word for part in self.parts if _is_literal(part) for word in typing.get_args(part))
 
     @property
     def default_text(self) -> str:
         """Return its default as a person would give it; durations in seconds."""
-        return shown(self.default) + ("s" if self.suffix == "_s" and self.default is not None else "")
+        values = self.default if self.is_list else (self.default,)
+        return self.key.otherwise or ",".join(map(self._text, values))
+
+    def _text(self, value: Any) -> str:
+        is_number = isinstance(value, float)
+        unit = {"_s": "s", "_share": "%"}.get(self.suffix or "", "") if is_number else ""
+        return f"{shown(100 * value if unit == '%' else value)}{unit}"
 
     @property
     def takes(self) -> str:
-        parts = kinds_of(self.kind)
-        if int in parts and str in parts:
+        if self.key.takes:
+            return self.key.takes
+        if int in self.parts and str in self.parts:
             return _LENGTH
-        first = next(part for part in parts if part is not type(None))
-        if typing.get_origin(first) is typing.Literal:
-            return units.either(map(str, typing.get_args(first)))
+        if self.words:
+            return units.either(map(str, self.words))
+        first = next(part for part in self.parts if part is not type(None))
         return _UNITS[self.suffix][1] if self.suffix else _TYPE_NAMES.get(first, "text")
+
+
+def _is_literal(part: Any) -> bool:
+    return typing.get_origin(part) is typing.Literal
 
 
 @dataclass(frozen=True)
@@ -122,25 +104,39 @@ class Varied:
 
 
 def fields_by_key(prefix: str, kind: type) -> Mapping[str, Field]:
-    """Return each dotted key of a dataclass with its field, without tuples and fields that lack a default."""
-    hints = typing.get_type_hints(kind)
-    found = {}
+    """Return each dotted key of a dataclass with its field, without tuples that are not declared as keys, and
+    without fields that lack a default.
+    """
+    return {f"{prefix}.{name}".lstrip("."): field for name, field in _fields(kind).items()}
+
+
+@cache
+def _fields(kind: type) -> Mapping[str, Field]:
+    hints, found = typing.get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        if field.default is dataclasses.MISSING or typing.get_origin(hint) is tuple:
+        hint, key = hints[field.name], field.metadata.get("key")
+        if field.default is dataclasses.MISSING or (key is None and typing.get_origin(hint) is tuple):
             continue
         # A field that is true or false has no unit: load.keep_bytes=true.
         suffix = next((s for s in _UNITS if hint is not bool and field.name.endswith(s)), None)
-        key = f"{prefix}.{field.name.removesuffix(suffix or '')}"
-        found[key] = Field(field.name, hint, suffix, field.default)
+        key = key or Key()
+        name = key.name or field.name.removesuffix(suffix or "")
+        found[name] = Field(hint, field.name, suffix, field.default, key)
     return found
 
 
+ALONE: Mapping[str, Field] = fields_by_key("", RunTerms)
+
+
 def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Varied, ...]:
-    """Return the product of a section's values, decoded into `kind`. `fixed` sets fields without a key."""
-    by_key = {key: field for key, field in fields_by_key(prefix, kind).items() if key in choices}
+    """Return the product of a section's values, decoded into `kind`. `fixed` sets fields by their names."""
+    by_key = {
+        key: field
+        for key, field in fields_by_key(prefix, kind).items()
+        if key in choices and field.name not in fixed
+    }
     found = []
-    typed = [decode_all(key, field.kind, choices[key], field.suffix) for key, field in by_key.items()]
+    typed = [decode_all(key, field, choices[key]) for key, field in by_key.items()]
     axes = [zip(choices[key], own, strict=True) for key, own in zip(by_key, typed, strict=True)]
     for values in itertools.product(*axes):
         chosen = dict(zip(by_key, values, strict=True))
@@ -152,14 +148,17 @@ def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Var
 
 def single(prefix: str, kind: type[Section], choices: Choices, **fixed: Any) -> Section:
     """Return the value of a section that cannot be swept. Raises UserError for a key with several values."""
-    for key in fields_by_key(prefix, kind):
-        only_value(key, choices)
+    for key, field in fields_by_key(prefix, kind).items():
+        if not field.is_list:
+            only_value(key, choices)
+        elif key in choices:
+            fixed.setdefault(field.name, decode_all(key, field, choices[key]))
     return cast(Section, points(prefix, kind, choices, **fixed)[0].value)
 
 
-def decode_all(key: str, kind: Any, values: Sequence[Scalar], suffix: str | None = None) -> tuple[Any, ...]:
+def decode_all(key: str, field: Field, values: Sequence[Scalar]) -> tuple[Any, ...]:
     """Return every value of a key as its type. Raises UserError like `decode`, also for a repeated value."""
-    decoded = tuple(decode(key, kind, value, suffix) for value in values)
+    decoded = tuple(decode(key, field, value) for value in values)
     refuse_repeated(key, values, decoded)
     return decoded
 
@@ -184,57 +183,58 @@ def only_value(key: str, choices: Choices) -> Scalar:
     return values[0]
 
 
-def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None, before: str = "") -> Any:
+def decode(key: str, of: Field | type, value: Scalar, before: str = "") -> Any:
     """Return one value as its type. A unit suffix makes it seconds, bytes, per second or a share.
 
-    Raises UserError with the key, the value with the text `before` it, and what would work.
+    `of`: a type takes the field of a key without a section. Raises UserError with the key, the value with the
+    text `before` it, and what would work.
     """
-    given = f"{key}={before}{shown(value)}"
-    parts = kinds_of(kind)
+    field = of if isinstance(of, Field) else ALONE[key]
+    given, parts, suffix = f"{key}={before}{shown(value)}", field.parts, field.suffix
+    if value is False and "off" in field.words:
+        value = "off"  # which YAML takes for false
     if value is None:
         if type(None) in parts:
             return None
         raise UserError(f"{key}=null: needs a value")
+    if suffix and value in field.words:
+        return value
     try:
         # Text stays text even if it looks like a number.
         text = value if isinstance(value, str) or str not in parts else as_text(value)
         plain = _UNITS[suffix][0](str(value)) if suffix else text
         if float not in parts and isinstance(plain, float) and plain.is_integer():
             plain = int(plain)  # 1e3 is a whole number
-        decoded = msgspec.convert(plain, kind, strict=not isinstance(plain, str))
+        decoded = msgspec.convert(plain, field.each, strict=not isinstance(plain, str))
     except msgspec.ValidationError as error:
-        raise UserError(f"{given}: {_wanted(parts)}") from error
+        raise UserError(f"{given}: {_wanted(field)}") from error
     except ValueError as error:
         raise UserError(f"{given}: {error}") from error
     if isinstance(decoded, float) and not math.isfinite(decoded):
         raise UserError(f"{given}: must be a finite number")
-    if key in _RANGES:
-        least, most = _RANGES[key]
-        low, high = (_with_unit(end, suffix) for end in (least, most))
-        refuse_first(
-            (decoded < least, f"{given}: must be {low} or more"),
-            (decoded > most, f"{given}: must be {high} or less"),
-        )
+    if isinstance(decoded, int | float) and not field.key.allowed.least <= decoded <= field.key.allowed.most:
+        raise UserError(f"{given}: {_beyond(field, decoded)}")
     return decoded
+
+
+def _beyond(field: Field, number: float) -> str:
+    """Return what a number that is outside its key's range must be."""
+    ends = field.key.allowed
+    end, which = (ends.least, "more") if number < ends.least else (ends.most, "less")
+    return ends.words or f"must be {_with_unit(end, field.suffix)} or {which}"
 
 
 def _with_unit(number: float, suffix: str | None) -> str:
     if suffix == "_bytes":
-        return units.size_text(round(number)) if math.isfinite(number) else str(number)
+        return units.size_text(round(number))
     scale, unit = {"_share": (100, "%"), "_s": (1, " s"), "_per_s": (1, "/s")}.get(suffix or "", (1, ""))
     return f"{scale * number:.12g}{unit}"
 
 
-def _wanted(parts: Sequence[Any]) -> str:
-    choices = [part for part in parts if typing.get_origin(part) is typing.Literal]
-    if choices:
-        return f"choose from {', '.join(map(str, typing.get_args(choices[0])))}"
-    return "must be " + " or ".join(_TYPE_NAMES.get(part, "null (not given)") for part in parts)
-
-
-def kinds_of(kind: Any) -> tuple[Any, ...]:
-    is_plain = isinstance(kind, type) or typing.get_origin(kind) is typing.Literal
-    return (kind,) if is_plain else typing.get_args(kind)
+def _wanted(field: Field) -> str:
+    if field.words:
+        return f"choose from {', '.join(map(str, field.words))}"
+    return "must be " + " or ".join(_TYPE_NAMES.get(part, "null (not given)") for part in field.parts)
 
 
 def as_text(value: Scalar) -> str:

@@ -1,78 +1,41 @@
-"""List all keys with their defaults and what they take, and refuse keys that do not exist."""
+"""List all keys with their defaults, what they take and what they mean; refuse keys that do not exist."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from engines import ENGINES
-from harness.contracts import EngineTerms, GuardTerms, Load, Price, QualityTerms, Scalar, SearchTerms
+from harness.contracts import (
+    CompareTerms,
+    EngineTerms,
+    FitTerms,
+    GateTerms,
+    GuardTerms,
+    Load,
+    Price,
+    QualityTerms,
+    Scalar,
+    SearchTerms,
+    SloTerms,
+    Until,
+)
 from harness.errors import did_you_mean, refuse_first
 from harness.settings import sections
-from harness.settings.decoding import Choices, Field, as_text, fields_by_key, shown
+from harness.settings.decoding import ALONE, Choices, Field, fields_by_key, shown
 from scenarios import SCENARIOS
 
-DEFAULT_MODEL = "smollm2-135m"
+# Those of the axes and of the keys without a section. A load alone has one user.
 DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
-    "model": (DEFAULT_MODEL,),
-    "engine": ("llama_cpp",),
-    "quantization": ("fp16", "gguf-q8_0", "gguf-q4_0"),
-    "scenario": ("chat_multi_turn",),
+    **{name: each.default if each.is_list else (each.default,) for name, each in ALONE.items()},
     "load.concurrency": (4,),
-    "device": ("auto",),
-    "repeats": (5,),
-    "seed": (1,),
-    "guard": ("mark",),
 }
+DEFAULT_MODEL = str(DEFAULTS["model"][0])
 # Up to this many keys of a section are listed in an error.
 _FEW_KEYS = 20
 # A short name -> the key that it stands for.
 SHORT = {"fairness": "engine.fairness"}
-_TAKES = {
-    "model": "a name of `bench list models`, a path, or hf:organisation/name",
-    "engine": "a name of `bench list engines`",
-    "quantization": "a name of `bench list quantizations`",
-    "scenario": "a name of `bench list scenarios`",
-    "load.concurrency": "a whole number",
-    "device": 'auto, cpu, 0, or several as "0,1"',
-    "repeats": "a whole number",
-    "seed": "a whole number",
-    "guard": "strict, mark or off",
-}
 
 
-@dataclass(frozen=True)
-class FitTerms:
-    """The keys that only `bench fit` has. `device_memory_bytes`: of one device; None takes this machine's."""
-
-    device_memory_bytes: int | None = None
-
-
-def known_keys() -> list[str]:
-    return sorted({*DEFAULTS, *SHORT, *_fields(), *sections.KEYS_OF_RUNS})
-
-
-def listed_keys() -> dict[str, tuple[str, str]]:
-    """Return each key with its default as a user would give it, and what it takes, in words."""
-    found = {key: (",".join(map(as_text, values)), _TAKES[key]) for key, values in DEFAULTS.items()}
-    for key, field in _fields().items():
-        name, _, option = key.partition(".")
-        takes = field.takes
-        if name in ENGINES and option == "program" and takes == "text":
-            takes = " or ".join([*filter(None, ENGINES[name].programs), "a path"])
-        elif name in ENGINES and option == "environment":
-            takes = "a directory"
-        elif name == "scenario":
-            takes = " or ".join(_taken_by_scenarios(key))
-        found.setdefault(key, (field.default_text, takes))
-    return found | sections.LISTED
-
-
-def _taken_by_scenarios(key: str) -> list[str]:
-    """Return what scenarios take for a key, which may be one of several."""
-    fields = (fields_by_key("scenario", scenario.options) for scenario in SCENARIOS.values())
-    return list(dict.fromkeys(own[key].takes for own in fields if key in own))
-
-
-def _fields() -> dict[str, Field]:
+def fields() -> Mapping[str, Sequence[Field]]:
+    """Return each key with its fields: one for each scenario that has it as an option, or one."""
     kinds: list[tuple[str, type]] = [
         ("load", Load),
         ("engine", EngineTerms),
@@ -83,11 +46,33 @@ def _fields() -> dict[str, Field]:
         ("quality", QualityTerms),
         *(("scenario", scenario.options) for scenario in SCENARIOS.values()),
         *((name, engine.options) for name, engine in ENGINES.items()),
+        ("slo", SloTerms),
+        ("until", Until),
+        ("compare", CompareTerms),
+        ("gate", GateTerms),
     ]
-    found: dict[str, Field] = {}
+    every = {name: [field] for name, field in ALONE.items()}
     for prefix, kind in kinds:
-        found |= {key: field for key, field in fields_by_key(prefix, kind).items() if key not in found}
-    return found
+        for name, field in fields_by_key(prefix, kind).items():
+            every.setdefault(name, []).append(field)
+    return every
+
+
+def known_keys() -> list[str]:
+    """Return the keys of a run, of `bench fit` and of `bench search`."""
+    return sorted({*SHORT, *sections.OBJECTIVES, *(key for key in fields() if not key.startswith("gate."))})
+
+
+def listed_keys() -> dict[str, tuple[str, str, str]]:
+    """Return each key with its default as a user would give it, what it takes, and what it means."""
+    rows = {}
+    for name, (field, *others) in fields().items():
+        takes, section = [field.takes, *(each.takes for each in others)], name.partition(".")[0]
+        if name == f"{section}.program" and section in ENGINES and takes == ["text"]:
+            takes = [*filter(None, ENGINES[section].programs), "a path"]
+        default = str(DEFAULTS[name][0]) if name == "load.concurrency" else field.default_text
+        rows[name] = (default, " or ".join(dict.fromkeys(takes)), field.key.about)
+    return rows
 
 
 def _keys_of(section: str, known: Iterable[str]) -> str:

@@ -6,65 +6,47 @@ from dataclasses import replace
 from typing import Literal, cast
 
 from harness.contracts import (
-    COMPARED_METRICS,
     SUCCESS,
     CompareTerms,
     GateTerms,
     Load,
     Objective,
-    Quality,
     QualityTerms,
     SearchTerms,
+    SloTerms,
     Until,
 )
 from harness.errors import UserError, choose_from, refuse_first
-from harness.settings.decoding import Choices, decode, decode_all, fields_by_key, only_value, shown, single
+from harness.settings.decoding import (
+    ALONE,
+    Choices,
+    decode,
+    decode_all,
+    fields_by_key,
+    only_value,
+    shown,
+    single,
+)
 
 # The metrics that each request has a value of.
 _SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
 _SLO = re.compile(rf"slo\.({'|'.join(_SLO_METRICS)})\.p([1-9]\d?)")
+_SLO_FIELDS = fields_by_key("slo", SloTerms)
 _SLO_SUCCESS = f"slo.{SUCCESS}"
-# Objectives of a deployment, not of its requests, with the keys that say the same, and their units.
-_OF_DEPLOYMENTS = {
-    "slo.kl_nats.mean": ("quality.limit", "_nats"),
-    "slo.tasks.score": ("quality.least_score", "_share"),
-}
+# Objectives of a deployment, not of its requests, with the keys that say the same.
+_OF_DEPLOYMENTS = {"slo.kl_nats.mean": "quality.limit", "slo.tasks.score": "quality.least_score"}
+_QUALITY = fields_by_key("quality", QualityTerms)
 _OFF = (("off",), (False,))  # YAML takes off for false
-_QualityOrOff = Literal[Quality, "off"]
 _OF_TASKS = ("quality.tasks", "quality.tasks_budget", "quality.least_score", "slo.tasks.score")
-DEFAULT_TASKS = ("bench-basics",)
 # At the lowest rate of a search. A window with fewer conversations says little.
 _CONVERSATIONS_A_WINDOW = 4
 # run.budget=auto of a run with the default engines, quantizations, repeats and loads; the least of others.
 DEFAULT_BUDGET_S = 480.0
 _NO_PART_OF_A_PLAN = ("scenario", "seed", "device", "guard", "price", "slo", "compare", "run", "quality")
-# The default of each key as a user would give it (`-`: none), and what it takes. Objectives are listed at one
-# percentile.
-LISTED: dict[str, tuple[str, str]] = {
-    **{f"slo.{metric}.p95": ("-", "a duration, such as 500ms") for metric in _SLO_METRICS},
-    _SLO_SUCCESS: ("-", "a share, such as 99%"),
-    "until": ("-", "ci:5%, the half-width that intervals should have, as a share of the mean"),
-    "until.metric": (Until.metric, "a name of `bench list metrics`"),
-    "until.budget": (f"{Until.budget_s:g}s", "a duration, such as 2h"),
-    "run.budget": ("auto", "a duration, such as 8min; auto: twice the planned time, at least 8 minutes"),
-    "quality": ("auto", "fidelity, tasks, both, or off; auto: fidelity where two deployments serve a model"),
-    "quality.limit": (f"{QualityTerms.limit_nats:g}", "mean KL divergence in nats, such as 0.1, or off"),
-    "quality.against": ("most bits", "a deployment's label, or the directory of an earlier run"),
-    "quality.text": ("bench's own", "a file of prompts and texts: JSON, JSON lines, or paragraphs"),
-    "quality.tasks": (",".join(DEFAULT_TASKS), "names of tasks, such as bench-basics, gsm8k, mmlu"),
-    "slo.kl_nats.mean": ("-", "as quality.limit"),
-    "slo.tasks.score": ("-", "as quality.least_score"),
-    "load.steps": ("as run.budget allows", "a whole number"),
-    "compare.margin": (f"{100 * CompareTerms.margin_share:g}%", "a share, such as 5%"),
-    "compare.baseline": ("the leader", "a deployment's label, as `bench plan` prints it"),
-    "compare.metric": (",".join(COMPARED_METRICS), "names of `bench list metrics`"),
-    "gate.metric": (GateTerms.metric, "a name of `bench list metrics`"),
-    "gate.max_regression": (f"{100 * GateTerms.max_regression_share:g}%", "a share, such as 5%"),
-}
-# Every key of a run's goals, with objectives at the usual percentiles.
-KEYS_OF_RUNS = [
+# Every key of an objective, at the usual percentiles.
+OBJECTIVES = [
+    *_SLO_FIELDS,
     *(f"slo.{metric}.p{level}" for metric in _SLO_METRICS for level in (50, 90, 95, 99)),
-    *(key for key in LISTED if not key.startswith("gate.")),
 ]
 
 
@@ -78,9 +60,9 @@ def objectives(given: Choices) -> Iterator[Objective]:
         value = only_value(key, given)
         text, match = shown(value), _SLO.fullmatch(key)
         if match is None:
-            yield Objective(SUCCESS, decode(key, float, value, "_share"))
+            yield Objective(SUCCESS, decode(key, _SLO_FIELDS[key], value))
             continue
-        limit_s = decode(key, float, value, "_s")
+        limit_s = decode(key, _SLO_FIELDS[f"slo.{match[1]}.p95"], value)
         if limit_s <= 0:
             raise UserError(f"{key}={text}: must be more than 0")
         metric = cast(Literal["ttft_s", "tpot_s", "e2e_s"], match[1])
@@ -97,7 +79,7 @@ def until(given: Choices) -> Until | None:
     text = shown(only_value("until", given))
     if not text.startswith("ci:"):
         raise UserError(f"until={text}: must be of the form ci:5%")
-    share = decode("until", float, text.removeprefix("ci:"), "_share", before="ci:")
+    share = decode("until", float, text.removeprefix("ci:"), before="ci:")
     return single("until", Until, given, half_width_share=share)
 
 
@@ -108,19 +90,16 @@ def budget_s(given: Choices) -> float | None:
         return DEFAULT_BUDGET_S if is_default_plan else None
     what = f"run.budget={shown(value)}"
     refuse_first(("until" in given, f"{what}: has no effect with until; give until.budget instead"))
-    return float(decode("run.budget", float, value, "_s"))
+    return float(decode("run.budget", float, value))
 
 
 def compare_terms(given: Choices) -> CompareTerms:
-    # A list of metrics is one value, not a sweep.
-    metrics = decode_all("compare.metric", str, given.get("compare.metric", ()))
-    return single("compare", CompareTerms, given, metrics=metrics or COMPARED_METRICS)
+    return single("compare", CompareTerms, given)
 
 
 def quality_terms(given: Choices) -> QualityTerms:
     """Return what is asked of each deployment beside its speed. Raises UserError."""
-    values = ["off" if each is False else each for each in given.get("quality", ("auto",))]
-    asked = decode_all("quality", _QualityOrOff, values)
+    asked = decode_all("quality", ALONE["quality"], given.get("quality", ("auto",)))
     for alone in ("auto", "off"):
         refuse_first((len(asked) > 1 and alone in asked, f"quality={','.join(asked)}: {alone} stands alone"))
     if asked == ("off",):
@@ -129,9 +108,8 @@ def quality_terms(given: Choices) -> QualityTerms:
         if not asked or (key in _OF_TASKS and "tasks" not in asked):
             more = "give quality=fidelity,tasks" if asked else "leave out quality=off"
             raise UserError(f"{key}={shown(given[key][0])}: would have no effect; {more}")
-    tasks = decode_all("quality.tasks", str, given.get("quality.tasks", ()))
     chosen = dict(given)
-    for objective, (key, unit) in _OF_DEPLOYMENTS.items():
+    for objective, key in _OF_DEPLOYMENTS.items():
         if objective in given and key in given:
             raise UserError(f"{objective} and {key} are one limit; give one of them")
         if objective in given or key in given:
@@ -139,21 +117,23 @@ def quality_terms(given: Choices) -> QualityTerms:
             chosen[key] = (None,) if limit in _OFF else limit
             if objective in given:
                 # Else an error would name the other key, which was not given.
-                decode(objective, float | None, only_value(objective, {objective: chosen[key]}), unit)
-    return single("quality", QualityTerms, chosen, asked=asked, tasks=tasks)
+                decode(objective, _QUALITY[key], only_value(objective, {objective: chosen[key]}))
+    return single("quality", QualityTerms, chosen, asked=asked)
 
 
 def only_compare_terms(given: Choices) -> CompareTerms:
     """Return the terms of a command that takes only compare.* keys. Raises UserError."""
-    _check_only(given, [key for key in LISTED if key.startswith("compare.")])
+    _check_only(given, fields_by_key("compare", CompareTerms))
     return compare_terms(given)
 
 
 def gate_terms(given: Choices) -> GateTerms:
     """Return the terms of `bench gate`, which takes gate.* and objectives of quality. Raises UserError."""
     _check_only(given, [*fields_by_key("gate", GateTerms), *_OF_DEPLOYMENTS])
-    asked = ((key, unit) for key, (_, unit) in _OF_DEPLOYMENTS.items() if key in given)
-    limits = {key: decode(key, float, only_value(key, given), unit) for key, unit in asked}
+    asked = (
+        (key, replace(_QUALITY[own], kind=float)) for key, own in _OF_DEPLOYMENTS.items() if key in given
+    )
+    limits = {key: decode(key, field, only_value(key, given)) for key, field in asked}
     return single("gate", GateTerms, given, limits=limits)
 
 
@@ -172,7 +152,8 @@ def search_terms(given: Choices) -> SearchTerms:
 
 
 def _lowest_rate(given: Choices) -> float:
-    given_s = [decode("load.duration", float | None, each, "_s") for each in given.get("load.duration", ())]
+    field = fields_by_key("load", Load)["load.duration"]
+    given_s = [decode("load.duration", field, each) for each in given.get("load.duration", ())]
     shortest_s = min(filter(None, given_s), default=Load.duration_s or 0.0)
     return max(0.1, float(f"{_CONVERSATIONS_A_WINDOW / shortest_s:.1g}"))
 

@@ -10,6 +10,7 @@ import pytest
 from engines import ENGINES, QUANTIZATIONS
 from harness.contracts import Deployment, EngineTerms, InstallSpec, Reason, Weights
 from harness.errors import UserError
+from harness.settings.decoding import points
 
 DOCKER = EngineTerms(launcher="docker")
 CHECKPOINTS = ("fp16", "bf16", "fp8", "awq", "gptq", "w4a16")
@@ -124,19 +125,19 @@ def test_engines_that_run_no_code_of_a_model_say_so(engine: str) -> None:
         ("llama_cpp", {"threads": 0}, "llama_cpp.threads=0: must be 1 or more"),
         ("llama_cpp", {"ubatch": 0}, "llama_cpp.ubatch=0: must be 1 or more"),
         ("llama_cpp", {"program": "ollama"}, "llama_cpp.program=ollama: no such program; choose from xlla"),
-        ("llama_cpp", {"cache_ram_bytes": -1}, "llama_cpp.cache_ram=-1: must not be negative"),
+        ("llama_cpp", {"cache_ram": -1}, "llama_cpp.cache_ram=-1: must not be negative"),
         ("llama_cpp", {"gpu_layers": -1}, "llama_cpp.gpu_layers=-1: must not be negative; leave it out"),
         (
             "llama_cpp",
-            {"program": "llama-cpp-python", "cache_ram_bytes": 5},
-            "llama_cpp.cache_ram=5: llama-cpp-python keeps no such cache",
+            {"program": "llama-cpp-python", "cache_ram": "5MiB"},
+            "llama_cpp.cache_ram=5242880: llama-cpp-python keeps no such cache",
         ),
         ("sglang", {"mem_fraction_static": 1.2}, "sglang.mem_fraction_static=1.2: must be between 0 and 1"),
         ("sglang", {"page_size": 0}, "sglang.page_size=0: must be 1 or more"),
         (
             "sglang",
             {"schedule_conservativeness": 0.0},
-            "sglang.schedule_conservativeness=0.0: must be above 0",
+            "sglang.schedule_conservativeness=0: must be above 0",
         ),
         ("tgi", {"program": "launcher"}, "tgi.program=launcher: give the path"),
         ("tgi", {"cuda_memory_fraction": 1.5}, "tgi.cuda_memory_fraction=1.5: must be above 0 and at most 1"),
@@ -153,8 +154,9 @@ def test_engines_that_run_no_code_of_a_model_say_so(engine: str) -> None:
 def test_an_option_that_cannot_work_is_the_users_mistake(
     engine: str, options: dict[str, Any], message: str
 ) -> None:
+    given = {f"{engine}.{name}": (value,) for name, value in options.items()}
     with pytest.raises(UserError, match=re.escape(message)):
-        ENGINES[engine].options(**options)
+        points(engine, ENGINES[engine].options, given)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def records(path: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def test_every_example_is_found() -> None:
-    assert len(EXAMPLE.findall(DOCUMENT)) == DOCUMENT.count("```python\n") + DOCUMENT.count("```diff\n") == 10
+    assert len(EXAMPLE.findall(DOCUMENT)) == DOCUMENT.count("```python\n") + DOCUMENT.count("```diff\n") == 11
 
 
 def test_an_engine_of_few_lines_and_a_scenario_are_planned(copy: Path) -> None:
@@ -100,6 +100,35 @@ def test_an_engine_of_few_lines_and_a_scenario_are_planned(copy: Path) -> None:
     assert "skipped smallama awq: smallama reads GGUF files; awq is not one" in planned[1]
     assert threads[2] == "smallama.threads=0: must be 1 or more"
     assert digits[2] == "scenario.digits=0: must be 1 or more"
+
+
+ASKED = """
+from harness.settings import config, overrides
+from harness.settings.strangers import belief
+print(config.settings(overrides.parse(["load.pause=1500ms"])).loads[0].pause_s, belief("load.pause", "11min"))
+"""
+
+
+def test_a_key_of_one_line_is_listed_read_checked_and_asked_about(copy: Path) -> None:
+    listed, unit, late, near = told(
+        copy,
+        ("list", "keys", "--json"),
+        ("plan", "load.pause=2"),
+        ("plan", "load.pause=25h"),
+        ("plan", "load.pauze=2s"),
+    )
+    [row] = [each for each in json.loads(listed[1]) if each["key"] == "load.pause"]
+    assert row == {
+        "key": "load.pause",
+        "default": "0s",
+        "takes": "a duration, such as 500ms or 20s",
+        "help": "How long a user rests between two conversations.",
+    }
+    assert unit[2] == "load.pause=2: needs a unit; write 2s, or 2ms for milliseconds"
+    assert late[2] == "load.pause=25h: must be 86400 s or less"
+    assert near[2].startswith("load.pauze=2s: no such key; did you mean load.pause? ")
+    asked = python(copy, "-c", ASKED)
+    assert asked.stdout.split() == ["1.5", "asked"], asked.stderr
 
 
 @pytest.mark.live

@@ -11,6 +11,7 @@ import pytest
 
 from harness.contracts import Conversation, Scenario
 from harness.errors import UserError
+from harness.settings.decoding import points
 from scenarios import SCENARIOS
 
 MADE = [each for name, each in SCENARIOS.items() if name not in ("file", "trace")]
@@ -148,13 +149,13 @@ def test_without_the_constraint_the_same_is_asked_by_the_prompt_alone() -> None:
     ("name", "options", "message"),
     [
         ("shared_prefix", {"prefixes": 0}, "scenario.prefixes=0: must be from 1 to 100000"),
-        ("shared_prefix", {"think_time_s": -1.0}, "scenario.think_time=-1: must be 0 or more"),
+        ("shared_prefix", {"think_time": "-1s"}, "scenario.think_time=-1s: must be 0 s or more"),
         ("rag", {"retrieved": 9, "documents": 8}, "scenario.retrieved=9: more than scenario.documents=8"),
         ("long_context", {"most_tokens": 9}, "scenario.most_tokens=9: less than scenario.least_tokens=512"),
         ("code_completion", {"left": 1.5}, "scenario.left=1.5: must be from 0 to 0.9"),
-        ("code_completion", {"left_after_s": 0.0}, "scenario.left_after=0: must be above 0"),
+        ("code_completion", {"left_after": 0}, "scenario.left_after=0: must be above 0"),
         ("structured_output", {"output_tokens": 0}, "scenario.output_tokens=0: must be 1 or more"),
-        ("burst", {"rate_per_s": 0.0}, "scenario.rate=0: must be above 0"),
+        ("burst", {"rate": 0}, "scenario.rate=0: must be above 0"),
         ("burst", {"burst": 0}, "scenario.burst=0: must be from 1 to 100000"),
         ("agent_loop", {"steps": 0}, "scenario.steps=0: must be a number from 1"),
         ("chat_multi_turn", {"spread": 2.0}, "scenario.spread=2: must be from 0 to 1"),
@@ -167,8 +168,9 @@ def test_without_the_constraint_the_same_is_asked_by_the_prompt_alone() -> None:
     ],
 )
 def test_options_that_cannot_work_are_refused(name: str, options: dict[str, Any], message: str) -> None:
+    scenario, given = SCENARIOS[name], {f"scenario.{option}": (value,) for option, value in options.items()}
     with pytest.raises(UserError) as refused:
-        first(SCENARIOS[name], **options)
+        next(scenario.conversations(points("scenario", scenario.options, given)[0].value, Random(0)))
     assert str(refused.value).startswith(message)
 
 

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from harness.errors import UserError
+from harness.settings.decoding import points
 from scenarios.text import TOKENS_PER_WORD, TextOptions, prose, sentences
 
 
@@ -37,4 +38,4 @@ def test_lengths_in_tokens_become_words() -> None:
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e9])
 def test_a_ratio_that_no_tokenizer_has_is_refused(value: float) -> None:
     with pytest.raises(UserError, match=r"^scenario\.tokens_per_word=.*: must be from 0\.01 to 100$"):
-        TextOptions(tokens_per_word=value)
+        points("scenario", TextOptions, {"scenario.tokens_per_word": (value,)})

@@ -196,22 +196,10 @@ def _print_metrics(metrics: Sequence[Row]) -> None:
 
 
 def _keys() -> list[Row]:
-    from harness.plan.candidates import CONTEXT_LENGTH, SPECULATIVE_TOKENS
     from harness.settings.keys import listed_keys
 
-    defaults = {
-        "engine.launcher": "each engine's first",
-        "engine.context_length": str(CONTEXT_LENGTH),
-        "engine.concurrent_sequences": "largest load.concurrency x scenario.parallel, or by load.rate",
-        "engine.kv_cache_tokens": "engine.context_length x engine.concurrent_sequences, if all can hold it",
-        "engine.prefix_cache": "true",
-        "engine.speculative_tokens": f"{SPECULATIVE_TOKENS} with engine.speculation",
-        "fit.device_memory": "this machine's GPU, else its RAM",
-    }
-    return [
-        {"key": key, "default": defaults.get(key, default), "takes": takes}
-        for key, (default, takes) in listed_keys().items()
-    ]
+    names = ("default", "takes", "help")
+    return [{"key": key} | dict(zip(names, told, strict=True)) for key, told in listed_keys().items()]
 
 
 # The lists by name: a function that returns the facts, and one that prints them.

@@ -15,6 +15,7 @@ from engines.reference.engine import ENGINE, Options
 from harness.contracts import Deployment, EngineTerms, InstallSpec, Message, NativeSpec, Place, Reason, Turn
 from harness.errors import UserError
 from harness.install import install
+from harness.settings.decoding import points
 
 
 def spec_of(
@@ -135,6 +136,6 @@ def test_wrong_options_are_the_users_mistake() -> None:
     with pytest.raises(UserError, match=r"reference\.fault=rest@12: no such fault; choose from reset@K"):
         Options(fault="rest@12")
     with pytest.raises(UserError, match=r"reference\.slots=0: must be 1 or more"):
-        Options(slots=0)
-    with pytest.raises(UserError, match=r"reference\.ttft=-1: must not be negative"):
-        Options(ttft_s=-1)
+        points("reference", Options, {"reference.slots": (0,)})
+    with pytest.raises(UserError, match=r"reference\.ttft=-1s: must not be negative"):
+        points("reference", Options, {"reference.ttft": ("-1s",)})

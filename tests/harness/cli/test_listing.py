@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from subprocess import PIPE
@@ -21,6 +22,7 @@ from harness.errors import UserError
 from harness.install.builds import engines_here, quantizations_served, spec_of, tools_here, version_of
 from harness.install.install import environment_dir
 from harness.plan import plan
+from harness.plan.candidates import CONTEXT_LENGTH, SPECULATIVE_TOKENS
 from harness.settings import config, overrides
 
 
@@ -112,6 +114,17 @@ def test_the_keys_say_what_they_take() -> None:
     assert takes["engine.launcher"] == "native or docker"
     assert takes["model"] == "a name of `bench list models`, a path, or hf:organisation/name"
     assert [key for key, said in takes.items() if not said] == []
+
+
+def test_the_keys_say_what_they_mean_in_a_sentence() -> None:
+    helps = {row["key"]: row["help"] for row in facts_of("keys")}
+    assert [key for key, said in helps.items() if not re.fullmatch(r"[A-Z].*\.", said)] == []
+
+
+def test_the_keys_that_a_plan_fills_say_with_what() -> None:
+    defaults = {row["key"]: row["default"] for row in facts_of("keys")}
+    assert defaults["engine.context_length"] == str(CONTEXT_LENGTH)
+    assert defaults["engine.speculative_tokens"] == f"{SPECULATIVE_TOKENS} with engine.speculation"
 
 
 def test_the_keys_say_their_defaults() -> None:
@@ -216,8 +229,11 @@ def test_in_a_pipe_each_row_is_one_line_and_json_has_all_of_them(what: str, tmp_
     if what in ("keys", "tools"):
         assert firsts == [column, *(each[column] for each in facts)], "a row takes more than a line"
     if what == "keys":
-        ends = [line.endswith(each["takes"]) for line, each in zip(lines[1:], facts, strict=True)]
-        assert all(ends)
+        ends = [
+            (each["takes"] in line, line.endswith(each["help"]))
+            for line, each in zip(lines[1:], facts, strict=True)
+        ]
+        assert {*ends} == {(True, True)}
 
 
 def test_tools_are_listed_with_what_installs_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

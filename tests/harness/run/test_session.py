@@ -70,7 +70,7 @@ def test_a_bare_number_on_record_is_still_a_duration_in_seconds(tmp_path, was, n
 
 
 def test_every_duration_that_was_once_bare_is_read(tmp_path):
-    names = [key for key, (_, takes) in listed_keys().items() if takes.startswith("a duration")]
+    names = [key for key, (_, takes, _) in listed_keys().items() if takes.startswith("a duration")]
     asked = {key: ["5"] for key in names if not is_slo(key)}
     assert with_units(asked) == dict.fromkeys(asked, ("5s",))
     assert with_units({"load.rate": ["5"], "slo.ttft_s.p95": ["5"]}) == {

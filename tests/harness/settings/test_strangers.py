@@ -3,59 +3,58 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engines import ENGINES
-from harness.contracts import Load
+from harness.contracts import Foreign
 from harness.errors import UserError
-from harness.settings import keys, sections
-from harness.settings.decoding import fields_by_key
-from harness.settings.strangers import RULES, belief, rule_of, words
-from scenarios import SCENARIOS
+from harness.settings import keys
+from harness.settings.strangers import _TAKES, belief, field_of, words
 
-FIELDS = keys._fields()
-# A scenario's key may take text in one scenario only.
-KINDS = [
-    *((key, field.kind) for key, field in FIELDS.items()),
-    *(
-        (key, field.kind)
-        for each in SCENARIOS.values()
-        for key, field in fields_by_key("scenario", each.options).items()
-    ),
-]
-OF_TEXT = {key for key, kind in KINDS if str in (kind, *typing.get_args(kind))}
-# Keys that take text: those with a field of type str, and those that settings read by themselves.
-TEXTS = [
-    key
-    for key in keys.known_keys()
-    if not (sections.is_slo(key) or key.startswith(("gate.", "search.", "fit.")))
-    and (key not in FIELDS or key in OF_TEXT)
-]
+FIELDS = keys.fields()
+OF_TEXT = [(key, field) for key, every in FIELDS.items() for field in every if str in field.parts]
+# Keys of a run that take text. `bench gate` reads no file.
+TEXTS = list(dict.fromkeys(key for key, _ in OF_TEXT if not key.startswith("gate.")))
 # What a stranger could want: something that runs, is read, or is sent to.
 HARMFUL = ["/tmp/evil", "./evil", "../evil.sh", "~/.ssh/id_rsa", "http://evil.example/v1", "--flag=1",
            "$(id)", "evil;id", "FILE.csv:column", "/etc/passwd:1", "draft:/evil", "evil.yaml"]  # fmt: skip
-LENGTHS = {key for key, rule in RULES.items() if rule is RULES["scenario.steps"]}
-LABELS = {key for key, rule in RULES.items() if rule is RULES["quality.against"]}
+LENGTHS = [key for key in TEXTS if field_of(key).key.foreign == "length"]
+LABELS = [key for key in TEXTS if field_of(key).key.foreign == "label"]
 # Settings look these up in a table of bench's own, or read a number.
-LOOKED_UP = {key for key, rule in RULES.items() if rule is RULES["engine"]}
+LOOKED_UP = {"engine", "quantization", "scenario", "until.metric", "compare.metric"}
 JUDGED = [key for key in TEXTS if key not in LOOKED_UP]
 
 
-@pytest.mark.parametrize("key", TEXTS)
-def test_every_key_that_takes_text_has_a_rule(key):
-    assert rule_of(key) is not None
+@pytest.mark.parametrize(("key", "field"), OF_TEXT)
+def test_every_key_that_takes_text_says_what_a_stranger_may_give_it(key, field):
+    assert field.key.foreign is not None
+
+
+def test_what_does_not_say_it_is_asked_for(monkeypatch):
+    @dataclass(frozen=True)
+    class Options:
+        script: str | None = None
+
+    monkeypatch.setitem(ENGINES, "newest", replace(ENGINES["openai"], name="newest", options=Options))
+    assert belief("newest.script", "word") == "asked"
+
+
+def test_all_that_a_stranger_may_give_is_decided():
+    assert _TAKES.keys() == {*typing.get_args(Foreign)}
+
+
+@pytest.mark.parametrize("key", FIELDS)
+def test_all_scenarios_take_a_key_from_a_stranger_alike(key):
+    assert len({(field.key.foreign, field.key.ask_above) for field in FIELDS[key]}) == 1
 
 
 def test_only_what_settings_look_up_or_read_as_a_number_is_taken_whatever_it_says():
-    expected = {
-        "engine", "quantization", "scenario", "guard", "fairness", "quality", "until", "repeats", "seed",
-        "until.metric", "until.budget", "run.budget", "load.steps", "compare.margin", "compare.metric",
-        "slo.kl_nats.mean", "slo.tasks.score",
-    }  # fmt: skip
-    assert expected == LOOKED_UP
+    taken = {key for key, every in FIELDS.items() if every[0].key.foreign == "looked up"}
+    assert {key for key in taken if not key.startswith("slo.")} == LOOKED_UP | {"until", "gate.metric"}
 
 
 def said_of(key, value):
@@ -68,23 +67,15 @@ def said_of(key, value):
 MANY = {"_s": "11h", "_per_s": "9999/s", None: 20_000}
 COSTS = {
     key: MANY[field.suffix]
-    for fields in (
-        fields_by_key("load", Load),
-        *(fields_by_key("scenario", s.options) for s in SCENARIOS.values()),
-    )
-    for key, field in fields.items()
-    if field.suffix in ("_s", "_per_s") or int in (field.kind, *typing.get_args(field.kind))
+    for key, every in FIELDS.items()
+    for field in every
+    if key.startswith(("load.", "scenario.")) and (field.suffix in ("_s", "_per_s") or int in field.parts)
 }
 
 
 @pytest.mark.parametrize("key", sorted(COSTS.keys() - {"load.ramp_steps"}))
 def test_no_large_number_of_a_load_or_a_scenario_is_taken_silently(key):
     assert said_of(key, COSTS[key]) != "taken"
-
-
-def test_every_rule_is_of_a_key_that_exists():
-    known = {*keys.known_keys(), *(f"*.{key.partition('.')[2]}" for key in keys.known_keys())}
-    assert set(RULES) <= known
 
 
 @pytest.mark.parametrize("key", JUDGED)
@@ -188,6 +179,15 @@ CASES = [
     ("price.currency", "<b>", "asked"),
     ("reference.memory", "2GiB", "asked"),
     ("repeats", 21, "asked"),
+    ("run.budget", "auto", "taken"),
+    ("run.budget", "2h", "asked"),
+    ("quality.limit", "off", "taken"),
+    ("quality.limit", False, "taken"),
+    ("guard", "off", "taken"),
+    ("fairness", "stock", "taken"),
+    ("until", "ci:5%", "taken"),
+    ("slo.ttft_s.p95", "2h", "taken"),
+    ("reference.memory", 0, "shown"),
 ]  # fmt: skip
 
 
@@ -201,8 +201,12 @@ def test_a_cost_of_a_wrong_type_is_refused_in_one_line():
         belief("load.workers", "many")
 
 
-def test_an_option_of_an_engine_is_judged_like_that_of_any_other():
-    assert {rule_of(f"{name}.image") for name in ENGINES} == {RULES["*.image"]}
+@pytest.mark.parametrize(
+    ("option", "kind"), [("image", "never"), ("environment", "file"), ("program", "program")]
+)
+def test_an_option_of_an_engine_is_judged_like_that_of_any_other(option, kind):
+    every = [FIELDS.get(f"{name}.{option}", ()) for name in ENGINES]
+    assert {field.key.foreign for fields in every for field in fields} == {kind}
 
 
 def test_the_words_of_a_key_have_all_its_values_as_they_are_typed():

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engines.common.launching import environment_key, image_key
 from harness.contracts import (
     ContainerSpec,
     Deployment,
@@ -28,6 +29,7 @@ from harness.contracts import (
     Tuned,
     Turn,
     Weights,
+    key,
 )
 from harness.errors import UserError
 
@@ -36,9 +38,9 @@ PROGRAMS = ("first", "second")
 
 @dataclass(frozen=True)
 class Options:
-    program: str = "first"
-    environment: str | None = None
-    image: str | None = None
+    program: str = key("first", "The program.", foreign="program")
+    environment: str | None = environment_key()
+    image: str | None = image_key()
     batch: int | None = None
 
     def __post_init__(self) -> None:

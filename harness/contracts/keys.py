@@ -1,0 +1,76 @@
+"""How a key is declared, once, on the field of the dataclass that holds its value.
+
+The field's name, type and default are the key's, and a suffix of the name is its unit. Everything else that
+bench knows about a key is here.
+"""
+
+from dataclasses import dataclass, field
+from math import inf, nextafter
+from typing import Any, Literal, TypeVar
+
+Value = TypeVar("Value")
+
+# Which values of a key that takes text a stranger's file may give: see harness/settings/strangers.py. "file"
+# is a path, which settings make absolute.
+Foreign = Literal[
+    "never", "file", "false", "program", "model", "device", "speculation", "adapters", "task", "label",
+    "word", "currency", "length", "looked up",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that make sense, from `least` to `most`. `words`: what a value must be, for the message.
+
+    Without `words` the message names the end that a value is beyond, with its unit.
+    """
+
+    least: float = -inf
+    most: float = inf
+    words: str = ""
+
+
+ANY = Range()
+ABOVE_ZERO, BELOW_ONE = nextafter(0, 1), nextafter(1, 0)
+DAY_S = 86400
+COUNT, POSITIVE = Range(1), Range(ABOVE_ZERO, words="must be above 0")
+NOT_NEGATIVE = Range(0, words="must not be negative")
+SHARE_OF_MEMORY = Range(ABOVE_ZERO, 1, "must be above 0 and at most 1")
+PART = Range(1e-6, 1 - 1e-6)  # a share between 0 and 1, both excluded
+
+
+def within(least: float, most: float) -> Range:
+    return Range(least, most, f"must be from {least:g} to {most:g}")
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a key is besides its field's name, type and default.
+
+    `about`: a sentence for `bench list keys`. `takes`: its values in words, where type and unit do not say
+    them. `otherwise`: what holds where it is not given, if not the default. `name`: the key in its section,
+    if not the field's name. A key that takes text needs `foreign`. `ask_above`: what a measurement may
+    cost; a stranger's file that asks for more is asked about, and for less is told.
+    """
+
+    about: str = ""
+    allowed: Range = ANY
+    takes: str = ""
+    otherwise: str = ""
+    name: str = ""
+    foreign: Foreign | None = None
+    ask_above: float | None = None
+
+
+def key(default: Value, about: str, allowed: Range = ANY, **more: Any) -> Value:
+    """Return a field of a dataclass that is a key: `block_size: int | None = key(None, "...", COUNT)`.
+
+    `more`: the other fields of Key, by name.
+    """
+    return field(default=default, metadata={"key": Key(about, allowed, **more)})
+
+
+def listed_key(default: Value, about: str, names: str, **more: Any) -> Value:
+    """Return a key that takes a name of one of the lists of `bench list`."""
+    more.setdefault("takes", f"a name of `bench list {names}`")
+    return key(default, about, foreign="looked up", **more)
