@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,8 @@ COUNTED = ("harness", "engines", "scenarios", "reports", "tests")
 SMALL_LINES = 60
 COMMANDS = (("--help",), ("list", "engines"))
 RUNS = 5
+MARKUP = re.compile(r"write_report\(|\.report\(\)|\.body\b|markdown|\bpage\(")
+NUMBER = re.compile(r"(?<![\w#.-])\d")
 
 
 def tracked(*folders: str) -> list[Path]:
@@ -54,6 +57,31 @@ def imported(tree: ast.Module, modules: Mapping[str, Path]) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from (name if name in modules else node.module for name in inner)
+
+
+def numbers_read_out_of_markup(tree: ast.Module) -> list[str]:
+    """Return the tests of a file that look for a number in a page or a Markdown text.
+
+    An estimate: the test, or a function of the same file that it calls, makes markup, and one of its
+    assertions has a text with a number in it.
+    """
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    makes = {name for name, node in functions.items() if MARKUP.search(ast.unparse(node))}
+    found = []
+    for name, node in functions.items():
+        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+        names |= {argument.arg for argument in node.args.args} | {name}
+        constants = (
+            each.value
+            for check in ast.walk(node)
+            if isinstance(check, ast.Assert)
+            for each in ast.walk(check.test)
+            if isinstance(each, ast.Constant)
+        )
+        has_number = any(isinstance(each, str) and NUMBER.search(each) for each in constants)
+        if name.startswith("test_") and has_number and makes & names:
+            found.append(name)
+    return found
 
 
 def small_with_one_importer(files: Mapping[Path, tuple[str, ast.Module]]) -> list[str]:
@@ -156,6 +184,11 @@ def measured() -> dict[str, object]:
             "modules": len(house),
         },
         "callbacks as parameters": len(callbacks({k: v for k, v in files.items() if k.parts[0] != "tests"})),
+        "tests that read a number out of HTML or Markdown": sum(
+            len(numbers_read_out_of_markup(tree))
+            for path, (_, tree) in files.items()
+            if path.is_relative_to("tests/reports")
+        ),
         "lines of C": sum(lines((ROOT / path).read_text()) for path in native),
         f"modules under {SMALL_LINES} lines with one importer": small_with_one_importer(house),
         "most files in one folder": dict(fullest(files, folder) for folder in COUNTED),

@@ -323,7 +323,7 @@ def same_weights_differ(run: Run) -> Iterator[Case]:
             ends = nearness(own, base).interval
             if ends and ends[0] > SAME_WEIGHTS_NATS:
                 what = f"KL at least {precise(ends[0], 2)} nats"
-                yield of_deployments(run, [own.name, base.name], what)
+                yield of_deployments(run, [own.name, base.name], what, f"{own.name} and {base.name}")
 
 
 @check(

@@ -12,12 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from answering import answering
+from asking import measured
 from places import TESTS
 
 from engines import ENGINES
-from harness.contracts import AttachSpec, Deployment, EngineTerms, Token
-from harness.quality.measure import Server, measure
+from harness.contracts import Token
 from harness.quality.texts import Items
 
 TEXT = "The capital of France is"
@@ -35,12 +34,7 @@ def recorded(engine: str, name: str = "given_text") -> Any:
 def given(name: str, said: object, most: int = 3) -> Sequence[Token] | str:
     """The tokens of a text that a server answers so, or why there are none."""
     engine = replace(ENGINES[name], logprobs=most)
-    with answering(lambda path, body: said) as base_url:
-        deployment = Deployment(
-            name, "tiny", "bf16", EngineTerms(base_url=base_url), engine.options(), "label"
-        )
-        server = Server(engine, deployment, AttachSpec(base_url, "tiny"), None, 1, 16.0)
-        rows, record = measure(server, Items((), (TEXT,)), 10.0, at_length=False)
+    rows, record = measured(lambda path, body: said, engine, Items((), (TEXT,)), in_flight=1)
     return record.missing["text"] if not rows else rows[0].tokens
 
 
@@ -79,16 +73,7 @@ def test_a_chat_is_told_as_its_tokens(name: str) -> None:
         return recorded(name, "chat_tokens")
 
     engine = replace(ENGINES[name], logprobs=0, given_text=None)
-    with answering(reply) as base_url:
-        deployment = Deployment(
-            name, "tiny", "bf16", EngineTerms(base_url=base_url), engine.options(), "label"
-        )
-        rows, _ = measure(
-            Server(engine, deployment, AttachSpec(base_url, "tiny"), None, 1, 16.0),
-            Items((CHAT,), ()),
-            10.0,
-            at_length=False,
-        )
+    rows, _ = measured(reply, engine, Items((CHAT,), ()), in_flight=1)
     assert [token.name for token in rows[0].tokens] == CHAT_IDS
     assert asked[0][0] == ("/chat_tokenize" if name == "tgi" else "/tokenize")
     assert asked[0][1]["messages"] == [{"role": "user", "content": CHAT}]

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from bench_command import Place, bench, made, quick, told
+from bench_command import Place, attached, bench, made, told
 from captured import Replay, captured, replaying
-from odd_facts import ODD, PAGES, all_odd, odd_run, odd_server
+from fake_http import fake_http
+from odd_facts import ODD, PAGES, all_odd, odd, odd_run
 from places import TESTS
 
 from harness.store import store
@@ -49,10 +50,9 @@ def test_what_a_server_says_can_be_read_by_every_command(engine: str, tmp_path: 
 
 def test_a_run_at_an_odd_server_ends_well_and_is_read_again(tmp_path: Path) -> None:
     place = made(tmp_path / "place")
-    own = [word for word in quick() if not word.startswith(("engine=", "reference."))]
-    with odd_server(all_odd(PAGES["sglang"], 0)) as (base_url, _):
-        asked = ("engine=sglang", f"engine.base_url={base_url}", "model=m", *own)
-        done = bench(place, "run", *asked, "--output", "run")
+    with fake_http(odd(all_odd(PAGES["sglang"], 0))) as server:
+        keys = attached(server.base_url, "model=m", engine="sglang")
+        done = bench(place, "run", *keys, "--output", "run")
     assert done.returncode == 0, done.stderr
     report = place.path / done.stdout.strip()
     report.unlink()
@@ -67,9 +67,9 @@ def test_a_run_goes_on_and_resumes_whatever_shape_the_server_s_page_has(tmp_path
     answers = {"/v1/models": "models", "/info": "info", "/v1/chat/completions": "chat-stream"}
     info = {**captured(folder / "info.http").value, "max_total_tokens": {"tokens": 4096}}
     with replaying(Replay(folder, answers, changed={"/info": json.dumps(info).encode()})) as replay:
-        keys = quick("engine=tgi", "load.concurrency=1,2", "load.duration=1s", "model=tgi")
-        keys = [key for key in keys if not key.startswith("reference.")]
-        done = bench(place, "run", *keys, f"engine.base_url={replay.base_url}", "--output", place.run_dir)
+        words = ("load.concurrency=1,2", "load.duration=1s", "model=tgi")
+        keys = attached(replay.base_url, *words, engine="tgi")
+        done = bench(place, "run", *keys, "--output", place.run_dir)
         assert done.returncode == 0, done.stderr
         assert "tgi: the server says context_length={'tokens': 4096}: left out" in done.stderr
         (place.run_dir / "cells" / "001" / "cell.json").unlink()

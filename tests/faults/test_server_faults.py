@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_command import Place, begun, bench, ended, made, quick
+from bench_command import Place, attached, begun, bench, ended, made
 from held_ports import held_port
 from reference_serving import serving as serving_reference
 from server_faults import AT_ONCE, GOOD_LIST, IN_TIME, KEY, LISTED, LISTS, PAGES, Fault, pages_of, player
@@ -26,12 +26,9 @@ LIMIT_S = 3.0
 USERS = 4
 
 
-def attached(base_url: str, *words: str, engine: str = "openai", model: str = "tiny") -> list[str]:
-    own = [word for word in quick(*words) if not word.startswith(("engine=", "reference."))]
-    return [
-        "run", f"engine={engine}", f"engine.base_url={base_url}", f"model={model}", *own,
-        "engine.api_key_env=FAULTS_KEY", "--output", "run",
-    ]  # fmt: skip
+def running(base_url: str, *words: str, engine: str = "openai", model: str = "tiny") -> list[str]:
+    keys = attached(base_url, f"model={model}", "engine.api_key_env=FAULTS_KEY", *words, engine=engine)
+    return ["run", *keys, "--output", "run"]
 
 
 def measured(
@@ -57,7 +54,7 @@ def measured(
     with serving(player(named, page_of)) as server:
         own = ["scenario=file", f"scenario.path={paths}", *(f"{key}={value}" for key, value in load.items())]
         limit_s = 90.0 + 3 * len(cells)
-        done = bench(place, *attached(server.url, *own, engine=engine), limit_s=limit_s, FAULTS_KEY=KEY)
+        done = bench(place, *running(server.url, *own, engine=engine), limit_s=limit_s, FAULTS_KEY=KEY)
     said = done.stdout + done.stderr
     assert not [each for each in ("Traceback", KEY, *CONTROL) if each in said], said
     holding = [path for path in place.path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
@@ -169,7 +166,7 @@ def test_a_running_server_that_dies_costs_what_it_left_undone(tmp_path: Path) ->
     place = made(tmp_path / "p")
     with held_port() as port:
         lasting = ("--ttft-s=0.02", "--itl-s=0.002", f"--port={port}")
-        words = attached(f"http://127.0.0.1:{port}/v1", "load.duration=2s", "repeats=2", model="reference")
+        words = running(f"http://127.0.0.1:{port}/v1", "load.duration=2s", "repeats=2", model="reference")
         with serving_reference(*lasting) as server, begun(place, *words, FAULTS_KEY=KEY) as process:
             wait_until(lambda: place.rows_so_far(1) >= 5, 60)
             server.process.kill()

@@ -16,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from places import ROOT
+from shell_script import shell_script
 from wheels import make_project, make_wheel
 
 PROGRAM = ROOT / "tests" / "gpu" / "over_torch.py"
@@ -109,9 +110,7 @@ def test_a_wheel_that_is_not_there_is_named(project: Path, tmp_path: Path) -> No
     ("limit", "what"), [("GPU_MAKING", "making its environment"), ("GPU_TESTING", "testing")]
 )
 def test_what_takes_too_long_is_ended_and_said(tmp_path: Path, limit: str, what: str) -> None:
-    hangs = tmp_path / "hangs"
-    hangs.write_text("#!/bin/sh\nexec sleep 600\n")
-    hangs.chmod(0o755)
+    hangs = shell_script(tmp_path / "hangs", "exec sleep 600")
     python = tmp_path / "venv-gpu" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(hangs)

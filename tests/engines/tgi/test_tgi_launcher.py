@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from bench_command import bench, made, quick
 from checkpoint_files import write_checkpoint
 from places import TESTS
+from shell_script import python_program, shell_script
 from waiting import wait_until
 
 from engines.tgi.engine import ENGINE, Options
@@ -24,11 +24,7 @@ from harness.servers.server import free_port
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> Path:
-    path = tmp_path / "text-generation-launcher"
-    program = TESTS / "support/servers/tgi_server.py"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} {program} "$@"\n')
-    path.chmod(0o755)
-    return path
+    return python_program(tmp_path / "text-generation-launcher", TESTS / "support/servers/tgi_server.py")
 
 
 def test_a_launcher_of_the_users_own_takes_the_command_line(tmp_path: Path, launcher: Path) -> None:
@@ -77,7 +73,6 @@ def test_a_start_keeps_no_note_that_its_server_s_log_contradicts(
     model = write_checkpoint(tmp_path / "checkpoint")
     keys = quick("engine=tgi", f"tgi.program={launcher}", f"model={model}", "quantization=bf16", "device=cpu")
     own = ("engine.launcher=native", "engine.context_length=2048")
-    keys = [key for key in keys if not key.startswith("reference.")]
     done = bench(place, "run", *keys, *own, "--output", place.run_dir, ATTENTION=attention)
     assert done.returncode == 0, done.stderr
     [start] = place.starts()
@@ -89,12 +84,9 @@ def test_a_start_keeps_no_note_that_its_server_s_log_contradicts(
 
 def test_a_program_that_is_no_launcher_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     place = made(tmp_path / "place")
-    program = tmp_path / "launcher"
-    program.write_text('#!/bin/sh\necho "launcher: unknown option $1" >&2\nexit 64\n')
-    program.chmod(0o755)
+    program = shell_script(tmp_path / "launcher", 'echo "launcher: unknown option $1" >&2\nexit 64')
     model = write_checkpoint(tmp_path / "checkpoint")
     keys = quick("engine=tgi", f"tgi.program={program}", f"model={model}", "quantization=bf16", "device=cpu")
-    keys = [key for key in keys if not key.startswith("reference.")]
     own = ("engine.launcher=native", "engine.context_length=2048")
     done = bench(place, "run", *keys, *own, "--output", place.run_dir)
     assert done.returncode == 1

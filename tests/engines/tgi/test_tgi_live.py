@@ -34,7 +34,6 @@ def measured(tmp_path: Path, *keys: str) -> Place:
     place = made(tmp_path / "place")
     short = ("scenario.system_words=40", "scenario.output_tokens=8")
     asked = quick("engine=tgi", "load.concurrency=1", *short, *keys)
-    asked = [key for key in asked if not key.startswith("reference.")]
     done = bench(
         place, "run", *asked, "--output", place.run_dir, limit_s=240, BENCH_CACHE_DIR=str(cache_dir())
     )
@@ -74,7 +73,6 @@ def test_one_is_started_measured_and_stopped(tmp_path: Path) -> None:
 def test_a_launcher_that_is_killed_leaves_no_shard_and_no_router(tmp_path: Path) -> None:
     place = made(tmp_path / "place")
     keys = quick("engine=tgi", "model=smollm2-135m", "load.concurrency=1", "load.duration=1min", *STARTED)
-    keys = [key for key in keys if not key.startswith("reference.")]
     words = ("run", *keys, "--output", place.run_dir)
     with begun(place, *words, BENCH_CACHE_DIR=str(cache_dir())) as process:
         wait_until(lambda: any(each["ready_ns"] for each in place.starts()), 300)
@@ -96,7 +94,7 @@ def test_a_model_that_the_shard_refuses_is_its_own_error_line(tmp_path: Path) ->
     config = odd / "config.json"
     told = json.loads(config.read_text()) | {"model_type": "nosuch", "architectures": ["NoSuchModel"]}
     config.write_text(json.dumps(told))
-    keys = [key for key in quick("engine=tgi", f"model={odd}", *STARTED) if not key.startswith("reference.")]
+    keys = quick("engine=tgi", f"model={odd}", *STARTED)
     done = bench(
         place, "run", *keys, "--output", place.run_dir, limit_s=240, BENCH_CACHE_DIR=str(cache_dir())
     )

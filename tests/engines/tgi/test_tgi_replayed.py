@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from asking import CHAT, asker, streamed
-from bench_command import bench, made, quick
+from bench_command import attached, bench, made
 from captured import Replay, replaying
 from huggingface_hub import InferenceClient
 from places import TESTS
@@ -214,9 +214,9 @@ def test_a_whole_run_measures_one_by_either_name_of_its_model_and_keeps_its_numb
 ) -> None:
     place = made(tmp_path / "place")
     with replaying(Replay(TESTS / "data/tgi" / backend, dict(PAGES))) as replay:
-        keys = quick("engine=tgi", "load.concurrency=2", "load.duration=1s", f"model={model}")
-        keys = [key for key in keys if not key.startswith("reference.")]
-        done = bench(place, "run", *keys, f"engine.base_url={replay.base_url}", "--output", place.run_dir)
+        words = ("load.concurrency=2", "load.duration=1s", f"model={model}")
+        keys = attached(replay.base_url, *words, engine="tgi")
+        done = bench(place, "run", *keys, "--output", place.run_dir)
     assert done.returncode == 0, done.stderr
     [start], [cell] = place.starts(), place.cells().values()
     assert (start["resolved"]["context_length"], cell["status"]) == (2048, "completed")
@@ -234,7 +234,7 @@ def test_a_run_tells_the_error_of_one_that_cannot_generate(tmp_path: Path) -> No
     place = made(tmp_path / "place")
     answers = {**PAGES, CHAT: "chat-too-long-stream"}
     with replaying(Replay(TESTS / "data/tgi/v3", answers)) as replay:
-        keys = [key for key in quick("engine=tgi", "model=tgi") if not key.startswith("reference.")]
-        done = bench(place, "run", *keys, f"engine.base_url={replay.base_url}", "--output", place.run_dir)
+        keys = attached(replay.base_url, "model=tgi", engine="tgi")
+        done = bench(place, "run", *keys, "--output", place.run_dir)
     assert f"a generation answered 200 with an error: {TOO_LONG}\n" in done.stderr
     assert "data: " not in done.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bench_command import BENCH, Place, bench, told
+from shell_script import shell_script
 from terminal import on_terminal
 
 from harness.store import checksums, store
@@ -29,10 +30,7 @@ def asking_for(run_dir: Path, **settings: str | tuple[str, ...]) -> None:
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
     """A program that leaves a file beside itself when it is run."""
-    path = tmp_path / "evil"
-    path.write_text('#!/bin/sh\ntouch "$0.was-run"\n')
-    path.chmod(0o755)
-    return path
+    return shell_script(tmp_path / "evil", 'touch "$0.was-run"')
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from shell_script import shell_script
 from toy_engine import Toy
 
 from engines import ENGINES
@@ -40,9 +41,7 @@ def test_docker_is_needed_by_engines_that_are_containers(
 def test_docker_is_fine_only_where_its_daemon_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, state: str
 ) -> None:
-    docker = tmp_path / "docker"
-    docker.write_text(f"#!/bin/sh\necho 26.1\nexit {code}\n")
-    docker.chmod(0o755)
+    shell_script(tmp_path / "docker", f"echo 26.1\nexit {code}")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert docker_finding(tmp_path).state == state
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import runpy
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fake_http import fake_http
 from places import ROOT
 from wheels import make_lock, make_wheel
 
@@ -71,13 +70,8 @@ def environment(made: Environment) -> Iterator[Environment]:
 @pytest.fixture
 def index_without_packages() -> Iterator[str]:
     """A package index that answers 404 to all."""
-    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
-        server.RequestHandlerClass.do_GET = lambda handler: handler.send_error(404)  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/simple"
-        server.shutdown()
-        thread.join()
+    with fake_http({}) as server:
+        yield f"{server.url}/simple"
 
 
 def test_the_cpu_build_is_taken_where_there_is_one_and_pips_lines_are_indented(

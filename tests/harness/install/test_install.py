@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
-import http.server
 import inspect
 import os
 import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
+from fake_http import fake_http, files_in
 from waiting import wait_until
 from wheels import make_lock, make_wheel
 
@@ -211,12 +210,9 @@ def test_what_is_missing_and_what_is_needed_are_said_when_packages_are_not_found
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package index that pip's settings name: a folder in which each package has one."""
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
+    with fake_http(files_in(tmp_path)) as server:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
         yield tmp_path / "simple"
-        server.shutdown()
 
 
 def test_a_package_for_another_python_is_said(tmp_path: Path, spec: InstallSpec, index: Path) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
+from fake_http import fake_http, files_in
 from places import ROOT
 from small_disk import run_on_small_disk
 from wheels import make_lock, make_wheel
@@ -101,7 +99,7 @@ def test_an_index_that_gives_no_package_is_said_in_a_line(
 ) -> None:
     lock = tmp_path / "lock.txt"
     lock.write_text(f"tinything==1.0 --hash=sha256:{'0' * 64}\n")
-    with answering(tmp_path, what) as url:
+    with index(tmp_path, what) as url:
         said = refused_by(Path(sys.executable), bare_python(tmp_path), lock, url, monkeypatch)
     assert said.startswith("bench: packages could not be installed: ")
     assert ANSWERS[what] in said
@@ -113,7 +111,7 @@ def test_uv_that_cannot_be_fetched_is_said_and_nothing_counts_as_made(
 ) -> None:
     """Bench's Python has no uv here, as after `make install`."""
     python = bare_python(tmp_path)
-    with answering(tmp_path, "nobody") as url:
+    with index(tmp_path, "nobody") as url:
         said = refused_by(python, python, tmp_path / "lock.txt", url, monkeypatch)
     assert said.startswith("bench: uv could not be fetched: the package index does not answer")
     assert not (tmp_path / "cache" / "installer" / "installed").exists()
@@ -183,7 +181,7 @@ def test_a_cache_of_a_home_directory_that_there_is_none_of_is_refused(
 
 
 @contextmanager
-def answering(folder: Path, what: str) -> Iterator[str]:
+def index(folder: Path, what: str) -> Iterator[str]:
     """An index at this URL: a page of something else, none at all, one that never answers, another file."""
     if what == "silence":
         with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -195,12 +193,8 @@ def answering(folder: Path, what: str) -> Iterator[str]:
     if what == "other":
         wheel = make_wheel(page.parent, "tinything", {"tinything.py": ""})
         page.write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        url = f"http://127.0.0.1:{server.server_port}/simple"
+    with fake_http(files_in(folder)) as server:
         if what != "nobody":
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            yield url
-            server.shutdown()
+            yield f"{server.url}/simple"
     if what == "nobody":
-        yield url
+        yield f"{server.url}/simple"

@@ -14,6 +14,7 @@ import pytest
 import toy_engine
 from bench_command import BENCH, Place, bench, quick, told
 from reference_serving import native_program
+from shell_script import shell_script
 from small_disk import run_on_small_disk
 from toy_engine import Toy
 from wheels import make_lock, make_wheel
@@ -204,10 +205,7 @@ def own_environment(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_program(tmp_path: Path) -> Path:
-    path = tmp_path / "server"
-    path.write_text("#!/bin/sh\n")
-    path.chmod(0o755)
-    return path
+    return shell_script(tmp_path / "server", "")
 
 
 def test_environments_and_programs_of_the_users_stand_beside_benchs_own(
@@ -277,8 +275,7 @@ def test_what_the_user_brought_is_looked_at_before_anything_starts(
 def test_an_environment_whose_python_does_not_run_is_the_users_mistake(tmp_path: Path, toy: Toy) -> None:
     (tmp_path / "bin").mkdir()
     python = tmp_path / "bin" / "python"
-    python.write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
-    python.chmod(0o755)
+    shell_script(python, "echo broken >&2\nexit 3")
     with pytest.raises(UserError, match=r"toy\.environment=.*/bin/python does not run \(broken\)"):
         provided_toys(tmp_path, toy_of(environment=str(tmp_path)))
 

@@ -8,32 +8,29 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import pytest
-from answering import Reply, answering
+from asking import measured as measured_by
 
 from engines import ENGINES
 from harness.contracts import (
     Ask,
     Asked,
-    AttachSpec,
-    Deployment,
-    EngineTerms,
+    Engine,
     HttpCall,
     Message,
     QualityRecord,
     Token,
 )
-from harness.quality.measure import MAX_TOKENS, Server, measure
+from harness.quality.measure import MAX_TOKENS
 from harness.quality.texts import Items
 
 ITEMS = Items(("one", "two", "three"), ("a text", "another"))
 ATTACHED = ENGINES["openai"]
-PLENTY_S = 60.0
 LATE = "no answer in time; a longer quality.budget than {}, or a less busy machine, gives it more"
 
 
@@ -55,20 +52,9 @@ HELLO = completion(place("Hel", ("Hi", -2.5)), place("lo", ("p", -3.0)))
 
 
 def measured(
-    reply: Reply,
-    engine: Any = ATTACHED,
-    *,
-    in_flight: int = 2,
-    budget_s: float = PLENTY_S,
-    items: Items = ITEMS,
-    at_length: bool = False,
+    reply: Callable[[str, Any], object], engine: Engine = ATTACHED, items: Items = ITEMS, **more: Any
 ) -> tuple[list[Asked], QualityRecord]:
-    with answering(reply) as base_url:
-        deployment = Deployment(
-            "openai", "tiny", "-", EngineTerms(base_url=base_url), ATTACHED.options(), "a"
-        )
-        server = Server(engine, deployment, AttachSpec(base_url, "tiny"), None, in_flight, 16.0)
-        return measure(server, items, budget_s, at_length=at_length)
+    return measured_by(reply, engine, items, **more)
 
 
 def ways(rows: Iterable[Asked]) -> Counter[str]:
@@ -266,18 +252,8 @@ def test_requests_that_hang_have_one_bound_together(monkeypatch: pytest.MonkeyPa
         over.wait(60)
         return HELLO
 
-    def answering_for_ever() -> tuple[list[Asked], QualityRecord]:
-        try:
-            return measure(server, ITEMS, 0.2, at_length=False)
-        finally:
-            over.set()
-
-    with answering(reply) as base_url:
-        deployment = Deployment(
-            "openai", "tiny", "-", EngineTerms(base_url=base_url), ATTACHED.options(), "a"
-        )
-        server = Server(ATTACHED, deployment, AttachSpec(base_url, "tiny"), None, 2, 16.0)
-        rows, record = answering_for_ever()
+    rows, record = measured(reply, budget_s=0.2)
+    over.set()
     assert rows == []
     assert record.missing["chat"] == LATE.format("0.2 s")
     assert sum("logprobs" in body for body in asked) <= 1, "the first one had the time of all"

@@ -15,6 +15,7 @@ from bench_command import Place, begun, bench, ended, side_by_side
 from gguf_bytes import gguf_of_type
 from held_ports import held_port
 from places import TESTS
+from shell_script import python_program
 from waiting import wait_until
 
 from harness.servers import probe
@@ -116,9 +117,7 @@ def test_a_request_that_hangs_keeps_no_interrupted_bench(tmp_path: Path) -> None
 
 def ended_by(number: int, place: Place) -> Done:
     """A run whose server does not answer when it is asked, ended by a signal meanwhile."""
-    program = place.path / "llama-server"
-    program.write_text(f"#!{sys.executable}\n{CACHING.read_text()}")
-    program.chmod(0o755)
+    program = python_program(place.path / "llama-server", CACHING)
     (place.path / "tiny.gguf").write_bytes(gguf_of_type(1))
     server = ("engine=llama_cpp", f"llama_cpp.program={program}", "model=tiny.gguf", "quantization=fp16")
     load = ("load.warmup=0.2s", "load.duration=1s", "load.concurrency=3", "repeats=1", "device=cpu")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -15,8 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from answering_server import answering_server
 from echoes import ECHOES, KEY
+from fake_http import Answer, chatting, fake_http
+from shell_script import shell_script
 from weights_steps import Workshop
 
 from engines.inside.ask_tasks import MAX_TOKENS, NOT_SCORED, Chat, answered, finite
@@ -34,12 +34,12 @@ def request(number: int, text: str, **generation: Any) -> SimpleNamespace:
 
 
 def test_answers_come_in_the_order_of_the_items() -> None:
-    with answering_server(lambda text: text.upper()) as server:
+    with fake_http(chatting(lambda text: text.upper())) as server:
         chat = Chat(server.base_url, "tiny", {"top_k": 1}, 4, 60)
         words = ["a", "b", "c", "d", "e", "f"]
         assert chat.generate_until([request(*each) for each in enumerate(words)]) == list("ABCDEF")
     assert chat.errors == {}
-    assert {each["path"] for each in server.asked} == {"/v1/chat/completions"}
+    assert {each.path for each in server.requests} == {"/v1/chat/completions"}
 
 
 def test_what_a_task_says_of_generation_is_sent_as_lm_evals_own_client_does(
@@ -47,20 +47,20 @@ def test_what_a_task_says_of_generation_is_sent_as_lm_evals_own_client_does(
 ) -> None:
     monkeypatch.setenv("BENCH_TASKS_KEY", "sesame")
     generation = {"until": ["a", "b", "c", "d", "e"], "max_gen_toks": 7, "do_sample": False, "top_p": 0.9}
-    with answering_server(lambda text: "yes") as server:
+    with fake_http(chatting(lambda text: "yes")) as server:
         chat = Chat(server.base_url, "tiny", {"top_k": 1}, 1, 60)
         chat.generate_until([request(0, "Well?", **generation), request(1, "Well?", until=[])])
-    first, second = server.asked
+    first, second = (each.value for each in server.requests)
     assert first["stop"] == ["a", "b", "c", "d"]
     assert [first[name] for name in ("max_tokens", "temperature", "top_p", "top_k")] == [7, 0, 0.9, 1]
-    assert first["key"] == "Bearer sesame"
+    assert server.requests[0].key == "Bearer sesame"
     assert not {"until", "do_sample", "max_gen_toks"} & set(first)
     assert "stop" not in second
     assert second["max_tokens"] == MAX_TOKENS
 
 
 def test_a_request_that_fails_costs_its_own_answer_alone() -> None:
-    with answering_server(lambda text: 500 if text == "bad" else "fine") as server:
+    with fake_http(chatting(lambda text: 500 if text == "bad" else "fine")) as server:
         chat = Chat(server.base_url, "tiny", {}, 2, 60)
         assert chat.generate_until([request(0, "good"), request(1, "bad"), request(2, "good")]) == [
             "fine", "", "fine",
@@ -69,12 +69,12 @@ def test_a_request_that_fails_costs_its_own_answer_alone() -> None:
 
 
 def test_no_item_is_asked_after_the_limit() -> None:
-    with answering_server(lambda text: None) as server:
+    with fake_http(chatting(lambda text: None)) as server:
         chat = Chat(server.base_url, "tiny", {}, 1, 0.3)
         assert chat.generate_until([request(0, "slow"), request(1, "late")]) == ["", ""]
     why = "no answer within the limit of 0.3 s"
     assert chat.errors == {("basics", 0): why, ("basics", 1): why}
-    assert "late" not in {each["messages"][0]["content"] for each in server.asked}
+    assert "late" not in {each.value["messages"][0]["content"] for each in server.requests}
 
 
 @pytest.mark.parametrize("room", [0, 250])
@@ -82,8 +82,8 @@ def test_a_key_that_the_server_repeats_is_kept_nowhere(monkeypatch: pytest.Monke
     """Not even its beginning, where a long refusal is cut."""
     key = 'sesame"open' * 6
     monkeypatch.setenv("BENCH_TASKS_KEY", key)
-    with answering_server(lambda text: 401) as server:
-        server.refusal = f"{'x' * room}Incorrect API key: {key}"
+    refusal = f"{'x' * room}Incorrect API key: {key}"
+    with fake_http(chatting(lambda text: 401, refusal)) as server:
         chat = Chat(server.base_url, "tiny", {}, 1, 60)
         chat.generate_until([request(0, "Well?")])
     (why,) = chat.errors.values()
@@ -105,7 +105,7 @@ def test_a_row_is_kept_without_the_key_as_soon_as_its_answer_comes(monkeypatch: 
         rows.append(answered("basics", asked, said, None, is_own=True))
         is_kept.set()
 
-    with answering_server(answer) as server:
+    with fake_http(chatting(answer)) as server:
         chat = Chat(server.base_url, "tiny", {}, 2, 60)
         chat.keep = keep
         items = [request(0, "last"), request(1, "first")]
@@ -118,27 +118,15 @@ def test_a_row_is_kept_without_the_key_as_soon_as_its_answer_comes(monkeypatch: 
 
 
 def test_half_a_character_in_an_answer_is_replaced() -> None:
-    with answering_server(lambda text: "4 \ud83d") as server:
+    with fake_http(chatting(lambda text: "4 \ud83d")) as server:
         assert Chat(server.base_url, "tiny", {}, 1, 60).generate_until([request(0, "Well?")]) == ["4 ?"]
 
 
 def test_an_answer_that_breaks_off_costs_itself_alone() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        chat = Chat(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "tiny", {}, 1, 60)
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65_536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
-                connection.shutdown(socket.SHUT_WR)
-                while connection.recv(65_536):  # else what is unread would reset the connection
-                    pass
-
-        thread = threading.Thread(target=serve)
-        thread.start()
+    cut = Answer([b"{"], headers={"Content-Length": "99"}, closes=True)
+    with fake_http(cut) as server:
+        chat = Chat(server.base_url, "tiny", {}, 1, 60)
         assert chat.generate_until([request(0, "Well?")]) == [""]
-        thread.join()
     assert "IncompleteRead" in chat.errors["basics", 0]
 
 
@@ -151,7 +139,7 @@ def test_a_score_of_one_item_is_a_number(score: Any, number: float | None) -> No
 
 
 def test_each_task_has_its_share_of_the_time() -> None:
-    with answering_server(lambda text: None if text == "slow" else "quick") as server:
+    with fake_http(chatting(lambda text: None if text == "slow" else "quick")) as server:
         chat = Chat(server.base_url, "tiny", {}, 1, 60)
         chat.tasks_left = 200
         assert chat.generate_until([request(0, "slow")]) == [""]
@@ -161,7 +149,7 @@ def test_each_task_has_its_share_of_the_time() -> None:
 
 
 def test_a_server_that_is_gone_is_said_for_each_item() -> None:
-    with answering_server(lambda text: "") as server:
+    with fake_http(chatting(lambda text: "")) as server:
         base_url = server.base_url
     chat = Chat(base_url, "tiny", {}, 2, 60)
     assert chat.generate_until([request(0, "a"), request(1, "b")]) == ["", ""]
@@ -179,17 +167,14 @@ def test_an_environment_without_lm_eval_is_said_and_leaves_its_log_alone(tmp_pat
 
 
 def test_a_program_that_dies_is_said_with_its_last_words(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho out of memory >&2\nexit 3\n")
-    python.chmod(0o755)
+    python = shell_script(tmp_path / "python", "echo out of memory >&2\nexit 3")
     said = ask_tasks(Tasks(python, {"ifeval": None}), TasksServer("http://x/v1", "tiny", {}, 1), 1, tmp_path)
     assert said == "lm_eval exited with code 3: out of memory"
 
 
 def test_a_log_of_any_size_is_masked_in_place(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\necho a sesame >&2\ntruncate -s 1T '{tmp_path}/tasks.log'\nexit 3\n")
-    python.chmod(0o755)
+    lines = f"echo a sesame >&2\ntruncate -s 1T '{tmp_path}/tasks.log'\nexit 3"
+    python = shell_script(tmp_path / "python", lines)
     server = TasksServer("http://x/v1", "tiny", {}, 1, key="sesame")
     assert "lm_eval exited with code 3" in (ask_tasks(Tasks(python, {"t": None}), server, 1, tmp_path) or "")
     assert (tmp_path / "tasks.log").read_bytes().rstrip(b"\0") == b"a ******\n"
@@ -201,9 +186,8 @@ ROW = {"task": "t", "item": "0", "score": None, "answer": "4", "prompt_sha256": 
 def program(path: Path, lines: list[str], then: str) -> Tasks:
     """A python that writes these lines to the file that its job names, and then goes on."""
     (path / "lines").write_bytes("\n".join(lines).encode())
-    python = path / "python"
-    python.write_text(f'#!/bin/sh\ncat "{path}/lines" > "$(dirname "$3")/tasks.jsonl"\n{then}\n')
-    python.chmod(0o755)
+    lines = f'cat "{path}/lines" > "$(dirname "$3")/tasks.jsonl"\n{then}'
+    python = shell_script(path / "python", lines)
     return Tasks(python, {"t": None})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from answering_server import answering_server
+from fake_http import chatting, fake_http
 
 from harness.errors import UserError
 from harness.install.install import cache_dir
@@ -39,7 +39,7 @@ def test_each_answer_of_bench_basics_has_its_score(tmp_path: Path) -> None:
     def answer(prompt: str) -> str | int:
         return 500 if prompt == failing else "no" if prompt in wrong else known[prompt]
 
-    with answering_server(answer) as server:
+    with fake_http(chatting(answer)) as server:
         tasks = provide_tasks(["bench-basics"], TOOLS)
         asked = TasksServer(server.base_url, "tiny", {"top_k": 1}, 4, key="sesame")
         said = ask_tasks(tasks, asked, 300, tmp_path)
@@ -51,7 +51,7 @@ def test_each_answer_of_bench_basics_has_its_score(tmp_path: Path) -> None:
     assert {item for item, score in scores.items() if score == 0} == {*wrong.values()}
     assert set(scores.values()) == {0.0, 1.0}
     assert len({each.prompt_sha256 for each in rows}) == 300
-    assert {each["max_tokens"] for each in server.asked} == {48}
+    assert {each.value["max_tokens"] for each in server.requests} == {48}
 
 
 def test_a_task_of_the_users_own_is_scored_by_lm_eval(
@@ -62,12 +62,12 @@ def test_a_task_of_the_users_own_is_scored_by_lm_eval(
     pairs = (("France", "Paris"), ("Peru", "Lima"))
     data.write_text("".join(f'{{"country": "{a}", "capital": "{b}"}}\n' for a, b in pairs))
     task.write_text(OWN_TASK.format(data=data))
-    with answering_server(lambda prompt: "Lima") as server:
+    with fake_http(chatting(lambda prompt: "Lima")) as server:
         tasks = provide_tasks([str(task)], TOOLS)
         assert ask_tasks(tasks, TasksServer(server.base_url, "tiny", {}, 2), 60, tmp_path) is None
     rows = read_items(tmp_path / TASKS_FILE)
     assert [(each.item, each.score) for each in rows] == [("capitals/0", 0.0), ("capitals/1", 1.0)]
-    assert {each["messages"][0]["content"] for each in server.asked} == {
+    assert {each.value["messages"][0]["content"] for each in server.requests} == {
         "What is the capital of France?", "What is the capital of Peru?",
     }  # fmt: skip
 

@@ -5,60 +5,33 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 
 import psutil
 import pytest
-from bench_command import Place, begun, bench, ended, made, quick, told
+from bench_command import Place, attached, begun, bench, ended, made, quick, told
+from fake_http import FakeHttp, chat, fake_http, page
 from reference_serving import serving
-from served import served
 from waiting import wait_until
 
 from harness.store import store
 
 
-class Answers(BaseHTTPRequestHandler):
-    """Streams three words, and notes the key of each request."""
-
-    protocol_version = "HTTP/1.1"
-    keys: set[str | None]
-
-    def do_GET(self) -> None:
-        self.answer("application/json", json.dumps({"data": [{"id": "tiny"}]}))
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        deltas = [{"choices": [{"index": 0, "delta": {"content": word}}]} for word in ("a ", "b ", "c ")]
-        usage = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}
-        events = [*map(json.dumps, [*deltas, usage]), "[DONE]"]
-        self.answer("text/event-stream", "".join(f"data: {event}\n\n" for event in events))
-
-    def answer(self, kind: str, text: str) -> None:
-        self.keys.add(self.headers["Authorization"])
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-
 @pytest.fixture
-def noting() -> Iterator[tuple[str, set[str | None]]]:
-    """Yield the base URL of a server, and the Authorization headers that it has seen."""
-    keys: set[str | None] = set()
-    with served(type("Noting", (Answers,), {"keys": keys})) as port:
-        yield f"http://127.0.0.1:{port}/v1", keys
+def running() -> Iterator[FakeHttp]:
+    """A server that streams three words."""
+    words = chat("a ", "b ", "c ", prompt_tokens=5, completion_tokens=3)
+    with fake_http({"/v1/models": page({"data": [{"id": "tiny"}]}), "/v1/chat/completions": words}) as server:
+        yield server
 
 
-def attached(base_url: str, *words: str) -> list[str]:
-    own = [word for word in quick(*words) if not word.startswith(("engine=", "reference."))]
-    return ["run", "engine=openai", f"engine.base_url={base_url}", *own, "--output", "run"]
+def run_at(base_url: str, *words: str) -> list[str]:
+    return ["run", *attached(base_url, *words), "--output", "run"]
 
 
 def test_a_running_server_is_measured_and_left_running(tmp_path):
     place = made(tmp_path / "p")
     with serving("--ttft-s=0.02", "--itl-s=0.002") as server:
-        done = bench(place, *attached(f"http://127.0.0.1:{server.port}/v1", "model=reference", "repeats=2"))
+        done = bench(place, *run_at(f"http://127.0.0.1:{server.port}/v1", "model=reference", "repeats=2"))
         assert server.process.poll() is None
     assert done.returncode == 0, done.stderr
     assert [cell["status"] for cell in place.cells().values()] == ["completed", "completed"]
@@ -81,24 +54,25 @@ def test_a_server_that_clients_left_is_watched_once_and_not_with_a_key(tmp_path,
         "scenario.output_tokens=24",
     )
     with serving("--ttft-s=0.02", "--itl-s=0.02") as server:
-        bench(place, *attached(f"http://127.0.0.1:{server.port}/v1", *words), OPENAI_API_KEY=key)
+        bench(place, *run_at(f"http://127.0.0.1:{server.port}/v1", *words), OPENAI_API_KEY=key)
     for cell in (1, 2):
         rows = store.read_requests(store.cell_dir(place.run_dir, cell)).to_pylist()
         assert "timeout" in {row["outcome"] for row in rows}
     assert [start["busy_after_leaving_s"] for start in place.starts()] == [None if key else 0.0, None]
 
 
-def test_the_key_is_sent_and_appears_in_no_file_and_no_command_line(tmp_path, noting):
+def test_the_key_is_sent_and_appears_in_no_file_and_no_command_line(tmp_path, running):
     place, key = made(tmp_path / "p"), "sk-a-secret-of-this-test"
-    base_url, keys = noting
-    words = attached(base_url, "model=tiny", "scenario.think_time=20ms")
+    words = run_at(running.base_url, "model=tiny", "scenario.think_time=20ms")
     with begun(place, *words, OPENAI_API_KEY=key) as process:
         wait_until(lambda: place.rows_so_far(1), 30)
         command_lines = [word for each in place.processes() for word in _command_line(each)]
         during = _holding(place, key)
         done = ended(process)
     assert done.returncode == 0, done.stderr
-    assert keys == {f"Bearer {key}"}, "every request bears it, those of the load included"
+    assert {each.key for each in running.requests} == {f"Bearer {key}"}, (
+        "every request bears it, those of the load included"
+    )
     assert any("harness.load.worker" in word for word in command_lines)
     assert not [word for word in command_lines if key in word]
     assert during == _holding(place, key) == []
@@ -142,7 +116,7 @@ def _holding(place: Place, key: str) -> list[str]:
 def test_a_running_server_that_cannot_be_measured_is_one_line(tmp_path, model, port, said):
     place = made(tmp_path / "p")
     with serving() as server:
-        done = told(place, *attached(f"http://127.0.0.1:{port or server.port}/v1", f"model={model}"))
+        done = told(place, *run_at(f"http://127.0.0.1:{port or server.port}/v1", f"model={model}"))
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
@@ -153,6 +127,6 @@ def test_a_running_server_has_the_time_that_the_user_gives_it_to_answer(tmp_path
     place = made(tmp_path / "p")
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
-        done = told(place, *attached(url, "model=reference", "engine.start_timeout=500ms"))
+        done = told(place, *run_at(url, "model=reference", "engine.start_timeout=500ms"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"engine.base_url={url}: no server answers there: no answer within 0.5 s\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from bench_command import begun, ended, made, quick, told
+from bench_command import attached, begun, ended, made, told
 from echoes import ECHOES, KEY, echoing
 from waiting import wait_until
 
@@ -27,12 +27,9 @@ def test_a_key_that_a_server_repeats_in_every_way_is_in_nothing_that_is_left(
 ) -> None:
     place = made(tmp_path / "p")
     (tmp_path / "p" / "run").mkdir(mode=0o755)  # the user's own folder, which others may enter
-    words = [word for word in quick() if not word.startswith(("engine=", "reference.", "quality"))]
-    asked = [
-        "run", "engine=openai", f"engine.base_url={base_url}", "engine.api_key_env=OWN_NAME", "model=tiny",
-        *words, "load.keep_bytes=true", "quality=fidelity", "scenario.think_time=10ms",
-    ]  # fmt: skip
-    with begun(place, *asked, "--output", "run", OWN_NAME=KEY) as process:
+    words = ("engine.api_key_env=OWN_NAME", "model=tiny", "load.keep_bytes=true", "scenario.think_time=10ms")
+    keys = attached(base_url, *words, "quality=fidelity")
+    with begun(place, "run", *keys, "--output", "run", OWN_NAME=KEY) as process:
         wait_until(lambda: process.poll() is not None or place.rows_so_far(1), 30)
         command_lines = [word for each in psutil.process_iter() for word in _command_line(each)]
         done = ended(process)

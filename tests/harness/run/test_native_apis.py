@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from bench_command import Place, bench, made, quick, told
+from bench_command import Place, attached, bench, made, told
+from fake_http import Answer, page
 from native_apis import (
     KEY,
     MODEL,
     Native,
-    Reply,
     block,
     error_of,
+    events,
     finished,
     good,
     message,
@@ -27,15 +29,13 @@ from native_apis import (
 
 KEY_ENVS = {"anthropic": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}
 PRICES = ("price.input_tokens=3", "price.cached_tokens=0.3", "price.output_tokens=15", "price.currency=EUR")
-LIMITED = {"status": 429, "headers": {"retry-after": "7"}}
 
 
-def attached(api: str, base_url: str, *words: str) -> list[str]:
-    own = [word for word in quick(*words) if not word.startswith(("engine=", "reference."))]
-    return ["run", f"engine={api}", f"engine.base_url={base_url}", f"model={MODEL}", *own, "--output", "run"]
+def run_at(base_url: str, api: str, *words: str) -> list[str]:
+    return ["run", *attached(base_url, f"model={MODEL}", *words, engine=api), "--output", "run"]
 
 
-def faults(api: str) -> dict[str, Reply]:
+def faults(api: str) -> dict[str, Answer]:
     """By the outcome and the error of the request that it comes to."""
     limit = error_of(api, 429, "rate_limit_error", "Too many requests.")
     if api == "anthropic":
@@ -49,13 +49,13 @@ def faults(api: str) -> dict[str, Reply]:
         broken = [*begun, b"data: " + json.dumps(overloaded).encode() + b"\r\n\r\n"]
         refused = response(part(text="I can"), finished("SAFETY"))
     return {
-        "http_error: HTTP 429: Too many requests.": Reply(page=limit, **LIMITED),
-        "server_error: Overloaded": Reply(broken),
-        "server_error: the model, or a filter, refused to answer or to go on (content_filter)": Reply(
+        "http_error: HTTP 429: Too many requests.": replace(page(limit, 429), headers={"retry-after": "7"}),
+        "server_error: Overloaded": events(broken),
+        "server_error: the model, or a filter, refused to answer or to go on (content_filter)": events(
             refused
         ),
-        "protocol_error: the answer is cut: neither a finish_reason nor [DONE] came": Reply(begun),
-        "reset: the server closed the connection": Reply(begun, is_cut=True),  # after a number of bytes
+        "protocol_error: the answer is cut: neither a finish_reason nor [DONE] came": events(begun),
+        "reset: the server closed the connection": events(begun, closes=True),  # after a number of bytes
     }
 
 
@@ -83,9 +83,9 @@ def holding(place: Place) -> list[str]:
 @pytest.mark.parametrize("api", KEY_ENVS)
 def test_a_run_tells_times_tokens_and_what_they_cost(tmp_path, api):
     place = made(tmp_path / "p")
-    with native_server(api, lambda number, body: Reply(thinking(api))) as server:
-        words = attached(
-            api, server.base_url, *PRICES, f"{api}.temperature=0.5", f"{api}.thinking_tokens=1024",
+    with native_server(api, lambda number, body: events(thinking(api))) as server:
+        words = run_at(
+            server.base_url, api, *PRICES, f"{api}.temperature=0.5", f"{api}.thinking_tokens=1024",
             "scenario.output_tokens=1025", *(["anthropic.thinking=enabled"] * (api == "anthropic")),
         )  # fmt: skip
         done = bench(place, *words, **{KEY_ENVS[api]: KEY})
@@ -125,10 +125,10 @@ def test_a_run_tells_times_tokens_and_what_they_cost(tmp_path, api):
 def test_each_fault_is_one_failed_request_with_its_reason(tmp_path, api):
     place, wrong = made(tmp_path / "p"), faults(api)
     # After each failure a good one, so that the user does not wait longer and longer.
-    replies = [reply for each in wrong.values() for reply in (Reply(good(api, "Hel", "lo")), each)]
+    replies = [reply for each in wrong.values() for reply in (events(good(api, "Hel", "lo")), each)]
     words = ("load.conversations=6", "load.duration=60s", "load.max_failed=1", "scenario.think_time=0s")
     with native_server(api, lambda number, body: replies[number % len(replies)]) as server:
-        done = bench(place, *attached(api, server.base_url, *words), **{KEY_ENVS[api]: KEY})
+        done = bench(place, *run_at(server.base_url, api, *words), **{KEY_ENVS[api]: KEY})
     assert done.returncode == 0, done.stderr
     rows = rows_of(place)
     failed = [f"{row['outcome']}: {row['error']}" for row in rows if row["outcome"] != "ok"]
@@ -142,7 +142,7 @@ def test_each_fault_is_one_failed_request_with_its_reason(tmp_path, api):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Native]:
-    with native_server("anthropic", lambda number, body: Reply(good("anthropic", "Hi"))) as made_here:
+    with native_server("anthropic", lambda number, body: events(good("anthropic", "Hi"))) as made_here:
         yield made_here
 
 

@@ -50,19 +50,18 @@ def test_a_machine_without_the_library_has_a_reason() -> None:
     assert ask(None, "gpu.devices()") == {"text": "there is no NVIDIA driver (no libnvidia-ml.so.1)"}
 
 
-def test_a_library_without_its_driver_has_a_reason(library: Path) -> None:
-    answer = ask(library, "gpu.devices()", FAULT_nvmlInitWithFlags=9)
-    assert answer == {"text": "NVML does not start: Driver Not Loaded"}
-
-
-def test_a_library_that_refuses_has_a_reason_in_its_words(library: Path) -> None:
-    answer = ask(library, "gpu.devices()", FAULT_nvmlInitWithFlags=4)
-    assert answer == {"text": "NVML does not start: Insufficient Permissions"}
-
-
-def test_a_driver_without_a_device_has_a_reason(library: Path) -> None:
-    answer = ask(library, "gpu.devices()", NVML_COUNT=0)
-    assert answer == {"text": "the NVIDIA driver is loaded but has no device"}
+@pytest.mark.parametrize(
+    ("faults", "reason"),
+    [
+        ({"FAULT_nvmlInitWithFlags": 9}, "NVML does not start: Driver Not Loaded"),
+        ({"FAULT_nvmlInitWithFlags": 4}, "NVML does not start: Insufficient Permissions"),
+        ({"NVML_COUNT": 0}, "the NVIDIA driver is loaded but has no device"),
+    ],
+)
+def test_a_library_that_knows_no_device_has_a_reason(
+    library: Path, faults: dict[str, int], reason: str
+) -> None:
+    assert ask(library, "gpu.devices()", **faults) == {"text": reason}
 
 
 def test_nothing_is_loaded_at_import() -> None:

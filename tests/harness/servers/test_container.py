@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from shell_script import shell_script
 
 from harness.contracts import ContainerSpec
 from harness.errors import MissingError, ServerError, UserError
@@ -121,9 +122,7 @@ INSPECTED = """{"Id":"sha256:9d1f2b7a","RepoTags":["vllm/vllm-openai:v0.32.0"],"
 def test_an_image_has_the_digest_by_which_it_was_asked_for(
     image: str, digest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    docker = tmp_path / "docker"
-    docker.write_text(f"#!/bin/sh\ncat <<'END'\n{' '.join(INSPECTED.splitlines())}\nEND\n")
-    docker.chmod(0o755)
+    shell_script(tmp_path / "docker", f"cat <<'END'\n{' '.join(INSPECTED.splitlines())}\nEND")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     facts = image_facts(image)
     assert (facts["image"], facts["image_id"], facts["image_digest"]) == (image, "sha256:9d1f2b7a", digest)
@@ -158,22 +157,16 @@ def test_without_docker_nothing_was_left_and_nothing_is_known() -> None:
     assert set(image_facts("image").values()) == {"image", None}
 
 
-def fake_docker(folder: Path, script: str) -> None:
-    program = folder / "docker"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-
-
 @pytest.mark.usefixtures("no_docker")
 def test_a_docker_that_does_not_answer_in_time_is_not_waited_for(tmp_path: Path) -> None:
-    fake_docker(tmp_path, "exec /bin/sleep 60")
+    shell_script(tmp_path / "docker", "exec /bin/sleep 60")
     answer = ask("version", timeout_s=0.2)
     assert (answer.code, answer.error) == (None, "docker version did not answer within 0.2 s")
 
 
 @pytest.mark.usefixtures("no_docker")
 def test_a_daemon_that_refuses_is_named_with_what_to_do(tmp_path: Path) -> None:
-    fake_docker(tmp_path, 'test "$1" = context || { echo permission denied >&2; exit 1; }')
+    shell_script(tmp_path / "docker", 'test "$1" = context || { echo permission denied >&2; exit 1; }')
     with pytest.raises(MissingError, match=r"does not answer \(permission denied\); start its daemon"):
         check(["image"])
 
@@ -181,7 +174,7 @@ def test_a_daemon_that_refuses_is_named_with_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_docker")
 @pytest.mark.parametrize("host", ["tcp://10.0.0.7:2376", "ssh://me@there"])
 def test_a_docker_on_another_machine_is_refused(tmp_path: Path, host: str) -> None:
-    fake_docker(tmp_path, f"echo {host}")
+    shell_script(tmp_path / "docker", f"echo {host}")
     with pytest.raises(UserError, match=rf"another machine \({host}\)"):
         check(["image"])
 
@@ -191,8 +184,8 @@ def test_a_pid_that_is_another_s_here_is_neither_measured_nor_killed(tmp_path: P
     # As Docker in a virtual machine answers, whose pids are not this machine's, and then no more.
     with subprocess.Popen(["/bin/sleep", "60"]) as stranger:
         answer = f"{stranger.pid} {'a' * 64}"
-        fake_docker(
-            tmp_path,
+        shell_script(
+            tmp_path / "docker",
             f'case "$1" in run) exec /bin/sleep 60;; inspect) echo {answer};; *) exit 1;; esac',
         )
         log = tmp_path / "log"

@@ -40,7 +40,7 @@ from harness.servers.container import check, image_facts, reap, running_containe
 from harness.servers.server import Server, check_alive, free_port, wait_ready
 
 pytestmark = pytest.mark.docker
-FAKE = TESTS / "support/servers/openai_fake.py"
+FAKES = TESTS / "support/servers"
 MODEL = "smollm2-135m"
 HARNESS = read_versions()["HARNESS_IMAGE"]
 LLAMA_CPP = image_of("llama_cpp", "cpu")
@@ -85,9 +85,10 @@ def program(mode: str, **changes: object) -> ContainerSpec:
     """openai_fake.py, in the image of the harness."""
     port = free_port()
     # fmt: off
-    parts = {"image": HARNESS, "arguments": ("/fake.py", str(port), mode), "entrypoint": "python3",
-             "base_url": f"http://127.0.0.1:{port}/v1", "served_model": "tiny", "ready_path": "/health",
-             "mounts": ((FAKE, "/fake.py"),), "stop_grace_s": 3.0}
+    parts = {"image": HARNESS, "arguments": ("/fakes/openai_fake.py", str(port), mode),
+             "entrypoint": "python3", "base_url": f"http://127.0.0.1:{port}/v1",
+             "served_model": "tiny", "ready_path": "/health",
+             "mounts": ((FAKES, "/fakes"),), "stop_grace_s": 3.0}
     # fmt: on
     return ContainerSpec(**(parts | changes))  # type: ignore[arg-type]
 
@@ -221,7 +222,7 @@ def test_the_limits_and_mounts_are_the_container_s(engine: DockerEngine, tmp_pat
         settings = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.ShmSize}}"
         assert engine.docker("inspect", "-f", settings, name) == f"{512 << 20} {512 << 20} {32 << 20}"
         assert engine.docker("inspect", "-f", "{{range .Mounts}}{{.Destination}} {{.RW}}{{end}}", name) in (
-            "/fake.py false/cache true", "/cache true/fake.py false",
+            "/fakes false/cache true", "/cache true/fakes false",
         )  # fmt: skip
         assert set(engine.docker("volume", "ls", "--quiet").split()) > volumes
     assert set(engine.docker("volume", "ls", "--quiet").split()) == volumes, "an image's own volume is left"
@@ -297,7 +298,7 @@ def test_a_port_that_is_taken_is_the_server_s_to_say(engine: DockerEngine, tmp_p
         wait_ready(server, 30)
         port = server.spec.base_url.rpartition(":")[2].removesuffix("/v1")
         (tmp_path / "second").mkdir()
-        said = failure(tmp_path / "second", program("ok", arguments=("/fake.py", port, "ok")))
+        said = failure(tmp_path / "second", program("ok", arguments=("/fakes/openai_fake.py", port, "ok")))
         assert "vllm awq exited with code 1" in said
         assert "Address already in use" in said
 
@@ -337,13 +338,14 @@ from harness.servers.container import running_container
 from harness.contracts import ContainerSpec
 from harness.errors import Interrupted
 from harness.servers.server import wait_ready
-tmp, image, fake, port = sys.argv[1:]
+tmp, image, fakes, port = sys.argv[1:]
 def interrupt(number, frame):
     raise Interrupted(number)
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, interrupt)
-spec = ContainerSpec(image, ("/fake.py", port, "ok"), f"http://127.0.0.1:{port}/v1", "tiny", "/health",
-                     mounts=((pathlib.Path(fake), "/fake.py"),), entrypoint="python3", stop_grace_s=3.0)
+argv = ("/fakes/openai_fake.py", port, "ok")
+spec = ContainerSpec(image, argv, f"http://127.0.0.1:{port}/v1", "tiny", "/health",
+                     mounts=((pathlib.Path(fakes), "/fakes"),), entrypoint="python3", stop_grace_s=3.0)
 tmp = pathlib.Path(tmp)
 try:
     with running_container(spec, engine="vllm", log_path=tmp / "log", state_dir=tmp / "s") as server:
@@ -358,7 +360,7 @@ except Interrupted as interrupted:
 @contextmanager
 def bench(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A bench with a server in a container that is ready, and the pid of its watchdog."""
-    argv = [sys.executable, "-c", BENCH, tmp_path, HARNESS, FAKE, str(free_port())]
+    argv = [sys.executable, "-c", BENCH, tmp_path, HARNESS, FAKES, str(free_port())]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout
         try:
@@ -382,7 +384,7 @@ def test_an_interrupt_leaves_no_container(
 def test_an_interrupt_while_the_container_is_made_leaves_none(
     engine: DockerEngine, tmp_path: Path, after_s: float
 ) -> None:
-    argv = [sys.executable, "-c", BENCH, tmp_path, HARNESS, FAKE, str(free_port())]
+    argv = [sys.executable, "-c", BENCH, tmp_path, HARNESS, FAKES, str(free_port())]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True) as process:
         wait_until((tmp_path / "log").exists)
         with pytest.raises(subprocess.TimeoutExpired):

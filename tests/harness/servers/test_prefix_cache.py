@@ -19,6 +19,7 @@ from gguf_bytes import gguf_of_type
 from held_ports import held_port
 from make_run import S, one_cell_run, row
 from places import TESTS
+from shell_script import python_program
 from toy_engine import Options, Toy
 from waiting import wait_until
 
@@ -158,9 +159,7 @@ def measured(place: Place, *words: str) -> Place:
 
 def own_server(place: Place) -> Place:
     """`bench run` starts it as the user's own llama-server."""
-    program = place.path / "llama-server"
-    program.write_text(f"#!{sys.executable}\n{CACHING.read_text()}")
-    program.chmod(0o755)
+    program = python_program(place.path / "llama-server", CACHING)
     (place.path / "tiny.gguf").write_bytes(gguf_of_type(1))
     words = "engine=llama_cpp", f"llama_cpp.program={program}", "model=tiny.gguf", "quantization=fp16"
     return measured(place, *words)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import select
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from fake_http import Answer, Request, fake_http, text
 from held_ports import held_port
 from own_certificate import certificate_in, tls_of
-from page_server import PageServer, page_server
 from places import TESTS
 from reference_serving import serving
-from served import served
 from timeline_server import Link
-from timeline_server import serving as serving_tls
+from timeline_server import serving as served
 from waiting import wait_until
 
 from harness.contracts import AttachSpec
@@ -60,38 +57,28 @@ def test_a_server_that_generates_can_be_measured() -> None:
         assert probe.probe_attached(AttachSpec(f"{url}/", "tiny"), "sesame", timeout_s=5) is None
 
 
-class OneSlot(BaseHTTPRequestHandler):
-    """Generates one answer at a time, a token every 5 ms, as many as are asked for."""
-
+def one_slot(*, goes_on: bool) -> Callable[[Request], Answer | None]:
+    """Generate one answer at a time, a token every 5 ms, as many as are asked for."""
     slot = threading.Lock()
-    goes_on = False
 
-    def do_POST(self) -> None:
-        tokens = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["max_tokens"]
-        with self.slot:
-            for _ in range(tokens):
+    def reply(request: Request) -> Answer | None:
+        with slot:
+            for _ in range(request.value["max_tokens"]):
                 # Its body was read, so what can be read now is that the client has left.
-                if not self.goes_on and select.select([self.connection], [], [], 0)[0]:
-                    return
+                if not goes_on and select.select([request.connection], [], [], 0)[0]:
+                    return None
                 time.sleep(0.005)
-        self.send_response(200)
-        self.end_headers()
-        with suppress(OSError):
-            self.wfile.write(b"{}")
+        return Answer(b"{}")
 
-    def log_message(self, *_: object) -> None:
-        pass
+    return reply
 
 
 @pytest.mark.parametrize(("goes_on", "least_s", "most_s"), [(True, 2.0, 12.0), (False, 0.0, 0.5)])
 def test_a_server_is_busy_with_what_clients_left_if_it_generates_on(
     goes_on: bool, least_s: float, most_s: float
 ) -> None:
-    kind = type("Handler", (OneSlot,), {"slot": threading.Lock(), "goes_on": goes_on})
-    with served(kind) as port:
-        busy_s = probe.busy_after_leaving_s(
-            f"http://127.0.0.1:{port}/v1", "m", clients=2, timeout_s=20, key=None
-        )
+    with fake_http(one_slot(goes_on=goes_on)) as server:
+        busy_s = probe.busy_after_leaving_s(server.base_url, "m", clients=2, timeout_s=20, key=None)
     assert busy_s is not None
     assert least_s <= busy_s <= most_s
 
@@ -191,24 +178,16 @@ def test_a_stream_that_never_ends_is_given_up() -> None:
 def test_one_limit_is_for_the_whole_answer_however_its_bytes_trickle(scheme: str, begin: bytes) -> None:
     over = threading.Event()
 
-    def trickle(listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        with connection, suppress(OSError):
-            connection.recv(65536)
-            connection.sendall(begin)
-            while not over.wait(0.05):
-                connection.sendall(b"x" if begin else b"")
+    def trickle(link: Link) -> None:
+        link.socket.recv(65536)
+        link.send(begin)
+        while not over.wait(0.05):
+            link.send(b"x" if begin else b"")
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=trickle, args=(listener,))
-        thread.start()
-        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/health"
-        try:
-            with ending_within(5):
-                assert str(probe.request("GET", url, timeout_s=0.5)) == "got no answer within 0.5 s"
-        finally:
-            over.set()
-            thread.join()
+    with served(trickle) as server, ending_within(5):
+        url = f"{scheme}://127.0.0.1:{server.port}/health"
+        assert str(probe.request("GET", url, timeout_s=0.5)) == "got no answer within 0.5 s"
+        over.set()
 
 
 @contextmanager
@@ -252,7 +231,7 @@ def test_a_server_over_tls_is_asked_where_its_certificate_is_trusted(
         link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
     certificate = certificate_in(tmp_path)
-    with serving_tls(play, tls_of(certificate)) as server:
+    with served(play, tls_of(certificate)) as server:
         url = f"https://127.0.0.1:{server.port}/health"
         assert "certificate verify failed" in str(probe.request("GET", url, timeout_s=5))
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -265,33 +244,25 @@ def test_both_questions_to_a_running_server_share_one_limit() -> None:
     """The list of models takes a part of the time, so what generates has the rest."""
     took = list[float]()
 
-    def list_late_and_be_mute(listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(65536)
+    def list_late_and_be_mute(link: Link) -> None:
+        link.request()
+        if b"models" in link.requests[0][0]:
             threading.Event().wait(1.0)
-            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-        connection, _ = listener.accept()
-        begun_s = time.monotonic()
-        with connection, suppress(OSError):
-            while connection.recv(65536):
-                pass
-        took.append(time.monotonic() - begun_s)
+            link.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        else:
+            begun_s = time.monotonic()
+            link.socket.recv(65536)
+            took.append(time.monotonic() - begun_s)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=list_late_and_be_mute, args=(listener,))
-        thread.start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        with pytest.raises(UserError) as caught:
-            probe.probe_attached(AttachSpec(url, "tiny"), None, timeout_s=3)
-        thread.join()
+    with served(list_late_and_be_mute) as server, pytest.raises(UserError) as caught:
+        probe.probe_attached(AttachSpec(server.url, "tiny"), None, timeout_s=3)
     assert took[0] < 2.5
     assert str(caught.value).endswith("; bench gives all its questions together 3 s (engine.start_timeout)")
 
 
 def test_a_list_of_models_nested_without_end_is_no_list() -> None:
-    with page_server(PageServer("[" * 100_000 + "]" * 100_000)) as page:
-        assert "cannot be measured" in refusal(page.base_url)
+    with fake_http(text("[" * 100_000 + "]" * 100_000)) as server:
+        assert "cannot be measured" in refusal(server.base_url)
 
 
 def test_a_redirect_is_not_followed() -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_http import Answer, FakeHttp, Reply, fake_http, text
+from held_ports import held_port
 from make_run import kept_start
-from page_server import PageServer, page_server
 from places import TESTS
 from waiting import wait_until
 
@@ -48,20 +49,21 @@ toy:generated_total{kind="text"} 40
 toy:generated_total{kind="image"} 7
 toy:latency_bucket{le="+Inf"} 12
 """
+ANSWER = text(PAGE)
 
 
-def sampling(page: PageServer, **more: Any) -> AbstractContextManager[Sampling[ServerSample]]:
-    return sample_server(page.base_url, "/metrics", METRICS, hz=50, **{"timeout_s": 5.0, **more})
+def sampling(base_url: str, **more: Any) -> AbstractContextManager[Sampling[ServerSample]]:
+    return sample_server(base_url, "/metrics", METRICS, hz=50, **{"timeout_s": 5.0, **more})
 
 
-def samples_of(page: PageServer, count: int, **more: Any) -> tuple[list[ServerSample], dict[str, str]]:
-    with page_server(page), sampling(page, **more) as sampler:
-        wait_until(lambda: len(sampler.rows()) >= count)
-        return sampler.rows(), sampler.notes
+@contextmanager
+def sampled(reply: Reply = ANSWER, **more: Any) -> Iterator[tuple[FakeHttp, Sampling[ServerSample]]]:
+    with fake_http(reply) as server, sampling(server.base_url, **more) as sampler:
+        yield server, sampler
 
 
-def values(text: str) -> dict[str, float]:
-    return dict(terms_on(text, METRICS)[0])
+def values(page: str) -> dict[str, float]:
+    return dict(terms_on(page, METRICS)[0])
 
 
 def test_terms_are_sums_over_labels_and_parts_scaled() -> None:
@@ -120,24 +122,24 @@ def test_page_of_something_else_has_no_term_and_assumes_none() -> None:
 
 
 def test_samples_come_with_the_key() -> None:
-    page = PageServer(PAGE)
     began_ns = time.monotonic_ns()
-    rows, notes = samples_of(page, 5, key="k1")
-    assert notes == {}
+    with sampled(key="k1") as (server, sampler):
+        wait_until(lambda: len(sampler.rows()) >= 5)
+        rows = sampler.rows()
+    assert sampler.notes == {}
     assert {row.running for row in rows} == {5.0}
     assert {row.waiting for row in rows} == {None}
-    assert {path for path, _, _ in page.asked} == {"/metrics"}
-    assert {key for _, key, _ in page.asked} == {"Bearer k1"}
+    assert {(each.path, each.key) for each in server.requests} == {("/metrics", "Bearer k1")}
     assert all(began_ns < row.t_ns < time.monotonic_ns() and 0 < row.scrape_s < 5 for row in rows)
 
 
 def test_instant_is_halfway_between_question_and_answer() -> None:
-    page = PageServer(PAGE, holds=True)
-    with page_server(page), sampling(page) as sampler:
-        wait_until(lambda: page.asked)
+    released = threading.Event()
+    with sampled(Answer([released, ANSWER.body])) as (server, sampler):
+        wait_until(lambda: server.requests)
         asked_ns = time.monotonic_ns()
         wait_until(lambda: time.monotonic_ns() - asked_ns > 0.2e9)
-        page.released.set()
+        released.set()
         wait_until(sampler.rows)
         first = sampler.rows()[0]
     assert first.scrape_s >= 0.2
@@ -145,16 +147,16 @@ def test_instant_is_halfway_between_question_and_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "said"),
+    ("reply", "said"),
     [
-        (PageServer("no such page", status=404), "/metrics answers HTTP 404"),
-        (PageServer("who are you", status=401), "/metrics answers HTTP 401"),
-        (PageServer(PAGE, drops=True), "RemoteDisconnected"),
+        (text("no such page", 404), "/metrics answers HTTP 404"),
+        (text("who are you", 401), "/metrics answers HTTP 401"),
+        (lambda request: None, "RemoteDisconnected"),
     ],
 )
-def test_no_page_is_no_sample_and_a_reason(page: PageServer, said: str) -> None:
-    with page_server(page), sampling(page, key="secret-key") as sampler:
-        wait_until(lambda: len(page.asked) >= 4)
+def test_no_page_is_no_sample_and_a_reason(reply: Reply, said: str) -> None:
+    with sampled(reply, key="secret-key") as (server, sampler):
+        wait_until(lambda: len(server.requests) >= 4)
         wait_until(lambda: "samples" in sampler.notes)
     assert sampler.rows() == []
     assert said in sampler.notes["samples"]
@@ -163,21 +165,20 @@ def test_no_page_is_no_sample_and_a_reason(page: PageServer, said: str) -> None:
 
 
 def test_slow_page_is_missed_and_sampling_goes_on() -> None:
-    page = PageServer(PAGE)
-    with page_server(page), sampling(page, timeout_s=0.1) as sampler:
+    with sampled(timeout_s=0.1) as (server, sampler):
         wait_until(sampler.rows)
-        page.holds = True
+        server.reply = Answer([threading.Event()])
         wait_until(lambda: "samples" in sampler.notes)
-        page.holds = False
-        page.released.set()
+        server.reply = ANSWER
         before = len(sampler.rows())
         wait_until(lambda: len(sampler.rows()) > before)
     assert "no answer within 0.1 s" in sampler.notes["samples"]
 
 
 def test_server_that_dies_leaves_the_samples_before_and_a_reason() -> None:
-    page, serving = PageServer(PAGE, closes=True), ExitStack()
-    with serving, sampling(serving.enter_context(page_server(page))) as sampler:
+    serving = ExitStack()
+    server = serving.enter_context(fake_http(replace(ANSWER, closes=True)))
+    with serving, sampling(server.base_url) as sampler:
         wait_until(lambda: len(sampler.rows()) >= 2)
         serving.close()
         wait_until(lambda: "connection refused" in sampler.notes.get("samples", ""))
@@ -186,20 +187,16 @@ def test_server_that_dies_leaves_the_samples_before_and_a_reason() -> None:
 
 
 def test_nobody_listens() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        page = PageServer(port=taken.getsockname()[1])
-        with sampling(page) as sampler:
-            wait_until(lambda: "samples" in sampler.notes)
+    with held_port() as port, sampling(f"http://127.0.0.1:{port}/v1") as sampler:
+        wait_until(lambda: "samples" in sampler.notes)
     assert "connection refused" in sampler.notes["samples"]
 
 
 def test_page_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_BODY_LIMIT_BYTES", 2**20)
-    page = PageServer(PAGE + "# filler\n" * 2**18)
-    with page_server(page), sampling(page) as sampler:
+    with sampled(text(PAGE + "# filler\n" * 2**18)) as (server, sampler):
         wait_until(lambda: "samples" in sampler.notes)
-        page.text = PAGE
+        server.reply = ANSWER
         wait_until(sampler.rows)
     assert "more than 1 MiB" in sampler.notes["samples"]
 
@@ -207,31 +204,30 @@ def test_page_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_huge_page_costs_little() -> None:
     """As vLLM's with many models' histograms: 20,000 lines of which six are wanted."""
     filler = "".join(f'other:seconds_bucket{{le="{n}",model="m{n % 7}"}} {n}\n' for n in range(20_000))
-    text = filler + PAGE
-    terms_on(text, METRICS)
+    page = filler + PAGE
+    terms_on(page, METRICS)
     began_s = time.thread_time()
     for _ in range(10):
-        assert terms_on(text, METRICS)[0]["running"] == 5.0
+        assert terms_on(page, METRICS)[0]["running"] == 5.0
     assert (time.thread_time() - began_s) / 10 < 0.05  # of the second between two samples
 
 
 def test_term_that_appears_later_is_no_longer_said_to_be_missing() -> None:
-    page = PageServer(PAGE.replace("toy:cache_pct 25", ""))
-    with page_server(page), sampling(page) as sampler:
+    with sampled(text(PAGE.replace("toy:cache_pct 25", ""))) as (server, sampler):
         wait_until(lambda: "kv_cache_usage_share" in sampler.notes)
-        page.text = PAGE
+        server.reply = ANSWER
         wait_until(lambda: "kv_cache_usage_share" not in sampler.notes)
     assert sampler.rows()[0].kv_cache_usage_share is None
 
 
 def test_watch_saves_what_the_server_told_with_a_sample_at_each_mark(tmp_path: Path) -> None:
-    page, kept = PageServer(PAGE), kept_start(tmp_path)
-    with page_server(page), watch_memory(None, (), kept) as watch:
+    kept = kept_start(tmp_path)
+    with fake_http(ANSWER) as server, watch_memory(None, (), kept) as watch:
         watch.mark("spawned")
-        assert page.asked == []
+        assert server.requests == []
         metrics = METRICS | {"queue_s": ServerMetric("toy:queue_seconds_sum")}
-        watch.ask_server(page.base_url, "/metrics", metrics, None)
-        page.text = PAGE.replace("toy:read_total 1.5e3", "toy:read_total 3500")
+        watch.ask_server(server.base_url, "/metrics", metrics, None)
+        server.reply = text(PAGE.replace("toy:read_total 1.5e3", "toy:read_total 3500"))
         watch.mark("cell 001 warm-up")
         marked_ns = time.monotonic_ns()
         watch.save()
@@ -255,24 +251,22 @@ def test_server_may_be_asked_while_a_mark_is_taken(tmp_path: Path) -> None:
         release.wait(30)
         return []
 
-    page = PageServer(PAGE)
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
-        stack.enter_context(page_server(page))
+        server = stack.enter_context(fake_http(ANSWER))
         samplers = {"host": stack.enter_context(Sampling(list, read_at_mark=slow))}
         watch = Watch(samplers, stack, kept_start(tmp_path), has_server=True)
         marking = pool.submit(watch.mark, "weights_loaded")
         assert began.wait(10)
-        watch.ask_server(page.base_url, "/metrics", METRICS, None)
+        watch.ask_server(server.base_url, "/metrics", METRICS, None)
         release.set()
         marking.result(10)
 
 
 def test_server_without_metrics_is_not_asked(tmp_path: Path) -> None:
-    page = PageServer(PAGE)
-    with page_server(page), watch_memory(None, (), kept_start(tmp_path)) as watch:
-        watch.ask_server(page.base_url, "/metrics", {}, None)
+    with fake_http(ANSWER) as server, watch_memory(None, (), kept_start(tmp_path)) as watch:
+        watch.ask_server(server.base_url, "/metrics", {}, None)
         watch.mark("ready")
-    assert page.asked == []
+    assert server.requests == []
     assert not (tmp_path / "server.parquet").exists()
 
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -31,9 +32,15 @@ ITEMS = [
 ]
 
 
-def test_rows_are_read_back_as_they_were(tmp_path: Path) -> None:
-    write_quality(tmp_path / QUALITY_FILE, ROWS)
-    assert read_quality(tmp_path / QUALITY_FILE) == ROWS
+BOTH = pytest.mark.parametrize(
+    ("write", "read", "rows"), [(write_quality, read_quality, ROWS), (write_items, read_items, ITEMS)]
+)
+
+
+@BOTH
+def test_rows_are_read_back_as_they_were(tmp_path: Path, write: Any, read: Any, rows: list[Any]) -> None:
+    write(tmp_path / "rows.parquet", rows)
+    assert read(tmp_path / "rows.parquet") == rows
 
 
 def test_a_file_of_an_earlier_version_has_no_text_of_answers(tmp_path: Path) -> None:
@@ -43,37 +50,20 @@ def test_a_file_of_an_earlier_version_has_no_text_of_answers(tmp_path: Path) -> 
     assert read_quality(path) == [replace(row, answer=None) for row in ROWS]
 
 
-def test_nothing_said_makes_no_file(tmp_path: Path) -> None:
-    write_quality(tmp_path / QUALITY_FILE, [])
-    assert not (tmp_path / QUALITY_FILE).exists()
-    assert read_quality(tmp_path / QUALITY_FILE) == []
+@BOTH
+def test_nothing_said_makes_no_file(tmp_path: Path, write: Any, read: Any, rows: list[Any]) -> None:
+    write(tmp_path / "rows.parquet", [])
+    assert not (tmp_path / "rows.parquet").exists()
+    assert read(tmp_path / "rows.parquet") == []
 
 
-def test_a_torn_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / QUALITY_FILE
-    write_quality(path, ROWS)
+@BOTH
+def test_a_torn_file_is_named(tmp_path: Path, write: Any, read: Any, rows: list[Any]) -> None:
+    path = tmp_path / "rows.parquet"
+    write(path, rows)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(StoreError, match="damaged"):
-        read_quality(path)
-
-
-def test_items_are_read_back_as_they_were(tmp_path: Path) -> None:
-    write_items(tmp_path / TASKS_FILE, ITEMS)
-    assert read_items(tmp_path / TASKS_FILE) == ITEMS
-
-
-def test_no_items_make_no_file(tmp_path: Path) -> None:
-    write_items(tmp_path / TASKS_FILE, [])
-    assert not (tmp_path / TASKS_FILE).exists()
-    assert read_items(tmp_path / TASKS_FILE) == []
-
-
-def test_a_torn_file_of_items_is_named(tmp_path: Path) -> None:
-    path = tmp_path / TASKS_FILE
-    write_items(path, ITEMS)
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(StoreError, match="damaged"):
-        read_items(path)
+        read(path)
 
 
 @pytest.mark.parametrize("score", [-math.inf, math.inf, math.nan, 1e300, -1e20])

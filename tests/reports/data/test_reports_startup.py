@@ -19,12 +19,12 @@ from make_run import (
     write_cell,
     write_start,
 )
-from page_data import charts_of
 
 from harness.contracts import Load
 from harness.store import store
 from reports import open_run, write_report
 from reports.data.samples import instants_s, launches_of, start_title
+from reports.page.sections import side_by_side
 from reports.words.described import what_was_run
 
 STAGES = {
@@ -100,29 +100,29 @@ def test_after_a_first_start_that_failed_the_next_is_a_later_one(tmp_path):
     assert only.which == "later starts"
 
 
-def chart_of(path):
-    page = path.read_text(encoding="utf-8")
-    return charts_of(page)["startup"]
+def chart_of(run):
+    (chart,) = side_by_side.START_UP(run)
+    return chart
 
 
 def test_bars_stand_one_after_the_other(tmp_path):
-    chart = chart_of(write_report(run_of(tmp_path, STAGES, STAGES).path))
-    bars = [trace for trace in chart["traces"] if trace["type"] == "bar"]
-    assert chart["layout"]["barmode"] == "stack"
+    chart = chart_of(run_of(tmp_path, STAGES, STAGES))
+    bars = [trace for trace in chart.traces if trace["type"] == "bar"]
+    assert chart.layout["barmode"] == "stack"
     assert [(bar["name"], bar["x"][0]) for bar in bars] == [
         ("process up", 1), ("weights loaded", 3), ("graphs and KV cache ready", 5), ("listening", 0.5),
         ("first token", 0.5),
     ]  # fmt: skip
-    said = [note["text"].partition(":")[0] for note in chart["layout"]["annotations"]]
+    said = [note["text"].partition(":")[0] for note in chart.layout["annotations"]]
     assert said == ["vllm bf16, first start", "vllm bf16, 1 later"]
 
 
 def test_each_start_is_in_the_table(tmp_path):
-    path = write_report(run_of(tmp_path, STAGES, {**STAGES, "first_token": 12.0}).path)
-    section = path.read_text(encoding="utf-8").partition('id="chart-startup"')[2]
-    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", section))
-    assert "vllm bf16 1 1.00 4.00 9.00 9.50 10.00 10.00 completed" in text
-    assert "vllm bf16 2 1.00 4.00 9.00 9.50 12.00 10.00 completed" in text
+    chart = chart_of(run_of(tmp_path, STAGES, {**STAGES, "first_token": 12.0}))
+    assert [" ".join(row.cells) for row in chart.rows] == [
+        "vllm bf16 1 1.00 4.00 9.00 9.50 10.00 10.00 completed",
+        "vllm bf16 2 1.00 4.00 9.00 9.50 12.00 10.00 completed",
+    ]
 
 
 def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path):
@@ -135,15 +135,12 @@ def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path)
     run = open_run(tmp_path)
     assert "3 starts in all, including repeated ones" in what_was_run(run)
     assert [start_title(run, record) for record in run.start_records] == ["1 (00)", "2", "1 (02)"]
-    section = write_report(tmp_path).read_text(encoding="utf-8").partition('id="chart-startup"')[2]
-    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", section))
-    assert "vllm bf16 1 (00) " in text
-    assert "vllm bf16 1 (02) " in text
+    assert [row.cells[1] for row in chart_of(run).rows] == ["1 (00)", "2", "1 (02)"]
 
 
 def test_a_stage_that_the_page_does_not_know_is_shown_by_its_name(tmp_path):
-    chart = chart_of(write_report(run_of(tmp_path, {**STAGES, "kernels_tuned": 5.0}).path))
-    assert "kernels tuned" in [trace.get("name") for trace in chart["traces"]]
+    chart = chart_of(run_of(tmp_path, {**STAGES, "kernels_tuned": 5.0}))
+    assert "kernels tuned" in [trace.get("name") for trace in chart.traces]
 
 
 # --- what each start was ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from make_run import S, deployment, summary
 from repeated_run import Made, repeated_run
 
-from harness.contracts import CompareTerms, GuardFinding, Load, quoted
+from harness.contracts import CompareTerms, GuardFinding, Load, because, quoted
 from reports import open_run
 from reports.data.run import Run
 from reports.measures import aggregate
@@ -180,6 +180,6 @@ def test_only_starts_that_count_in_a_number_mark_it(
 def test_what_a_budget_left_out_and_what_was_disturbed_are_measured_by_one_command(tmp_path):
     run = busy_run(tmp_path / "run", [Made(FP16, 1.0), Made(Q8, 0.9)], {0, 1, 2})
     assert answers_of(run)[0].note.endswith(" repeats=6")
-    said = "5 of 9 repeats fit in run.budget (8 minutes); --resume with repeats=9 measures the others"
+    said = because("budget_holds", whole=5, repeats=9, budget="run.budget (8 minutes)")
     cut = replace(run, record=replace(run.record, stopped_because=said))
     assert answers_of(cut)[0].note.endswith(" repeats=9")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -106,9 +107,20 @@ def made(path: Path) -> Place:
 
 
 def quick(*changes: str) -> list[str]:
-    """Return QUICK with each change in place of the key that it names."""
+    """Return QUICK with each change in place of the key that it names.
+
+    For other engines, and for a server that runs already, the options of the reference are left out.
+    """
     keys = {change.partition("=")[0] for change in changes}
-    return [*(word for word in QUICK if word.partition("=")[0] not in keys), *changes]
+    is_other = any(re.match(r"engine(\.base_url=|=(?!reference))", change) for change in changes)
+    options = "reference." if is_other else "-"
+    plain = [word for word in QUICK if not word.startswith(options)]
+    return [*(word for word in plain if word.partition("=")[0] not in keys), *changes]
+
+
+def attached(base_url: str, *changes: str, engine: str = "openai") -> list[str]:
+    """Return QUICK for a server that runs already, with each change in place of the key that it names."""
+    return quick(f"engine={engine}", f"engine.base_url={base_url}", *changes)
 
 
 def bench(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from begun_run import Silent
+from fake_http import Answer, Request, chat, fake_http, page
 from make_run import S, row, summary, write_cell
 from places import TESTS
-from served import served
 
 from harness.cli.commands.planning import planned
 from harness.run.start import bring_up, hear_out, new_record, wait_ready
@@ -51,10 +49,6 @@ ODD = (
     {"a": 1}, [1, "x"], "odd", 1.5, True, None, 2**70, float("nan"), "\ud800", [], -1, 1e308, "x" * 9999,
     "\x1b]52;c;x\a\u202e<script>", {"deep": [[[{}]]]},
 )  # fmt: skip
-EVENTS = (
-    {"choices": [{"index": 0, "delta": {"content": "one two"}}]},
-    {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}},
-)
 
 
 def varied(page: Any, odd: Iterator[Any]) -> Iterator[Any]:
@@ -77,37 +71,10 @@ def all_odd(page: Any, turn: int) -> Any:
     return ODD[turn % len(ODD)]
 
 
-class Odd(BaseHTTPRequestHandler):
-    """Answers a chat, and every other question with `page`."""
-
-    page: Any = None
-
-    def do_GET(self) -> None:
-        self.answer("application/json", json.dumps(self.page).encode())
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        events = "".join(f"data: {json.dumps(each)}\n\n" for each in EVENTS)
-        self.answer("text/event-stream", f"{events}data: [DONE]\n\n".encode())
-
-    def answer(self, kind: str, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-@contextmanager
-def odd_server(page: Any = None) -> Iterator[tuple[str, type[Odd]]]:
-    """Yield the base URL and the handler class, whose `page` may be changed."""
-
-    class Handler(Odd):
-        pass
-
-    Handler.page = page
-    with served(Handler) as port:
-        yield f"http://127.0.0.1:{port}/v1", Handler
+def odd(facts: Any) -> Callable[[Request], Answer]:
+    """Answer a chat, and every other question with these facts."""
+    answer = chat("one two", prompt_tokens=7, completion_tokens=2)
+    return lambda request: answer if request.method == "POST" else page(facts)
 
 
 def odd_run(path: Path, engine: str, pages: list[Any]) -> Path:
@@ -115,14 +82,9 @@ def odd_run(path: Path, engine: str, pages: list[Any]) -> Path:
 
     bench's own code reads the pages and writes the records; only the requests are made up.
     """
-    with odd_server() as (base_url, handler):
-        words = [
-            f"engine={engine}",
-            f"engine.base_url={base_url}",
-            "model=m",
-            "load.concurrency=1",
-            "device=cpu",
-        ]
+    with fake_http(odd(None)) as server:
+        words = [f"engine={engine}", f"engine.base_url={server.base_url}"]
+        words += ["model=m", "load.concurrency=1", "device=cpu"]
         settings = config.settings(overrides.parse(words))
         plan = planned(settings)
         site = Site(path, path / "cache", (), Guard("off", 0), Silent())
@@ -133,7 +95,7 @@ def odd_run(path: Path, engine: str, pages: list[Any]) -> Path:
         store.write_record(path / "run.json", record)
         first = plan.starts[0]
         for index in range(max(len(pages), len(plan.starts))):
-            handler.page = pages[min(index, len(pages) - 1)]
+            server.reply = odd(pages[min(index, len(pages) - 1)])
             start = replace(first, index=first.index + index)
             kept = new_record(start, site)
             with bring_up(start, site, kept) as up:

@@ -1,19 +1,34 @@
-"""Asks a server for a stream or its tokens as bench does, and checks that text and chat name tokens alike."""
+"""Asks a server as bench does: for a stream, for its quality, and for its tokens of a text and of a chat."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from math import exp
 from typing import Any, TypeVar
 
 import msgspec
 import pytest
+from fake_http import fake_http, valued
 
-from harness.contracts import Ask, Engine, HttpCall, Message, Turn
+from harness.contracts import (
+    Ask,
+    Asked,
+    AttachSpec,
+    Deployment,
+    Engine,
+    EngineTerms,
+    HttpCall,
+    Message,
+    QualityRecord,
+    Turn,
+)
 from harness.load.answer import openai
 from harness.load.answer.chat import Decoded, classify, decode
 from harness.load.client.http import Client, endpoint
 from harness.load.client.receive import Receiver
+from harness.quality.measure import Server, measure
+from harness.quality.texts import Items
 from harness.servers import probe
 
 T = TypeVar("T")
@@ -40,6 +55,23 @@ def asker(base_url: str) -> Ask:
         return msgspec.json.decode(answer.body, type=kind)
 
     return ask
+
+
+def measured(
+    value: Callable[[str, Any], object],
+    engine: Engine,
+    items: Items,
+    *,
+    in_flight: int = 2,
+    budget_s: float = 60.0,
+    at_length: bool = False,
+) -> tuple[list[Asked], QualityRecord]:
+    """Ask a server for quality that answers with a value of the path and the body (fake_http.valued)."""
+    with fake_http(valued(value)) as fake:
+        terms = EngineTerms(base_url=fake.base_url)
+        deployment = Deployment(engine.name, "tiny", "-", terms, engine.options(), "label")
+        server = Server(engine, deployment, AttachSpec(fake.base_url, "tiny"), None, in_flight, 16.0)
+        return measure(server, items, budget_s, at_length=at_length)
 
 
 def assert_a_text_is_told_as_an_answer(engine: Engine, ask: Ask, model: str, rendered: str) -> None:

@@ -10,14 +10,13 @@ ever), `deaf` (a request without a stream gets an error).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
 import threading
-from collections.abc import Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from fake_http import NOT_FOUND, Answer, Request, fake_http, page, stream, text
 
 BLOCK = 16
 MODE = os.environ.get("CACHING_SERVER", "")
@@ -74,60 +73,32 @@ def usage(prompt_tokens: int, cached_tokens: int, output_tokens: int) -> dict[st
     return found | ({"prompt_tokens_details": {"cached_tokens": cached_tokens}} if is_told else {})
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        if self.path == "/health":
-            self.answer(200, "application/json", b"{}")
-        elif self.path == "/metrics" and MODE != "silent":
-            self.answer(200, "text/plain", metrics().encode())
-        else:
-            self.answer(404, "application/json", b"{}")
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if re.fullmatch(r"/slots/\d\?action=erase", self.path):
-            self.answer(CACHE.erase(), "application/json", b'{"id_slot": 0}')
-        elif self.path == "/v1/chat/completions":
-            self.generate(json.loads(body))
-        else:
-            self.answer(404, "application/json", b"{}")
-
-    def generate(self, asked: dict[str, Any]) -> None:
-        words = tuple(" ".join(message["content"] for message in asked["messages"]).split())
-        counted = usage(len(words), CACHE.read(words), asked["max_tokens"])
-        if asked.get("stream"):
-            chunk = {"choices": [{"index": 0, "delta": {"content": "word "}}]}
-            last = [{"choices": [], "usage": counted}, "[DONE]"]
-            self.answer(200, "text/event-stream", stream([*[chunk] * asked["max_tokens"], *last]))
-        elif MODE == "deaf":
-            self.answer(500, "application/json", b"{}")
-        else:
-            message = {"role": "assistant", "content": "word"}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            if asked.get("logprobs"):
-                if MODE == "mute":
-                    threading.Event().wait()
-                named = {"token": "word", "logprob": -0.5, "bytes": list(b"word")}
-                choice["logprobs"] = {"content": [{**named, "top_logprobs": [named]}]}
-            said = {"choices": [choice], "usage": counted}
-            self.answer(200, "application/json", json.dumps(said).encode())
-
-    def answer(self, status: int, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+def reply(request: Request) -> Answer:
+    if request.path == "/health":
+        return page({})
+    if request.path == "/metrics" and MODE != "silent":
+        return text(metrics())
+    if re.fullmatch(r"/slots/\d\?action=erase", request.path):
+        return page({"id_slot": 0}, CACHE.erase())
+    return generated(request.value) if request.path == "/v1/chat/completions" else NOT_FOUND
 
 
-def stream(events: Iterable[object]) -> bytes:
-    said = (event if isinstance(event, str) else json.dumps(event) for event in events)
-    return "".join(f"data: {event}\n\n" for event in said).encode()
+def generated(body: dict[str, Any]) -> Answer:
+    words = tuple(" ".join(message["content"] for message in body["messages"]).split())
+    counts = usage(len(words), CACHE.read(words), body["max_tokens"])
+    if body.get("stream"):
+        chunk = {"choices": [{"index": 0, "delta": {"content": "word "}}]}
+        return stream(*[chunk] * body["max_tokens"], {"choices": [], "usage": counts}, "[DONE]")
+    if MODE == "deaf":
+        return page({}, 500)
+    message = {"role": "assistant", "content": "word"}
+    choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
+    if body.get("logprobs"):
+        if MODE == "mute":
+            threading.Event().wait()
+        token = {"token": "word", "logprob": -0.5, "bytes": list(b"word")}
+        choice["logprobs"] = {"content": [{**token, "top_logprobs": [token]}]}
+    return page({"choices": [choice], "usage": counts})
 
 
 def main() -> None:
@@ -135,7 +106,8 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     args, _ = parser.parse_known_args(sys.argv[1:])
-    ThreadingHTTPServer((args.host, args.port), Handler).serve_forever()
+    with fake_http(reply, args.host, args.port) as server:
+        server.ended.wait()
 
 
 if __name__ == "__main__":

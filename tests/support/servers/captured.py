@@ -9,14 +9,13 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from served import served
+from fake_http import Answer, Request, fake_http
 
 # Headers that the replay sets itself.
-_FRAMING = {"content-length", "transfer-encoding", "date"}
+_FRAMING = {"content-length", "content-type", "transfer-encoding", "date"}
 
 
 @dataclass(frozen=True)
@@ -45,21 +44,12 @@ def captured(path: Path) -> Capture:
     return Capture(int(first.split()[1]), headers.get("content-type", ""), body, headers)
 
 
-def send(handler: BaseHTTPRequestHandler, said: Capture) -> None:
-    handler.send_response(said.status)
-    for name, value in {"content-type": said.kind, **said.headers}.items():
-        if name not in _FRAMING and value:
-            handler.send_header(name, value)
-    if "event-stream" not in said.kind:
-        handler.send_header("content-length", str(len(said.body)))
-        handler.end_headers()
-        handler.wfile.write(b"" if handler.command == "HEAD" else said.body)
-        return
-    handler.send_header("transfer-encoding", "chunked")
-    handler.end_headers()
-    for event in filter(None, said.body.split(b"\n\n")):
-        handler.wfile.write(b"%x\r\n%b\n\n\r\n" % (len(event) + 2, event))
-    handler.wfile.write(b"0\r\n\r\n")
+def answer_of(capture: Capture) -> Answer:
+    is_stream = "event-stream" in capture.kind
+    events = [event + b"\n\n" for event in capture.body.split(b"\n\n") if event]
+    headers = {name: value for name, value in capture.headers.items() if name not in _FRAMING and value}
+    body = events if is_stream else capture.body
+    return Answer(body, capture.status, capture.kind, headers)
 
 
 @dataclass
@@ -80,28 +70,19 @@ class Replay:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
+    def reply(self, request: Request) -> Answer:
+        if request.body:
+            self.bodies.append(request.value)
+        name = self.answers.get(request.path)
+        name = name if isinstance(name, str | None) else next(name)
+        if name is None:
+            return Answer(status=404)
+        capture = captured(self.folder / f"{name}.http")
+        return answer_of(replace(capture, body=self.changed.get(request.path, capture.body)))
+
 
 @contextmanager
 def replaying(replay: Replay) -> Iterator[Replay]:
-    with served(handler_of(replay)) as replay.port:
+    with fake_http(replay.reply) as server:
+        replay.port = server.port
         yield replay
-
-
-def handler_of(replay: Replay) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            name = replay.answers.get(self.path)
-            name = name if isinstance(name, str | None) else next(name)
-            said = captured(replay.folder / f"{name}.http") if name else Capture(404, "", b"")
-            send(self, replace(said, body=replay.changed.get(self.path, said.body)))
-
-        def do_POST(self) -> None:
-            replay.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.do_GET()
-
-    return Handler

@@ -8,11 +8,12 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
+from dataclasses import replace
 from itertools import cycle
+from typing import Any
 from urllib.parse import quote
 
-from served import served
+from fake_http import Answer, Request, fake_http, page, stream
 
 # It contains characters that each of the encodings changes.
 KEY = "sk-Ab3/x+_9-Zq&7tR.w=E2"
@@ -95,73 +96,57 @@ ECHOES: dict[str, Callable[[str], str]] = {
 }
 
 
-class Echo(BaseHTTPRequestHandler):
-    """Answers two requests well and the third with an error, each with the key in many encodings."""
+class Echo:
+    """Answers two streams well and the third with an error, each with the key in many encodings."""
 
-    protocol_version = "HTTP/1.1"
-    ways: Iterator[str]
-    turns: Iterator[bool]
-    key: str
-    lock = threading.Lock()
-
-    def do_GET(self) -> None:
-        said = self.echoes(5)
-        page = {
-            "data": [{"id": "tiny", "owned_by": said}],
-            "model_name": said,
-            "parameters": {"max_seq_len": said},
-        }
-        self.answer(200, "application/json", json.dumps({"id": said, **page}))
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        said = self.echoes(3)
-        if not asked.get("stream"):
-            names = [*said, *(said[at : at + 3] for at in range(0, len(said), 3))]
-            places = [
-                {"token": name, "logprob": -1.0, "top_logprobs": [{"token": name, "logprob": -1.0}]}
-                for name in names
-            ]
-            choice = {"message": {"content": said}, "logprobs": {"content": places}, "finish_reason": said}
-            self.answer(
-                200, "application/json", json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5}})
-            )
-        elif next(self.turns):
-            self.stream(said)
-        else:
-            self.answer(
-                500, "application/json", json.dumps({"error": {"message": said, "type": self.echoes(1)}})
-            )
-
-    def stream(self, said: str) -> None:
-        """Send the key token by token, in reasoning, text and a tool call."""
-        pieces = [said[at : at + 5] for at in range(0, len(said), 5)]
-        deltas = [{"reasoning_content": piece} for piece in pieces] + [{"content": piece} for piece in pieces]
-        deltas.append(
-            {"content": said, "tool_calls": [{"index": 0, "function": {"name": said, "arguments": said}}]}
-        )
-        events = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
-        events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": said}]})
-        events.append({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": len(deltas)}})
-        self.answer(200, "text/event-stream", "".join(f"data: {json.dumps(event)}\n\n" for event in events))
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.ways, self.turns = cycle(ECHOES), cycle([True, True, False])
+        self.lock = threading.Lock()
 
     def echoes(self, number: int) -> str:
         with self.lock:
             return "; ".join(ECHOES[next(self.ways)](self.key) for _ in range(number))
 
-    def answer(self, status: int, kind: str, text: str) -> None:
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("X-Was-Asked-With", self.key)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def reply(self, request: Request) -> Answer:
+        answer = self.page() if request.method == "GET" else self.chat(is_stream=request.value.get("stream"))
+        return replace(answer, headers={"X-Was-Asked-With": self.key})
+
+    def page(self) -> Answer:
+        echo = self.echoes(5)
+        models = [{"id": "tiny", "owned_by": echo}]
+        return page({"id": echo, "data": models, "model_name": echo, "parameters": {"max_seq_len": echo}})
+
+    def chat(self, *, is_stream: bool | None) -> Answer:
+        echo = self.echoes(3)
+        if is_stream:
+            return self.stream(echo) if next(self.turns) else self.error(echo)
+        names = [*echo, *(echo[at : at + 3] for at in range(0, len(echo), 3))]
+        tokens = [{"token": name, "logprob": -1.0} for name in names]
+        places = {"content": [{**token, "top_logprobs": [token]} for token in tokens]}
+        choice = {"message": {"content": echo}, "logprobs": places, "finish_reason": echo}
+        return page({"choices": [choice], "usage": {"prompt_tokens": 5}})
+
+    def error(self, echo: str) -> Answer:
+        return page({"error": {"message": echo, "type": self.echoes(1)}}, 500)
+
+    def stream(self, echo: str) -> Answer:
+        """Return the key token by token, in reasoning, text and a tool call."""
+        pieces = [echo[at : at + 5] for at in range(0, len(echo), 5)]
+        call = {"index": 0, "function": {"name": echo, "arguments": echo}}
+        deltas: list[dict[str, Any]] = [
+            *({"reasoning_content": piece} for piece in pieces),
+            *({"content": piece} for piece in pieces),
+            {"content": echo, "tool_calls": [call]},
+        ]
+        events = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+        end = {"choices": [{"index": 0, "delta": {}, "finish_reason": echo}]}
+        usage = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": len(deltas)}}
+        return stream(*events, end, usage)
 
 
 @contextmanager
 def echoing(key: str) -> Iterator[str]:
     """Run the server during the block, and yield its base URL."""
-    own = {"ways": cycle(ECHOES), "turns": cycle([True, True, False]), "key": key}
-    with served(type("Echoing", (Echo,), own)) as port:
-        yield f"http://127.0.0.1:{port}/v1"
+    with fake_http(Echo(key).reply) as server:
+        yield server.base_url

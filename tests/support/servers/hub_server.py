@@ -11,10 +11,9 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
+from dataclasses import dataclass, field, replace
 
-from served import served
+from fake_http import Answer, Request, fake_http
 
 COMMIT = "a" * 40
 LARGE_BYTES = 100_000  # files of this size or more are stored with git LFS
@@ -71,68 +70,40 @@ class Hub:
         lfs = {"size": len(data), key: digest, "pointerSize": 134}
         return {"lfs": lfs} if len(data) >= LARGE_BYTES else {}
 
+    def reply(self, request: Request) -> Answer:
+        path = request.path.partition("?")[0]
+        byte_range = request.headers.get("Range")
+        self.seen.append((request.method, path, byte_range))
+        self.tokens.append(request.key)
+        if self.status is not None:
+            return Answer(b"{}", self.status, headers={"X-Error-Code": self.error_code or ""})
+        if re.fullmatch(rf"/api/models/{self.repo}/revision/(main|{COMMIT})", path):
+            return Answer(self.info())
+        if path == f"/api/models/{self.repo}/tree/{COMMIT}":
+            return Answer(self.tree())
+        if path.startswith(f"/{self.repo}/resolve/{COMMIT}/"):
+            return self.file(path.rpartition(f"/{COMMIT}/")[2], byte_range)
+        return Answer(b"{}", 404, headers={"X-Error-Code": "RevisionNotFound"})
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    hub: Hub
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def _answer(self, *, with_body: bool) -> None:
-        hub = self.hub
-        path = self.path.partition("?")[0]
-        hub.seen.append((self.command, path, self.headers.get("Range")))
-        hub.tokens.append(self.headers.get("Authorization"))
-        if hub.status is not None:
-            self._send(hub.status, b"{}", {"X-Error-Code": hub.error_code or ""}, with_body)
-        elif re.fullmatch(rf"/api/models/{hub.repo}/revision/(main|{COMMIT})", path):
-            self._send(200, hub.info(), {"Content-Type": "application/json"}, with_body)
-        elif path == f"/api/models/{hub.repo}/tree/{COMMIT}":
-            self._send(200, hub.tree(), {"Content-Type": "application/json"}, with_body)
-        elif path.startswith(f"/{hub.repo}/resolve/{COMMIT}/"):
-            self._send_file(path.rpartition(f"/{COMMIT}/")[2], with_body)
-        else:
-            self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, with_body)
-
-    def _send_file(self, name: str, with_body: bool) -> None:
-        data = self.hub.files[name]
+    def file(self, name: str, byte_range: str | None) -> Answer:
+        data = self.files[name]
         etag = hashlib.sha256(data).hexdigest()
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        if asked:
-            start = int(asked[1])
+        rest = re.fullmatch(r"bytes=(\d+)-", byte_range or "")
+        if rest:
+            start = int(rest[1])
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            self._send(206, data[start:], headers, with_body)
-        else:
-            self._send(200, data, headers, with_body)
-
-    def _send(self, status: int, body: bytes, headers: Mapping[str, str], with_body: bool) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if not with_body:
-            return
-        if self.hub.is_stalled and len(body) >= LARGE_BYTES:
-            self.wfile.write(body[: len(body) // 2])
-            self.wfile.flush()
-            self.hub.released.wait(timeout=60)
-            self.close_connection = True
-            return
-        self.wfile.write(body)
+            data = data[start:]
+        answer = Answer(data, 206 if rest else 200, "", headers)
+        if not self.is_stalled or len(data) < LARGE_BYTES:
+            return answer
+        size = {"Content-Length": str(len(data))}
+        half = [data[: len(data) // 2], self.released]
+        return replace(answer, body=half, headers={**headers, **size}, closes=True)
 
 
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
-    handler = type("Handler", (_Handler,), {"hub": hub})
-    with served(handler) as port:
-        hub.url = f"http://127.0.0.1:{port}"
-        try:
-            yield hub
-        finally:
-            hub.released.set()
+    with fake_http(hub.reply) as server:
+        hub.url = server.url
+        yield hub

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from served import served
+from fake_http import NOT_FOUND, Answer, Request, fake_http, page
 
 KEY, MODEL = "sk-native-of-these-tests", "large-1"
 # For each API: the path of a stream, the key's header, the fields that a request may have, and the roles.
@@ -31,29 +30,11 @@ FIELDS = {
 ROLES = {"anthropic": {"user", "assistant"}, "gemini": {"user", "model"}}
 
 
-@dataclass(frozen=True)
-class Reply:
-    """One answer: events under status 200, or a page under another status.
-
-    `is_cut`: the connection ends before the body does.
-    """
-
-    events: Sequence[bytes] = ()
-    status: int = 200
-    page: Any = None
-    headers: dict[str, str] = field(default_factory=dict)
-    is_cut: bool = False
-
-
 @dataclass
 class Native:
-    port: int = 0
+    base_url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)  # the bodies of good requests
     keys: set[str | None] = field(default_factory=set)
-
-    @property
-    def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
 
 # --- events, as the documentation has them ---
@@ -135,20 +116,20 @@ def error_of(api: str, status: int, kind: str, said: str) -> Any:
 # --- the server ---
 
 
-def _refusal(api: str, native: Native, path: str, headers: Any, body: dict[str, Any]) -> Reply | None:
+def _refusal(api: str, request: Request, body: dict[str, Any]) -> Answer | None:
     """Return what an API answers to a request that it refuses, or None if it accepts it."""
 
-    def refused(status: int, kind: str, said: str) -> Reply:
-        return Reply(status=status, page=error_of(api, status, kind, said))
+    def refused(status: int, kind: str, message: str) -> Answer:
+        return page(error_of(api, status, kind, message), status)
 
-    native.keys.add(headers[KEY_HEADERS[api]])
-    if headers[KEY_HEADERS[api]] != KEY:
+    key = request.headers.get(KEY_HEADERS[api])
+    if key != KEY:
         # A server may repeat what it was sent.
-        return refused(401, "authentication_error", f"invalid key {headers[KEY_HEADERS[api]]}")
-    if api == "anthropic" and headers["anthropic-version"] != "2023-06-01":
+        return refused(401, "authentication_error", f"invalid key {key}")
+    if api == "anthropic" and request.headers.get("anthropic-version") != "2023-06-01":
         return refused(400, "invalid_request_error", "anthropic-version: header is required")
-    if path != PATHS[api] or body.get("model", MODEL) != MODEL:
-        return refused(404, "not_found_error", f"model: {body.get('model', path)}")
+    if request.path != PATHS[api] or body.get("model", MODEL) != MODEL:
+        return refused(404, "not_found_error", f"model: {body.get('model', request.path)}")
     if unknown := body.keys() - FIELDS[api]:
         return refused(400, "invalid_request_error", f"{sorted(unknown)}: Extra inputs are not permitted")
     messages = body["messages" if api == "anthropic" else "contents"]
@@ -165,42 +146,27 @@ def _texts(message: dict[str, Any]) -> Iterator[str]:
         yield each.get("text", "-")
 
 
+def events(parts: Sequence[bytes], *, closes: bool = False) -> Answer:
+    """Return a stream of events. With `closes` the connection ends before the stream does."""
+    return Answer(parts, kind="text/event-stream", closes=closes)
+
+
 @contextmanager
-def native_server(api: str, answer: Callable[[int, dict[str, Any]], Reply]) -> Iterator[Native]:
-    """Serve an API. `answer(n, body)` gives the reply to the nth good request, counted from 0."""
+def native_server(api: str, answer: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Native]:
+    """Serve an API. `answer(n, body)` gives the answer to the nth good request, counted from 0."""
     native = Native()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def reply(request: Request) -> Answer:
+        if request.method == "GET":
+            return NOT_FOUND
+        native.keys.add(request.headers.get(KEY_HEADERS[api]))
+        body = request.value
+        refusal = _refusal(api, request, body)
+        if refusal is not None:
+            return refusal
+        native.asked.append(body)
+        return answer(len(native.asked) - 1, body)
 
-        def do_GET(self) -> None:
-            self.send_error(404)
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            reply = _refusal(api, native, self.path, self.headers, body)
-            if reply is None:
-                native.asked.append(body)
-                reply = answer(len(native.asked) - 1, body)
-            with suppress(OSError):  # the client may be gone
-                self.reply(reply)
-
-        def reply(self, reply: Reply) -> None:
-            self.send_response(reply.status)
-            kind = "text/event-stream" if reply.page is None else "application/json"
-            self.send_header("Content-Type", kind)
-            for name, value in reply.headers.items():
-                self.send_header(name, value)
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            parts = reply.events if reply.page is None else [json.dumps(reply.page).encode()]
-            for each in parts:
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(each), each))
-                self.wfile.flush()
-            if reply.is_cut:
-                self.close_connection = True
-            else:
-                self.wfile.write(b"0\r\n\r\n")
-
-    with served(Handler) as native.port:
+    with fake_http(reply) as server:
+        native.base_url = server.url
         yield native

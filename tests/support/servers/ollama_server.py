@@ -18,12 +18,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from captured import Capture, send
+from captured import Capture, answer_of
 from captured import captured as recorded
+from fake_http import Answer, Request, fake_http
 
 DATA = Path(__file__).parent.parent.parent / "data" / "ollama"
 WORDS = ("The ", "model ", "is ", "a ", "10-", "bit ", "integer.\n")
@@ -93,81 +93,63 @@ class Server:
             counts = {"prompt_tokens": inputs, "completion_tokens": count, "total_tokens": inputs + count}
             yield {**usage, "model": body["model"], "usage": counts}
 
+    def reply(self, request: Request) -> Answer:
+        return answer_of(self.capture(request))
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    state: Server
+    def capture(self, request: Request) -> Capture:
+        last = request.path.rpartition("/")[2]
+        match request.method, request.path:
+            case "GET", path:
+                return self.page(path)
+            case "HEAD", _:
+                return Capture(200 if last in self.blobs else 404, "", b"")
+            case "POST", "/api/create":
+                return self.create(request.value)
+            case "POST", "/v1/chat/completions":
+                return self.chat(request.value)
+            case "POST", path if path.startswith("/api/blobs/"):
+                return self.blob(last, request.body)
+        return captured("no-such-page")
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self.answer(self.state.page(self.path))
-
-    def do_HEAD(self) -> None:
-        is_there = self.path.rpartition("/")[2] in self.state.blobs
-        self.answer(Capture(200 if is_there else 404, "", b""))
-
-    def do_POST(self) -> None:
-        raw = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path.startswith("/api/blobs/"):
-            self.blob(self.path.rpartition("/")[2], raw)
-        elif self.path == "/api/create":
-            self.create(json.loads(raw))
-        elif self.path == "/v1/chat/completions":
-            self.chat(json.loads(raw))
-        else:
-            self.answer(captured("no-such-page"))
-
-    def blob(self, digest: str, raw: bytes) -> None:
+    def blob(self, digest: str, raw: bytes) -> Capture:
         is_right = digest == f"sha256:{hashlib.sha256(raw).hexdigest()}"
         if is_right:
-            self.state.blobs[digest] = raw[:4]
-        self.answer(Capture(201 if is_right else 400, "", b""))
+            self.blobs[digest] = raw[:4]
+        return Capture(201 if is_right else 400, "", b"")
 
-    def create(self, body: dict[str, Any]) -> None:
+    def create(self, body: dict[str, Any]) -> Capture:
         digests = list(body["files"].values())
-        said = {"status": "success"}
-        if not all(self.state.blobs.get(digest) == b"GGUF" for digest in digests):
-            said = {"error": "unknown type"}
+        status = {"status": "success"}
+        if not all(self.blobs.get(digest) == b"GGUF" for digest in digests):
+            status = {"error": "unknown type"}
         else:
-            self.state.models[body["model"]] = digests[0]
+            self.models[body["model"]] = digests[0]
             if "OLLAMA_MODELS" in os.environ:
                 kept().parent.mkdir(parents=True, exist_ok=True)
-                kept().write_text(json.dumps(self.state.models))
+                kept().write_text(json.dumps(self.models))
             print('[GIN] POST "/api/create"', file=sys.stderr, flush=True)
-        self.answer(Capture(200, "application/x-ndjson", dump(said) + b"\n"))
+        return Capture(200, "application/x-ndjson", dump(status) + b"\n")
 
-    def chat(self, body: dict[str, Any]) -> None:
-        state = self.state
-        state.bodies.append(body)
-        if state.name_of(body) not in state.models:
-            return self.answer(captured("chat-unknown-model"))
-        with state.slots:
-            state.load(state.name_of(body))
+    def chat(self, body: dict[str, Any]) -> Capture:
+        self.bodies.append(body)
+        if self.name_of(body) not in self.models:
+            return captured("chat-unknown-model")
+        with self.slots:
+            self.load(self.name_of(body))
             if body.get("stream"):
-                events = b"".join(b"data: " + dump(event) + b"\n\n" for event in state.events(body))
-                return self.answer(replace(captured("chat-stream"), body=events + b"data: [DONE]\n\n"))
-            *pieces, finish, usage = state.events({**body, "stream_options": {"include_usage": True}})
-            said, text = captured("chat-plain").value, ""
-            for piece in pieces:
-                text += piece["choices"][0]["delta"]["content"]
-            [choice] = finish["choices"]
-            message = {"role": "assistant", "content": text}
-            choices = [{"index": 0, "message": message, "finish_reason": choice["finish_reason"]}]
-            whole = {**said, "model": body["model"], "choices": choices, "usage": usage["usage"]}
-        return self.answer(Capture(200, "application/json", dump(whole)))
-
-    def answer(self, said: Capture) -> None:
-        send(self, said)
+                events = b"".join(b"data: " + dump(event) + b"\n\n" for event in self.events(body))
+                return replace(captured("chat-stream"), body=events + b"data: [DONE]\n\n")
+            *pieces, finish, usage = self.events({**body, "stream_options": {"include_usage": True}})
+        text = "".join(piece["choices"][0]["delta"]["content"] for piece in pieces)
+        message = {"role": "assistant", "content": text}
+        reason = finish["choices"][0]["finish_reason"]
+        choices = [{"index": 0, "message": message, "finish_reason": reason}]
+        whole = {"model": body["model"], "choices": choices, "usage": usage["usage"]}
+        return Capture(200, "application/json", dump({**captured("chat-plain").value, **whole}))
 
 
 def dump(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def bound(state: Server) -> type[Handler]:
-    return type("BoundHandler", (Handler,), {"state": state})
 
 
 def log(source: str, message: str, more: str = "") -> None:
@@ -192,9 +174,9 @@ def serve() -> None:
         slots=threading.Semaphore(int(os.environ.get("OLLAMA_NUM_PARALLEL", "1"))),
         models=json.loads(kept().read_text()) if kept().exists() else {},
     )
-    server = ThreadingHTTPServer((host, int(port)), bound(state))
-    log("routes.go:1997", f"Listening on {host}:{port} (version 0.33.0-rc2)")
-    server.serve_forever()
+    with fake_http(state.reply, host, int(port)) as server:
+        log("routes.go:1997", f"Listening on {host}:{port} (version 0.33.0-rc2)")
+        server.ended.wait()
 
 
 def asked(method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:

@@ -12,10 +12,10 @@ import os
 import signal
 import socket
 import sys
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-from captured import Replay, captured, handler_of
+from captured import Replay, captured
+from fake_http import fake_http
 
 DATA = Path(__file__).parent.parent.parent / "data" / "tgi" / "v3"
 ANSWERS = {
@@ -89,7 +89,8 @@ def serve(args: argparse.Namespace) -> None:
     limits = ("max_concurrent_requests", "max_input_tokens", "max_total_tokens")
     said = captured(DATA / "info.http").value | {name: getattr(args, name) for name in limits}
     replay = Replay(DATA, ANSWERS, changed={"/info": json.dumps(said).encode()})
-    ThreadingHTTPServer((args.hostname, args.port), handler_of(replay)).serve_forever()
+    with fake_http(replay.reply, args.hostname, args.port) as server:
+        server.ended.wait()
 
 
 def main() -> None:
