@@ -12,9 +12,8 @@ from rich.text import Text
 from harness.cli import terminal
 from harness.cli.claim_verdict import judged
 from harness.cli.progress import Show
-from harness.contracts import inert
+from harness.contracts import inert, plural
 from harness.errors import BenchError
-from harness.settings.units import counted
 from harness.store import store
 from harness.store.named_files import PAGE_FILE
 
@@ -125,7 +124,7 @@ def _show_answers(run: "Run", show: Show) -> None:
     if reasons := found["distrust"]:
         first = shorten(f"{reasons[0]['title']}: {reasons[0]['text']}", _REASON_AT_MOST, placeholder=" …")
         the = "; the first" if reasons[1:] else ""
-        show.line(f"{SIGN} {counted(len(reasons), 'reason')} to distrust this{the}: {first}")
+        show.line(f"{SIGN} {plural(len(reasons), 'reason')} to distrust this{the}: {first}")
 
 
 def _sentences(answer: dict[str, Any]) -> Iterator[str]:

@@ -10,13 +10,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from harness.contracts import Load, PlannedCell, PlannedStart, inert
+from harness.contracts import Load, PlannedCell, PlannedStart, inert, plural
 from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.play.arrivals import phases
 from harness.load.pulse import Glance, Progress
 from harness.plan import plan
 from harness.run.budget import Budget
-from harness.settings.units import counted, duration_text, number_text
+from harness.settings.units import duration_text, number_text
 
 LABEL_WIDTH = 8
 BAR_WIDTH = 20
@@ -133,10 +133,10 @@ def _rows(view: View, outlook: Outlook, now_s: float) -> Iterator[tuple[str, str
 def _overall(view: View, outlook: Outlook, now_s: float) -> str:
     after = f"after {_clock(now_s - view.began_s)}"
     if view.total is None:
-        return f"{counted(view.done, 'cell')} {after}"
+        return f"{plural(view.done, 'cell')} {after}"
     filled = round(BAR_WIDTH * view.done / max(1, view.total))
     bar = "━" * filled + "╌" * (BAR_WIDTH - filled)
-    return f"{view.done} of {counted(view.total, 'cell')} {after}{left_text(view, outlook, now_s)} {bar}"
+    return f"{view.done} of {plural(view.total, 'cell')} {after}{left_text(view, outlook, now_s)} {bar}"
 
 
 def left_text(view: View, outlook: Outlook, now_s: float) -> str:
@@ -162,7 +162,7 @@ def phase_text(load: Load, progress: Progress) -> str:
     }
     begin_s, end_s = spans.get(name, (inf, inf))
     if begin_s == inf:
-        waits = f", {counted(progress.in_flight, 'request')} to end" if name == "drain" else ""
+        waits = f", {plural(progress.in_flight, 'request')} to end" if name == "drain" else ""
         return f"{name}{waits}"
     passed_s, length_s = max(0.0, progress.t_s - begin_s), end_s - begin_s
     of = f" of {length_s:g}" if passed_s <= length_s < inf else ""

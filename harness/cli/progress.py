@@ -18,12 +18,12 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.cli.panel import STARTING, WAITING, Outlook, View, left_text, panel, phase_text, time_text
-from harness.contracts import Load, PlannedCell, PlannedStart, Standing, inert
+from harness.contracts import Load, PlannedCell, PlannedStart, Standing, inert, plural
 from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.play.arrivals import phases
 from harness.load.pulse import Progress
 from harness.run.budget import Budget
-from harness.settings.units import counted, number_text
+from harness.settings.units import number_text
 
 if TYPE_CHECKING:  # they import pyarrow, and `bench fit` must not wait for that
     from harness.store.request_table import Result
@@ -160,7 +160,7 @@ class Show:
         with self._lock:
             left = left_text(self._view, self._outlook, now_s).replace(",", ";", 1)
         for each in found:
-            of = f"{each.repeats} of {counted(self._view.repeats, 'repeat')}"
+            of = f"{each.repeats} of {plural(self._view.repeats, 'repeat')}"
             self.line(f"after {of}: {each.words}{left}")
             left = ""
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -204,12 +204,12 @@ class Show:
         self._change(cell=cell, progress=progress, server=server)
         if self._live is None and _times_late(cell.load, progress) > _times_late(cell.load, before):
             late_s = progress.t_s - phases(cell.load).end_s
-            said = f"{phase_text(cell.load, progress)}; {counted(progress.requests, 'request')} ok so far"
+            said = f"{phase_text(cell.load, progress)}; {plural(progress.requests, 'request')} ok so far"
             self.line(f"  cell {cell.number:03d}: {late_s:.0f} s longer than planned ({said})")
 
     def cell_ends(self, start: PlannedStart, record: CellRecord, result: Result) -> None:
         self._ends(record.number, cells=int(record.status != "interrupted"))
-        count = counted(record.summary.requests, "request") if record.summary else "no requests"
+        count = plural(record.summary.requests, "request") if record.summary else "no requests"
         if record.status == "completed":
             said = f"completed, {count}, {_figures(result)}"
         elif record.status == "interrupted":

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from harness.contracts import plural
 from harness.errors import UserError
 from harness.foreign_files import read_text, value_of
 from harness.quality.own_texts import FIRST, PROMPTS, TEXTS
-from harness.settings.units import counted
 
 # A longer text of a file is cut, and later items are left out.
 _CHARACTERS, _ITEMS = 1200, 64
@@ -63,9 +63,9 @@ def _note(found: Mapping[str, Sequence[str]]) -> str | None:
     for field, each in found.items():
         long = sum(len(text) > _CHARACTERS for text in each[:_ITEMS])
         if len(each) > _ITEMS:
-            said.append(f"of {counted(len(each), field)} the first {_ITEMS}")
+            said.append(f"of {plural(len(each), field)} the first {_ITEMS}")
         if long:
-            said.append(f"of {counted(long, field)} the first {_CHARACTERS:,} characters")
+            said.append(f"of {plural(long, field)} the first {_CHARACTERS:,} characters")
         if not each:
             said.append(f"{FIRST} {field}s of bench's own, since it has none")
     return ", ".join(said) or None

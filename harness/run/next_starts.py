@@ -12,13 +12,23 @@ from pathlib import Path
 import msgspec
 
 from harness.cache import portable
-from harness.contracts import Fact, Plan, PlannedCell, PlannedStart, Precision, Standing, Until, because
+from harness.contracts import (
+    Fact,
+    Plan,
+    PlannedCell,
+    PlannedStart,
+    Precision,
+    Standing,
+    Until,
+    because,
+    plural,
+)
 from harness.errors import BenchError
 from harness.plan import plan
 from harness.run.budget import LATEST, Budget
 from harness.run.watch import Observer
 from harness.settings.config import Settings
-from harness.settings.units import counted, duration_text
+from harness.settings.units import duration_text
 from harness.store import store
 
 
@@ -257,7 +267,7 @@ def and_again(
         is_vain = place >= 2 and in_vain <= _disturbed(directory)
         if is_vain or not budget.has_time_for([start]):
             why = "the machine is still busy" if is_vain else budget.why_none_for(start)
-            hit = counted(len(left) - place, "start")
+            hit = plural(len(left) - place, "start")
             observer.line(f"{hit} on a machine that was busy or not fit, not measured again: {why}")
             return
         again = replace(start, index=last_index(directory, run.record) + 1)

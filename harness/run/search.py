@@ -11,14 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from harness.contracts import Load, Objective, Plan, PlannedCell, PlannedStart, SearchTerms
+from harness.contracts import Load, Objective, Plan, PlannedCell, PlannedStart, SearchTerms, plural
 from harness.errors import CellError, UserError
 from harness.plan import plan as planning
 from harness.plan.terms import FEWEST, needed
 from harness.run import next_starts
 from harness.run.watch import Observer
 from harness.settings.config import Settings
-from harness.settings.units import counted
 from harness.store import store
 
 # A server may reserve memory for each request that it serves at once (see plan/terms.py).
@@ -146,7 +145,7 @@ class Search:
     def _next_load(self, done: Sequence[store.CellRecord]) -> float | None:
         load = _level(done[-1].load)
         windows = [record.number for record in done if _level(record.load) == load]
-        words = f"{load:g}/s" if self.terms.over == "rate" else counted(int(load), "user")
+        words = f"{load:g}/s" if self.terms.over == "rate" else plural(int(load), "user")
         trial = self.judge(self.run.path.parent, load, windows, self.run.record.slo)
         if trial.problem is not None:
             if len(windows) < self.terms.trials:
@@ -156,7 +155,7 @@ class Search:
         said: str = trial.verdict
         if said == "unclear":
             stands = "kept" if trial.meets else "broken"
-            said = f"not clear after {counted(trial.windows, 'window')} ({stands} as it stands)"
+            said = f"not clear after {plural(trial.windows, 'window')} ({stands} as it stands)"
         self.observer.line(f"  {words}: {said}; {trial.words}")
         trials = list(self.trials.values())
         following = next_load(self.terms, trials)

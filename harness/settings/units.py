@@ -97,11 +97,6 @@ def parameters_text(count: int | None) -> str:
     return f"{number_text(count / 1e9)} B" if count >= 999.5e6 else f"{count / 1e6:.0f} M"
 
 
-def counted(count: int, what: str) -> str:
-    """Return `1 start` or `2 starts`."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
 def either(names: Iterable[str]) -> str:
     """Return `a`, `a or b` or `a, b or c`."""
     *others, last = names

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.contracts import plural as plural
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import Aggregate, has_interval, shorter_half, span
 
@@ -86,11 +87,6 @@ def several(names: Sequence[str], between: str = ", ") -> str:
     different = list(dict.fromkeys(names))
     more = f" and {len(different) - 4} more" if len(different) > 4 else ""
     return between.join(different[:4]) + more
-
-
-def plural(count: int, word: str) -> str:
-    """Return `1 cell`, `2,000 cells`."""
-    return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
 def flat(facts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,12 +15,11 @@ from rich.text import Text
 from harness.cli import terminal
 from harness.cli.ending import REPORTING, report_whatever_happened, tell
 from harness.cli.progress import Show
-from harness.contracts import inert, words_of
+from harness.contracts import inert, plural, words_of
 from harness.errors import BenchError, CellError, Interrupted, refuse_first
 from harness.fleet import on_ray
 from harness.run import session
 from harness.settings.config import Settings
-from harness.settings.units import counted
 from harness.store.merge import check_repeat, merge, mergeable
 from harness.store.store import is_own, read_run
 
@@ -62,8 +61,8 @@ def run_on(on: str, settings: Settings, output: Path | None, show: Show, *, as_j
     held = session.new_directory(output, *settings.scenario_names)
     with on_ray.joined(address) as ray, held as directory, terminal.signals_interrupt():
         nodes = on_ray.nodes_of(ray, settings.device)
-        machines = counted(len({each.boot_id for each in nodes}), "machine")
-        show.line(f"{counted(settings.repeats, 'repeat')} on {machines}, one at a time on each")
+        machines = plural(len({each.boot_id for each in nodes}), "machine")
+        show.line(f"{plural(settings.repeats, 'repeat')} on {machines}, one at a time on each")
         parts = directory.with_name(f"{directory.name}-repeats")
         session.check_output(parts)
         checks = [partial(check_repeat, repeat=each, asked=settings) for each in range(settings.repeats)]

@@ -12,14 +12,14 @@ from harness.cli import terminal
 from harness.cli.commands.listing import has_device
 from harness.cli.commands.planning import skip_lines, why_none
 from harness.cli.progress import Show
-from harness.contracts import KnownFacts, Reason, Weights, all_adapters
+from harness.contracts import KnownFacts, Reason, Weights, all_adapters, plural
 from harness.errors import BenchError, UserError
 from harness.fit import fit
 from harness.install import builds, install, provision
 from harness.plan.candidates import candidates
 from harness.plan.terms import FITS_SHARE
 from harness.settings import config, overrides
-from harness.settings.units import counted, grouped, parameters_text, size_text
+from harness.settings.units import grouped, parameters_text, size_text
 
 
 def install_command(
@@ -159,7 +159,7 @@ def _about(known: Mapping[str, KnownFacts], memory: fit.Memory) -> Iterator[str]
 
 
 def _question(table: fit.FitTable, *, several: bool) -> str:
-    words = [f"{counted(table.users, 'user')} at once x {table.context_length:,} tokens"]
+    words = [f"{plural(table.users, 'user')} at once x {table.context_length:,} tokens"]
     if table.kv_cache_tokens != table.users * table.context_length:
         words.append(f"KV cache of {table.kv_cache_tokens:,} tokens")
     if table.tensor_parallel > 1:

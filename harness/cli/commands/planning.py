@@ -28,6 +28,7 @@ from harness.contracts import (
     Weights,
     Workshop,
     all_weights,
+    plural,
 )
 from harness.errors import BenchError, UserError, choose_from
 from harness.install import install
@@ -43,7 +44,7 @@ from harness.quality.tasks import provide_tasks
 from harness.sampling import gpu
 from harness.settings import config, overrides
 from harness.settings.decoding import as_text
-from harness.settings.units import counted, duration_text, grouped
+from harness.settings.units import duration_text, grouped
 from scenarios import SCENARIOS
 
 _ROWS_AT_MOST = 24
@@ -167,7 +168,7 @@ def print_plan(
     if rows:
         print_rows(rows)
     if more:
-        repeats = counted(more, "more repeat")
+        repeats = plural(more, "more repeat")
         print_lines([f"... and the same for {repeats}, each in its own order (--json has all)"])
     print_lines([*_plan_lines(whole, until, asked), *budget_lines(whole, budget_s)])
 
@@ -270,7 +271,7 @@ def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) 
     if any(len(start.cells) > 1 for start in whole.starts):
         yield "order: the cells of a start are shuffled in each repeat, alike for all deployments"
     beside = ", plus each engine's own start-up" if is_ours else ""
-    size, length_s = f"{counted(len(whole.starts), 'start')}, {counted(cells, 'cell')}", total_s(whole, asked)
+    size, length_s = f"{plural(len(whole.starts), 'start')}, {plural(cells, 'cell')}", total_s(whole, asked)
     quality = ""
     if asked:
         most = duration_text(asked.most_s)
@@ -280,7 +281,7 @@ def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) 
     if until is None:
         return
     share, budget = f"{100 * until.half_width_share:g}", duration_text(until.budget_s)
-    repeats = counted(whole.blocks, "repeat")
+    repeats = plural(whole.blocks, "repeat")
     yield (
         f"until=ci:{share}%: after {repeats}, more follow until every 95 % interval of {until.metric} is "
         f"within {share} % of its mean, or a further one would not end within {budget}"
@@ -304,7 +305,7 @@ def budget_lines(left: Plan, budget_s: float | None) -> Iterator[str]:
         not held
     )
     if lost := len(ends_s) - max(held, 1):
-        said += f"the last {counted(lost, 'repeat')} of {len(ends_s)} will probably not be measured; "
+        said += f"the last {plural(lost, 'repeat')} of {len(ends_s)} will probably not be measured; "
     yield f"run.budget={duration_text(budget_s)}: {said}run.budget={math.ceil(ends_s[-1])}s holds all"
 
 
@@ -313,7 +314,7 @@ def search_lines(terms: SearchTerms, whole: Plan, asked: Asking | None = None) -
     unit = "users" if terms.over == "concurrency" else "conversations per second"
     yield (
         f"searching from {terms.lowest:g} to {terms.highest:g} {unit} on each of "
-        f"{counted(len(whole.starts), 'start')}; with one trial on each about "
+        f"{plural(len(whole.starts), 'start')}; with one trial on each about "
         f"{duration_text(total_s(whole, asked))}, but the number of trials depends on what is found"
     )
     yield from quality_lines(asked)
@@ -341,7 +342,7 @@ def quality_lines(asked: Asking | None) -> Iterator[str]:
     against = f", against {' and '.join(others)}" if others else ""
     each = ", each" if len(asked.deployments) > 1 else ""
     when = f"{each} after the load of its first start" if asked.alone != asked.deployments else each
-    yield f"quality of {counted(len(asked.deployments), 'deployment')}{when}: {' and '.join(kinds)}{against}"
+    yield f"quality of {plural(len(asked.deployments), 'deployment')}{when}: {' and '.join(kinds)}{against}"
     if asked.note:
         yield f"quality.text: {asked.note}"
     if asked.alone:

@@ -18,7 +18,7 @@ from harness.cli.commands.measuring import perform
 from harness.cli.commands.planning import check_any, print_plan, search_lines
 from harness.cli.progress import Show
 from harness.cli.trust import agreed, tell_changed
-from harness.contracts import Plan, Weights
+from harness.contracts import Plan, Weights, plural
 from harness.errors import UserError
 from harness.install import install
 from harness.install.builds import select_devices
@@ -29,7 +29,6 @@ from harness.run.recorded import choices_of
 from harness.sampling import environment
 from harness.settings import overrides
 from harness.settings.config import Settings
-from harness.settings.units import counted
 from harness.store import bundle, store
 
 if TYPE_CHECKING:  # it imports pandas
@@ -72,7 +71,7 @@ def rerun(
         return
     to = terminal.out if is_plan else show.console
     _print_differences(found, to)
-    to.print(f"{source}: {cells - others} of {counted(cells, 'cell')} with its seed, load and scenario")
+    to.print(f"{source}: {cells - others} of {plural(cells, 'cell')} with its seed, load and scenario")
     if is_plan:
         asked = asking(due_of(settings, whole), whole.starts)
         print_plan(whole, settings.until, asked)

@@ -10,9 +10,8 @@ import typer
 
 from harness.cli.terminal import Json, complaints, print_json, print_lines
 from harness.cli.trust import clipped
-from harness.contracts import inert, known_secrets
+from harness.contracts import inert, known_secrets, plural
 from harness.errors import StoreError, UserError
-from harness.settings.units import counted
 from harness.store import bundle, checksums, store
 from harness.store.named_files import PAGE_FILE, SUMS_FILE, check_place
 from harness.store.secret_scan import secrets_of
@@ -52,7 +51,7 @@ def verify(
         print_lines(f"{source}: asks for {clipped(each)}: to take it, type it" for each in asks)
         print_lines(str(each) for each in found if each.fault != "unlisted" or not cut_off)
         if cut_off and unlisted:
-            files = counted(unlisted, "file")
+            files = plural(unlisted, "file")
             print_lines(
                 [f"{source}: this run was cut off, {files} not listed yet; {cut_off} goes on with it"]
             )
@@ -60,7 +59,7 @@ def verify(
             print_lines([f"{source}: has no list of checksums (SHA256SUMS)"])
         elif not found and not quiet:
             still = "; the run goes on, and what it writes now is not listed yet" if is_going_on else ""
-            print_lines([f"{source}: {counted(count, 'file')}, all as written{still}"])
+            print_lines([f"{source}: {plural(count, 'file')}, all as written{still}"])
     if found or not has_list:
         raise typer.Exit(1)
 

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.contracts import Plan, PlannedStart, Standing
+from harness.contracts import Plan, PlannedStart, Standing, plural
 from harness.plan import plan
 from harness.run import session
 from harness.run.watch import Site
 from harness.sampling.guard import Guard
 from harness.settings import config, overrides
 from harness.settings.config import Settings
-from harness.settings.units import counted
 from harness.store.store import RunRecord
 
 WORDS = ("engine=reference", "reference.label=a,b", "load.concurrency=1,2", "repeats=2", "seed=3")
@@ -63,7 +62,7 @@ class Told:
         self.lines += [each.words for each in found]
 
     def grow(self, block: Sequence[PlannedStart], why: str) -> None:
-        self.lines.append(f"{counted(len(block), 'start')} more: {why}")
+        self.lines.append(f"{plural(len(block), 'start')} more: {why}")
 
     def cut(self, starts: Sequence[PlannedStart], why: str) -> None:
-        self.lines.append(f"{counted(len(starts), 'start')} left out: {why}")
+        self.lines.append(f"{plural(len(starts), 'start')} left out: {why}")
