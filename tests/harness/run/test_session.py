@@ -18,7 +18,7 @@ from make_run import start_record, write_start
 
 from harness.cli.commands import jobs, measuring
 from harness.cli.commands.jobs import Job
-from harness.contracts import secrets_in
+from harness.contracts import quoted, secrets_in
 from harness.errors import StoreError, UserError
 from harness.plan import plan
 from harness.run import recorded, session
@@ -103,9 +103,9 @@ def test_how_fast_memory_is_read_is_on_record_where_a_server_of_bench_reads_weig
 
 def test_a_run_that_was_killed_after_its_last_cell_is_ended(begun):
     directory, record, _ = begun
-    session.end(directory, replace(record, stopped_because="narrow enough"))
+    session.end(directory, replace(record, stopped_because=quoted("narrow enough")))
     read = store.read_run(directory)
-    assert (read.status, read.stopped_because) == ("completed", "narrow enough")
+    assert (read.status, read.stopped_because) == ("completed", quoted("narrow enough"))
     session.end(directory, replace(read, status="completed", ended_at="then"))
     assert store.read_run(directory) == read, "one that has its end keeps it"
 

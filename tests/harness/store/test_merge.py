@@ -15,7 +15,7 @@ from fuzzing import STRANGE
 from make_run import full_run, start_record
 from planted_links import LINKS, plant
 
-from harness.contracts import ForeignSource
+from harness.contracts import ForeignSource, because
 from harness.errors import StoreError, UserError
 from harness.store import checksums, store
 from harness.store.merge import merge, mergeable
@@ -213,7 +213,7 @@ def test_the_same_repeat_twice_a_search_and_a_gap_are_told(parts, whole, tmp_pat
     with pytest.raises(UserError, match=r"/a: is given twice; give each folder once"):
         join([parts[0], parts[0]], tmp_path / "all")
     join(parts[1:], tmp_path / "half")
-    assert store.read_run(tmp_path / "half").stopped_because == "no folder has repeat 1"
+    assert store.read_run(tmp_path / "half").stopped_because == because("repeats_lacking", repeats="1")
 
 
 def test_the_most_repeats_that_were_asked_for_tell_what_lacks(parts, tmp_path):
@@ -223,7 +223,7 @@ def test_the_most_repeats_that_were_asked_for_tell_what_lacks(parts, tmp_path):
         store.write_record(path / "run.json", replace(record, settings=settings))
     join(parts, tmp_path / "all")
     lacks = store.read_run(tmp_path / "all").stopped_because
-    assert lacks == f"no folder has repeat {', '.join(str(repeat) for repeat in range(3, 11))}"
+    assert str(lacks) == f"no folder has repeat {', '.join(str(repeat) for repeat in range(3, 11))}"
 
 
 @pytest.mark.parametrize("file", LINKS)
