@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from llama_cpp_serving import MATCHED, MODEL, Live, environment, serving, started, weights
 from waiting import wait_until
+from weights_steps import Workshop
 
 from engines.llama_cpp.engine import ENGINE
 from engines.model.weights import find, prepare
 from harness.contracts import METRICS_PATH, Weights, WeightsFile
 from harness.errors import MissingError
-from harness.install.steps import run_supervised
 from harness.servers.scrape import sample_server
 
 pytestmark = pytest.mark.live
@@ -84,7 +84,7 @@ def test_prepared_conversion_serves(tmp_path: Path, quantization: str, said: str
 def test_new_conversion_serves(tmp_path: Path, quantization: str, said: str) -> None:
     cache, folder = cache_with(weights("gguf-q4_1"), tmp_path), environment("xllamacpp").folder
     wanted = Weights(MODEL, quantization, "gguf")
-    made = prepare(wanted, cache, lambda spec: folder, lambda line: None, run_supervised)
+    made = prepare(wanted, cache, Workshop(lambda spec: folder))
     assert_serves(made, tmp_path, said)
     made.path.unlink()  # half a gigabyte
 
@@ -107,7 +107,7 @@ def test_interrupted_conversion_is_not_taken_for_finished(tmp_path: Path) -> Non
     cache, folder = cache_with(weights("gguf-q4_1"), tmp_path), environment("xllamacpp").folder
     wanted = Weights(MODEL, "gguf-q8_0", "gguf")
     with pytest.raises(KeyboardInterrupt):
-        prepare(wanted, cache, lambda spec: folder, interrupt, run_supervised)
+        prepare(wanted, cache, Workshop(lambda spec: folder, interrupt))
     assert find(wanted, cache) is None
     assert not list((cache / "weights" / MODEL).glob("*.part"))
 
@@ -117,4 +117,4 @@ def test_conversion_without_the_gguf_package_says_so(tmp_path: Path) -> None:
     wanted = Weights(MODEL, "fp16", "gguf")
     # bench's own interpreter has no gguf package
     with pytest.raises(MissingError, match=r"could not be made[\s\S]*No module named"):
-        prepare(wanted, cache, lambda spec: Path(sys.prefix), lambda line: None, run_supervised)
+        prepare(wanted, cache, Workshop(lambda spec: Path(sys.prefix)))

@@ -72,7 +72,7 @@ def kinds(found: Iterable[GuardFinding | Cause]) -> list[str]:
 
 
 def texts(found: Iterable[Cause]) -> list[str]:
-    return [cause.text for cause in found]
+    return [str(cause.fact) for cause in found]
 
 
 @dataclass
@@ -164,9 +164,9 @@ def test_the_windows_samples_alone_are_looked_at() -> None:
 def test_a_device_that_tells_nothing_any_more_was_lost() -> None:
     silent = [device(k, used_bytes=None) for k in (3, 4, 5)]
     [found] = during(started(), device(2), *silent)
-    assert found.text == "device 0 no longer reports its memory"
+    assert str(found.fact) == "device 0 no longer reports its memory"
     [found] = during(started(), replace(device(2), device=1))
-    assert found.text == "device 0 gave no sample"
+    assert str(found.fact) == "device 0 gave no sample"
 
 
 def test_a_device_that_was_lost_is_so_in_the_next_start_too() -> None:
@@ -191,7 +191,9 @@ def test_clocks_are_low_against_earlier_windows_of_the_same_deployment_and_load(
     assert during(watching, device(4, sm_clock_mhz=1700), traffic="a at 64 users") == ()
     assert during(watching, device(4, sm_clock_mhz=1880)) == ()
     [found] = during(watching, device(4, sm_clock_mhz=1700))
-    assert found.text == ("device 0 ran at 1700 MHz, in earlier windows of this deployment and load 1890 MHz")
+    assert str(found.fact) == (
+        "device 0 ran at 1700 MHz, in earlier windows of this deployment and load 1890 MHz"
+    )
     assert (found.kind, found.when, found.validity) == ("clocks_low", "during", "suspect")
 
 
@@ -258,7 +260,7 @@ def test_strict_refuses_with_what_would_work(tmp_path: Path) -> None:
     watching = started("strict", wait_s=0.6)
     busy = now(device(0, foreign_processes=1))
     found = watching.before_cell(busy, LOAD, tmp_path, lambda text: None)
-    assert watching.refusal(found) == (
+    assert str(watching.refusal(found)) == (
         "the machine was not fit: another process was on device 0; guard=mark measures anyway"
     )
 
@@ -270,7 +272,7 @@ def test_memory_that_is_not_back_marks_every_cell_of_the_start(tmp_path: Path) -
     for _ in range(2):
         watching.before_start(memory(3 * GIB), (), told.append)
     [found] = watching.before_cell(given(), LOAD, tmp_path, quiet)
-    assert found.text == "1.00 GiB more device memory was in use than before the first start"
+    assert str(found.fact) == "1.00 GiB more device memory was in use than before the first start"
     # The second wait after one in vain is short.
     assert [text.partition(":")[0] for text in told] == ["up to 8 s", "up to 2 s"]
     watching.before_start(memory(2 * GIB), (), quiet)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from checkpoint_files import safetensors, write_checkpoint
+from weights_steps import Workshop
 
 from engines.model.files import gguf_header
 from engines.model.weights import find, prepare
@@ -20,7 +21,6 @@ from engines.model.weights.tools import CONVERT, GGUF
 from harness.contracts import InstallSpec, Weights
 from harness.errors import MissingError
 from harness.install.install import cache_dir, installed
-from harness.install.steps import run_supervised
 
 pytestmark = pytest.mark.engines
 # The largest difference of each pair of tensors of the same name, against the largest value.
@@ -63,7 +63,7 @@ def cache(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def made(model: Path, quantization: str, cache: Path, said: list[str] | None = None) -> Path:
     on_line = (said if said is not None else []).append
-    return prepare(Weights(str(model), quantization, "gguf"), cache, tool, on_line, run_supervised).path
+    return prepare(Weights(str(model), quantization, "gguf"), cache, Workshop(tool, on_line)).path
 
 
 def differences(one: Path, other: Path) -> dict[str, float]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from places import TESTS
 from tensor_script import LOAD
-from weights_steps import tensor_shapes
+from weights_steps import Workshop, tensor_shapes
 
 from engines.model.files import gguf_header
 from engines.model.weights import find, prepare
@@ -24,7 +24,6 @@ from engines.model.weights.kept import files_below, sha256_of
 from engines.model.weights.tools import CHECKPOINT
 from harness.contracts import InstallSpec, Weights, WeightsFile
 from harness.install.install import cache_dir, installed
-from harness.install.steps import run_supervised
 
 pytestmark = pytest.mark.engines
 MODEL = "gemma3-270m"
@@ -225,7 +224,7 @@ def test_kind_that_only_llama_quantize_makes(tmp_path: Path) -> None:
         os.symlink(source.path.with_name(name), folder / name)
     lines: list[str] = []
     weights = Weights(MODEL, "gguf-q5_k_m", "gguf")
-    made = prepare(weights, tmp_path, environment, lines.append, run_supervised)
+    made = prepare(weights, tmp_path, Workshop(environment, lines.append))
     assert gguf_header(made.path).quantization == "gguf-q5_k_m"
     assert made.size_bytes < source.size_bytes / 1.9
     manifest = manifest_of(made)
@@ -239,7 +238,7 @@ def test_file_of_the_users_own_is_made_into_other_kinds(tmp_path: Path, quantiza
     own = tmp_path / "own-f16.gguf"
     os.symlink(source.path, own)
     weights = Weights(str(own), quantization, "gguf")
-    made = prepare(weights, tmp_path, environment, ignore, run_supervised)
+    made = prepare(weights, tmp_path, Workshop(environment))
     assert gguf_header(made.path).quantization == quantization
     assert find(weights, tmp_path) == made
     manifest = manifest_of(made)
