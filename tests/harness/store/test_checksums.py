@@ -219,7 +219,9 @@ def test_a_list_that_is_none_hides_no_interrupt(tmp_path):
 
 
 def test_a_resume_that_is_refused_hides_no_change(run_copy, tmp_path):
-    (run_copy / "run.json").write_bytes((run_copy / "run.json").read_bytes().replace(b'"seed"', b'"Seed"', 1))
+    (run_copy / "run.json").write_bytes(
+        (run_copy / "run.json").read_bytes().replace(b'"concurrency": 1', b'"concurrency": 3', 1)
+    )
     changed = findings(run_copy)
     assert told(Place(tmp_path), "run", "--resume", "run", "--quiet").returncode == 2
     assert findings(run_copy) == changed == [Finding("run.json", "changed")]

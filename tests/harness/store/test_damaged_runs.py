@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from make_run import S, all_failed_run, empty_run, full_run, one_cell_run, row
 
-from harness.contracts import quoted
+from harness.contracts import because, quoted
 from harness.errors import StoreError
 from harness.run.session import sole_writer
 from harness.store import store
@@ -73,7 +73,7 @@ def test_json_that_is_no_runs_record_is_said_so(run, text):
 def test_a_newer_bench_is_told_apart_from_that(run):
     (run / "run.json").write_text('{"schema_version": 99}')
     with pytest.raises(
-        StoreError, match=r"was written by a newer bench \(schema 99\); this one reads 6 to 9; update bench"
+        StoreError, match=r"was written by a newer bench \(schema 99\); this one reads 6 to 10; update bench"
     ):
         open_run(run)
 
@@ -143,8 +143,8 @@ def test_what_is_to_come_is_not_yet_measured(tmp_path):
     path = empty_run(tmp_path / "run")
     store.write_record(path / "run.json", replace(store.read_run(path), status="running"))
     with sole_writer(path):
-        assert open_run(path).planned_cells[0].reason == "not yet"
-    assert open_run(path).planned_cells[0].reason == "its server was not started"
+        assert open_run(path).planned_cells[0].reason == because("not_yet")
+    assert open_run(path).planned_cells[0].reason == because("not_started")
 
 
 def test_only_a_completed_cell_has_a_validity(begun):

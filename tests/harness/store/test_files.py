@@ -38,7 +38,7 @@ def test_a_name_that_is_no_unicode_is_written_without_it(tmp_path: Path) -> None
         environment={"A\udce9": ""},
     )
     [read] = store.read_starts(tmp_path)
-    assert (read.error, read.environment) == ("process 7 (caf ) listens", {"A?": ""})
+    assert (str(read.error), read.environment) == ("process 7 (caf ) listens", {"A?": ""})
 
 
 def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from begun_run import bare_site
 from make_run import S
 
 from harness.contracts import GuardFinding, Load, quoted
+from harness.contracts.sentences import stored
 from harness.errors import StoreError
 from harness.run.session import begin
 from harness.sampling.host import HostSample
@@ -50,24 +51,28 @@ def test_records_are_read_back_equal(tmp_path):
     assert replace(read, settings={key: tuple(values) for key, values in read.settings.items()}) == record
     assert store.read_starts(tmp_path) == [start]
     [cell] = store.read_cells(tmp_path)
-    assert (cell.summary, cell.reasons, cell.load) == (summary, ("a", "b"), Load(concurrency=2))
+    assert (cell.summary, cell.reasons, cell.load) == (
+        summary,
+        (quoted("a"), quoted("b")),
+        Load(concurrency=2),
+    )
     assert not list(tmp_path.rglob("*.part"))
 
 
 def test_what_failed_is_kept_without_what_moves_a_terminal(tmp_path):
     hostile = "it\x1b]52;c;x\x07 said\x9b2J\r\b\nwinner: evil \u202e"
     start = make_run.plan_of([make_run.deployment("reference", "-")], [Load(concurrency=2)]).starts[0]
-    make_run.write_start(tmp_path, make_run.start_record(start, S, error=hostile, log_tail=hostile))
+    make_run.write_start(tmp_path, make_run.start_record(start, S, error=quoted(hostile), log_tail=hostile))
     summary = make_run.summary(100 * S)
     make_run.write_cell(
         tmp_path, start.cells[0], start, [], summary, error=quoted(hostile), reasons=(quoted(hostile),)
     )
     one_line = "it ]52;c;x  said 2J   winner: evil  "
     [read], [cell] = store.read_starts(tmp_path), store.read_cells(tmp_path)
-    assert (read.error, read.log_tail) == (one_line, one_line.replace("   w", "  \nw"))
-    assert (cell.error, cell.reasons) == (one_line, (one_line,))
+    assert (str(read.error), read.log_tail) == (one_line, one_line.replace("   w", "  \nw"))
+    assert (cell.error, cell.reasons) == (quoted(one_line), (quoted(one_line),))
     path = tmp_path / "starts" / start.name / "start.json"
-    assert json.loads(path.read_bytes())["error"] == one_line
+    assert json.loads(path.read_bytes())["error"] == {"kind": "quoted", "text": one_line}
 
 
 def test_each_fact_of_a_kept_record_is_on_disk_at_once(run):
@@ -169,19 +174,37 @@ def test_a_table_of_answers_without_one_of_its_columns_is_damaged(tmp_path):
 def test_another_schema_is_refused(run, version, age, remedy):
     path = run.path / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version, "plan": "another"}))
-    said = f"was written by {age} bench (schema {version}); this one reads 6 to 9; {remedy}"
+    said = f"was written by {age} bench (schema {version}); this one reads 6 to 10; {remedy}"
     assert said in complaint(store.read_run, run.path)
 
 
-@pytest.mark.parametrize("version", [6, 7, 8])
+@pytest.mark.parametrize("version", [6, 7, 8, 9])
 def test_a_run_of_a_format_before_is_read_and_goes_on_in_this_one(run, version):
     path = run.path / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version}))
     record = store.read_run(run.path)
     assert record.schema_version == version
-    assert store.SCHEMA_VERSION == 9
+    assert store.SCHEMA_VERSION == 10
     assert begin(run.path, record, bare_site(run.path)).record.schema_version == store.SCHEMA_VERSION
     assert store.read_run(run.path).schema_version == store.SCHEMA_VERSION
+
+
+def test_the_reasons_of_a_format_before_are_read_as_texts(run):
+    path = run.path / "cells" / "000" / "cell.json"
+    seen = {"kind": "foreign_load", "text": "busy", "when": "during", "validity": "suspect", "share": 0.6}
+    reasons = ["busy (during the window)", "\x1b[2J"]
+    changes = {"error": "it died", "reasons": reasons, "guard": [seen]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    [cell] = store.read_cells(run.path)
+    assert (cell.error, cell.reasons) == (quoted("it died"), (quoted(reasons[0]), quoted(" [2J")))
+    assert cell.guard == (GuardFinding("foreign_load", quoted("busy"), "during", "suspect", 0.6),)
+
+
+@pytest.mark.parametrize("error", [{}, {"kind": "none"}, {"kind": "requests_failed", "failed": 1}, [], 7])
+def test_a_fact_that_has_no_sentence_is_damage(run, error):
+    path = run.path / "cells" / "000" / "cell.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"error": error}))
+    assert "damaged" in complaint(store.read_cells, run.path)
 
 
 def test_a_table_without_one_of_its_columns_is_damaged(run):
@@ -279,14 +302,14 @@ def test_a_swap_of_attempts_that_was_cut_short_loses_no_cell(run, renamed):
     third = store.begin_cell(run.path, 0)
     assert third.name == "000.attempt2"
     assert not aside.exists()
-    assert json.loads((attempt / "cell.json").read_text())["reasons"] == list(before.reasons)
+    assert json.loads((attempt / "cell.json").read_text())["reasons"] == [*map(stored, before.reasons)]
     store.write_record(third / "cell.json", better)
     assert not store.settle(third, better)
     assert store.read_cells(run.path) == [better]
 
 
 def disturbed(kind: str, share: float, when: str = "during") -> GuardFinding:
-    return GuardFinding(kind, "in words", when, "suspect", share)
+    return GuardFinding(kind, quoted("in words"), when, "suspect", share)
 
 
 LIGHT, HEAVY = disturbed("foreign_load", 0.16), disturbed("foreign_load", 0.8)

@@ -297,7 +297,7 @@ def test_places_without_divergence_are_counted_in_all_outputs(tmp_path):
 
 def test_the_terminal_has_divergence_and_agreement_behind_the_values(run, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    tell(told(run), "report.html", 0, Show(quiet=False), as_json=False)
+    tell(run, 0, Show(quiet=False), as_json=False)
     said = capsys.readouterr().err
     near = next(line for line in said.splitlines() if line.startswith("llama_cpp gguf-q8_0 "))
     assert near.split()[-4:] == ["0.0032", "[0.0031,", "0.0033]", "95"]
