@@ -83,7 +83,8 @@ class RunRecord:
     def repeats_cut(self) -> int:
         """Return how many repeats were asked for if run.budget had no time for all of them, else 0."""
         why = self.stopped_because
-        return int(str(why.values["repeats"])) if why and why.kind == "budget_holds" else 0
+        repeats = why.values["repeats"] if why and why.kind == "budget_holds" else 0
+        return repeats if isinstance(repeats, int) else 0  # a stranger may have written it
 
 
 @dataclass(frozen=True)

@@ -290,8 +290,8 @@ def test_a_measurement_ends_with_its_answer_and_with_quiet_with_the_pages_path_a
         show = Show(quiet=is_quiet)
         found = report_whatever_happened(path, show)
         assert found
-        tell(found, "the/page", 0, show, as_json=False)
+        tell(found, 0, show, as_json=False)
         said = capsys.readouterr()
-        assert said.out == "the/page\n"
+        assert said.out == f"{path}/report.html\n"
         assert (f"\n{answer.lead}. {answer.text}\n" in said.err) != is_quiet
         assert bool(said.err) != is_quiet

@@ -237,7 +237,7 @@ def test_a_latency_without_a_value_says_why_below_the_table(
 def test_a_reason_that_holds_for_all_deployments_says_so(tmp_path: Path) -> None:
     def changes(cell: Any, start: Any) -> dict[str, Any]:
         text = f"other programs used {70 + start.index} % of the processor"
-        return {"validity": "suspect", "guard": (replace(BUSY, text=text),)}
+        return {"validity": "suspect", "guard": (replace(BUSY, fact=quoted(text)),)}
 
     text = plain(made_run(tmp_path, three(), repeats=2, cell_changes=changes))
     assert "so there is no verdict: all 3 deployments: 2 starts." in text

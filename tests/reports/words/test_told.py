@@ -97,7 +97,7 @@ def test_the_terminal_shows_intervals_of_the_level_at_their_head(tmp_path: Path,
     found, [decided] = told(run), decisions_of(run)
     [answer] = found["answers"]
     assert (answer["together"], answer["each"]) == (0.96, pytest.approx(1 - 0.04 / 3))
-    tell(found, "index.html", 0, Show(quiet=False), as_json=False)
+    tell(run, 0, Show(quiet=False), as_json=False)
     said = capsys.readouterr().err
     assert "96 % together" in " ".join(said.split())
     assert "95 %" not in said

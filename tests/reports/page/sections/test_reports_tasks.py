@@ -87,7 +87,7 @@ def test_the_terminal_has_names_and_scores_in_90_columns(tmp_path, capsys, monke
     items = {FP16.label: answers(BEFORE), Q4.label: answers("r" * 30 + "w" * 70)}
     run = answered(tmp_path, items, repeats=5, requests=20)
     monkeypatch.setenv("COLUMNS", "90")
-    tell(told(run), "report.html", 0, Show(quiet=False), as_json=False)
+    tell(run, 0, Show(quiet=False), as_json=False)
     lines = capsys.readouterr().err.splitlines()
     (row,) = [line for line in lines if line.split()[-1:] == ["60.0"]]
     assert row.startswith("llama_cpp")
