@@ -18,8 +18,9 @@ from make_run import (
     write_cell,
     write_start,
 )
+from repeated_run import sentences
 
-from harness.contracts import Load, Objective, PlannedCell, SearchTerms, because, quoted
+from harness.contracts import Load, Objective, PlannedCell, SearchTerms, quoted
 from harness.store import store
 from reports import open_run
 from reports.measures.over_starts import aggregate
@@ -137,7 +138,7 @@ def test_the_one_that_alone_keeps_the_highest_load_is_served_without_a_test(twic
     assert search_words(twice, second) == "8 users on each of 3 starts (8 users, 10 users, 8 users)"
     [made] = decisions_of(twice)
     assert (made.kind, made.case.load, made.best) == ("only", "8 users", None)
-    assert made.left_out == {"llama_cpp fp16": because("keeps_less", load="4 users")}
+    assert sentences(made.left_out) == {"llama_cpp fp16": "it keeps the SLO up to 4 users"}
     assert answer(twice) == (
         "Serve llama_cpp gguf-q4_k_m. It keeps the SLO up to 8 users on each of 3 starts, next best "
         "llama_cpp fp16 up to 4 users (p95 TTFT 150 ms, 90 % success)."
