@@ -40,7 +40,7 @@ class Fact:
         return isinstance(other, Fact) and (self.kind, self.values) == (other.kind, other.values)
 
     def __hash__(self) -> int:
-        return hash((self.kind, tuple(self.values.items())))
+        return hash((self.kind, frozenset(self.values.items())))
 
 
 def because(kind: str, /, **values: Any) -> Fact:

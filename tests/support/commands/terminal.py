@@ -12,6 +12,7 @@ import termios
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _READ_BYTES = 65536
@@ -45,9 +46,10 @@ def on_terminal(
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-    with subprocess.Popen(
+    # Its output goes to a file, since a pipe that nobody reads yet would be full.
+    with TemporaryFile("w+") as output, subprocess.Popen(
         list(map(str, argv)), cwd=cwd, env={**environment, "TERM": "xterm-256color"},
-        stdin=theirs if typed else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, text=True,
+        stdin=theirs if typed else subprocess.DEVNULL, stdout=output, stderr=theirs, text=True,
     ) as process:  # fmt: skip
         os.close(theirs)
         os.write(ours, typed.encode())
@@ -56,7 +58,9 @@ def on_terminal(
             while piece := _read(ours):
                 shown += piece
                 on_text(shown.decode(errors="replace"), process)
-            stdout = process.communicate()[0]
+            process.wait()
+            output.seek(0)
+            stdout = output.read()
         finally:
             process.kill()
             os.close(ours)
