@@ -13,7 +13,7 @@ import msgspec
 
 from harness.cache import local
 from harness.contracts import Deployment, Plan, PlannedStart, ScenarioChoice, scalars, words_of
-from harness.errors import StoreError
+from harness.errors import StoreError, UserError
 from harness.plan import plan
 from harness.plan.candidates import candidates
 from harness.plan.terms import able_to_call
@@ -37,12 +37,15 @@ _Known = Sequence[tuple[Any, _Typed]]
 def choices_of(record: store.RunRecord) -> Choices:
     """Return a run's settings as they are given, with this machine's directories in their paths.
 
-    Raises StoreError for what bench does not write: a range that stands for values, or thousands of them.
+    Raises StoreError for what bench does not write: no value, a range of them, or thousands.
     """
     texts = [text for own in record.settings.values() for text in own]
     if len(texts) > _MOST_VALUES or not all(map(_ONE_VALUE.fullmatch, texts)):
         raise StoreError("run.json: damaged (settings: more values than bench writes)")
-    return overrides.parse(words_of({key: [*map(_here, texts)] for key, texts in record.settings.items()}))
+    try:
+        return overrides.parse(words_of({key: [*map(_here, own)] for key, own in record.settings.items()}))
+    except UserError as error:
+        raise StoreError(f"run.json: damaged (settings: {error})") from error
 
 
 def _here(text: str) -> str:

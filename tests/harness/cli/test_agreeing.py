@@ -7,12 +7,15 @@ import shlex
 import socket
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bench_command import BENCH, Place, bench, told
 from shell_script import shell_script
 from terminal import on_terminal
 
+from harness.errors import StoreError
+from harness.run.recorded import choices_of
 from harness.store import checksums, store
 
 LABEL = "a b"  # a text that no option of an engine needs
@@ -89,6 +92,13 @@ def test_a_setting_that_stands_for_millions_of_values_is_damage(text, run_copy, 
     store.write_record(run_copy / "run.json", replace(record, settings=given), is_own=False)
     said = told(Place(tmp_path), "rerun", "run", "--plan")
     assert (said.returncode, "damaged (settings: more values than bench writes)" in said.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("value", ["\x1b[2J\n", "'", ""])
+def test_a_setting_that_cannot_be_read_names_its_file(value: str) -> None:
+    record = SimpleNamespace(settings={"quantization": [value]})
+    with pytest.raises(StoreError, match=r"run\.json: damaged \(settings: quantization=[^\x1b\n]*\)$"):
+        choices_of(record)
 
 
 def test_a_run_of_many_combinations_is_not_planned(run_copy, tmp_path):
