@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import string
 from collections.abc import Iterator
 from functools import cache
@@ -119,3 +120,31 @@ def test_facts_are_equal_by_kind_and_values_and_no_texts() -> None:
     assert because("not_in", side="B", what="x") == because("not_in", what="x", side="B")
     assert because("not_yet") != "not yet"
     assert because("needs_repeats", repeats=2) != because("needs_repeats", repeats=3)
+
+
+# Reasons that are texts still.
+TEXTS = {
+    "harness/contracts/plans.py:reason",  # of a combination that is skipped, by an engine
+    "reports/measures/energy.py:why_unknown",
+    "reports/measures/traffic/cache.py:why",
+    "reports/measures/traffic/validity.py:why_not_judged",
+}
+
+
+def test_a_reason_is_a_fact_and_no_text_outside_of_what_shows_it() -> None:
+    folders = ("data", "measures", "stats", "verdicts", "checks", "two_runs")
+    files = [path for folder in folders for path in (ROOT / "reports" / folder).rglob("*.py")]
+    files += [ROOT / "harness" / "store" / "records.py", ROOT / "harness" / "contracts" / "plans.py"]
+    texts = set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            kind = None
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                name, kind = node.target.id, node.annotation
+                kind = kind if re.fullmatch(r"why\w*|reasons?|few|stopped_because", name) else None
+            elif isinstance(node, ast.FunctionDef):
+                name = node.name
+                kind = node.returns if re.fullmatch(r"_?why_\w+|withheld|few|unlike", name) else None
+            if kind is not None and re.search(r"\bstr\b(?!\w*,)", ast.unparse(kind)):
+                texts.add(f"{path.relative_to(ROOT)}:{name}")
+    assert texts == TEXTS
