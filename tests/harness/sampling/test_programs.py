@@ -15,7 +15,7 @@ from waiting import number_in, wait_until
 
 from harness.sampling import programs
 from harness.sampling.process_tree import Reading
-from harness.sampling.programs import Program, Scan, busiest, most_between, most_by, scan, shares_between
+from harness.sampling.programs import Program, Scan, busiest, named, scan, shares_between, used_by
 
 S = 1_000_000_000
 OURS = os.getpid()
@@ -54,7 +54,7 @@ def test_a_busy_program_is_told_by_name_and_pid_with_what_its_children_used(
         [found] = wait_until(lambda: [each for each in busy_since(before) if each.pid == pid])
     assert found.name.startswith("python")
     assert found.share >= programs.LEAST_SHARE
-    assert "sesame" not in most_by([found])
+    assert "sesame" not in str(used_by(0.5, [found]))
 
 
 def test_what_descends_from_us_or_from_the_server_is_not_others(tmp_path: Path) -> None:
@@ -109,9 +109,10 @@ def test_only_what_was_used_between_the_scans_is_counted(
 
 def test_programs_are_told_with_their_shares_or_that_none_is_seen() -> None:
     three = [Program("cc1", 4242, 0.451), Program("make", 99, 0.12), Program("sh", 7, 0.021)]
-    assert most_by(three[:1]) == ", most by cc1 (process 4242, 45 %)"
-    assert most_by(three) == (
-        ", most by cc1 (process 4242, 45 %), make (process 99, 12 %) and sh (process 7, 2 %)"
+    used = "other programs used 60 % of the processor"
+    assert str(used_by(0.6, three[:1])) == f"{used}, most by cc1 (process 4242, 45 %)"
+    assert str(used_by(0.6, three)) == (
+        f"{used}, most by cc1 (process 4242, 45 %), make (process 99, 12 %) and sh (process 7, 2 %)"
     )
 
 
@@ -127,7 +128,7 @@ def test_many_small_programs_are_not_said_to_be_out_of_sight(each_s: float, said
     pids, cores = range(OURS + 1, OURS + 61), os.cpu_count() or 1
     before = Scan(0, {pid: reading(1, 5.0) for pid in pids})
     after = Scan(10 * S, {pid: reading(1, 5.0 + each_s * cores) for pid in pids})
-    assert most_between(before, after) == said
+    assert str(named(0.6, before, after)) == f"other programs used 60 % of the processor{said}"
 
 
 # 15 is PR_SET_NAME. Programs set such a title themselves, or by setproctitle.
