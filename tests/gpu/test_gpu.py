@@ -160,7 +160,8 @@ def test_the_guard_finds_a_foreign_process_with_its_memory(card: Card) -> None:
         pytest.skip("in a container, others' processes cannot be told")
     held = card.rows("held")
     assert list(others_on(0, held)) == []
-    [(kind, text, _)] = others_on(0, card.rows("of others"))
+    [(kind, fact, _)] = others_on(0, card.rows("of others"))
+    text = str(fact)
     assert kind == "foreign_process"
     if (known := held[-1].process_bytes) is None:  # then a note says why
         assert text == "another process was on device 0"
