@@ -20,7 +20,7 @@ def inert(words: str, keep: str = "") -> str:
 class Fact:
     """Why something is so, or what was seen. `values`: what it is about, by the names in its sentence.
 
-    Not a dataclass: where JSON is written, a hook says whether a fact is stored or told (`as_stored`, `str`).
+    Not a dataclass: where JSON is written, a hook (`stored` or `sentence`) says what becomes of a fact.
     """
 
     __slots__ = ("kind", "values")
@@ -54,16 +54,19 @@ def quoted(text: str) -> Fact:
 
 def sentence(value: object) -> str:
     """Return the sentence of a fact, for JSON that is shown. Raises TypeError for anything else."""
-    if not isinstance(value, Fact):
-        raise TypeError(f"no JSON for {type(value).__name__}")
-    return str(value)
+    return str(_fact(value))
 
 
 def stored(value: object) -> object:
     """Return a fact as a JSON object, for records. Raises TypeError for anything else."""
+    fact = _fact(value)
+    return {"kind": fact.kind, **fact.values}
+
+
+def _fact(value: object) -> Fact:
     if not isinstance(value, Fact):
         raise TypeError(f"no JSON for {type(value).__name__}")
-    return {"kind": value.kind, **value.values}
+    return value
 
 
 def read(kind: type, value: Any) -> Fact:

@@ -196,6 +196,13 @@ class CellRecord:
     adapters: tuple[contracts.Adapter, ...] = ()
 
     @property
+    def why(self) -> contracts.Fact | None:
+        """Why it failed, or else all reasons to doubt it; None if there are none."""
+        if self.error or not self.reasons:
+            return self.error
+        return contracts.because("all", facts=self.reasons)
+
+    @property
     def counts(self) -> bool:
         return self.status == "completed" and self.validity != "invalid"
 

@@ -29,7 +29,7 @@ from harness.contracts import (
 from harness.errors import StoreError
 from harness.store import store
 from harness.store.files import builtins_of, record_of
-from harness.store.store import CellRecord, NodeRecord, RunRecord, StartRecord
+from harness.store.store import NodeRecord, RunRecord, StartRecord
 from reports.data.cells import Cell, Group, groups_of, load_labels
 from reports.data.tables import floats, of_start, requests_frame, samples_frame, taken, with_columns
 
@@ -332,7 +332,7 @@ def open_run(run_dir: Path) -> Run:
     cells = []
     for start, cell in planned:
         if own := records.get(cell.number):
-            status, reason = own.status, _why_not_valid(own)
+            status, reason = own.status, own.why
         elif store.cell_dir(run_dir, cell.number).exists():
             status, reason = "in flight", None if is_going_on else because("cut_off")
         else:
@@ -345,12 +345,6 @@ def open_run(run_dir: Path) -> Run:
     claim = store.read_claim(run_dir)
     claim = claim and without_secrets(claim)
     return Run(run_dir, record, measured, tuple(sorted(cells, key=lambda each: each.number)), alone, claim)
-
-
-def _why_not_valid(cell: CellRecord) -> Fact | None:
-    if cell.error or not cell.reasons:
-        return cell.error
-    return because("all", facts=cell.reasons)
 
 
 def _why_not_measured(number: int, start: StartRecord | None, is_begun: bool, is_going_on: bool) -> Fact:

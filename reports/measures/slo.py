@@ -202,8 +202,8 @@ def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Ju
         _window(each, requests_frame(run_dir, {each.number: timing.origin_of(each.load)})) for each in records
     ]
     found = judged([window for window in windows if window], slo)
-    errors = [str(why) for record in records for why in [record.error, *record.reasons][:1] if why]
-    return Judged((), problem=next(filter(None, errors), found.problem)) if found.problem else found
+    errors = [str(record.why) for record in records if record.why]
+    return Judged((), problem=next(iter(errors), found.problem)) if found.problem else found
 
 
 def judged_cells(run: Run, cells: Sequence[Cell], confidence: float = CONFIDENCE) -> Judged | None:

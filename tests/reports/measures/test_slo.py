@@ -201,6 +201,12 @@ def test_a_cell_that_never_sent_says_its_own_reason(tmp_path):
     assert trial(made.path, [0], (TTFT,)).problem == "the load process failed"
 
 
+def test_a_cell_in_which_nothing_was_sent_says_all_its_reasons(tmp_path):
+    reasons = (quoted("bench stood still"), quoted("no request was sent"))
+    made = one_cell_run(tmp_path, [], validity="suspect", reasons=reasons)
+    assert trial(made.path, [0], (TTFT,)).problem == "bench stood still; no request was sent"
+
+
 # --- goodput ---------------------------------------------------------------------------------------
 
 
