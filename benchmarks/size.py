@@ -122,7 +122,7 @@ def callbacks(files: Mapping[Path, tuple[str, ast.Module]]) -> list[str]:
 
 def _homes(tree: ast.Module) -> dict[str, str]:
     """Return where each name comes from that a module imports, and the modules whose names it takes all."""
-    found = {}
+    found = dict[str, str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.asname or alias.name: alias.name for alias in node.names}
