@@ -41,7 +41,7 @@ test: served $(TOOLS)
 # conversions on servers that run for long. FUZZ_SEED=n tries other files and answers.
 test-long: export PYTHONDONTWRITEBYTECODE :=
 test-long: served $(TOOLS)
-	$(BIN)/python -m harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/axe.lock
+	$(BIN)/python -m serving_bench.harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/axe.lock
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'long and browser'; pages=$$?; \
 	  $(BIN)/python -m pytest -n 3 --dist load --hypothesis-profile=long $(if $(FUZZ_SEED),--hypothesis-seed=$(FUZZ_SEED)) -m hypothesis; files=$$?; \
 	  $(BIN)/python -m pytest -m 'long and not browser and $(BUILT)' && exit $$((pages + files))
@@ -68,7 +68,7 @@ test-engines: $(TOOLS)
 # Measures the repeats of a run on clusters of Ray nodes, each node in its own network namespace (needs root, unshare and ip), and in a
 # SLURM array on this machine (Debian: slurm-wlm; skipped without). Under 20 minutes.
 test-fleet: $(TOOLS)
-	$(BIN)/python -m harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/ray.lock
+	$(BIN)/python -m serving_bench.harness.install.packages $(BIN)/python --no-deps --require-hashes -r tests/ray.lock
 	$(BIN)/python -m pytest -m fleet tests/fleet
 
 # Tests what bench sees of the first NVIDIA GPU, and a comparison on it. It is ended after 8 minutes. PYTHON needs PyTorch for that GPU

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from harness.contracts import Load, LoadJob
-from harness.store.request_table import read_rows
+from serving_bench.harness.contracts import Load, LoadJob
+from serving_bench.harness.store.request_table import read_rows
 
 _HERE = Path(__file__).parent
 WARMUP_S = 2.0
@@ -80,7 +80,7 @@ def worker_argv(job: LoadJob, folder: Path) -> list[str]:
     """Return the command line of `bench run`'s load process for one job."""
     path = folder / "job.json"
     path.write_bytes(msgspec.json.encode(job))
-    return [sys.executable, "-P", "-m", "harness.load.worker", str(path)]
+    return [sys.executable, "-P", "-m", "serving_bench.harness.load.worker", str(path)]
 
 
 def load_job(base_url: str, load: Load, tokens: int, folder: Path) -> LoadJob:

@@ -19,8 +19,8 @@ from statistics import median
 import msgspec
 from rich.console import Console
 
-from harness.cli.panel import Outlook, View, panel
-from harness.contracts import (
+from serving_bench.harness.cli.panel import Outlook, View, panel
+from serving_bench.harness.contracts import (
     Deployment,
     EngineTerms,
     Load,
@@ -29,8 +29,8 @@ from harness.contracts import (
     RequestRow,
     ScenarioChoice,
 )
-from harness.load.client.clock import LagHistogram
-from harness.load.pulse import KEPT, Progress, Recent, together
+from serving_bench.harness.load.client.clock import LagHistogram
+from serving_bench.harness.load.pulse import KEPT, Progress, Recent, together
 
 REPEATS = 51
 S, MS = 1_000_000_000, 1_000_000

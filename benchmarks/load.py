@@ -27,11 +27,11 @@ from compare import Measured, compare
 from memory import measure_memory
 from table import markdown, memory_table
 
-from engines.reference.engine import read_sends
-from harness.errors import BenchError
-from harness.selftest import known_error
-from harness.selftest.known_error import Served
-from harness.selftest.selftest import Reference
+from serving_bench.engines.reference.engine import read_sends
+from serving_bench.harness.errors import BenchError
+from serving_bench.harness.selftest import known_error
+from serving_bench.harness.selftest.known_error import Served
+from serving_bench.harness.selftest.selftest import Reference
 
 # How long a client may take to start, drain and write, beside its load.
 SLACK_S = 90.0

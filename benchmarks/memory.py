@@ -15,9 +15,9 @@ import pinned
 from clients import load_job, worker_argv
 from server import serving
 
-from harness.contracts import Load, LoadSummary
-from harness.errors import BenchError, UserError
-from harness.selftest.selftest import Reference
+from serving_bench.harness.contracts import Load, LoadSummary
+from serving_bench.harness.errors import BenchError, UserError
+from serving_bench.harness.selftest.selftest import Reference
 
 STREAMS = 64
 TOKENS = 200

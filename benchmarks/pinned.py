@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.sampling.process_tree import ProcessTree
+from serving_bench.harness.sampling.process_tree import ProcessTree
 
 Priority = Literal["plain", "high", "real-time"]
 _PERIOD_S = 0.05

@@ -27,7 +27,7 @@ from typing import Any
 import script
 from synthetic import Size, make_run
 
-from harness.errors import BenchError, UserError
+from serving_bench.harness.errors import BenchError, UserError
 
 _CHECKOUT = Path(__file__).parents[1]
 _BROWSER_FLAGS = (
@@ -72,7 +72,7 @@ class Measured:
 
 def measure(run_dir: Path, size: Size) -> Measured:
     """Run `bench report` as a user does, in a process of its own, with its modules compiled before."""
-    page, bench = run_dir / "report.html", [sys.executable, "-m", "harness"]
+    page, bench = run_dir / "report.html", [sys.executable, "-m", "serving_bench"]
     argv = [*bench, "report", str(run_dir), "--output", str(page)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run(

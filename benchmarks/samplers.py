@@ -29,12 +29,12 @@ from typing import Any
 import psutil
 import script
 
-from harness.contracts import Reason
-from harness.errors import BenchError, MissingError, UserError
-from harness.sampling import gpu, host
-from harness.sampling.device_sample import sample_devices
-from harness.sampling.process_tree import ProcessTree
-from harness.sampling.sampling import Sampling
+from serving_bench.harness.contracts import Reason
+from serving_bench.harness.errors import BenchError, MissingError, UserError
+from serving_bench.harness.sampling import gpu, host
+from serving_bench.harness.sampling.device_sample import sample_devices
+from serving_bench.harness.sampling.process_tree import ProcessTree
+from serving_bench.harness.sampling.sampling import Sampling
 
 CORE = 1
 TREES = (1, 5, 20)

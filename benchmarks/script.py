@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from harness.errors import BenchError
+from serving_bench.harness.errors import BenchError
 
 
 def run(main: Callable[[], None]) -> None:

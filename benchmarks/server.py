@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 import pinned
 
-from engines.reference.engine import read_sends
-from harness.contracts import NativeSpec
-from harness.errors import MissingError, ServerError, UserError
-from harness.install import install
-from harness.selftest import selftest
-from harness.selftest.selftest import Reference
+from serving_bench.engines.reference.engine import read_sends
+from serving_bench.harness.contracts import NativeSpec
+from serving_bench.harness.errors import MissingError, ServerError, UserError
+from serving_bench.harness.install import install
+from serving_bench.harness.selftest import selftest
+from serving_bench.harness.selftest.selftest import Reference
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 _LIMIT_S = 10.0

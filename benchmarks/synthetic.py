@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     Deployment,
     EngineTerms,
     Load,
@@ -27,12 +27,12 @@ from harness.contracts import (
     PlannedStart,
     ScenarioChoice,
 )
-from harness.sampling.device_sample import DeviceSample
-from harness.sampling.host import HostSample
-from harness.servers.scrape import ServerSample
-from harness.store import store
-from harness.store.request_table import LATER_COLUMNS, table_writer
-from harness.store.store import CellRecord, Phase, RunRecord, StartRecord
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.sampling.host import HostSample
+from serving_bench.harness.servers.scrape import ServerSample
+from serving_bench.harness.store import store
+from serving_bench.harness.store.request_table import LATER_COLUMNS, table_writer
+from serving_bench.harness.store.store import CellRecord, Phase, RunRecord, StartRecord
 
 S = 1_000_000_000
 GIB = 2**30

@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from harness.errors import expanded
+from serving_bench.harness.errors import expanded
 
 _KEY_FILE, _KEY_BYTES = "own.key", 32
 # A name that stands for a directory at the beginning of a path, in a record.

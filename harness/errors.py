@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.facts import inert
+from serving_bench.harness.contracts.facts import inert
 
 # A name at least this similar (difflib's ratio) was probably meant.
 _NEAR = 0.65

@@ -16,7 +16,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from harness.errors import UserError
+from serving_bench.harness.errors import UserError
 
 # The limit for a file that is read at once. The largest collection of conversations in use has 0.7 GB.
 MOST_BYTES = 1 << 30

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from harness.errors import UserError
+from serving_bench.harness.errors import UserError
 
 
 @contextmanager

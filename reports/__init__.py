@@ -3,13 +3,13 @@
 Reads results through harness.store only; starts no server and measures nothing.
 """
 
-from reports.data.run import Run, open_run
-from reports.measures.metrics import METRICS
-from reports.outputs.tables import TABLES, tables_of
-from reports.page.document import write_report
-from reports.page.of_several import write_comparison
-from reports.two_runs.compare import Comparison, compare_runs
-from reports.two_runs.gate import Gate, gate_runs, gate_to_builtins
+from serving_bench.reports.data.run import Run, open_run
+from serving_bench.reports.measures.metrics import METRICS
+from serving_bench.reports.outputs.tables import TABLES, tables_of
+from serving_bench.reports.page.document import write_report
+from serving_bench.reports.page.of_several import write_comparison
+from serving_bench.reports.two_runs.compare import Comparison, compare_runs
+from serving_bench.reports.two_runs.gate import Gate, gate_runs, gate_to_builtins
 
 __all__ = [
     "METRICS",

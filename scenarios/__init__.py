@@ -1,7 +1,7 @@
 """Generate what users say and when: pure, seeded generators of conversations, one file each."""
 
-from harness.contracts import Form, Scenario, ScenarioChoice
-from scenarios import (
+from serving_bench.harness.contracts import Form, Scenario, ScenarioChoice
+from serving_bench.scenarios import (
     agent_loop,
     burst,
     chat_multi_turn,
@@ -18,8 +18,8 @@ from scenarios import (
     summarise,
     trace,
 )
-from scenarios.lengths import is_column, length
-from scenarios.text import TOKENS_PER_WORD, prose
+from serving_bench.scenarios.lengths import is_column, length
+from serving_bench.scenarios.text import TOKENS_PER_WORD, prose
 
 __all__ = [
     "SCENARIOS",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from json import dumps
 from random import Random
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     COUNT,
     Conversation,
     Form,
@@ -23,9 +23,9 @@ from harness.contracts import (
     key,
     within,
 )
-from scenarios.json_schema import object_of
-from scenarios.lengths import MOST_ITEMS, PROMPT, length_key, lengths
-from scenarios.text import TextOptions, prose
+from serving_bench.scenarios.json_schema import object_of
+from serving_bench.scenarios.lengths import MOST_ITEMS, PROMPT, length_key, lengths
+from serving_bench.scenarios.text import TextOptions, prose
 
 _SYSTEM = (
     "You are an agent that works on a task in steps. In each step call one of the tools. "

@@ -7,9 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from harness.contracts import ABOVE_ZERO, Conversation, Message, Range, Scenario, Turn, key, within
-from scenarios.lengths import ANSWER, MOST_ITEMS, PROMPT, length, length_key, lengths
-from scenarios.text import TextOptions, prose
+from serving_bench.harness.contracts import (
+    ABOVE_ZERO,
+    Conversation,
+    Message,
+    Range,
+    Scenario,
+    Turn,
+    key,
+    within,
+)
+from serving_bench.scenarios.lengths import ANSWER, MOST_ITEMS, PROMPT, length, length_key, lengths
+from serving_bench.scenarios.text import TextOptions, prose
 
 _TIMES = Range(ABOVE_ZERO, MOST_ITEMS, f"must be above 0, and {MOST_ITEMS} or less")
 

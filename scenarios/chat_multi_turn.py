@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     COUNT,
     Conversation,
     Message,
@@ -15,8 +15,8 @@ from harness.contracts import (
     key,
     within,
 )
-from scenarios.lengths import THINK_TIME
-from scenarios.text import TOKENS_PER_WORD, prose
+from serving_bench.scenarios.lengths import THINK_TIME
+from serving_bench.scenarios.text import TOKENS_PER_WORD, prose
 
 
 @dataclass(frozen=True)

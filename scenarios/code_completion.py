@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import nextafter
 from random import Random
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     ABOVE_ZERO,
     Conversation,
     Message,
@@ -19,7 +19,7 @@ from harness.contracts import (
     key,
     within,
 )
-from scenarios.lengths import ANSWER, PROMPT, length_key, lengths
+from serving_bench.scenarios.lengths import ANSWER, PROMPT, length_key, lengths
 
 _SYSTEM = "Complete the Python code. Answer with the code that follows, and nothing else."
 _NAMES = """

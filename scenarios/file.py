@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from harness.contracts import COUNT, Conversation, Message, Range, Scenario, Turn, key
-from harness.errors import UserError, expanded
-from harness.foreign_files import json_of, read_text
-from scenarios.lengths import THINK_TIME
-from scenarios.text import TextOptions
+from serving_bench.harness.contracts import COUNT, Conversation, Message, Range, Scenario, Turn, key
+from serving_bench.harness.errors import UserError, expanded
+from serving_bench.harness.foreign_files import json_of, read_text
+from serving_bench.scenarios.lengths import THINK_TIME
+from serving_bench.scenarios.text import TextOptions
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import ANSWER, PROMPT, length_key, lengths, most_together
-from scenarios.text import TextOptions, prose
+from serving_bench.harness.contracts import Conversation, Message, Scenario, Turn
+from serving_bench.scenarios.lengths import ANSWER, PROMPT, length_key, lengths, most_together
+from serving_bench.scenarios.text import TextOptions, prose
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from math import inf
 from typing import Any
 from urllib.parse import unquote
 
-from harness.errors import UserError, expanded
-from harness.foreign_files import json_of, read_text
+from serving_bench.harness.errors import UserError, expanded
+from serving_bench.harness.foreign_files import json_of, read_text
 
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 # A file with none of these is more likely an example of an answer.

@@ -15,9 +15,9 @@ from itertools import accumulate
 from math import isfinite, log
 from random import Random
 
-from harness.contracts import key
-from harness.errors import UserError, expanded
-from harness.foreign_files import lines, opened_text
+from serving_bench.harness.contracts import key
+from serving_bench.harness.errors import UserError, expanded
+from serving_bench.harness.foreign_files import lines, opened_text
 
 # The most tokens of one prompt or answer; more is a mistake.
 MOST_TOKENS = 10_000_000

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import cycle
 from random import Random
 
-from harness.contracts import Conversation, Message, Scenario, Turn, key, within
-from harness.errors import UserError
-from scenarios.lengths import ANSWER, MOST_TOKENS, length, length_key, most_together
-from scenarios.text import TextOptions, prose
+from serving_bench.harness.contracts import Conversation, Message, Scenario, Turn, key, within
+from serving_bench.harness.errors import UserError
+from serving_bench.scenarios.lengths import ANSWER, MOST_TOKENS, length, length_key, most_together
+from serving_bench.scenarios.text import TextOptions, prose
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from random import Random
 
-from harness.contracts import Adapter, Conversation, Message, Scenario, Turn, key, within
-from harness.errors import UserError
-from scenarios.fixed import largest
-from scenarios.lengths import ANSWER, PROMPT, length_key, lengths, places
-from scenarios.text import TextOptions, prose
+from serving_bench.harness.contracts import Adapter, Conversation, Message, Scenario, Turn, key, within
+from serving_bench.harness.errors import UserError
+from serving_bench.scenarios.fixed import largest
+from serving_bench.scenarios.lengths import ANSWER, PROMPT, length_key, lengths, places
+from serving_bench.scenarios.text import TextOptions, prose
 
 # A server holds all of them, and command lines may name them.
 MOST_ADAPTERS = 1000

@@ -5,9 +5,9 @@ The spread of the lengths is about that of ShareGPT's chats, but they are shorte
 
 from dataclasses import dataclass
 
-from harness.contracts import Scenario
-from scenarios.fixed import FixedOptions, conversations
-from scenarios.lengths import ANSWER, PROMPT, length_key
+from serving_bench.harness.contracts import Scenario
+from serving_bench.scenarios.fixed import FixedOptions, conversations
+from serving_bench.scenarios.lengths import ANSWER, PROMPT, length_key
 
 
 @dataclass(frozen=True)

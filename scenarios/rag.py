@@ -11,10 +11,10 @@ from heapq import nlargest
 from math import log
 from random import Random
 
-from harness.contracts import Conversation, Message, Scenario, Turn, key, within
-from harness.errors import UserError
-from scenarios.lengths import ANSWER, PROMPT, length, length_key, lengths
-from scenarios.text import TextOptions, prose
+from serving_bench.harness.contracts import Conversation, Message, Scenario, Turn, key, within
+from serving_bench.harness.errors import UserError
+from serving_bench.scenarios.lengths import ANSWER, PROMPT, length, length_key, lengths
+from serving_bench.scenarios.text import TextOptions, prose
 
 _SYSTEM = "Answer from the documents below. Name the document that you took the answer from."
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from harness.contracts import Conversation, Message, Scenario, Turn
-from scenarios.lengths import length_key, lengths
-from scenarios.text import TextOptions, prose
+from serving_bench.harness.contracts import Conversation, Message, Scenario, Turn
+from serving_bench.scenarios.lengths import length_key, lengths
+from serving_bench.scenarios.text import TextOptions, prose
 
 _PUZZLES = (
     "{a} boxes hold {b} lamps each. {c} lamps break, and the rest are packed in boxes of {d}. "

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
-from harness.contracts import Conversation, Message, Range, Scenario, Turn, key, within
-from scenarios.lengths import (
+from serving_bench.harness.contracts import Conversation, Message, Range, Scenario, Turn, key, within
+from serving_bench.scenarios.lengths import (
     ANSWER,
     MOST_ITEMS,
     PROMPT,
@@ -20,7 +20,7 @@ from scenarios.lengths import (
     most_together,
     places,
 )
-from scenarios.text import TextOptions, prose
+from serving_bench.scenarios.text import TextOptions, prose
 
 
 @dataclass(frozen=True)

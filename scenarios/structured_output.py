@@ -12,10 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from harness.contracts import COUNT, Conversation, Form, Message, Scenario, Turn, key
-from scenarios.json_schema import object_of, read_schema
-from scenarios.lengths import PROMPT, length, length_key
-from scenarios.text import TextOptions, prose
+from serving_bench.harness.contracts import COUNT, Conversation, Form, Message, Scenario, Turn, key
+from serving_bench.scenarios.json_schema import object_of, read_schema
+from serving_bench.scenarios.lengths import PROMPT, length, length_key
+from serving_bench.scenarios.text import TextOptions, prose
 
 
 @dataclass(frozen=True)

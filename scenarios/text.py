@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from string import Formatter
 
-from harness.contracts import ScenarioOptions, key, within
+from serving_bench.harness.contracts import ScenarioOptions, key, within
 
 # Words are what stands between spaces. Over 20,000 of them a word has 1.23 tokens with SmolLM2's tokenizer
 # and 1.20 with Gemma 3's. English text (three licences, GSM8K's and MMLU's questions) has 1.23 to 1.33 and

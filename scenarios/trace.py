@@ -12,10 +12,10 @@ from itertools import islice
 from random import Random
 from typing import Literal
 
-from harness.contracts import COUNT, Conversation, Message, Scenario, Turn, key
-from harness.errors import UserError, expanded
-from scenarios.text import TextOptions, prose
-from scenarios.trace_rows import BLOCK_TOKENS, Row, rows
+from serving_bench.harness.contracts import COUNT, Conversation, Message, Scenario, Turn, key
+from serving_bench.harness.errors import UserError, expanded
+from serving_bench.scenarios.text import TextOptions, prose
+from serving_bench.scenarios.trace_rows import BLOCK_TOKENS, Row, rows
 
 # How many blocks' texts are kept: about 25 MiB.
 _KEPT_BLOCKS = 8192

@@ -18,8 +18,8 @@ from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from harness.errors import UserError
-from harness.foreign_files import json_of, lines, opened_text
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.foreign_files import json_of, lines, opened_text
 
 BLOCK_TOKENS = 512
 MOST_TOKENS = 10_000_000  # of one row; more is a mistake in the file

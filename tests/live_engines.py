@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-from engines import ENGINES
-from engines.model import weights
-from harness.contracts import Deployment, EngineTerms, Reason, Weights
+from serving_bench.engines import ENGINES
+from serving_bench.engines.model import weights
+from serving_bench.harness.contracts import Deployment, EngineTerms, Reason, Weights
 
 ROOT = Path(__file__).parent.parent
 BENCH = Path(sys.executable).with_name("bench")

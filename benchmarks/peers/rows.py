@@ -13,7 +13,7 @@ from clients import Case, Reported
 from table import late_note
 from tools import WITHOUT_GAPS, Peer
 
-from harness.selftest.known_error import Served, quantiles
+from serving_bench.harness.selftest.known_error import Served, quantiles
 
 
 @dataclass(frozen=True)

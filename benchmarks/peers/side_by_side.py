@@ -23,11 +23,11 @@ from load import in_turns, played
 from rows import Figures, figures, markdown
 from tools import Peer, client_of, peers, python_for, size_bytes
 
-from harness.contracts import FOREIGN_SHARE
-from harness.errors import BenchError
-from harness.sampling import environment, host
-from harness.selftest.selftest import Reference
-from harness.whole_files import write_whole
+from serving_bench.harness.contracts import FOREIGN_SHARE
+from serving_bench.harness.errors import BenchError
+from serving_bench.harness.sampling import environment, host
+from serving_bench.harness.selftest.selftest import Reference
+from serving_bench.harness.whole_files import write_whole
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"

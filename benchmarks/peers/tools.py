@@ -16,11 +16,11 @@ import clients
 import msgspec
 from clients import WARMUP_S, Case, Reported
 
-from engines import ENGINES
-from harness.contracts import InstallSpec
-from harness.errors import MissingError
-from harness.imports import aiperf, guidellm, result, vllm_bench
-from harness.install import install, packages
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import InstallSpec
+from serving_bench.harness.errors import MissingError
+from serving_bench.harness.imports import aiperf, guidellm, result, vllm_bench
+from serving_bench.harness.install import install, packages
 
 ROOT = Path(__file__).parents[2]
 _INSTALL_S = 1200

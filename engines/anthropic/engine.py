@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engines.common.launching import attached_engine
-from harness.contracts import COUNT, Fairness, Form, Turn, key
-from harness.errors import refuse_first
+from serving_bench.engines.common.launching import attached_engine
+from serving_bench.harness.contracts import COUNT, Fairness, Form, Turn, key
+from serving_bench.harness.errors import refuse_first
 
 
 @dataclass(frozen=True)

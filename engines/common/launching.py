@@ -9,8 +9,8 @@ from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from engines.model.models import MODELS
-from harness.contracts import (
+from serving_bench.engines.model.models import MODELS
+from serving_bench.harness.contracts import (
     ContainerSpec,
     Deployment,
     Engine,
@@ -21,7 +21,7 @@ from harness.contracts import (
     Weights,
     key,
 )
-from harness.errors import UserError
+from serving_bench.harness.errors import UserError
 
 # Quantizations that are one 16-bit checkpoint, cast on load.
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
@@ -39,7 +39,7 @@ PLAIN_SAMPLING: Mapping[str, float] = {
     "frequency_penalty": 0.0,
 }
 # Beside the packages, both in a checkout and in the harness image.
-VERSIONS = Path(__file__).parent.parent.parent / "docker" / "versions.env"
+VERSIONS = Path(__file__).resolve().parents[2] / "docker" / "versions.env"
 # Every user of an image may write there.
 CACHE_IN_IMAGE = Path("/var/tmp")
 

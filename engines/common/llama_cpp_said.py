@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from engines.common.said import LogTerm, from_log, known, kv_cache_type
-from harness.contracts import MemoryPart, Said, at
+from serving_bench.engines.common.said import LogTerm, from_log, known, kv_cache_type
+from serving_bench.harness.contracts import MemoryPart, Said, at
 
 
 def _mebibytes(text: str) -> int:

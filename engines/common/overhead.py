@@ -3,7 +3,7 @@
 The figures for CPUs were measured; those for GPUs are from published sources.
 """
 
-from harness.contracts import EngineTerms, ModelFacts
+from serving_bench.harness.contracts import EngineTerms, ModelFacts
 
 MEBIBYTE = 2**20
 

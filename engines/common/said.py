@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from harness.contracts import Scalar, at, number
+from serving_bench.harness.contracts import Scalar, at, number
 
 # A term, a pattern whose first group is its text, and a function that reads that text.
 LogTerm = tuple[str, str, Callable[[str], Scalar]]

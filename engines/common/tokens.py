@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from harness.contracts import Ask, HttpCall, Message, Token
-from harness.errors import ServerError
+from serving_bench.harness.contracts import Ask, HttpCall, Message, Token
+from serving_bench.harness.errors import ServerError
 
 # A position in a text: the log-probability of its token (None: not given), and of the likeliest tokens by id.
 Position = tuple[float | None, Mapping[str, float]]

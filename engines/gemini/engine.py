@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engines.common.launching import attached_engine
-from harness.contracts import Fairness, Turn, key
+from serving_bench.engines.common.launching import attached_engine
+from serving_bench.harness.contracts import Fairness, Turn, key
 
 
 @dataclass(frozen=True)

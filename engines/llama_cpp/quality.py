@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engines.common.tokens import Tokenized
-from harness.contracts import Ask, HttpCall, Message, Token, merged_logprobs
-from harness.errors import ServerError
+from serving_bench.engines.common.tokens import Tokenized
+from serving_bench.harness.contracts import Ask, HttpCall, Message, Token, merged_logprobs
+from serving_bench.harness.errors import ServerError
 
 # Biases to add to the logit of a token that is not among the likeliest. The first raises a probability of
 # 1e-8 to 1.6e-3, the second one of 1e-13 to 2.6e-3. The lower two are for tokens that are part of a

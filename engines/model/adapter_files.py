@@ -13,11 +13,11 @@ from math import inf, sqrt
 from pathlib import Path
 from typing import Any
 
-from engines.model.files import STRING
-from engines.model.safetensors import safetensors_header
-from engines.model.shape import Config
-from harness.errors import UserError
-from harness.foreign_files import opened, value_of
+from serving_bench.engines.model.files import STRING
+from serving_bench.engines.model.safetensors import safetensors_header
+from serving_bench.engines.model.shape import Config
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.foreign_files import opened, value_of
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 # Projection -> its tensor's name in a GGUF file.

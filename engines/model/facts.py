@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.model.files import (
+from serving_bench.engines.model.files import (
     check_shape,
     check_weights,
     config_of,
@@ -25,13 +25,13 @@ from engines.model.files import (
     gguf_header,
     read_config,
 )
-from engines.model.models import MODELS, HubRepo
-from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
-from engines.places import INSIDE, LOCKS
-from harness.contracts import InstallSpec, KnownFacts, ModelFacts, Reason, Workshop
-from harness.errors import MissingError, UserError, expanded, see_list
-from harness.foreign_files import json_of, read_text
-from harness.whole_files import write_whole
+from serving_bench.engines.model.models import MODELS, HubRepo
+from serving_bench.engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
+from serving_bench.engines.places import INSIDE, LOCKS
+from serving_bench.harness.contracts import InstallSpec, KnownFacts, ModelFacts, Reason, Workshop
+from serving_bench.harness.errors import MissingError, UserError, expanded, see_list
+from serving_bench.harness.foreign_files import json_of, read_text
+from serving_bench.harness.whole_files import write_whole
 
 HUB_NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")

@@ -11,11 +11,11 @@ from math import inf, prod
 from pathlib import Path
 from typing import Any
 
-from engines.model.safetensors import safetensors_header
-from engines.model.shape import facts_of, is_plain, is_sane, shape_mistake
-from harness.contracts import ModelFacts
-from harness.errors import UserError
-from harness.foreign_files import json_of, opened, read_text
+from serving_bench.engines.model.safetensors import safetensors_header
+from serving_bench.engines.model.shape import facts_of, is_plain, is_sane, shape_mistake
+from serving_bench.harness.contracts import ModelFacts
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.foreign_files import json_of, opened, read_text
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # A dtype in a safetensors header -> bench's name.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engines.places import INSIDE, LOCKS
-from harness.contracts import ApiPrice, ModelFacts
+from serving_bench.engines.places import INSIDE, LOCKS
+from serving_bench.harness.contracts import ApiPrice, ModelFacts
 
 _TEMPLATES = Path(__file__).parent / "templates"
 APACHE = "Apache License 2.0"

@@ -10,8 +10,8 @@ from math import inf, prod
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
-from harness.foreign_files import opened, value_of
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.foreign_files import opened, value_of
 
 # A longer header is not valid. Source: MAX_HEADER_SIZE.
 _MAX_HEADER_BYTES = 100_000_000

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts import ModelFacts
+from serving_bench.harness.contracts import ModelFacts
 
 Config = Mapping[str, Any]
 

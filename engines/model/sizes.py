@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.contracts import EngineTerms, ModelFacts, Reason
+from serving_bench.harness.contracts import EngineTerms, ModelFacts, Reason
 
 HALF_BYTES = 2.0  # of a number in float16 and bfloat16
 # Bytes per number in a KV cache. Types with a q include the scales of their blocks of 32 numbers.

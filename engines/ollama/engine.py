@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.common import llama_cpp_said
-from engines.common.launching import container, given, image_key
-from engines.common.said import OLLAMA_PAGES, from_ollama
-from engines.model.models import MODELS
-from harness import contracts
-from harness.contracts import key
-from harness.errors import UserError
+from serving_bench.engines.common import llama_cpp_said
+from serving_bench.engines.common.launching import container, given, image_key
+from serving_bench.engines.common.said import OLLAMA_PAGES, from_ollama
+from serving_bench.engines.model.models import MODELS
+from serving_bench.harness import contracts
+from serving_bench.harness.contracts import key
+from serving_bench.harness.errors import UserError
 
 _PROGRAM = "ollama"
 _KV_CACHE_TYPES = {"fp16": "f16", "q8_0": "q8_0", "q4_0": "q4_0"}

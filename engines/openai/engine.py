@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engines.common.launching import attached_engine
-from engines.common.said import OLLAMA_PAGES, from_ollama, from_page
-from harness.contracts import Said, at, key
+from serving_bench.engines.common.launching import attached_engine
+from serving_bench.engines.common.said import OLLAMA_PAGES, from_ollama, from_page
+from serving_bench.harness.contracts import Said, at, key
 
 
 @dataclass(frozen=True)

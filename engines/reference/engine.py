@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from engines.common.launching import flags, given, named
-from engines.common.said import from_page
-from engines.places import INSIDE
-from harness import contracts
-from harness.contracts import COUNT, NOT_NEGATIVE, key
-from harness.errors import StoreError, UserError
+from serving_bench.engines.common.launching import flags, given, named
+from serving_bench.engines.common.said import from_page
+from serving_bench.engines.places import INSIDE
+from serving_bench.harness import contracts
+from serving_bench.harness.contracts import COUNT, NOT_NEGATIVE, key
+from serving_bench.harness.errors import StoreError, UserError
 
 _FOLDER = INSIDE / "reference"
 # Common terms that have no meaning for a server without a model.

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.common import launching, tokens
-from engines.places import LOCKS
-from engines.sglang import log
-from engines.sglang.memory import memory_needed
-from harness import contracts
-from harness.contracts import ABOVE_ZERO, BELOW_ONE, COUNT, POSITIVE, Range, key
-from harness.errors import UserError
+from serving_bench.engines.common import launching, tokens
+from serving_bench.engines.places import LOCKS
+from serving_bench.engines.sglang import log
+from serving_bench.engines.sglang.memory import memory_needed
+from serving_bench.harness import contracts
+from serving_bench.harness.contracts import ABOVE_ZERO, BELOW_ONE, COUNT, POSITIVE, Range, key
+from serving_bench.harness.errors import UserError
 
 # The image's entrypoint only sets up CUDA's libraries, so the command names the interpreter.
 _IN_IMAGE = ("python3", "-m", "sglang.launch_server")

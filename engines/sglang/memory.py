@@ -4,9 +4,9 @@ In every layer its pool has slots for engine.kv_cache_tokens and one more page. 
 mem_cache/memory_pool.py, model_executor/pool_configurator.py, arg_groups/memory_hook.py.
 """
 
-from engines.common import overhead
-from engines.model import sizes
-from harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason
+from serving_bench.engines.common import overhead
+from serving_bench.engines.model import sizes
+from serving_bench.harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason
 
 # Model types whose windowed layers have their own pool. SGLang turns that off for Gemma 2 and 3.
 _OWN_POOL = ("gpt_oss", "llama4", "llama4_text", "gemma4", "gemma4_text", "step3p5", "mimo_v2_flash")

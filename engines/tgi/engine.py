@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from engines.common import overhead
-from engines.common.launching import (
+from serving_bench.engines.common import overhead
+from serving_bench.engines.common.launching import (
     DTYPES,
     QUANTIZED,
     checkpoint,
@@ -20,12 +20,12 @@ from engines.common.launching import (
     image_key,
     kv_cache_types,
 )
-from engines.common.tokens import placed
-from engines.model import sizes
-from engines.tgi import log
-from harness import contracts
-from harness.contracts import COUNT, SHARE_OF_MEMORY, key
-from harness.errors import UserError
+from serving_bench.engines.common.tokens import placed
+from serving_bench.engines.model import sizes
+from serving_bench.engines.tgi import log
+from serving_bench.harness import contracts
+from serving_bench.harness.contracts import COUNT, SHARE_OF_MEMORY, key
+from serving_bench.harness.errors import UserError
 
 # TGI takes any other model name in a request for a LoRA adapter.
 _SERVED_MODEL = "tgi"

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.common.said import LogTerm, from_log, from_page, is_true
-from harness.contracts import Hint, Said, Stage, at
+from serving_bench.engines.common.said import LogTerm, from_log, from_page, is_true
+from serving_bench.harness.contracts import Hint, Said, Stage, at
 
 STAGES: Sequence[Stage] = (
     # A shard logs this as it begins, once its libraries are loaded.

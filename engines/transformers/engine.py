@@ -5,14 +5,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engines.common import overhead
-from engines.common.launching import DTYPES, checkpoint, environment_key, flags, given, kv_cache_types
-from engines.common.said import from_page, kv_cache_type
-from engines.common.tokens import placed, tokenized
-from engines.model import sizes
-from engines.places import INSIDE, LOCKS
-from harness import contracts
-from harness.contracts import COUNT, key
+from serving_bench.engines.common import overhead
+from serving_bench.engines.common.launching import (
+    DTYPES,
+    checkpoint,
+    environment_key,
+    flags,
+    given,
+    kv_cache_types,
+)
+from serving_bench.engines.common.said import from_page, kv_cache_type
+from serving_bench.engines.common.tokens import placed, tokenized
+from serving_bench.engines.model import sizes
+from serving_bench.engines.places import INSIDE, LOCKS
+from serving_bench.harness import contracts
+from serving_bench.harness.contracts import COUNT, key
 
 SERVER = INSIDE / "transformers_server.py"
 # From the peak PSS of its process, less weights and KV cache: 800 MiB with gemma3-270m, 300 to 370 with

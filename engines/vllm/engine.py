@@ -8,7 +8,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.common.launching import (
+from serving_bench.engines.common.launching import (
     CACHE_IN_IMAGE,
     DTYPES,
     PLAIN_SAMPLING,
@@ -26,13 +26,13 @@ from engines.common.launching import (
     switch,
     template_of,
 )
-from engines.common.said import known
-from engines.common.tokens import Position, placed, tokenized
-from engines.places import INSIDE, LOCKS
-from engines.vllm import log
-from engines.vllm.memory import block_tokens, cache_blocks, cache_bytes, memory_needed
-from harness import contracts
-from harness.contracts import COUNT, SHARE_OF_MEMORY, key
+from serving_bench.engines.common.said import known
+from serving_bench.engines.common.tokens import Position, placed, tokenized
+from serving_bench.engines.places import INSIDE, LOCKS
+from serving_bench.engines.vllm import log
+from serving_bench.engines.vllm.memory import block_tokens, cache_blocks, cache_bytes, memory_needed
+from serving_bench.harness import contracts
+from serving_bench.harness.contracts import COUNT, SHARE_OF_MEMORY, key
 
 # A KV cache of the model's own dtype is `auto`: most backends accept no other name for it.
 _KV_CACHE_TYPES = {"fp8": "fp8_e4m3", "fp8_e5m2": "fp8_e5m2"}

@@ -7,7 +7,7 @@ v1/kv_cache_interface.py.
 
 from typing import Any
 
-from engines.common.overhead import (
+from serving_bench.engines.common.overhead import (
     ACTIVATION_SOURCE,
     CUDA_CONTEXT_BYTES,
     MEBIBYTE,
@@ -18,8 +18,8 @@ from engines.common.overhead import (
     vocabulary_bytes,
     wider_step_bytes,
 )
-from engines.model import sizes
-from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts, Reason
+from serving_bench.engines.model import sizes
+from serving_bench.harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts, Reason
 
 # From the peak PSS of runs on 2 cores, beside weights and cache: 3,500 MiB with gemma3-270m, 1,725 to 1,920
 # with smollm2-135m. A line through both, over the size of the vocabulary. Each further worker adds a third.

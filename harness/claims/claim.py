@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-import scenarios
-from harness.contracts import CompareTerms, Scalar
-from harness.errors import UserError, choose_from, refuse_first
-from harness.settings.decoding import Choices, as_text
-from harness.settings.yaml_files import read_yaml
+from serving_bench import scenarios
+from serving_bench.harness.contracts import CompareTerms, Scalar
+from serving_bench.harness.errors import UserError, choose_from, refuse_first
+from serving_bench.harness.settings.decoding import Choices, as_text
+from serving_bench.harness.settings.yaml_files import read_yaml
 
 # Keys as on a command line. A list is a sweep; in a side it means any of its values.
 Keys = Mapping[str, Scalar | list[Scalar]]

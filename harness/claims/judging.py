@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from engines import ENGINES
-from harness.claims.claim import Claim, Conditions, Keys, Predicate, choices, side_text
-from harness.contracts import Deployment, Fact, Load, Plan, at, scalars
-from harness.errors import UserError
-from harness.settings.decoding import as_text
-from harness.settings.keys import fields
+from serving_bench.engines import ENGINES
+from serving_bench.harness.claims.claim import Claim, Conditions, Keys, Predicate, choices, side_text
+from serving_bench.harness.contracts import Deployment, Fact, Load, Plan, at, scalars
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.settings.decoding import as_text
+from serving_bench.harness.settings.keys import fields
 
 Outcome = Literal["reproduced", "not reproduced", "inconclusive", "not testable here"]
 # The worst last.

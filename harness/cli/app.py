@@ -10,8 +10,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from harness.contracts import inert
-from harness.errors import BenchError, Interrupted
+from serving_bench.harness.contracts import inert
+from serving_bench.harness.errors import BenchError, Interrupted
 
 # The base class of all errors in a command's arguments. Typer exports only its subclass BadParameter.
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -148,7 +148,7 @@ class Commands(TyperGroup):
             told = COMMANDS[str(name)]
             module, _, function = told.function.partition(":")
             alone = typer.Typer(rich_markup_mode=None, add_completion=False)
-            called = getattr(import_module(f"harness.cli.commands.{module}"), function)
+            called = getattr(import_module(f"serving_bench.harness.cli.commands.{module}"), function)
             # A command has a docstring only if it says more than the summary, which it begins with.
             said = None if called.__doc__ else told.summary
             alone.command(name, help=said, epilog=f"Example:  {told.example}")(called)
@@ -222,8 +222,8 @@ def _leave_closed_pipe() -> None:
 
 
 def _complain(what: str, exit_code: int) -> None:
-    from harness.cli.terminal import complaints
-    from harness.contracts import masked, masked_urls
+    from serving_bench.harness.cli.terminal import complaints
+    from serving_bench.harness.contracts import masked, masked_urls
 
     # Each half is masked by itself: `/etc/passwd: no run here` is a path, not a password.
     about, colon, said = masked_urls(what).partition(": ")

@@ -2,10 +2,10 @@
 
 import msgspec
 
-from harness.claims.judging import Judged, Judgement, Part
-from harness.cli import terminal
-from harness.contracts import ToldClaim, ToldPart
-from harness.settings.units import number_text
+from serving_bench.harness.claims.judging import Judged, Judgement, Part
+from serving_bench.harness.cli import terminal
+from serving_bench.harness.contracts import ToldClaim, ToldPart
+from serving_bench.harness.settings.units import number_text
 
 
 def print_judgement(judgement: Judgement) -> None:

@@ -5,20 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.claims import claim as claims
-from harness.claims import judging
-from harness.claims.claim import KL_NATS, Claim, Predicate
-from harness.claims.judging import Case, Judged, Judgement, Part
-from harness.cli import terminal
-from harness.cli.claim_text import told_of
-from harness.cli.commands.planning import why_none
-from harness.contracts import Plan, because, inert
-from harness.errors import StoreError, UserError
-from harness.store import checksums, store
-from harness.store.named_files import CLAIM_FILE
+from serving_bench.harness.claims import claim as claims
+from serving_bench.harness.claims import judging
+from serving_bench.harness.claims.claim import KL_NATS, Claim, Predicate
+from serving_bench.harness.claims.judging import Case, Judged, Judgement, Part
+from serving_bench.harness.cli import terminal
+from serving_bench.harness.cli.claim_text import told_of
+from serving_bench.harness.cli.commands.planning import why_none
+from serving_bench.harness.contracts import Plan, because, inert
+from serving_bench.harness.errors import StoreError, UserError
+from serving_bench.harness.store import checksums, store
+from serving_bench.harness.store.named_files import CLAIM_FILE
 
 if TYPE_CHECKING:  # they import pandas
-    from reports.data import Group, Run
+    from serving_bench.reports.data import Group, Run
 
 _Groups = Mapping[tuple[str, str, str], "Group"]
 _Combinations = Sequence[tuple[Case, ...]]
@@ -58,7 +58,7 @@ def why_not_testable(found: Claim, plan: Plan, cases: Sequence[Case] | None = No
 
 def judge(found: Claim, directory: Path) -> Judgement:
     """Return what a run says of a claim. Raises StoreError; UserError for a search or an unrelated run."""
-    from reports import open_run
+    from serving_bench.reports import open_run
 
     run = open_run(directory)
     record = run.record
@@ -98,8 +98,8 @@ def _part(run: "Run", asked: Predicate, groups: _Groups, cases: Sequence[Case]) 
 
 def _ratios(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
     """Yield each ratio with its interval, corrected for the number of ratios and of looks at the run."""
-    from reports.stats.intervals import decide
-    from reports.verdicts import Pair, alpha_of, comparisons_of, question_of, why_busy
+    from serving_bench.reports.stats.intervals import decide
+    from serving_bench.reports.verdicts import Pair, alpha_of, comparisons_of, question_of, why_busy
 
     questions = []
     for a, b in combinations:
@@ -115,8 +115,8 @@ def _ratios(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combin
 
 def _values(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
     """Yield each case's mean over its starts, with its interval."""
-    from reports.measures.over_starts import aggregate, has_interval
-    from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
+    from serving_bench.reports.measures.over_starts import aggregate, has_interval
+    from serving_bench.reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
 
     for (case,) in combinations:
         found = aggregate(run, groups[case.key], asked.metric)
@@ -128,8 +128,8 @@ def _values(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combin
 
 def _divergences(run: "Run", combinations: _Combinations) -> Iterator[Judged]:
     """Yield the divergence of each deployment's answers from its reference's."""
-    from reports.measures.quality import Quality, quality_of
-    from reports.stats.intervals import CONFIDENCE
+    from serving_bench.reports.measures.quality import Quality, quality_of
+    from serving_bench.reports.stats.intervals import CONFIDENCE
 
     for label in dict.fromkeys(case.deployment.label for (case,) in combinations):
         known = quality_of(run).get(label, Quality(label, why=because("quality_off")))

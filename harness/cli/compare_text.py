@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from harness.cli.terminal import out, print_lines, print_rows
-from reports.checks.examine import SIGN, mark_text
-from reports.two_runs.answers import FIGURES
-from reports.two_runs.compare import Comparison, MetricRow
-from reports.two_runs.gate import NAMES, Gate
-from reports.two_runs.sides import KINDS, Difference
+from serving_bench.harness.cli.terminal import out, print_lines, print_rows
+from serving_bench.reports.checks.examine import SIGN, mark_text
+from serving_bench.reports.two_runs.answers import FIGURES
+from serving_bench.reports.two_runs.compare import Comparison, MetricRow
+from serving_bench.reports.two_runs.gate import NAMES, Gate
+from serving_bench.reports.two_runs.sides import KINDS, Difference
 
 _PACKAGES = "engine_packages."
 # If more packages of one engine differ, they are only counted.

@@ -9,16 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.cli import terminal
-from harness.cli.claim_verdict import judged
-from harness.cli.progress import Show
-from harness.contracts import inert, plural
-from harness.errors import BenchError
-from harness.store import store
-from harness.store.named_files import PAGE_FILE
+from serving_bench.harness.cli import terminal
+from serving_bench.harness.cli.claim_verdict import judged
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.contracts import inert, plural
+from serving_bench.harness.errors import BenchError
+from serving_bench.harness.store import store
+from serving_bench.harness.store.named_files import PAGE_FILE
 
 if TYPE_CHECKING:  # it imports pandas
-    from reports.data import Run
+    from serving_bench.reports.data import Run
 
 SIGN = "▲"
 REPORTING = "writing the report"
@@ -38,7 +38,7 @@ def report_whatever_happened(directory: Path, show: Show, claim: str | None = No
     with terminal.signals_handled(go_on):
         show.close_panel()
         show.line(REPORTING)
-        from reports import open_run, write_report
+        from serving_bench.reports import open_run, write_report
 
         try:
             if claim:
@@ -54,7 +54,7 @@ def report_whatever_happened(directory: Path, show: Show, claim: str | None = No
 
 def print_no_answer(directory: Path, exit_code: int) -> None:
     """Print the JSON of a run that measured nothing, or whose report could not be written."""
-    from reports.outputs.as_json import FORMAT
+    from serving_bench.reports.outputs.as_json import FORMAT
 
     record = store.read_run(directory)
     run = {"id": record.run_id, "status": record.status}
@@ -76,7 +76,7 @@ def tell(run: "Run", exit_code: int, show: Show, *, as_json: bool) -> None:
     if run.record.search is None:
         _show_answers(run, show)
     if as_json:
-        from reports.outputs.as_json import to_builtins
+        from serving_bench.reports.outputs.as_json import to_builtins
 
         terminal.print_json({**to_builtins(run), "report": report, "exit_code": exit_code})
         return
@@ -85,15 +85,15 @@ def tell(run: "Run", exit_code: int, show: Show, *, as_json: bool) -> None:
 
 def unfinished(run: "Run") -> int:
     """Return on how many starts a search did not end."""
-    from reports.verdicts.searches import capacities_of
+    from serving_bench.reports.verdicts.searches import capacities_of
 
     return sum(not answer.is_whole for each in capacities_of(run) for answer in each.answers)
 
 
 def _search_lines(run: "Run") -> Iterator[str]:
     """Yield the highest load of each deployment of a search."""
-    from reports.verdicts.searches import capacities_of
-    from reports.words.told import search_words
+    from serving_bench.reports.verdicts.searches import capacities_of
+    from serving_bench.reports.words.told import search_words
 
     capacities = capacities_of(run)
     has_scenarios = len({each.scenario for each in capacities}) > 1
@@ -108,7 +108,7 @@ def _search_lines(run: "Run") -> Iterator[str]:
 
 def _show_answers(run: "Run", show: Show) -> None:
     """Show each answer with its table, and a reason to distrust it."""
-    from reports.words.told import told
+    from serving_bench.reports.words.told import told
 
     found = told(run)
     for answer in found["answers"]:

@@ -10,13 +10,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from harness.contracts import Load, PlannedCell, PlannedStart, inert, plural
-from harness.contracts.timing import LEAST_FOR_MEDIAN
-from harness.load.play.arrivals import phases
-from harness.load.pulse import Glance, Progress
-from harness.plan import plan
-from harness.run.budget import Budget
-from harness.settings.units import duration_text, number_text
+from serving_bench.harness.contracts import Load, PlannedCell, PlannedStart, inert, plural
+from serving_bench.harness.contracts.timing import LEAST_FOR_MEDIAN
+from serving_bench.harness.load.play.arrivals import phases
+from serving_bench.harness.load.pulse import Glance, Progress
+from serving_bench.harness.plan import plan
+from serving_bench.harness.run.budget import Budget
+from serving_bench.harness.settings.units import duration_text, number_text
 
 LABEL_WIDTH = 8
 BAR_WIDTH = 20

@@ -17,17 +17,26 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from harness.cli.panel import STARTING, WAITING, Outlook, View, left_text, panel, phase_text, time_text
-from harness.contracts import Load, PlannedCell, PlannedStart, Standing, inert, plural
-from harness.contracts.timing import LEAST_FOR_MEDIAN
-from harness.load.play.arrivals import phases
-from harness.load.pulse import Progress
-from harness.run.budget import Budget
-from harness.settings.units import number_text
+from serving_bench.harness.cli.panel import (
+    STARTING,
+    WAITING,
+    Outlook,
+    View,
+    left_text,
+    panel,
+    phase_text,
+    time_text,
+)
+from serving_bench.harness.contracts import Load, PlannedCell, PlannedStart, Standing, inert, plural
+from serving_bench.harness.contracts.timing import LEAST_FOR_MEDIAN
+from serving_bench.harness.load.play.arrivals import phases
+from serving_bench.harness.load.pulse import Progress
+from serving_bench.harness.run.budget import Budget
+from serving_bench.harness.settings.units import number_text
 
 if TYPE_CHECKING:  # they import pyarrow, and `bench fit` must not wait for that
-    from harness.store.request_table import Result
-    from harness.store.store import CellRecord
+    from serving_bench.harness.store.request_table import Result
+    from serving_bench.harness.store.store import CellRecord
 
 # How often a cell that is longer than planned is told of where there is no panel.
 LATE_EVERY_S = 30

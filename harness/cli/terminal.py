@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.contracts import inert, sentence
-from harness.errors import Interrupted
+from serving_bench.harness.contracts import inert, sentence
+from serving_bench.harness.errors import Interrupted
 
 # Programs read what goes into a file or a pipe, so a row is one line there, unless COLUMNS gives a width.
 UNBOUNDED_COLUMNS = 100_000

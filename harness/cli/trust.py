@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from harness.cli.terminal import complaints
-from harness.contracts import inert
-from harness.errors import StoreError, UserError
-from harness.settings.decoding import Choices
-from harness.settings.strangers import words
-from harness.store import checksums, store
-from harness.store.named_files import SUMS_FILE
+from serving_bench.harness.cli.terminal import complaints
+from serving_bench.harness.contracts import inert
+from serving_bench.harness.errors import StoreError, UserError
+from serving_bench.harness.settings.decoding import Choices
+from serving_bench.harness.settings.strangers import words
+from serving_bench.harness.store import checksums, store
+from serving_bench.harness.store.named_files import SUMS_FILE
 
 _MOST_COMBINATIONS, _MOST_CHARACTERS = 1000, 2000
 # Reading this much takes a few seconds.

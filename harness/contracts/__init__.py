@@ -4,20 +4,20 @@ Imports the standard library only. Names carry their units: `_ns` is an instant 
 duration in seconds, `_bytes` a size. A value that is not known is None, never 0.
 """
 
-from harness.contracts.deployments import *
-from harness.contracts.engines import *
-from harness.contracts.facts import *
-from harness.contracts.fitness import *
-from harness.contracts.goals import *
-from harness.contracts.keys import *
-from harness.contracts.plans import *
-from harness.contracts.quality import *
-from harness.contracts.records import *
-from harness.contracts.scenarios import *
-from harness.contracts.secrets import *
-from harness.contracts.sentences import Fact as Fact
-from harness.contracts.sentences import because as because
-from harness.contracts.sentences import plural as plural
-from harness.contracts.sentences import quoted as quoted
-from harness.contracts.sentences import sentence as sentence
-from harness.contracts.servers import *
+from serving_bench.harness.contracts.deployments import *
+from serving_bench.harness.contracts.engines import *
+from serving_bench.harness.contracts.facts import *
+from serving_bench.harness.contracts.fitness import *
+from serving_bench.harness.contracts.goals import *
+from serving_bench.harness.contracts.keys import *
+from serving_bench.harness.contracts.plans import *
+from serving_bench.harness.contracts.quality import *
+from serving_bench.harness.contracts.records import *
+from serving_bench.harness.contracts.scenarios import *
+from serving_bench.harness.contracts.secrets import *
+from serving_bench.harness.contracts.sentences import Fact as Fact
+from serving_bench.harness.contracts.sentences import because as because
+from serving_bench.harness.contracts.sentences import plural as plural
+from serving_bench.harness.contracts.sentences import quoted as quoted
+from serving_bench.harness.contracts.sentences import sentence as sentence
+from serving_bench.harness.contracts.servers import *

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from harness.contracts.keys import COUNT, DAY_S, Range, key
-from harness.contracts.scenarios import Adapter
+from serving_bench.harness.contracts.keys import COUNT, DAY_S, Range, key
+from serving_bench.harness.contracts.scenarios import Adapter
 
 # How a server is started: as a process of this machine, or as a container.
 Launcher = Literal["native", "docker"]

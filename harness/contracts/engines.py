@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.contracts.deployments import (
+from serving_bench.harness.contracts.deployments import (
     Deployment,
     Fairness,
     InstallSpec,
@@ -16,10 +16,10 @@ from harness.contracts.deployments import (
     Place,
     Weights,
 )
-from harness.contracts.quality import LOGPROBS, Ask, Token
-from harness.contracts.records import Reason, Scalar
-from harness.contracts.scenarios import Adapter, Form, Message, Turn
-from harness.contracts.servers import HttpCall, ServerMetric, ServerTerm
+from serving_bench.harness.contracts.quality import LOGPROBS, Ask, Token
+from serving_bench.harness.contracts.records import Reason, Scalar
+from serving_bench.harness.contracts.scenarios import Adapter, Form, Message, Turn
+from serving_bench.harness.contracts.servers import HttpCall, ServerMetric, ServerTerm
 
 # How a server is asked and answers: OpenAI's chat completions, Anthropic's messages, Gemini's content.
 ApiName = Literal["anthropic", "gemini", "openai"]

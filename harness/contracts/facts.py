@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harness.contracts.records import Scalar
-from harness.contracts.sentences import inert as inert
+from serving_bench.harness.contracts.records import Scalar
+from serving_bench.harness.contracts.sentences import inert as inert
 
 _TEXT_AT_MOST = 1000
 _WHOLE_AT_MOST = 2**63 - 1  # what records and tables can hold

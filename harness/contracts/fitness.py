@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from harness.contracts.keys import DAY_S, Range, key
-from harness.contracts.records import Scalar, Validity
-from harness.contracts.sentences import Fact, because
+from serving_bench.harness.contracts.keys import DAY_S, Range, key
+from serving_bench.harness.contracts.records import Scalar, Validity
+from serving_bench.harness.contracts.sentences import Fact, because
 
 # Share of all cores that other programs may use. With more, they can change a result by that share.
 FOREIGN_SHARE = 0.15

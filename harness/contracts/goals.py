@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from harness.contracts.fitness import GuardMode
-from harness.contracts.keys import ANY, COUNT, PART, Range, key, listed_key
-from harness.contracts.quality import Quality
+from serving_bench.harness.contracts.fitness import GuardMode
+from serving_bench.harness.contracts.keys import ANY, COUNT, PART, Range, key, listed_key
+from serving_bench.harness.contracts.quality import Quality
 
 SUCCESS: Final = "success"
 

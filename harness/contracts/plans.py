@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-from harness.contracts.deployments import Deployment
-from harness.contracts.keys import COUNT, DAY_S, Range, key
-from harness.contracts.sentences import Fact
+from serving_bench.harness.contracts.deployments import Deployment
+from serving_bench.harness.contracts.keys import COUNT, DAY_S, Range, key
+from serving_bench.harness.contracts.sentences import Fact
 
 # How many starts of each deployment a verdict needs. Fewer give only numbers: two have one degree of freedom
 # and say nearly nothing.

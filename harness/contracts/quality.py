@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
-from harness.contracts.keys import DAY_S, Range, key
-from harness.contracts.servers import HttpCall
+from serving_bench.harness.contracts.keys import DAY_S, Range, key
+from serving_bench.harness.contracts.servers import HttpCall
 
 T = TypeVar("T")
 # fidelity: the probabilities of its tokens against a reference's; tasks: the answers to items whose right

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.contracts.deployments import Fairness
-from harness.contracts.plans import Load
+from serving_bench.harness.contracts.deployments import Fairness
+from serving_bench.harness.contracts.plans import Load
 
 Scalar = str | int | float | bool | None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
-from harness.contracts.keys import key
+from serving_bench.harness.contracts.keys import key
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Literal
 
-from harness.contracts.plans import Load
-from harness.contracts.records import RequestRow
+from serving_bench.harness.contracts.plans import Load
+from serving_bench.harness.contracts.records import RequestRow
 
 # The field of a RequestRow, and the column of its table, that latencies count from.
 Origin = Literal["sent_ns", "scheduled_ns"]

@@ -11,8 +11,8 @@ from itertools import count, islice
 from json import dumps
 from statistics import fmean, median
 
-from harness.contracts import Conversation, Form, Turn
-from harness.describe.prefixes import NOTHING, Known, Prefix, Sent
+from serving_bench.harness.contracts import Conversation, Form, Turn
+from serving_bench.harness.describe.prefixes import NOTHING, Known, Prefix, Sent
 
 # The most conversations of a cell, and the words after which no more are looked at: it takes seconds.
 CONVERSATIONS, WORDS = 200, 2_000_000

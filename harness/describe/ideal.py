@@ -14,10 +14,10 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from harness.contracts import Conversation, Message, RequestRow, ToolCall, Turn
-from harness.describe.described import tools_text
-from harness.load.answer.chat import Decoded
-from harness.load.answer.history import answer_message
+from serving_bench.harness.contracts import Conversation, Message, RequestRow, ToolCall, Turn
+from serving_bench.harness.describe.described import tools_text
+from serving_bench.harness.load.answer.chat import Decoded
+from serving_bench.harness.load.answer.history import answer_message
 
 # Returns the number of tokens of a text; None if it cannot be counted.
 Count = Callable[[str], int | None]

@@ -5,7 +5,7 @@ from importlib import resources
 
 from jinja2 import Environment
 
-from harness.describe.described import Bin, Described, Histogram, Hits, Traffic
+from serving_bench.harness.describe.described import Bin, Described, Histogram, Hits, Traffic
 
 # Turns and groups that are shown; the JSON has all.
 SHOWN = 12
@@ -70,7 +70,7 @@ def more_hits(hits: Mapping[int, Hits]) -> list[str]:
 
 def page(described: Sequence[Described]) -> str:
     """Return the page of these descriptions. All text of conversations is escaped."""
-    template = resources.files("harness.describe").joinpath("page.html").read_text(encoding="utf-8")
+    template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals.update(
         heading=heading,

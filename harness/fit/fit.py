@@ -6,8 +6,8 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from engines import ENGINES, QUANTIZATIONS
-from harness.contracts import (
+from serving_bench.engines import ENGINES, QUANTIZATIONS
+from serving_bench.harness.contracts import (
     Deployment,
     InstallSpec,
     KnownFacts,
@@ -17,12 +17,12 @@ from harness.contracts import (
     Weights,
     words_of,
 )
-from harness.errors import UserError
-from harness.install.builds import why_not_on
-from harness.install.provisions import WeightsStore
-from harness.plan import plan
-from harness.plan.candidates import candidates
-from harness.plan.terms import (
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.install.builds import why_not_on
+from serving_bench.harness.install.provisions import WeightsStore
+from serving_bench.harness.plan import plan
+from serving_bench.harness.plan.candidates import candidates
+from serving_bench.harness.plan.terms import (
     FITS_SHARE,
     SHARES,
     Device,
@@ -32,9 +32,9 @@ from harness.plan.terms import (
     needed_bytes,
     shared_bytes,
 )
-from harness.sampling import environment, gpu
-from harness.settings.config import Settings, engines_with_weights
-from harness.settings.decoding import Varied
+from serving_bench.harness.sampling import environment, gpu
+from serving_bench.harness.settings.config import Settings, engines_with_weights
+from serving_bench.harness.settings.decoding import Varied
 
 Verdict = Literal["fits", "tight", "does not fit"]
 

@@ -19,17 +19,17 @@ from typing import Literal
 
 import msgspec
 
-from harness.contracts import Reason
-from harness.errors import BenchError
-from harness.fleet.nodes import Facts
-from harness.install import install
-from harness.install.builds import select_devices
-from harness.processes.listening import beyond_loopback
-from harness.processes.supervise import supervised
-from harness.processes.watchdog import boot_id
-from harness.sampling import gpu
-from harness.store.named_files import LOCK_FILE
-from harness.store.store import SCHEMA_VERSION, is_going_on
+from serving_bench.harness.contracts import Reason
+from serving_bench.harness.errors import BenchError
+from serving_bench.harness.fleet.nodes import Facts
+from serving_bench.harness.install import install
+from serving_bench.harness.install.builds import select_devices
+from serving_bench.harness.processes.listening import beyond_loopback
+from serving_bench.harness.processes.supervise import supervised
+from serving_bench.harness.processes.watchdog import boot_id
+from serving_bench.harness.sampling import gpu
+from serving_bench.harness.store.named_files import LOCK_FILE
+from serving_bench.harness.store.store import SCHEMA_VERSION, is_going_on
 
 # What a node sends. begun: it has the job. line: a line of bench's output. part, file: a file's name and its
 # next bytes, `file` with the last ones. end: the exit code, and the names of all files that are there at the
@@ -92,7 +92,7 @@ def measured(words: Sequence[str], number: int) -> Iterator[bytes]:
         asked = ["--only-repeat", str(number), "--output", str(folder)]
         own = {name: value for name, value in _environment_of_raylet().items() if name[:4] != "RAY_"}
         child = supervised(
-            [sys.executable, "-m", "harness", "run", *words, *asked],
+            [sys.executable, "-m", "serving_bench", "run", *words, *asked],
             log_path=log,
             # Recorded there, so that the next bench ends what is left of this one before it measures.
             state_dir=install.cache_dir() / "running",

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-from harness.contracts import inert
-from harness.errors import UserError
+from serving_bench.harness.contracts import inert
+from serving_bench.harness.errors import UserError
 
 # For any other address of a node, ::1 and 127.0.0.2 too, Ray 2.60 listens on all addresses of the machine.
 _LOOPBACK = "127.0.0.1"

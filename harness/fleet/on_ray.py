@@ -19,13 +19,13 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import inert
-from harness.errors import BenchError, CellError, Interrupted, UserError
-from harness.fleet import node
-from harness.fleet.nodes import Facts, Node, fit
-from harness.store import checksums
-from harness.store.named_files import RUN_FILE
-from harness.whole_files import check_room, disk_size
+from serving_bench.harness.contracts import inert
+from serving_bench.harness.errors import BenchError, CellError, Interrupted, UserError
+from serving_bench.harness.fleet import node
+from serving_bench.harness.fleet.nodes import Facts, Node, fit
+from serving_bench.harness.store import checksums
+from serving_bench.harness.store.named_files import RUN_FILE
+from serving_bench.harness.whole_files import check_room, disk_size
 
 _CONNECT_S, _FACTS_S = 5.0, 60.0
 # Nothing is fetched: how large an answer is must be known first.

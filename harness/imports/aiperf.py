@@ -7,9 +7,9 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from harness.contracts import Load, Outcome
-from harness.errors import UserError
-from harness.imports import result
+from serving_bench.harness.contracts import Load, Outcome
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.imports import result
 
 SIGNS = frozenset({"metadata", "metrics"})
 SUMMARY = "profile_export_aiperf.json"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import msgspec
 
-from harness.contracts import Load, Outcome
-from harness.errors import UserError
-from harness.imports import result
+from serving_bench.harness.contracts import Load, Outcome
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.imports import result
 
 SIGNS = frozenset({"metadata", "benchmarks"})
 _DEFINITIONS = (

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from harness import contracts
-from harness.contracts import Load, LoadSummary
-from harness.errors import UserError, choose_from
-from harness.imports import aiperf, guidellm, result, vllm_bench
-from harness.store import checksums, store
-from harness.store.named_files import RUN_FILE
-from harness.store.request_table import write_columns
+from serving_bench.harness import contracts
+from serving_bench.harness.contracts import Load, LoadSummary
+from serving_bench.harness.errors import UserError, choose_from
+from serving_bench.harness.imports import aiperf, guidellm, result, vllm_bench
+from serving_bench.harness.store import checksums, store
+from serving_bench.harness.store.named_files import RUN_FILE
+from serving_bench.harness.store.request_table import write_columns
 
 
 class Tool(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from harness.contracts import Arrival, Load, Outcome, inert, masked
-from harness.errors import UserError
-from harness.foreign_files import opened
+from serving_bench.harness.contracts import Arrival, Load, Outcome, inert, masked
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.foreign_files import opened
 
 _Read = TypeVar("_Read")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]

@@ -7,9 +7,9 @@ from typing import Literal
 
 import msgspec
 
-from harness.contracts import Load
-from harness.errors import UserError
-from harness.imports import result
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.imports import result
 
 SIGNS = frozenset({"ttfts", "itls"})
 _DEFINITIONS = (

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import engines
-from engines import ENGINES, QUANTIZATIONS, aliases
-from harness.contracts import (
+from serving_bench import engines
+from serving_bench.engines import ENGINES, QUANTIZATIONS, aliases
+from serving_bench.harness.contracts import (
     ContainerSpec,
     Deployment,
     EngineTerms,
@@ -19,9 +19,9 @@ from harness.contracts import (
     Reason,
     Weights,
 )
-from harness.errors import UserError, choose_from, refuse_first
-from harness.install import install
-from harness.sampling import gpu
+from serving_bench.harness.errors import UserError, choose_from, refuse_first
+from serving_bench.harness.install import install
+from serving_bench.harness.sampling import gpu
 
 # How a reason begins if the engine serves the quantization, but the model's weights cannot be had in it.
 SERVED_BUT = "served, but "

@@ -17,12 +17,12 @@ from typing import Any
 
 import msgspec
 
-from harness.cache import cache_dir as cache_dir
-from harness.contracts import InstallSpec, OnLine
-from harness.errors import MissingError, UserError
-from harness.install.packages import InstallError, installer
-from harness.install.steps import run_step
-from harness.whole_files import check_room, locked, write_whole
+from serving_bench.harness.cache import cache_dir as cache_dir
+from serving_bench.harness.contracts import InstallSpec, OnLine
+from serving_bench.harness.errors import MissingError, UserError
+from serving_bench.harness.install.packages import InstallError, installer
+from serving_bench.harness.install.steps import run_step
+from serving_bench.harness.whole_files import check_room, locked, write_whole
 
 MARKER = "installed.json"
 PROGRAM = Path("bin", "program")

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.cache import cache_dir, user_caches
-from harness.errors import BenchError, why_not_fetched
-from harness.whole_files import locked
+from serving_bench.harness.cache import cache_dir, user_caches
+from serving_bench.harness.errors import BenchError, why_not_fetched
+from serving_bench.harness.whole_files import locked
 
 # uv with its hashes. It has its own environment, one per machine: bench's environment has no installer.
 LOCK = Path(__file__).with_name("uv.txt")

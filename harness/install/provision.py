@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import engines
-from engines import ENGINES
-from harness.contracts import (
+from serving_bench import engines
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import (
     Deployment,
     InstallSpec,
     OnLine,
@@ -24,17 +24,24 @@ from harness.contracts import (
     all_adapters,
     all_weights,
 )
-from harness.errors import MissingError, UserError
-from harness.install.builds import Build, build_of, check_own, is_process, uses_devices, weights_needed
-from harness.install.install import Environment, install, installed, python_of, versions_in
-from harness.install.provisions import Provisions, WeightsStore
-from harness.install.steps import run_supervised
-from harness.plan.candidates import candidates
-from harness.settings.config import Settings
-from harness.settings.decoding import as_text
-from harness.settings.keys import DEFAULTS
-from harness.settings.units import size_text
-from harness.whole_files import check_room
+from serving_bench.harness.errors import MissingError, UserError
+from serving_bench.harness.install.builds import (
+    Build,
+    build_of,
+    check_own,
+    is_process,
+    uses_devices,
+    weights_needed,
+)
+from serving_bench.harness.install.install import Environment, install, installed, python_of, versions_in
+from serving_bench.harness.install.provisions import Provisions, WeightsStore
+from serving_bench.harness.install.steps import run_supervised
+from serving_bench.harness.plan.candidates import candidates
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.settings.decoding import as_text
+from serving_bench.harness.settings.keys import DEFAULTS
+from serving_bench.harness.settings.units import size_text
+from serving_bench.harness.whole_files import check_room
 
 # `bench run` installs an environment or prepares weights by itself up to this size.
 SMALL_BYTES = 2 << 30

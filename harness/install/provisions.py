@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from engines import ENGINES
-from harness.contracts import (
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import (
     Adapter,
     AdapterFile,
     Deployment,
@@ -17,8 +17,8 @@ from harness.contracts import (
     Workshop,
     all_adapters,
 )
-from harness.install.builds import Build, build_of, is_process
-from harness.install.install import Environment
+from serving_bench.harness.install.builds import Build, build_of, is_process
+from serving_bench.harness.install.install import Environment
 
 
 class WeightsStore(Protocol):

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.contracts import OnLine, secret_names
-from harness.errors import MissingError, why_not_fetched
-from harness.processes.supervise import supervised
+from serving_bench.harness.contracts import OnLine, secret_names
+from serving_bench.harness.errors import MissingError, why_not_fetched
+from serving_bench.harness.processes.supervise import supervised
 
 # How often a command that prints nothing (a compiler, a large download) is reported as alive.
 QUIET_S = 15.0

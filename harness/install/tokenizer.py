@@ -5,15 +5,15 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from engines import ENGINES, QUANTIZATIONS
-from harness.contracts import Reason, ScenarioChoice, Weights
-from harness.errors import UserError
-from harness.install.provisions import WeightsStore
-from harness.settings.config import Settings, engines_with_weights
-from harness.settings.decoding import decode
-from harness.settings.keys import fields
-from harness.store.tokenizer import token_counter
-from scenarios import TOKENS_PER_WORD, prose
+from serving_bench.engines import ENGINES, QUANTIZATIONS
+from serving_bench.harness.contracts import Reason, ScenarioChoice, Weights
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.install.provisions import WeightsStore
+from serving_bench.harness.settings.config import Settings, engines_with_weights
+from serving_bench.harness.settings.decoding import decode
+from serving_bench.harness.settings.keys import fields
+from serving_bench.harness.store.tokenizer import token_counter
+from serving_bench.scenarios import TOKENS_PER_WORD, prose
 
 _KEY, _FIELD = "scenario.tokens_per_word", "tokens_per_word"
 _SAMPLE_WORDS = 20_000

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable
 from math import ceil
 
-from harness.contracts import PlannedStart
-from harness.errors import UserError
+from serving_bench.harness.contracts import PlannedStart
+from serving_bench.harness.errors import UserError
 
 # How many files a load process or a server opens beyond its connections, with a margin.
 OTHER_FILES = 64

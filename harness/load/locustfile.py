@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 import msgspec
 from locust import events
 
-from engines import ENGINES
-from harness.contracts import Load, LoadJob
-from harness.errors import UserError
-from harness.load.answer import APIS
-from harness.load.client.http import endpoint
-from harness.load.client.receive import Receiver
-from harness.load.play.traffic import Traffic
-from harness.load.play.users import ConversationUser
-from scenarios import SCENARIOS
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import Load, LoadJob
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.load.answer import APIS
+from serving_bench.harness.load.client.http import endpoint
+from serving_bench.harness.load.client.receive import Receiver
+from serving_bench.harness.load.play.traffic import Traffic
+from serving_bench.harness.load.play.users import ConversationUser
+from serving_bench.scenarios import SCENARIOS
 
 
 class ChatUser(ConversationUser):

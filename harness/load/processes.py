@@ -11,13 +11,13 @@ from pathlib import Path
 
 import msgspec
 
-from harness.contracts import LoadJob, LoadSummary
-from harness.errors import LoadError
-from harness.load import records
-from harness.load.play.arrivals import longest_s
-from harness.load.play.window import Board, shared_board
-from harness.load.pulse import Progress, together
-from harness.processes.supervise import Supervised, supervised
+from serving_bench.harness.contracts import LoadJob, LoadSummary
+from serving_bench.harness.errors import LoadError
+from serving_bench.harness.load import records
+from serving_bench.harness.load.play.arrivals import longest_s
+from serving_bench.harness.load.play.window import Board, shared_board
+from serving_bench.harness.load.pulse import Progress, together
+from serving_bench.harness.processes.supervise import Supervised, supervised
 
 # For start, decoding and writing, beyond all phases and the drain of running requests.
 _SLACK_S = 150.0
@@ -108,7 +108,7 @@ def _started(
     job_path = directory / "job.json"
     job_path.write_bytes(msgspec.json.encode(job))
     # -P: a user's folder with the name of one of our packages must not be imported instead.
-    command = [sys.executable, "-P", "-m", "harness.load.worker", str(job_path)]
+    command = [sys.executable, "-P", "-m", "serving_bench.harness.load.worker", str(job_path)]
     workers: list[_Worker] = []
     for number in range(job.load.workers):
         running = supervised(

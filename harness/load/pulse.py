@@ -4,8 +4,14 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.contracts import Load, RequestRow
-from harness.contracts.timing import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN, origin_of, percentile, ttft_ns
+from serving_bench.harness.contracts import Load, RequestRow
+from serving_bench.harness.contracts.timing import (
+    LEAST_FOR_LIVE_P95,
+    LEAST_FOR_MEDIAN,
+    origin_of,
+    percentile,
+    ttft_ns,
+)
 
 # How far back `Recent.stretch` looks: STRETCH_S, or further if fewer than ENOUGH requests ended in them.
 KEPT = 512

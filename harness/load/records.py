@@ -9,7 +9,14 @@ from typing import TypeVar
 
 import msgspec
 
-from harness.contracts import BegunRow, EndedBy, LoadJob, LoadSummary, RequestRow, without_answer
+from serving_bench.harness.contracts import (
+    BegunRow,
+    EndedBy,
+    LoadJob,
+    LoadSummary,
+    RequestRow,
+    without_answer,
+)
 
 Line = TypeVar("Line")
 Lag = tuple[float, float, float]

@@ -1,4 +1,4 @@
-"""A load process: `python -m harness.load.worker JOB.json` plays one cell's load and records it.
+"""Plays one cell's load and records it: `python -m serving_bench.harness.load.worker JOB.json`.
 
 With `--worker K --board FILE` it plays its share, and begins at the instant that its parent writes on the
 board. It writes a JSON line to stdout when it is ready, then one a second with its progress; everything else
@@ -19,13 +19,13 @@ from pathlib import Path
 
 import msgspec
 
-from harness.contracts import LoadJob, masked_known
-from harness.errors import BenchError, LoadError
-from harness.load.limits import raise_file_limit
-from harness.load.play.window import Board, shared_board
-from harness.load.pulse import Progress
-from harness.load.records import of_worker
-from harness.whole_files import write_whole
+from serving_bench.harness.contracts import LoadJob, masked_known
+from serving_bench.harness.errors import BenchError, LoadError
+from serving_bench.harness.load.limits import raise_file_limit
+from serving_bench.harness.load.play.window import Board, shared_board
+from serving_bench.harness.load.pulse import Progress
+from serving_bench.harness.load.records import of_worker
+from serving_bench.harness.whole_files import write_whole
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 # How often to look whether the parent has written the start. It is written some time ahead.
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     raise_file_limit()
     # Our client is gevent's by construction; patching the standard library would only cost time.
     os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
-    parser = argparse.ArgumentParser(prog="python -m harness.load.worker")
+    parser = argparse.ArgumentParser(prog="python -m serving_bench.harness.load.worker")
     parser.add_argument("job", type=Path)
     parser.add_argument("--worker", type=int, default=0)
     parser.add_argument("--board", type=Path)
@@ -60,14 +60,14 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
     import gevent
     from locust.env import Environment
 
-    from engines import ENGINES
-    from harness.load.answer import APIS
-    from harness.load.client.http import endpoint
-    from harness.load.client.receive import Receiver
-    from harness.load.play.play import play
-    from harness.load.play.traffic import Traffic
-    from harness.load.play.users import user_class
-    from scenarios import SCENARIOS
+    from serving_bench.engines import ENGINES
+    from serving_bench.harness.load.answer import APIS
+    from serving_bench.harness.load.client.http import endpoint
+    from serving_bench.harness.load.client.receive import Receiver
+    from serving_bench.harness.load.play.play import play
+    from serving_bench.harness.load.play.traffic import Traffic
+    from serving_bench.harness.load.play.users import user_class
+    from serving_bench.scenarios import SCENARIOS
 
     if job.scenario not in SCENARIOS or job.engine not in ENGINES:
         raise LoadError(f"no scenario {job.scenario} or no engine {job.engine} in this version")

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from engines import ENGINES
-from harness.contracts import Adapter, Deployment, Engine, EngineTerms, Launcher
-from harness.errors import UserError, refuse_first
-from harness.plan.terms import at_once
-from harness.settings.config import Settings
-from harness.settings.decoding import Varied
-from scenarios import SCENARIOS
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import Adapter, Deployment, Engine, EngineTerms, Launcher
+from serving_bench.harness.errors import UserError, refuse_first
+from serving_bench.harness.plan.terms import at_once
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.settings.decoding import Varied
+from serving_bench.scenarios import SCENARIOS
 
 NO_QUANTIZATION = "-"
 # Tokens of one conversation, unless the user or fairness=stock says otherwise.

@@ -5,10 +5,10 @@ from itertools import islice
 from math import ceil
 from random import Random
 
-from harness.contracts import Conversation, PlannedStart, Turn
-from harness.errors import UserError
-from harness.plan.terms import BLOCK_TOKENS
-from scenarios import SCENARIOS, TOKENS_PER_WORD
+from serving_bench.harness.contracts import Conversation, PlannedStart, Turn
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.plan.terms import BLOCK_TOKENS
+from serving_bench.scenarios import SCENARIOS, TOKENS_PER_WORD
 
 # A word has at least one token; common tokenizers make up to 1.3 of it, the chat template's share included.
 _MOST_PER_WORD = 1.3

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.contracts import Adapter, Deployment, ModelFacts, Reason, Weights
+from serving_bench.harness.contracts import Adapter, Deployment, ModelFacts, Reason, Weights
 
 
 @dataclass(frozen=True)

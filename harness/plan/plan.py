@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from engines import ENGINES
-from harness.contracts import (
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import (
     Deployment,
     Load,
     ModelFacts,
@@ -22,14 +22,14 @@ from harness.contracts import (
     Weights,
     all_weights,
 )
-from harness.errors import UserError
-from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
-from harness.plan.context import check_context
-from harness.plan.facts import UNKNOWN, Facts
-from harness.plan.order import deployment_order, shuffled
-from harness.plan.terms import able_to_call, at_once, bounded, draft_facts
-from harness.settings.config import Settings
-from scenarios import forms_of, least_output_tokens
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
+from serving_bench.harness.plan.context import check_context
+from serving_bench.harness.plan.facts import UNKNOWN, Facts
+from serving_bench.harness.plan.order import deployment_order, shuffled
+from serving_bench.harness.plan.terms import able_to_call, at_once, bounded, draft_facts
+from serving_bench.harness.settings.config import Settings
+from serving_bench.scenarios import forms_of, least_output_tokens
 
 # Guesses, in seconds: a start without the engine's own start-up (1 s to minutes), attaching to a running
 # server, and a cell without its load.

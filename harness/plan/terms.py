@@ -13,10 +13,18 @@ from math import ceil, inf
 from random import Random
 from typing import Literal
 
-from engines import ENGINES, TOOL_TEMPLATES, weights_bytes
-from harness.contracts import Deployment, Load, MemoryNeed, ModelFacts, Reason, ScenarioChoice, Weights
-from harness.plan.facts import Facts
-from scenarios import SCENARIOS, has_tools
+from serving_bench.engines import ENGINES, TOOL_TEMPLATES, weights_bytes
+from serving_bench.harness.contracts import (
+    Deployment,
+    Load,
+    MemoryNeed,
+    ModelFacts,
+    Reason,
+    ScenarioChoice,
+    Weights,
+)
+from serving_bench.harness.plan.facts import Facts
+from serving_bench.scenarios import SCENARIOS, has_tools
 
 Device = Literal["cpu", "cuda"]
 

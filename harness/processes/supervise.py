@@ -16,8 +16,8 @@ from typing import IO, Any
 
 import msgspec
 
-from harness.processes import watchdog
-from harness.whole_files import opened_log, remove_left, write_whole
+from serving_bench.harness.processes import watchdog
+from serving_bench.harness.whole_files import opened_log, remove_left, write_whole
 
 # How long the watchdog itself may take to say that it is done, after the grace period and the limit on KILL.
 _SLACK_S = 10.0

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import Ask, Asked, HttpCall, Token, Way, merged_logprobs
-from harness.errors import ServerError
+from serving_bench.harness.contracts import Ask, Asked, HttpCall, Token, Way, merged_logprobs
+from serving_bench.harness.errors import ServerError
 
 
 class _Named(msgspec.Struct):

@@ -5,15 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.contracts import DEFAULT_TASKS, Deployment, PlannedStart, Quality, QualityTerms
-from harness.errors import StoreError, UserError, choose_from
-from harness.quality.measure import most_s
-from harness.quality.tasks import LOADING_S, Tasks, check_tasks
-from harness.quality.texts import Items, items
-from harness.store import quality_table, store
-from harness.store.named_files import QUALITY_FILE, TASKS_FILE
-from harness.store.quality_table import bits_of, deployment_rank, without_bits
-from harness.whole_files import write_whole
+from serving_bench.harness.contracts import DEFAULT_TASKS, Deployment, PlannedStart, Quality, QualityTerms
+from serving_bench.harness.errors import StoreError, UserError, choose_from
+from serving_bench.harness.quality.measure import most_s
+from serving_bench.harness.quality.tasks import LOADING_S, Tasks, check_tasks
+from serving_bench.harness.quality.texts import Items, items
+from serving_bench.harness.store import quality_table, store
+from serving_bench.harness.store.named_files import QUALITY_FILE, TASKS_FILE
+from serving_bench.harness.store.quality_table import bits_of, deployment_rank, without_bits
+from serving_bench.harness.whole_files import write_whole
 
 _ANSWERS = (QUALITY_FILE, TASKS_FILE)
 

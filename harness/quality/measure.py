@@ -14,7 +14,7 @@ from itertools import cycle, islice
 from threading import Thread
 from typing import Any, TypeVar
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     Ask,
     Asked,
     Deployment,
@@ -29,12 +29,12 @@ from harness.contracts import (
     fields_of,
     masked_known,
 )
-from harness.errors import BenchError, ServerError
-from harness.load.answer import openai
-from harness.quality.chat import greedy
-from harness.quality.texts import Items
-from harness.servers import probe
-from harness.settings.units import duration_text
+from serving_bench.harness.errors import BenchError, ServerError
+from serving_bench.harness.load.answer import openai
+from serving_bench.harness.quality.chat import greedy
+from serving_bench.harness.quality.texts import Items
+from serving_bench.harness.servers import probe
+from serving_bench.harness.settings.units import duration_text
 
 T = TypeVar("T")
 # Tokens of an answer: two deployments that differ mostly do so within a few tokens.

@@ -16,14 +16,14 @@ from typing import Any
 
 import msgspec
 
-from engines import TASKS_PROGRAM, TOOLS
-from harness.contracts import Item, Workshop, masked, masked_bytes, masked_known, secret_names
-from harness.errors import UserError, choose_from
-from harness.install.install import python_of
-from harness.processes.supervise import supervised
-from harness.quality import items
-from harness.store.named_files import TASKS_FILE
-from harness.store.quality_table import write_items
+from serving_bench.engines import TASKS_PROGRAM, TOOLS
+from serving_bench.harness.contracts import Item, Workshop, masked, masked_bytes, masked_known, secret_names
+from serving_bench.harness.errors import UserError, choose_from
+from serving_bench.harness.install.install import python_of
+from serving_bench.harness.processes.supervise import supervised
+from serving_bench.harness.quality import items
+from serving_bench.harness.store.named_files import TASKS_FILE
+from serving_bench.harness.store.quality_table import write_items
 
 # lm_eval reads some ten thousand task files before it can load one of its tasks.
 LOADING_S = 300.0

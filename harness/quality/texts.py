@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import plural
-from harness.errors import UserError
-from harness.foreign_files import read_text, value_of
-from harness.quality.own_texts import FIRST, PROMPTS, TEXTS
+from serving_bench.harness.contracts import plural
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.foreign_files import read_text, value_of
+from serving_bench.harness.quality.own_texts import FIRST, PROMPTS, TEXTS
 
 # A longer text of a file is cut, and later items are left out.
 _CHARACTERS, _ITEMS = 1200, 64

@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
-from harness.contracts import STEPS, LoadSummary, PlannedCell, PlannedStart
-from harness.plan import plan
-from harness.settings.sections import DEFAULT_BUDGET_S
-from harness.settings.units import duration_text
+from serving_bench.harness.contracts import STEPS, LoadSummary, PlannedCell, PlannedStart
+from serving_bench.harness.plan import plan
+from serving_bench.harness.settings.sections import DEFAULT_BUDGET_S
+from serving_bench.harness.settings.units import duration_text
 
 # run.budget=auto is this multiple of the planned time, but at least DEFAULT_BUDGET_S.
 PLANNED_TIMES = 2.0

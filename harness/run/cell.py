@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     STEPS,
     Fact,
     Load,
@@ -21,16 +21,16 @@ from harness.contracts import (
     quoted,
     timing,
 )
-from harness.errors import BenchError, Interrupted, UnfitError
-from harness.load.processes import run_load
-from harness.load.records import discard, read_summary
-from harness.run.ideal import ideals_of
-from harness.run.start import Serving
-from harness.run.watch import Site
-from harness.servers import prefix_cache
-from harness.store import request_table, store, tokenizer
-from harness.store.request_table import Tally
-from scenarios import SCENARIOS
+from serving_bench.harness.errors import BenchError, Interrupted, UnfitError
+from serving_bench.harness.load.processes import run_load
+from serving_bench.harness.load.records import discard, read_summary
+from serving_bench.harness.run.ideal import ideals_of
+from serving_bench.harness.run.start import Serving
+from serving_bench.harness.run.watch import Site
+from serving_bench.harness.servers import prefix_cache
+from serving_bench.harness.store import request_table, store, tokenizer
+from serving_bench.harness.store.request_table import Tally
+from serving_bench.scenarios import SCENARIOS
 
 # Share of a window in which bench stood still. Nothing was sent meanwhile, so rates lack that share: as much
 # as two may differ by and still count as the same (compare.margin).

@@ -7,12 +7,12 @@ from errno import ELOOP
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.contracts import inert
-from harness.errors import UserError
-from harness.store.checksums import strange
-from harness.store.files import check_regular
-from harness.store.named_files import LOCK_FILE
-from harness.whole_files import try_lock
+from serving_bench.harness.contracts import inert
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.store.checksums import strange
+from serving_bench.harness.store.files import check_regular
+from serving_bench.harness.store.named_files import LOCK_FILE
+from serving_bench.harness.whole_files import try_lock
 
 _OTHER_DISK = "give an --output on another, or move the run there"
 

@@ -10,14 +10,14 @@ from typing import TypeVar
 
 import msgspec
 
-from harness.contracts import HttpCall, LoadJob, Message, ScenarioOptions
-from harness.describe.ideal import Count, Replay, Template
-from harness.errors import BenchError, ServerError
-from harness.run.start import Serving
-from harness.servers import probe
-from harness.store.request_table import rows_as_sent
-from harness.store.tokenizer import CountTokens
-from scenarios import SCENARIOS
+from serving_bench.harness.contracts import HttpCall, LoadJob, Message, ScenarioOptions
+from serving_bench.harness.describe.ideal import Count, Replay, Template
+from serving_bench.harness.errors import BenchError, ServerError
+from serving_bench.harness.run.start import Serving
+from serving_bench.harness.servers import probe
+from serving_bench.harness.store.request_table import rows_as_sent
+from serving_bench.harness.store.tokenizer import CountTokens
+from serving_bench.scenarios import SCENARIOS
 
 T = TypeVar("T")
 # How long a server may take to count a cell's texts. The rest is then estimated from characters.

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from harness.cache import portable
-from harness.contracts import (
+from serving_bench.harness.cache import portable
+from serving_bench.harness.contracts import (
     Fact,
     Plan,
     PlannedCell,
@@ -23,13 +23,13 @@ from harness.contracts import (
     because,
     plural,
 )
-from harness.errors import BenchError
-from harness.plan import plan
-from harness.run.budget import LATEST, Budget
-from harness.run.watch import Observer
-from harness.settings.config import Settings
-from harness.settings.units import duration_text
-from harness.store import store
+from serving_bench.harness.errors import BenchError
+from serving_bench.harness.plan import plan
+from serving_bench.harness.run.budget import LATEST, Budget
+from serving_bench.harness.run.watch import Observer
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.settings.units import duration_text
+from serving_bench.harness.store import store
 
 
 def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> list[PlannedStart]:

@@ -3,17 +3,17 @@
 import time
 from dataclasses import replace
 
-from harness.contracts import QualityRecord, QualityTerms
-from harness.errors import BenchError
-from harness.quality.due import has_answers
-from harness.quality.measure import Server, measure, most_s
-from harness.quality.tasks import Tasks, TasksServer, ask_tasks
-from harness.run.start import Serving
-from harness.run.watch import Site
-from harness.settings.units import duration_text, grouped
-from harness.store.named_files import QUALITY_FILE
-from harness.store.quality_table import bits_of, write_quality
-from harness.store.store import read_cells
+from serving_bench.harness.contracts import QualityRecord, QualityTerms
+from serving_bench.harness.errors import BenchError
+from serving_bench.harness.quality.due import has_answers
+from serving_bench.harness.quality.measure import Server, measure, most_s
+from serving_bench.harness.quality.tasks import Tasks, TasksServer, ask_tasks
+from serving_bench.harness.run.start import Serving
+from serving_bench.harness.run.watch import Site
+from serving_bench.harness.settings.units import duration_text, grouped
+from serving_bench.harness.store.named_files import QUALITY_FILE
+from serving_bench.harness.store.quality_table import bits_of, write_quality
+from serving_bench.harness.store.store import read_cells
 
 # Requests in flight where the load does not say how many (an open loop), and the most.
 _IN_FLIGHT, _MOST_IN_FLIGHT = 8, 64

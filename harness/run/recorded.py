@@ -11,18 +11,18 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from harness.cache import local
-from harness.contracts import Deployment, Plan, PlannedStart, ScenarioChoice, scalars, words_of
-from harness.errors import StoreError, UserError
-from harness.plan import plan
-from harness.plan.candidates import candidates
-from harness.plan.terms import able_to_call
-from harness.sampling import environment
-from harness.settings import overrides
-from harness.settings.config import Settings
-from harness.settings.decoding import Choices, as_text
-from harness.store import store
-from harness.store.named_files import RUN_FILE
+from serving_bench.harness.cache import local
+from serving_bench.harness.contracts import Deployment, Plan, PlannedStart, ScenarioChoice, scalars, words_of
+from serving_bench.harness.errors import StoreError, UserError
+from serving_bench.harness.plan import plan
+from serving_bench.harness.plan.candidates import candidates
+from serving_bench.harness.plan.terms import able_to_call
+from serving_bench.harness.sampling import environment
+from serving_bench.harness.settings import overrides
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.settings.decoding import Choices, as_text
+from serving_bench.harness.store import store
+from serving_bench.harness.store.named_files import RUN_FILE
 
 _MOST_VALUES = 1000  # of all settings
 # What as_text writes: a text in quotes, or a word or number. A range or a list would be many values.

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.contracts import Plan, PlannedCell, PlannedStart, Until
-from harness.plan.plan import estimated_s, load_s
-from harness.store import store
-from harness.whole_files import check_room
+from serving_bench.harness.contracts import Plan, PlannedCell, PlannedStart, Until
+from serving_bench.harness.plan.plan import estimated_s, load_s
+from serving_bench.harness.store import store
+from serving_bench.harness.whole_files import check_room
 
 # Its page; a start's log and samples; a cell's log, samples and records; a start's answers on quality.
 _PAGE_BYTES, _START_BYTES, _CELL_BYTES, _QUALITY_BYTES = 4_000_000, 100_000, 100_000, 300_000

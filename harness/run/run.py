@@ -5,14 +5,21 @@ A new run, a resumed run, one that grows and a search differ only in `starts` an
 
 from collections.abc import Callable, Iterable, Sequence
 
-from harness.contracts import PlannedCell, PlannedStart, quoted
-from harness.errors import BenchError, Interrupted, ServerError
-from harness.run.cell import fail_rest, run_cell
-from harness.run.quality import ask_quality
-from harness.run.start import bring_up, hear_out, look_after_leaving, new_record, wait_for_memory, wait_ready
-from harness.run.watch import Site
-from harness.store import checksums
-from harness.store.store import CellRecord
+from serving_bench.harness.contracts import PlannedCell, PlannedStart, quoted
+from serving_bench.harness.errors import BenchError, Interrupted, ServerError
+from serving_bench.harness.run.cell import fail_rest, run_cell
+from serving_bench.harness.run.quality import ask_quality
+from serving_bench.harness.run.start import (
+    bring_up,
+    hear_out,
+    look_after_leaving,
+    new_record,
+    wait_for_memory,
+    wait_ready,
+)
+from serving_bench.harness.run.watch import Site
+from serving_bench.harness.store import checksums
+from serving_bench.harness.store.store import CellRecord
 
 # What a start measures next, given what it has measured. None: the start is done.
 NextCell = Callable[[PlannedStart, Sequence[CellRecord]], PlannedCell | None]

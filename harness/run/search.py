@@ -11,14 +11,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from harness.contracts import Load, Objective, Plan, PlannedCell, PlannedStart, SearchTerms, plural
-from harness.errors import CellError, UserError
-from harness.plan import plan as planning
-from harness.plan.terms import FEWEST, needed
-from harness.run import next_starts
-from harness.run.watch import Observer
-from harness.settings.config import Settings
-from harness.store import store
+from serving_bench.harness.contracts import (
+    Load,
+    Objective,
+    Plan,
+    PlannedCell,
+    PlannedStart,
+    SearchTerms,
+    plural,
+)
+from serving_bench.harness.errors import CellError, UserError
+from serving_bench.harness.plan import plan as planning
+from serving_bench.harness.plan.terms import FEWEST, needed
+from serving_bench.harness.run import next_starts
+from serving_bench.harness.run.watch import Observer
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.store import store
 
 # A server may reserve memory for each request that it serves at once (see plan/terms.py).
 MOST_SEQUENCES = 64

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     Deployment,
     Plan,
     PlannedStart,
@@ -27,27 +27,27 @@ from harness.contracts import (
     masked_argv,
     masked_known,
 )
-from harness.errors import CellError, StoreError, UserError
-from harness.install.builds import check_builds, images_of, select_devices
-from harness.install.provision import device_of, provide
-from harness.install.provisions import WeightsStore
-from harness.load import limits
-from harness.plan.candidates import NO_QUANTIZATION
-from harness.processes.supervise import reap
-from harness.quality.due import Due
-from harness.run.held import missing, remove_made, taken_lock
-from harness.run.room import left_bytes, needed_bytes
-from harness.run.run import NextCell, planned_cell, run_starts
-from harness.run.start import api_of, attach_spec, key_of
-from harness.run.watch import Observer, Site
-from harness.sampling import environment, guard
-from harness.selftest import known_error
-from harness.servers import container, probe
-from harness.settings.config import Settings
-from harness.settings.units import duration_text
-from harness.store import checksums, store, tokenizer
-from harness.store.named_files import LOCK_FILE, RUN_FILE
-from harness.whole_files import disk_size, private, remove_left
+from serving_bench.harness.errors import CellError, StoreError, UserError
+from serving_bench.harness.install.builds import check_builds, images_of, select_devices
+from serving_bench.harness.install.provision import device_of, provide
+from serving_bench.harness.install.provisions import WeightsStore
+from serving_bench.harness.load import limits
+from serving_bench.harness.plan.candidates import NO_QUANTIZATION
+from serving_bench.harness.processes.supervise import reap
+from serving_bench.harness.quality.due import Due
+from serving_bench.harness.run.held import missing, remove_made, taken_lock
+from serving_bench.harness.run.room import left_bytes, needed_bytes
+from serving_bench.harness.run.run import NextCell, planned_cell, run_starts
+from serving_bench.harness.run.start import api_of, attach_spec, key_of
+from serving_bench.harness.run.watch import Observer, Site
+from serving_bench.harness.sampling import environment, guard
+from serving_bench.harness.selftest import known_error
+from serving_bench.harness.servers import container, probe
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.settings.units import duration_text
+from serving_bench.harness.store import checksums, store, tokenizer
+from serving_bench.harness.store.named_files import LOCK_FILE, RUN_FILE
+from serving_bench.harness.whole_files import disk_size, private, remove_left
 
 RESULTS = Path("results")
 # Room that is kept during a run, so that its end can be written to a full disk.

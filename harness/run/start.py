@@ -10,20 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engines import API_PRICES, ENGINES
-from harness import contracts
-from harness.describe.ideal import SentTo, nothing_sent
-from harness.install import builds, install
-from harness.load.answer import APIS, openai
-from harness.load.answer.api import Api
-from harness.plan.terms import Device, expected
-from harness.run.watch import Site, Watch, watch_memory
-from harness.sampling import environment, gpu, host
-from harness.sampling.sampling import Memory
-from harness.servers import container, probe, server
-from harness.servers.scrape import read_said
-from harness.store.store import Kept, StartRecord
-from scenarios import has_tools
+from serving_bench.engines import API_PRICES, ENGINES
+from serving_bench.harness import contracts
+from serving_bench.harness.describe.ideal import SentTo, nothing_sent
+from serving_bench.harness.install import builds, install
+from serving_bench.harness.load.answer import APIS, openai
+from serving_bench.harness.load.answer.api import Api
+from serving_bench.harness.plan.terms import Device, expected
+from serving_bench.harness.run.watch import Site, Watch, watch_memory
+from serving_bench.harness.sampling import environment, gpu, host
+from serving_bench.harness.sampling.sampling import Memory
+from serving_bench.harness.servers import container, probe, server
+from serving_bench.harness.servers.scrape import read_said
+from serving_bench.harness.store.store import Kept, StartRecord
+from serving_bench.scenarios import has_tools
 
 _log = logging.getLogger(__name__)
 _PROMPT_TIMEOUT_S = 60.0

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.contracts import PlannedCell, PlannedStart, ServerMetric, ServerTerm, Standing
-from harness.install.provisions import Provisions
-from harness.load.pulse import Progress
-from harness.quality.due import Due
-from harness.run.budget import Budget
-from harness.sampling import guard, host
-from harness.sampling.device_sample import sample_devices
-from harness.sampling.process_tree import ProcessTree
-from harness.sampling.sampling import Sampling, total
-from harness.servers import scrape
-from harness.settings.units import size_text
-from harness.store import store
-from harness.store.request_table import Result
+from serving_bench.harness.contracts import PlannedCell, PlannedStart, ServerMetric, ServerTerm, Standing
+from serving_bench.harness.install.provisions import Provisions
+from serving_bench.harness.load.pulse import Progress
+from serving_bench.harness.quality.due import Due
+from serving_bench.harness.run.budget import Budget
+from serving_bench.harness.sampling import guard, host
+from serving_bench.harness.sampling.device_sample import sample_devices
+from serving_bench.harness.sampling.process_tree import ProcessTree
+from serving_bench.harness.sampling.sampling import Sampling, total
+from serving_bench.harness.servers import scrape
+from serving_bench.harness.settings.units import size_text
+from serving_bench.harness.store import store
+from serving_bench.harness.store.request_table import Result
 
 # Samples come at 10 Hz, those of the server's page at 1 Hz. An older one says nothing about now.
 _FRESH_S = 5.0

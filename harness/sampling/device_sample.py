@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.processes.watchdog import pid_namespace
-from harness.sampling import gpu
-from harness.sampling.gpu import Device
-from harness.sampling.sampling import Sampling, total
+from serving_bench.harness.processes.watchdog import pid_namespace
+from serving_bench.harness.sampling import gpu
+from serving_bench.harness.sampling.gpu import Device
+from serving_bench.harness.sampling.sampling import Sampling, total
 
 # Returns which of the pids are the server's; None if bench cannot see the server's processes.
 Ours = Callable[[set[int]], set[int] | None]

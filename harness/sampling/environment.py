@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 
-from harness.contracts import Reason, Scalar, masked_values
-from harness.sampling import gpu
+from serving_bench.harness.contracts import Reason, Scalar, masked_values
+from serving_bench.harness.sampling import gpu
 
 # The prefixes of environment variables that affect a server.
 _OF_SERVERS = (
@@ -32,6 +32,8 @@ _PACKAGES = (
 # What is read in a pass, more than a processor's caches hold: by each thread, and by all together.
 _READ_BYTES, _READ_TOTAL_BYTES = 2**26, 2**29
 _PASSES = 5
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def facts() -> dict[str, Any]:
@@ -123,7 +125,7 @@ def _version(package: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parents[2]), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = ["git", "-C", str(_CHECKOUT), "describe", "--always", "--dirty", "--abbrev=12"]
     with suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip() or None

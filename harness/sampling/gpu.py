@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, TypeVar
 
-from harness.contracts import Reason
-from harness.errors import UserError
-from harness.sampling.sampling import Memory, Use, within
+from serving_bench.harness.contracts import Reason
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.sampling.sampling import Memory, Use, within
 
 Value = TypeVar("Value")
 

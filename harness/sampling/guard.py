@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Literal, NamedTuple
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     LOOK_S,
     Fact,
     GuardFinding,
@@ -25,11 +25,11 @@ from harness.contracts import (
     because,
     throttle_names,
 )
-from harness.errors import UnfitError
-from harness.sampling import programs
-from harness.sampling.device_sample import DeviceSample
-from harness.sampling.host import HostSample
-from harness.sampling.sampling import Memory, Use, tolerance_bytes
+from serving_bench.harness.errors import UnfitError
+from serving_bench.harness.sampling import programs
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.sampling.host import HostSample
+from serving_bench.harness.sampling.sampling import Memory, Use, tolerance_bytes
 
 # The longest wait as a share of all that a run may wait; and the longest one after a wait in vain, so that a
 # lasting cause does not delay every cell.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from harness.contracts import Reason
-from harness.sampling.process_tree import ProcessTree
-from harness.sampling.sampling import Memory, Sampling, Use
+from serving_bench.harness.contracts import Reason
+from serving_bench.harness.sampling.process_tree import ProcessTree
+from serving_bench.harness.sampling.sampling import Memory, Sampling, Use
 
 _POWERCAP = Path("/sys/class/powercap")
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import psutil
 
-from harness.contracts import Reason
-from harness.processes.watchdog import stat_fields
+from serving_bench.harness.contracts import Reason
+from serving_bench.harness.processes.watchdog import stat_fields
 
 # How often to look for new descendants: the names in /proc, and the parents of the new ones.
 _LOOK_S = 1.0

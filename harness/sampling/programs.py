@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import psutil
 
-from harness.contracts import FOREIGN_SHARE, LOOK_S, Fact, because
-from harness.sampling.host import foreign_use
-from harness.sampling.process_tree import Reading, readings
+from serving_bench.harness.contracts import FOREIGN_SHARE, LOOK_S, Fact, because
+from serving_bench.harness.sampling.host import foreign_use
+from serving_bench.harness.sampling.process_tree import Reading, readings
 
 MOST = 3
 # A program that used less than this share of the processor is not named.

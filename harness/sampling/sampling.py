@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from harness.contracts import mean_power_w
-from harness.errors import UserError
+from serving_bench.harness.contracts import mean_power_w
+from serving_bench.harness.errors import UserError
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")

@@ -9,9 +9,9 @@ from statistics import median
 
 import msgspec
 
-from harness.contracts import RequestRow, Scalar, SelfTest, SelfTestStep
-from harness.sampling import environment
-from harness.whole_files import write_whole
+from serving_bench.harness.contracts import RequestRow, Scalar, SelfTest, SelfTestStep
+from serving_bench.harness.sampling import environment
+from serving_bench.harness.whole_files import write_whole
 
 # (request id, number of the content chunk, due_ns, sent_ns). Two chunk numbers stand for arrival and end.
 Send = tuple[str, int, int, int]

@@ -8,8 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
-from engines import ENGINES
-from harness.contracts import (
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import (
     Deployment,
     Engine,
     EngineTerms,
@@ -23,14 +23,14 @@ from harness.contracts import (
     SelfTest,
     SelfTestStep,
 )
-from harness.errors import CellError, UserError
-from harness.install import install
-from harness.load.limits import OTHER_FILES, raise_file_limit
-from harness.load.processes import run_load
-from harness.sampling import host
-from harness.selftest import known_error
-from harness.servers import server
-from harness.store import request_table
+from serving_bench.harness.errors import CellError, UserError
+from serving_bench.harness.install import install
+from serving_bench.harness.load.limits import OTHER_FILES, raise_file_limit
+from serving_bench.harness.load.processes import run_load
+from serving_bench.harness.sampling import host
+from serving_bench.harness.selftest import known_error
+from serving_bench.harness.servers import server
+from serving_bench.harness.store import request_table
 
 _TTFT_S = 0.05
 _START_TIMEOUT_S = 30.0

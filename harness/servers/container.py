@@ -21,11 +21,11 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import ContainerSpec, Hint
-from harness.errors import MissingError, ServerError, UserError
-from harness.processes import watchdog
-from harness.processes.supervise import Supervised, supervised
-from harness.servers.server import Server, entered, log_tail, remedies
+from serving_bench.harness.contracts import ContainerSpec, Hint
+from serving_bench.harness.errors import MissingError, ServerError, UserError
+from serving_bench.harness.processes import watchdog
+from serving_bench.harness.processes.supervise import Supervised, supervised
+from serving_bench.harness.servers.server import Server, entered, log_tail, remedies
 
 NAME_LABEL = "serving-bench"
 OWNER_LABEL = "serving-bench.owner"

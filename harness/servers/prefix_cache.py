@@ -8,11 +8,19 @@ Nothing here fails a cell.
 import time
 from itertools import cycle, islice
 
-from harness.contracts import AttachSpec, CacheReset, Deployment, Engine, HttpCall, LaunchSpec, Reason
-from harness.errors import ServerError
-from harness.load.answer import openai
-from harness.load.answer.chat import Decoded
-from harness.servers import probe
+from serving_bench.harness.contracts import (
+    AttachSpec,
+    CacheReset,
+    Deployment,
+    Engine,
+    HttpCall,
+    LaunchSpec,
+    Reason,
+)
+from serving_bench.harness.errors import ServerError
+from serving_bench.harness.load.answer import openai
+from serving_bench.harness.load.answer.chat import Decoded
+from serving_bench.harness.servers import probe
 
 # For the whole reset: a CPU may read a large model's prompt at 15 tokens/s.
 LIMIT_S = 60.0

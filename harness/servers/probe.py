@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.contracts import AttachSpec, HttpCall, Message, Turn
-from harness.contracts.secrets import masked_bytes
-from harness.errors import ServerError, UserError
-from harness.load.answer import openai
-from harness.load.answer.api import Api
-from harness.load.answer.chat import Decoded, decode
-from harness.sampling.sampling import quiet_thread, within
-from harness.settings.units import duration_text
+from serving_bench.harness.contracts import AttachSpec, HttpCall, Message, Turn
+from serving_bench.harness.contracts.secrets import masked_bytes
+from serving_bench.harness.errors import ServerError, UserError
+from serving_bench.harness.load.answer import openai
+from serving_bench.harness.load.answer.api import Api
+from serving_bench.harness.load.answer.chat import Decoded, decode
+from serving_bench.harness.sampling.sampling import quiet_thread, within
+from serving_bench.harness.settings.units import duration_text
 
 T = TypeVar("T")
 # For all questions to an attached server before its run, unless engine.start_timeout was given.

@@ -18,11 +18,11 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.contracts import Engine, EngineTerms, Said, ServerMetric, ServerTerm, scalar
-from harness.sampling.sampling import Sampling
-from harness.servers.log import head_and_end
-from harness.servers.probe import request, root_of
-from harness.settings.units import size_text
+from serving_bench.harness.contracts import Engine, EngineTerms, Said, ServerMetric, ServerTerm, scalar
+from serving_bench.harness.sampling.sampling import Sampling
+from serving_bench.harness.servers.log import head_and_end
+from serving_bench.harness.servers.probe import request, root_of
+from serving_bench.harness.settings.units import size_text
 
 _log = logging.getLogger(__name__)
 # Long enough for llama.cpp, which answers between two batches. A mark may block for two of these limits.

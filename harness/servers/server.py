@@ -15,13 +15,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from urllib.parse import urlsplit
 
-from harness.contracts import ContainerSpec, Hint, NativeSpec, Stage, inert
-from harness.errors import ServerError
-from harness.processes.listening import stranger_on
-from harness.processes.supervise import Supervised, supervised
-from harness.sampling.sampling import quiet_thread
-from harness.servers import probe
-from harness.servers.log import MOST_LINE_BYTES, bytes_from, text_of
+from serving_bench.harness.contracts import ContainerSpec, Hint, NativeSpec, Stage, inert
+from serving_bench.harness.errors import ServerError
+from serving_bench.harness.processes.listening import stranger_on
+from serving_bench.harness.processes.supervise import Supervised, supervised
+from serving_bench.harness.sampling.sampling import quiet_thread
+from serving_bench.harness.servers import probe
+from serving_bench.harness.servers.log import MOST_LINE_BYTES, bytes_from, text_of
 
 _LOOK_S, _LOOK_BYTES = 0.02, 4 << 20
 _END_BYTES = 256 << 10

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Container, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from engines import ENGINES
-from harness.contracts import EngineTerms, Price, QualityTerms
-from harness.errors import refuse_first
-from harness.settings.decoding import Varied
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import EngineTerms, Price, QualityTerms
+from serving_bench.harness.errors import refuse_first
+from serving_bench.harness.settings.decoding import Varied
 
 
 def key_env(engine: str) -> str:

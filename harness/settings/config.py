@@ -6,8 +6,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from engines import ENGINES, ONLY_ATTACHED, QUANTIZATIONS, aliases
-from harness.contracts import (
+from serving_bench.engines import ENGINES, ONLY_ATTACHED, QUANTIZATIONS, aliases
+from serving_bench.harness.contracts import (
     CompareTerms,
     Deployment,
     EngineTerms,
@@ -24,10 +24,10 @@ from harness.contracts import (
     SearchTerms,
     Until,
 )
-from harness.errors import UserError, choose_from, expanded, refuse_first, see_list
-from harness.settings import sections
-from harness.settings.attached import check_attached, check_price, key_env
-from harness.settings.decoding import (
+from serving_bench.harness.errors import UserError, choose_from, expanded, refuse_first, see_list
+from serving_bench.harness.settings import sections
+from serving_bench.harness.settings.attached import check_attached, check_price, key_env
+from serving_bench.harness.settings.decoding import (
     Choices,
     Varied,
     as_text,
@@ -38,10 +38,10 @@ from harness.settings.decoding import (
     shown,
     single,
 )
-from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, check_keys
-from harness.settings.loads import loads
-from harness.settings.strangers import field_of
-from scenarios import SCENARIOS, is_column
+from serving_bench.harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, check_keys
+from serving_bench.harness.settings.loads import loads
+from serving_bench.harness.settings.strangers import field_of
+from serving_bench.scenarios import SCENARIOS, is_column
 
 # For `bench fit`, which asks what could be served, not what to measure. It asks about all engines.
 FIT_DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {

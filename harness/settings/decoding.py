@@ -15,9 +15,9 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from harness.contracts import Key, RunTerms, Scalar
-from harness.errors import UserError
-from harness.settings import units
+from serving_bench.harness.contracts import Key, RunTerms, Scalar
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.settings import units
 
 Section = TypeVar("Section")
 Choices = Mapping[str, tuple[Scalar, ...]]  # a key's values, more than one where it is swept

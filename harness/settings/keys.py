@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from engines import ENGINES
-from harness.contracts import (
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import (
     CompareTerms,
     EngineTerms,
     FitTerms,
@@ -17,10 +17,10 @@ from harness.contracts import (
     SloTerms,
     Until,
 )
-from harness.errors import did_you_mean, refuse_first
-from harness.settings import sections
-from harness.settings.decoding import ALONE, Choices, Field, fields_by_key, shown
-from scenarios import SCENARIOS
+from serving_bench.harness.errors import did_you_mean, refuse_first
+from serving_bench.harness.settings import sections
+from serving_bench.harness.settings.decoding import ALONE, Choices, Field, fields_by_key, shown
+from serving_bench.scenarios import SCENARIOS
 
 # Those of the axes and of the keys without a section. A load alone has one user.
 DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.contracts import Load, ScenarioChoice
-from harness.errors import Problem, UserError, refuse_first
-from harness.settings.decoding import Choices, points, shown
+from serving_bench.harness.contracts import Load, ScenarioChoice
+from serving_bench.harness.errors import Problem, UserError, refuse_first
+from serving_bench.harness.settings.decoding import Choices, points, shown
 
 # Arrivals that set themselves when conversations begin.
 _BY_ITSELF = ("trace", "batch")

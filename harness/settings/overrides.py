@@ -11,10 +11,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
-from harness.contracts import Scalar
-from harness.errors import UserError, refuse_first
-from harness.settings.decoding import refuse_secrets, shown
-from harness.settings.yaml_files import read_yaml
+from serving_bench.harness.contracts import Scalar
+from serving_bench.harness.errors import UserError, refuse_first
+from serving_bench.harness.settings.decoding import refuse_secrets, shown
+from serving_bench.harness.settings.yaml_files import read_yaml
 
 _LINES = "lines `key: value`, such as `engine: [vllm, sglang]`"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Literal, cast
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     SUCCESS,
     CompareTerms,
     GateTerms,
@@ -16,8 +16,8 @@ from harness.contracts import (
     SloTerms,
     Until,
 )
-from harness.errors import UserError, choose_from, refuse_first
-from harness.settings.decoding import (
+from serving_bench.harness.errors import UserError, choose_from, refuse_first
+from serving_bench.harness.settings.decoding import (
     ALONE,
     Choices,
     decode,

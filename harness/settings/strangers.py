@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, cast
 
-from engines import ENGINES, MODELS
-from harness.contracts import Foreign, Scalar
-from harness.settings.decoding import Choices, Field, as_text, decode
-from harness.settings.keys import SHORT, fields
-from scenarios import is_column, length
+from serving_bench.engines import ENGINES, MODELS
+from serving_bench.harness.contracts import Foreign, Scalar
+from serving_bench.harness.settings.decoding import Choices, Field, as_text, decode
+from serving_bench.harness.settings.keys import SHORT, fields
+from serving_bench.scenarios import is_column, length
 
 # taken: as it is. shown: taken, but told before anything starts. asked: only if the user agrees.
 Belief = Literal["taken", "shown", "asked"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from harness.errors import UserError
-from harness.foreign_files import read_text
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.foreign_files import read_text
 
 # Far beyond any study or claim; PyYAML takes seconds for it.
 _MOST_BYTES = 1 << 18

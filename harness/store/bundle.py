@@ -15,12 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, BinaryIO
 
-from harness.errors import StoreError, UserError
-from harness.store import checksums
-from harness.store.files import MOST_TABLE_BYTES, opened
-from harness.store.named_files import RUN_FILE, SUMS_FILE, check_place
-from harness.store.store import read_run
-from harness.whole_files import check_room, written_whole
+from serving_bench.harness.errors import StoreError, UserError
+from serving_bench.harness.store import checksums
+from serving_bench.harness.store.files import MOST_TABLE_BYTES, opened
+from serving_bench.harness.store.named_files import RUN_FILE, SUMS_FILE, check_place
+from serving_bench.harness.store.store import read_run
+from serving_bench.harness.whole_files import check_room, written_whole
 
 # Records and logs shrink to a tenth, tables not at all. Small files may grow by 64 MiB more.
 _MOST_GROWTH, _MORE_BYTES = 100, 64 << 20

@@ -19,10 +19,17 @@ from typing import Literal
 
 import msgspec
 
-from harness.errors import StoreError
-from harness.store.files import MOST_TABLE_BYTES, opened
-from harness.store.named_files import CLAIM_FILE, DIGEST_FILE, LOCK_FILE, PAGE_FILE, RUN_FILE, SUMS_FILE
-from harness.whole_files import write_whole
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.store.files import MOST_TABLE_BYTES, opened
+from serving_bench.harness.store.named_files import (
+    CLAIM_FILE,
+    DIGEST_FILE,
+    LOCK_FILE,
+    PAGE_FILE,
+    RUN_FILE,
+    SUMS_FILE,
+)
+from serving_bench.harness.whole_files import write_whole
 
 # The files and folders of a run, and what else bench keeps or draws in its directory.
 OWN = (RUN_FILE, PAGE_FILE, CLAIM_FILE, "starts", "cells", "reference")

@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from harness import foreign_files
-from harness.cache import portable, seal_of
-from harness.contracts import counts, inert, scalars
-from harness.contracts.sentences import read, stored
-from harness.errors import StoreError
-from harness.whole_files import write_whole, written_whole
+from serving_bench.harness import foreign_files
+from serving_bench.harness.cache import portable, seal_of
+from serving_bench.harness.contracts import counts, inert, scalars
+from serving_bench.harness.contracts.sentences import read, stored
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.whole_files import write_whole, written_whole
 
 # Far beyond what bench writes: a plan of 10,000 cells takes 20 MB, samples of four days 3.5 million rows, a
 # row group of requests 8 MB of text. Equal values compress to almost nothing, so values are counted too.

@@ -14,14 +14,14 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import at, because, inert
-from harness.errors import StoreError, UserError
-from harness.settings.config import Settings
-from harness.settings.decoding import decode, only_value
-from harness.settings.keys import DEFAULTS
-from harness.store import checksums
-from harness.store.named_files import RUN_FILE, SUMS_FILE
-from harness.store.store import (
+from serving_bench.harness.contracts import at, because, inert
+from serving_bench.harness.errors import StoreError, UserError
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.settings.decoding import decode, only_value
+from serving_bench.harness.settings.keys import DEFAULTS
+from serving_bench.harness.store import checksums
+from serving_bench.harness.store.named_files import RUN_FILE, SUMS_FILE
+from serving_bench.harness.store.store import (
     REFERENCE,
     SCHEMA_VERSION,
     NodeRecord,
@@ -36,7 +36,7 @@ from harness.store.store import (
     write_record,
     written_or_empty,
 )
-from harness.whole_files import check_room
+from serving_bench.harness.whole_files import check_room
 
 # What must be equal for values to stand in one table. The page tells other differences.
 _TERMS = ("settings", "price", "slo", "compare", "quality")

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from harness.errors import UserError
-from harness.whole_files import PRIVATE, write_whole
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.whole_files import PRIVATE, write_whole
 
 RUN_FILE = "run.json"
 PAGE_FILE = "report.html"

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import msgspec
 import pyarrow as pa
 
-from engines import QUANTIZATIONS, value_bytes
-from harness.contracts import Asked, Deployment, Item, Token
-from harness.errors import StoreError
-from harness.store.files import read_rows, write_rows
-from harness.store.store import StartRecord
+from serving_bench.engines import QUANTIZATIONS, value_bytes
+from serving_bench.harness.contracts import Asked, Deployment, Item, Token
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.store.files import read_rows, write_rows
+from serving_bench.harness.store.store import StartRecord
 
 # Columns that files of earlier versions may lack.
 _LATER = ("answer",)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from harness import contracts
-from harness.settings.decoding import as_text
+from serving_bench.harness import contracts
+from serving_bench.harness.settings.decoding import as_text
 
 # Keys for which an earlier bench took a bare number as seconds.
 _ONCE_BARE = frozenset(

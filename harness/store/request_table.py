@@ -17,11 +17,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.contracts import LoadSummary, RequestRow, timing
-from harness.errors import StoreError
-from harness.store.files import opened_table
-from harness.store.tokenizer import CountTokens
-from harness.whole_files import written_whole
+from serving_bench.harness.contracts import LoadSummary, RequestRow, timing
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.store.files import opened_table
+from serving_bench.harness.store.tokenizer import CountTokens
+from serving_bench.harness.whole_files import written_whole
 
 _TYPES: dict[str, pa.DataType] = {
     "request_id": pa.string(),

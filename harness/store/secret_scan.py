@@ -14,10 +14,10 @@ from typing import IO
 
 import pyarrow as pa
 
-from harness.contracts import OURS, secrets_in
-from harness.errors import StoreError
-from harness.store.files import MOST_OBJECTS, MOST_TABLE_BYTES, opened, opened_table
-from harness.store.named_files import QUALITY_FILE, TASKS_FILE
+from serving_bench.harness.contracts import OURS, secrets_in
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.store.files import MOST_OBJECTS, MOST_TABLE_BYTES, opened, opened_table
+from serving_bench.harness.store.named_files import QUALITY_FILE, TASKS_FILE
 
 # Bytes that are read at once, and that are kept of the previous read: a secret may span both.
 _WINDOW_BYTES, _OVERLAP_BYTES = 1 << 20, 1 << 13

@@ -26,14 +26,21 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import pyarrow as pa
 
-from harness import contracts
-from harness.errors import CellError, StoreError
-from harness.store import checksums
-from harness.store.files import as_stored as as_stored
-from harness.store.files import is_sealed, opened, opened_table, read_json, write_record, write_rows
-from harness.store.files import read_samples as read_samples
-from harness.store.named_files import CLAIM_FILE, LOCK_FILE, QUALITY_FILE, RUN_FILE, TASKS_FILE
-from harness.store.records import (  # noqa: F401
+from serving_bench.harness import contracts
+from serving_bench.harness.errors import CellError, StoreError
+from serving_bench.harness.store import checksums
+from serving_bench.harness.store.files import as_stored as as_stored
+from serving_bench.harness.store.files import (
+    is_sealed,
+    opened,
+    opened_table,
+    read_json,
+    write_record,
+    write_rows,
+)
+from serving_bench.harness.store.files import read_samples as read_samples
+from serving_bench.harness.store.named_files import CLAIM_FILE, LOCK_FILE, QUALITY_FILE, RUN_FILE, TASKS_FILE
+from serving_bench.harness.store.records import (  # noqa: F401
     CellRecord,
     NodeRecord,
     Phase,
@@ -41,7 +48,7 @@ from harness.store.records import (  # noqa: F401
     StartRecord,
     with_units,
 )
-from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
+from serving_bench.harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 
 REFERENCE = "reference"
 SCHEMA_VERSION = 10

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from harness.errors import UserError
+from serving_bench.harness.errors import UserError
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 SplitTexts = Callable[[Sequence[str]], list[list[int]]]

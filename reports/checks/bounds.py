@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.contracts import LoadSummary
-from reports.data import (
+from serving_bench.harness.contracts import LoadSummary
+from serving_bench.reports.data import (
     Cell,
     Group,
     Run,
@@ -28,9 +28,9 @@ from reports.data import (
     server_cores,
     usable_cores,
 )
-from reports.measures import aggregate, mean, measured_of, number, one_at_a_time
-from reports.measures.anatomy import WEIGHTS, anatomies
-from reports.measures.held import alike, mean_parts
+from serving_bench.reports.measures import aggregate, mean, measured_of, number, one_at_a_time
+from serving_bench.reports.measures.anatomy import WEIGHTS, anatomies
+from serving_bench.reports.measures.held import alike, mean_parts
 
 WORDS = {
     "others": "other programs",

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from reports.checks import late_client, starts, unequal_work, windows
-from reports.checks.finding import Check, Finding
-from reports.data import Cell, Run, once
-from reports.stats.intervals import STARTS_NEEDED
-from reports.verdicts import decisions_of
+from serving_bench.reports.checks import late_client, starts, unequal_work, windows
+from serving_bench.reports.checks.finding import Check, Finding
+from serving_bench.reports.data import Cell, Run, once
+from serving_bench.reports.stats.intervals import STARTS_NEEDED
+from serving_bench.reports.verdicts import decisions_of
 
 SIGN = "▲"
 LEGEND = f"{SIGN} 2 after a value: there are two reasons not to compare it, and the mark links to them."

@@ -8,8 +8,8 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.data import Cell, Group, Run, gathered
-from reports.measures import LATENCIES, several
+from serving_bench.reports.data import Cell, Group, Run, gathered
+from serving_bench.reports.measures import LATENCIES, several
 
 # Token rates, and energy and cost, which are computed from them.
 TOKENS = (

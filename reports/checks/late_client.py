@@ -9,10 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contracts import Fact, SelfTest, SelfTestStep, because
-from reports.checks.finding import BY_OBJECTIVES, FROM_SENDING, SPEED, Case, cell_name, check, of_cells
-from reports.data import Cell, Run, gathered, once
-from reports.measures import LATENCIES, measured_of, number, plural, values_of
+from serving_bench.harness.contracts import Fact, SelfTest, SelfTestStep, because
+from serving_bench.reports.checks.finding import (
+    BY_OBJECTIVES,
+    FROM_SENDING,
+    SPEED,
+    Case,
+    cell_name,
+    check,
+    of_cells,
+)
+from serving_bench.reports.data import Cell, Run, gathered, once
+from serving_bench.reports.measures import LATENCIES, measured_of, number, plural, values_of
 
 # People act on a difference of a tenth of the median TTFT, and feel one of 10 ms however slow the server is.
 # A timer counts as late from 5 ms on.

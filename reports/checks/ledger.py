@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TypeGuard
 
-from harness.contracts import Deployment, Scalar
-from reports.data import Run, StartRecord, gathered
+from serving_bench.harness.contracts import Deployment, Scalar
+from serving_bench.reports.data import Run, StartRecord, gathered
 
 # A server rounds its KV cache to blocks. More than this share above what was asked is a different budget.
 MORE_SHARE = 0.1

@@ -10,12 +10,28 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from reports.checks.finding import Case, check, measured_cells, of_deployments, of_group, of_groups
-from reports.data import Cell, Group, Run, gathered
-from reports.measures import aggregate, are_alike, by_start, flat, number, plural, several, shown
-from reports.measures.values import devices_of, power_in, power_of_device
-from reports.stats.intervals import STARTS_NEEDED, Estimate
-from reports.stats.steadiness import start_drifts
+from serving_bench.reports.checks.finding import (
+    Case,
+    check,
+    measured_cells,
+    of_deployments,
+    of_group,
+    of_groups,
+)
+from serving_bench.reports.data import Cell, Group, Run, gathered
+from serving_bench.reports.measures import (
+    aggregate,
+    are_alike,
+    by_start,
+    flat,
+    number,
+    plural,
+    several,
+    shown,
+)
+from serving_bench.reports.measures.values import devices_of, power_in, power_of_device
+from serving_bench.reports.stats.intervals import STARTS_NEEDED, Estimate
+from serving_bench.reports.stats.steadiness import start_drifts
 
 
 @check(

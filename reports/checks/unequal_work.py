@@ -10,8 +10,8 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.contracts import ServerTerm
-from reports.checks.finding import (
+from serving_bench.harness.contracts import ServerTerm
+from serving_bench.reports.checks.finding import (
     OF_COUNTS,
     OF_LENGTHS,
     SPEED,
@@ -21,8 +21,8 @@ from reports.checks.finding import (
     of_deployments,
     of_groups,
 )
-from reports.checks.ledger import Entry, ledger_of
-from reports.data import (
+from serving_bench.reports.checks.ledger import Entry, ledger_of
+from serving_bench.reports.data import (
     Cell,
     Group,
     Run,
@@ -34,10 +34,10 @@ from reports.data import (
     heard_of,
     unlike_of,
 )
-from reports.measures import equal_work, number, plural, precise
-from reports.measures.fidelity import Outcome, outcome
-from reports.measures.quality import answers_by, nearness, quality_of, task_scores
-from reports.measures.speculation import became_of, unspeculated_of
+from serving_bench.reports.measures import equal_work, number, plural, precise
+from serving_bench.reports.measures.fidelity import Outcome, outcome
+from serving_bench.reports.measures.quality import answers_by, nearness, quality_of, task_scores
+from serving_bench.reports.measures.speculation import became_of, unspeculated_of
 
 # Servers look for clients that have left between two steps or once a second.
 _BUSY_S = 2.0

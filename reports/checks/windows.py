@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from harness.contracts import quoted, timing
-from reports.checks.finding import (
+from serving_bench.harness.contracts import quoted, timing
+from serving_bench.reports.checks.finding import (
     FROM_SENDING,
     OF_LENGTHS,
     RATES,
@@ -19,14 +19,20 @@ from reports.checks.finding import (
     of_group,
     of_groups,
 )
-from reports.checks.starts import drift_words
-from reports.data import Cell, Group, Run, gathered
-from reports.measures import LOST_SHARE, measured_of, number, plural, several
-from reports.measures.equal_work import ended_early, forces_length, ignores_length, is_short
-from reports.measures.traffic.cache import NEW_TOKENS, doubts, served_of
-from reports.measures.traffic.of_groups import validities_of
-from reports.measures.traffic.validity import KINDS, VALID
-from reports.stats.steadiness import REQUESTS_NEEDED, humps, thirds, window_change, window_drifts
+from serving_bench.reports.checks.starts import drift_words
+from serving_bench.reports.data import Cell, Group, Run, gathered
+from serving_bench.reports.measures import LOST_SHARE, measured_of, number, plural, several
+from serving_bench.reports.measures.equal_work import ended_early, forces_length, ignores_length, is_short
+from serving_bench.reports.measures.traffic.cache import NEW_TOKENS, doubts, served_of
+from serving_bench.reports.measures.traffic.of_groups import validities_of
+from serving_bench.reports.measures.traffic.validity import KINDS, VALID
+from serving_bench.reports.stats.steadiness import (
+    REQUESTS_NEEDED,
+    humps,
+    thirds,
+    window_change,
+    window_drifts,
+)
 
 SHORT_WINDOW_S = 30.0
 WINDOW_DRIFT_SHARE = 0.1

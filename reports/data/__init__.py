@@ -1,9 +1,9 @@
 """A results directory as frames and records, and the commands that continue its run. Computes no metric."""
 
-from harness.store.store import StartRecord as StartRecord
-from reports.data.asked import *
-from reports.data.cells import *
-from reports.data.commands import *
-from reports.data.run import *
-from reports.data.samples import *
-from reports.data.tables import *
+from serving_bench.harness.store.store import StartRecord as StartRecord
+from serving_bench.reports.data.asked import *
+from serving_bench.reports.data.cells import *
+from serving_bench.reports.data.commands import *
+from serving_bench.reports.data.run import *
+from serving_bench.reports.data.samples import *
+from serving_bench.reports.data.tables import *

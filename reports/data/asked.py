@@ -7,11 +7,11 @@ from itertools import permutations, zip_longest
 from pathlib import Path
 from typing import Any
 
-from harness.contracts import LOGPROBS, Asked, Fact, Item, Quality, QualityRecord, Way, because
-from harness.errors import StoreError
-from harness.store import store
-from harness.store.named_files import QUALITY_FILE, TASKS_FILE
-from harness.store.quality_table import (
+from serving_bench.harness.contracts import LOGPROBS, Asked, Fact, Item, Quality, QualityRecord, Way, because
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.store import store
+from serving_bench.harness.store.named_files import QUALITY_FILE, TASKS_FILE
+from serving_bench.harness.store.quality_table import (
     bits_of,
     deployment_rank,
     read_items,
@@ -19,10 +19,10 @@ from harness.store.quality_table import (
     reference_rank,
     without_bits,
 )
-from harness.store.store import StartRecord
-from reports.data.cells import gathered, grouped
-from reports.data.run import Run, once, open_run, without_secrets
-from reports.stats.intervals import odd_ones
+from serving_bench.harness.store.store import StartRecord
+from serving_bench.reports.data.cells import gathered, grouped
+from serving_bench.reports.data.run import Run, once, open_run, without_secrets
+from serving_bench.reports.stats.intervals import odd_ones
 
 # Fewer than 1 place in 20 may name fewer tokens than `Heard.named` says: tokens of one name count once.
 _ONE_PLACE_IN = 20

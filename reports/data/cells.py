@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from harness.contracts import Fact, Load, LoadSummary, PlannedCell, PlannedStart
-from harness.store.store import CellRecord
+from serving_bench.harness.contracts import Fact, Load, LoadSummary, PlannedCell, PlannedStart
+from serving_bench.harness.store.store import CellRecord
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)

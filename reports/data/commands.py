@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Sequence
 from math import ceil
 
-from harness.contracts import words_of
-from reports.data.asked import Heard, heard_of
-from reports.data.run import Run
+from serving_bench.harness.contracts import words_of
+from serving_bench.reports.data.asked import Heard, heard_of
+from serving_bench.reports.data.run import Run
 
 __all__ = ["asking_quality", "command", "resumed"]
 # Long enough for bench's 32 texts on a slow processor.

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     Deployment,
     Fact,
     SelfTest,
@@ -26,12 +26,19 @@ from harness.contracts import (
     masked_values,
     timing,
 )
-from harness.errors import StoreError
-from harness.store import store
-from harness.store.files import builtins_of, record_of
-from harness.store.store import NodeRecord, RunRecord, StartRecord
-from reports.data.cells import Cell, Group, groups_of, load_labels
-from reports.data.tables import floats, of_start, requests_frame, samples_frame, taken, with_columns
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.store import store
+from serving_bench.harness.store.files import builtins_of, record_of
+from serving_bench.harness.store.store import NodeRecord, RunRecord, StartRecord
+from serving_bench.reports.data.cells import Cell, Group, groups_of, load_labels
+from serving_bench.reports.data.tables import (
+    floats,
+    of_start,
+    requests_frame,
+    samples_frame,
+    taken,
+    with_columns,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 SampleKind = Literal["host", "device", "server"]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.contracts import LOOK_S, ServerTerm, at, number
-from harness.store.store import StartRecord
-from reports.data.cells import Cell, Group
-from reports.data.run import Run, SampleKind, once
-from reports.data.tables import floats
+from serving_bench.harness.contracts import LOOK_S, ServerTerm, at, number
+from serving_bench.harness.store.store import StartRecord
+from serving_bench.reports.data.cells import Cell, Group
+from serving_bench.reports.data.run import Run, SampleKind, once
+from serving_bench.reports.data.tables import floats
 
 # Ten samples a second: over 0.2 s the processor time, in ticks of 10 ms, is within 0.05 of a core.
 IDLE_SAMPLES = 3

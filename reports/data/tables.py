@@ -15,10 +15,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.store import store
-from harness.store.files import reading
-from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
-from reports.stats.steadiness import PARTS
+from serving_bench.harness.store import store
+from serving_bench.harness.store.files import reading
+from serving_bench.harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
+from serving_bench.reports.stats.steadiness import PARTS
 
 # A column of a million requests takes 9 MB or more. Columns that few scenarios fill are read one cell at a
 # time by `with_columns`; columns that no figure needs are not read.

@@ -3,8 +3,8 @@
 This file exports what many modules need. Each topic of its own has its own module.
 """
 
-from reports.measures.equal_work import *
-from reports.measures.metrics import *
-from reports.measures.over_starts import *
-from reports.measures.values import *
-from reports.measures.written import *
+from serving_bench.reports.measures.equal_work import *
+from serving_bench.reports.measures.metrics import *
+from serving_bench.reports.measures.over_starts import *
+from serving_bench.reports.measures.values import *
+from serving_bench.reports.measures.written import *

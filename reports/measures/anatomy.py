@@ -33,7 +33,16 @@ from typing import Literal
 
 import numpy as np
 
-from reports.data import Cell, Memory, Run, StartRecord, floats, gathered, memory_over_time, once
+from serving_bench.reports.data import (
+    Cell,
+    Memory,
+    Run,
+    StartRecord,
+    floats,
+    gathered,
+    memory_over_time,
+    once,
+)
 
 Source = Literal["said", "measured step", "computed"]
 PROGRAM, WEIGHTS, KV_CACHE, KV_COPIES = "program", "weights", "kv_cache", "kv_copies"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.data import EDGES_S, Cell, Group, Run, together
-from reports.measures.metrics import counted, is_supported
-from reports.measures.over_starts import calm_starts, value_cells, withheld
-from reports.measures.values import measured_of
+from serving_bench.reports.data import EDGES_S, Cell, Group, Run, together
+from serving_bench.reports.measures.metrics import counted, is_supported
+from serving_bench.reports.measures.over_starts import calm_starts, value_cells, withheld
+from serving_bench.reports.measures.values import measured_of
 
 # A log axis has no zero.
 LEAST_S = 1e-6

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from harness.contracts import ApiPrice
-from reports.data import Group, Run
-from reports.measures.over_starts import aggregate
-from reports.measures.values import Power, is_priced, power_in, price_of
+from serving_bench.harness.contracts import ApiPrice
+from serving_bench.reports.data import Group, Run
+from serving_bench.reports.measures.over_starts import aggregate
+from serving_bench.reports.measures.values import Power, is_priced, power_in, price_of
 
 ENERGY, COST = "energy_j_per_output_token", "cost_per_million_output_tokens"
 COST_OF_REQUEST = "cost_per_request"

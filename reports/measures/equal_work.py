@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Fact, because, quoted
-from reports.data import Cell, Group, Run, StartRecord, gathered, grouped, once
-from reports.stats.intervals import odd_ones
+from serving_bench.harness.contracts import Fact, because, quoted
+from serving_bench.reports.data import Cell, Group, Run, StartRecord, gathered, grouped, once
+from serving_bench.reports.stats.intervals import odd_ones
 
 # For prompts, and for answers in figures per request: one token in fifty, as a doubled BOS in a short prompt.
 LENGTHS_DIFFER = 0.02

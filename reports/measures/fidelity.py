@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from harness.contracts import Asked, Fact, Token, Way, because
-from reports.data import Heard
-from reports.stats.fidelity import LOWEST, TEXTS_NEEDED, kl_nats, mean_interval, survival
+from serving_bench.harness.contracts import Asked, Fact, Token, Way, because
+from serving_bench.reports.data import Heard
+from serving_bench.reports.stats.fidelity import LOWEST, TEXTS_NEEDED, kl_nats, mean_interval, survival
 
 # In bfloat16 logits of 16 and more are 0.125 apart, so rounding may decide between two tokens this near.
 TIE_NATS = 0.25

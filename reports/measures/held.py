@@ -6,9 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.data import Run, StartRecord, gathered, memory_over_time, once, start_title
-from reports.measures.anatomy import KV_CACHE, PARTS, REST, WEIGHTS, Anatomy, KvCache, Part, anatomies
-from reports.measures.metrics import mean
+from serving_bench.reports.data import Run, StartRecord, gathered, memory_over_time, once, start_title
+from serving_bench.reports.measures.anatomy import (
+    KV_CACHE,
+    PARTS,
+    REST,
+    WEIGHTS,
+    Anatomy,
+    KvCache,
+    Part,
+    anatomies,
+)
+from serving_bench.reports.measures.metrics import mean
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from harness.contracts import Fact, because, timing
-from harness.errors import UserError
-from reports.measures.metric import (
+from serving_bench.harness.contracts import Fact, because, timing
+from serving_bench.harness.errors import UserError
+from serving_bench.reports.measures.metric import (
     BOTH,
     FEWER,
     HIGHER,

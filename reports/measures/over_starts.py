@@ -13,13 +13,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Fact, Precision, because
-from harness.errors import StoreError
-from reports.data import Cell, Group, Run, memory_over_time, once, open_run, quantile, together
-from reports.measures.equal_work import disturbed, work_of
-from reports.measures.metrics import Value, is_supported, metric_of, value_names, value_of_start, why_missing
-from reports.measures.values import measured_of, request_values, values_of
-from reports.stats.intervals import STARTS_NEEDED, may_be_logged, of_values
+from serving_bench.harness.contracts import Fact, Precision, because
+from serving_bench.harness.errors import StoreError
+from serving_bench.reports.data import Cell, Group, Run, memory_over_time, once, open_run, quantile, together
+from serving_bench.reports.measures.equal_work import disturbed, work_of
+from serving_bench.reports.measures.metrics import (
+    Value,
+    is_supported,
+    metric_of,
+    value_names,
+    value_of_start,
+    why_missing,
+)
+from serving_bench.reports.measures.values import measured_of, request_values, values_of
+from serving_bench.reports.stats.intervals import STARTS_NEEDED, may_be_logged, of_values
 
 _NONE = Value(None, 0)
 BARS = (

@@ -9,14 +9,23 @@ from typing import Any
 
 from scipy.special import bdtr
 
-from harness.contracts import LOGPROBS, Deployment, Fact, Item, Way, because, quoted
-from harness.store.quality_table import reference_rank
-from reports.data import Heard, Run, heard_of, once, references_of, unlike_of, why_no_reference, why_unlike
-from reports.measures.fidelity import Fidelity, Outcome, fidelity, outcomes
-from reports.measures.metrics import mean
-from reports.measures.slo import wilson
-from reports.measures.written import precise
-from reports.stats.intervals import of_values
+from serving_bench.harness.contracts import LOGPROBS, Deployment, Fact, Item, Way, because, quoted
+from serving_bench.harness.store.quality_table import reference_rank
+from serving_bench.reports.data import (
+    Heard,
+    Run,
+    heard_of,
+    once,
+    references_of,
+    unlike_of,
+    why_no_reference,
+    why_unlike,
+)
+from serving_bench.reports.measures.fidelity import Fidelity, Outcome, fidelity, outcomes
+from serving_bench.reports.measures.metrics import mean
+from serving_bench.reports.measures.slo import wilson
+from serving_bench.reports.measures.written import precise
+from serving_bench.reports.stats.intervals import of_values
 
 # In the order in which they are reported. A given text is the same to its end, answers only until they part.
 WAYS: tuple[Way, ...] = ("text", "chat")

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from harness.contracts import Objective, timing
-from harness.store.store import CellRecord, read_cells
-from reports.data import Cell, Run, floats, gathered, requests_frame, sent_in_window
-from reports.measures.metrics import Value
-from reports.stats.intervals import CONFIDENCE, of_values
-from reports.stats.steadiness import only_grew
+from serving_bench.harness.contracts import Objective, timing
+from serving_bench.harness.store.store import CellRecord, read_cells
+from serving_bench.reports.data import Cell, Run, floats, gathered, requests_frame, sent_in_window
+from serving_bench.reports.measures.metrics import Value
+from serving_bench.reports.stats.intervals import CONFIDENCE, of_values
+from serving_bench.reports.stats.steadiness import only_grew
 
 Verdict = Literal["kept", "broken", "unclear"]
 

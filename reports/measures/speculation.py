@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reports.data import Group, Run, growth, heard_of, once, pooled
-from reports.measures.fidelity import Outcome, outcomes
-from reports.measures.quality import Quality, nearness
+from serving_bench.reports.data import Group, Run, growth, heard_of, once, pooled
+from serving_bench.reports.measures.fidelity import Outcome, outcomes
+from serving_bench.reports.measures.quality import Quality, nearness
 
 
 @dataclass(frozen=True)

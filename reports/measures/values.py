@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Price, because, counter_fell, mean_power_w
-from reports.data import (
+from serving_bench.harness.contracts import Price, because, counter_fell, mean_power_w
+from serving_bench.reports.data import (
     Cell,
     ChunkTotals,
     GapCounts,
@@ -24,12 +24,12 @@ from reports.data import (
     once,
     server_cores,
 )
-from reports.measures import slo
-from reports.measures.metric import TRAFFIC_METRICS, Metric
-from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
-from reports.measures.traffic.kv_waste import COLUMNS, kv_waste
-from reports.measures.traffic.of_cells import traffic_values
-from reports.stats.steadiness import Steadiness, edges_of, occupancy, only_grew, rate
+from serving_bench.reports.measures import slo
+from serving_bench.reports.measures.metric import TRAFFIC_METRICS, Metric
+from serving_bench.reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
+from serving_bench.reports.measures.traffic.kv_waste import COLUMNS, kv_waste
+from serving_bench.reports.measures.traffic.of_cells import traffic_values
+from serving_bench.reports.stats.steadiness import Steadiness, edges_of, occupancy, only_grew, rate
 
 # Columns with a value for each request.
 _LATENCIES = ["ttft_s", "tpot_s", "e2e_s", "send_lag_s"]

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.contracts import plural as plural
-from reports.measures.metrics import metric_of
-from reports.measures.over_starts import Aggregate, has_interval, shorter_half, span
+from serving_bench.harness.contracts import plural as plural
+from serving_bench.reports.measures.metrics import metric_of
+from serving_bench.reports.measures.over_starts import Aggregate, has_interval, shorter_half, span
 
 NOTHING = "–"
 

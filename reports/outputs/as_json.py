@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from reports.data import Run, command
-from reports.outputs.tables import tables_of
-from reports.verdicts import comparisons_of
-from reports.words.answer import basis, headline
-from reports.words.described import device, question
-from reports.words.told import told
+from serving_bench.reports.data import Run, command
+from serving_bench.reports.outputs.tables import tables_of
+from serving_bench.reports.verdicts import comparisons_of
+from serving_bench.reports.words.answer import basis, headline
+from serving_bench.reports.words.described import device, question
+from serving_bench.reports.words.told import told
 
 # History: 1: format, run, answer, tables. 2: a search's capacities have no interval, and no verdicts.
 # 3: decisions in place of picks; the value of capacities is what is known. 4: `answers`, `distrust`,

@@ -7,16 +7,31 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
-from reports.checks.examine import SIGN, findings_of, mark_text, marks_of
-from reports.data import Group, Run, command
-from reports.measures import NOTHING, aggregate, plural, read_rates, unit_of, value_cells, value_text
-from reports.page.answer import COLUMNS
-from reports.page.cells import STATES
-from reports.verdicts import Decision, capacities_of, decisions_of, load_cases_of, slo_rows, title_of_case
-from reports.words import quality
-from reports.words.answer import answers_of, basis, joint
-from reports.words.described import cut_short, environment_words, question, what_was_run
-from reports.words.verdict_words import heading_of, ratio_words, slo_words, title_of
+from serving_bench.reports.checks.examine import SIGN, findings_of, mark_text, marks_of
+from serving_bench.reports.data import Group, Run, command
+from serving_bench.reports.measures import (
+    NOTHING,
+    aggregate,
+    plural,
+    read_rates,
+    unit_of,
+    value_cells,
+    value_text,
+)
+from serving_bench.reports.page.answer import COLUMNS
+from serving_bench.reports.page.cells import STATES
+from serving_bench.reports.verdicts import (
+    Decision,
+    capacities_of,
+    decisions_of,
+    load_cases_of,
+    slo_rows,
+    title_of_case,
+)
+from serving_bench.reports.words import quality
+from serving_bench.reports.words.answer import answers_of, basis, joint
+from serving_bench.reports.words.described import cut_short, environment_words, question, what_was_run
+from serving_bench.reports.words.verdict_words import heading_of, ratio_words, slo_words, title_of
 
 # A comment on GitHub holds 65,536 characters; this leaves room for other text around it.
 _LENGTH_AT_MOST = 60_000

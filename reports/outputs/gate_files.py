@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from reports.checks.examine import SIGN
-from reports.outputs.as_markdown import NOT_XML, code, folded, plain, table
-from reports.two_runs.gate import Gate, GatedCase
+from serving_bench.reports.checks.examine import SIGN
+from serving_bench.reports.outputs.as_markdown import NOT_XML, code, folded, plain, table
+from serving_bench.reports.two_runs.gate import Gate, GatedCase
 
 _HEADS = ("deployment", "scenario", "load", "BASE", "NEW", "NEW against BASE", "")
 _SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclusive"}

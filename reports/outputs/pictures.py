@@ -18,13 +18,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BenchError, MissingError, UserError
-from reports.data import Run
-from reports.page.document import REPORT, document
-from reports.page.drawing.charts import Chart, figure
-from reports.page.looks import join, packed_json, tag
-from reports.page.sections import sections_of
-from reports.words.described import question
+from serving_bench.harness.errors import BenchError, MissingError, UserError
+from serving_bench.reports.data import Run
+from serving_bench.reports.page.document import REPORT, document
+from serving_bench.reports.page.drawing.charts import Chart, figure
+from serving_bench.reports.page.looks import join, packed_json, tag
+from serving_bench.reports.page.sections import sections_of
+from serving_bench.reports.words.described import question
 
 NO_CHARTS = "no charts: no cell has a value"
 ALL = "all"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from reports.checks.examine import findings_of, marks_of
-from reports.data import Run
-from reports.measures import (
+from serving_bench.reports.checks.examine import findings_of, marks_of
+from serving_bench.reports.data import Run
+from serving_bench.reports.measures import (
     aggregate,
     cells_frame,
     has_interval,
@@ -22,11 +22,11 @@ from reports.measures import (
     value_names,
     values_of,
 )
-from reports.measures.fidelity import OUTCOMES
-from reports.measures.quality import asked_again, fidelities, task_scores
-from reports.measures.traffic.cache import served_of
-from reports.verdicts import capacities_of, comparisons_of, decisions_of, slo_metrics, slo_rows
-from reports.words.verdict_words import word_of
+from serving_bench.reports.measures.fidelity import OUTCOMES
+from serving_bench.reports.measures.quality import asked_again, fidelities, task_scores
+from serving_bench.reports.measures.traffic.cache import served_of
+from serving_bench.reports.verdicts import capacities_of, comparisons_of, decisions_of, slo_metrics, slo_rows
+from serving_bench.reports.words.verdict_words import word_of
 
 _Rows = Iterable[dict[str, Any]]
 _OF_FIDELITY = "way k items tokens left_out kl_nats kl_p99_nats agreement median_same"

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.contracts import inert, masked
-from harness.errors import UserError, choose_from
-from harness.store.named_files import check_named, write_named
-from reports.data import Run, open_run
-from reports.outputs.as_json import json_text
-from reports.outputs.as_markdown import markdown_text
-from reports.outputs.pictures import ALL, chosen, pictures
-from reports.outputs.tables import TABLES, tables_of
-from reports.page.document import page, write_report
+from serving_bench.harness.contracts import inert, masked
+from serving_bench.harness.errors import UserError, choose_from
+from serving_bench.harness.store.named_files import check_named, write_named
+from serving_bench.reports.data import Run, open_run
+from serving_bench.reports.outputs.as_json import json_text
+from serving_bench.reports.outputs.as_markdown import markdown_text
+from serving_bench.reports.outputs.pictures import ALL, chosen, pictures
+from serving_bench.reports.outputs.tables import TABLES, tables_of
+from serving_bench.reports.page.document import page, write_report
 
 _TEXTS = {"html": page, "markdown": markdown_text, "json": json_text}
 _OF_TABLES, _OF_CHARTS = ("csv", "parquet"), ("png", "svg")

@@ -5,18 +5,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 
-from harness.contracts import timing
-from reports.checks.examine import findings_of, marks_of
-from reports.data import Group, Run
-from reports.measures import MEANS_APART, NOTHING, Aggregate, read_rates, several, unit_of
-from reports.page.cells import aggregate_cell, cell_marks, mark_html, quality_columns
-from reports.page.declared import Columns, filled
-from reports.page.looks import Html, Of, looks, macro, ratio_frame, ratio_picture, table, tag, unbroken
-from reports.verdicts import Decision, capacities_of, decisions_of
-from reports.words import quality
-from reports.words.answer import answers_of, basis, joint
-from reports.words.described import cut_short, question, stopped, what_was_run
-from reports.words.verdict_words import clipped, heading_of, ratio_with_ends
+from serving_bench.harness.contracts import timing
+from serving_bench.reports.checks.examine import findings_of, marks_of
+from serving_bench.reports.data import Group, Run
+from serving_bench.reports.measures import MEANS_APART, NOTHING, Aggregate, read_rates, several, unit_of
+from serving_bench.reports.page.cells import aggregate_cell, cell_marks, mark_html, quality_columns
+from serving_bench.reports.page.declared import Columns, filled
+from serving_bench.reports.page.looks import (
+    Html,
+    Of,
+    looks,
+    macro,
+    ratio_frame,
+    ratio_picture,
+    table,
+    tag,
+    unbroken,
+)
+from serving_bench.reports.verdicts import Decision, capacities_of, decisions_of
+from serving_bench.reports.words import quality
+from serving_bench.reports.words.answer import answers_of, basis, joint
+from serving_bench.reports.words.described import cut_short, question, stopped, what_was_run
+from serving_bench.reports.words.verdict_words import clipped, heading_of, ratio_with_ends
 
 # The columns beside the metric that decides. One in which no deployment has a value is left out.
 COLUMNS = (

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reports.data import Group, Run, grouped, level_axis
-from reports.measures import (
+from serving_bench.reports.data import Group, Run, grouped, level_axis
+from serving_bench.reports.measures import (
     NOTHING,
     aggregate,
     aggregate_of,
@@ -17,14 +17,14 @@ from reports.measures import (
     unit_of,
     withheld,
 )
-from reports.page.cells import aggregate_cell, mean_cell
-from reports.page.declared import Chart, Shown, of_group
-from reports.page.drawing import charts
-from reports.page.drawing.kinds import Limit, Point, ends_of, frontier, lines, place_axis
-from reports.page.looks import Head, Html, Of, Row, looks, named, table
-from reports.verdicts import SPEED, LoadCase, load_cases_of
-from reports.words.claims import not_drawn
-from reports.words.verdict_words import capital, slo_words, title_at, title_of
+from serving_bench.reports.page.cells import aggregate_cell, mean_cell
+from serving_bench.reports.page.declared import Chart, Shown, of_group
+from serving_bench.reports.page.drawing import charts
+from serving_bench.reports.page.drawing.kinds import Limit, Point, ends_of, frontier, lines, place_axis
+from serving_bench.reports.page.looks import Head, Html, Of, Row, looks, named, table
+from serving_bench.reports.verdicts import SPEED, LoadCase, load_cases_of
+from serving_bench.reports.words.claims import not_drawn
+from serving_bench.reports.words.verdict_words import capital, slo_words, title_at, title_of
 
 # How many turns of a conversation are drawn at most.
 TURNS_AT_MOST = 20

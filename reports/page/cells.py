@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from harness.contracts import Fact, ServerTerm
-from reports.checks.bounds import WORDS, Bound
-from reports.checks.examine import mark_text, marks_of
-from reports.checks.finding import Finding
-from reports.data import Cell, Group, Run, device_samples, grouped, mean_gauge
-from reports.measures import (
+from serving_bench.harness.contracts import Fact, ServerTerm
+from serving_bench.reports.checks.bounds import WORDS, Bound
+from serving_bench.reports.checks.examine import mark_text, marks_of
+from serving_bench.reports.checks.finding import Finding
+from serving_bench.reports.data import Cell, Group, Run, device_samples, grouped, mean_gauge
+from serving_bench.reports.measures import (
     NOTHING,
     Aggregate,
     Value,
@@ -27,19 +27,19 @@ from reports.measures import (
     withheld,
     work_of,
 )
-from reports.measures.distributions import Spread
-from reports.measures.fidelity import Fidelity
-from reports.measures.held import Held, mean_parts
-from reports.measures.quality import Quality
-from reports.measures.slo import Attainment, Judged
-from reports.measures.traffic.cache import Served
-from reports.page.declared import Columns, below
-from reports.page.looks import Html, join, looks, macro, named, tag
-from reports.two_runs.compare import Reason
-from reports.verdicts import State, comparisons_of, decisions_of
-from reports.words import quality
-from reports.words.claims import gib, repeat_word
-from reports.words.verdict_words import (
+from serving_bench.reports.measures.distributions import Spread
+from serving_bench.reports.measures.fidelity import Fidelity
+from serving_bench.reports.measures.held import Held, mean_parts
+from serving_bench.reports.measures.quality import Quality
+from serving_bench.reports.measures.slo import Attainment, Judged
+from serving_bench.reports.measures.traffic.cache import Served
+from serving_bench.reports.page.declared import Columns, below
+from serving_bench.reports.page.looks import Html, join, looks, macro, named, tag
+from serving_bench.reports.two_runs.compare import Reason
+from serving_bench.reports.verdicts import State, comparisons_of, decisions_of
+from serving_bench.reports.words import quality
+from serving_bench.reports.words.claims import gib, repeat_word
+from serving_bench.reports.words.verdict_words import (
     capital,
     is_slight,
     margin_text,

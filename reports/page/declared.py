@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from reports.data import Group, Run, grouped
-from reports.measures import NOTHING
-from reports.page.drawing import charts
-from reports.page.drawing.kinds import Drawn
-from reports.page.looks import ALL, OPEN_ROWS, Html, Of, Row, macro, paragraph, table, tag
-from reports.verdicts import LoadCase, load_cases_of, title_of_case
+from serving_bench.reports.data import Group, Run, grouped
+from serving_bench.reports.measures import NOTHING
+from serving_bench.reports.page.drawing import charts
+from serving_bench.reports.page.drawing.kinds import Drawn
+from serving_bench.reports.page.looks import ALL, OPEN_ROWS, Html, Of, Row, macro, paragraph, table, tag
+from serving_bench.reports.verdicts import LoadCase, load_cases_of, title_of_case
 
 T = TypeVar("T")
 Words = str | Callable[[Run], str]

@@ -12,19 +12,19 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from harness.errors import UserError
-from harness.store import checksums
-from harness.store.named_files import PAGE_FILE, check_named
-from harness.whole_files import PRIVATE, write_whole
-from reports.data import Run, open_run
-from reports.page.answer import opening
-from reports.page.drawing.charts import Chart
-from reports.page.looks import Html, looks, macro, own_file, packed, packed_json, render
-from reports.page.sections import SECTIONS, sections_of
-from reports.verdicts import ranked_labels
-from reports.words.claims import repeat_word
-from reports.words.described import question
-from reports.words.told import digest_of, keep, sources_of
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.store import checksums
+from serving_bench.harness.store.named_files import PAGE_FILE, check_named
+from serving_bench.harness.whole_files import PRIVATE, write_whole
+from serving_bench.reports.data import Run, open_run
+from serving_bench.reports.page.answer import opening
+from serving_bench.reports.page.drawing.charts import Chart
+from serving_bench.reports.page.looks import Html, looks, macro, own_file, packed, packed_json, render
+from serving_bench.reports.page.sections import SECTIONS, sections_of
+from serving_bench.reports.verdicts import ranked_labels
+from serving_bench.reports.words.claims import repeat_word
+from serving_bench.reports.words.described import question
+from serving_bench.reports.words.told import digest_of, keep, sources_of
 
 # Runs before anything is laid out, so that nothing moves afterwards.
 _HAS_SCRIPT = "'use strict'; document.documentElement.className = 'js'"

@@ -7,21 +7,21 @@ from typing import Any
 
 import pandas as pd
 
-from harness.contracts import Skip, masked, masked_argv, masked_values
-from harness.store.store import StartRecord
-from reports.checks.examine import clean_of, findings_of
-from reports.checks.late_client import ms, nearest_of
-from reports.checks.ledger import ledger_of
-from reports.data import Cell, Group, Run, gathered, start_title
-from reports.measures import NOTHING, flat, metrics_of, number
-from reports.measures.metric import Metric
-from reports.page.cells import COMPARED, mean_cell, value_of_cell
-from reports.page.declared import Columns, Table, of_group
-from reports.page.drawing import charts
-from reports.page.looks import Head, Html, Of, join, looks, macro, paragraph, table, tag
-from reports.words import grounds as words
-from reports.words.described import VARIABLE, fact, facts_of, key_words, traffic_of
-from reports.words.verdict_words import heading_of
+from serving_bench.harness.contracts import Skip, masked, masked_argv, masked_values
+from serving_bench.harness.store.store import StartRecord
+from serving_bench.reports.checks.examine import clean_of, findings_of
+from serving_bench.reports.checks.late_client import ms, nearest_of
+from serving_bench.reports.checks.ledger import ledger_of
+from serving_bench.reports.data import Cell, Group, Run, gathered, start_title
+from serving_bench.reports.measures import NOTHING, flat, metrics_of, number
+from serving_bench.reports.measures.metric import Metric
+from serving_bench.reports.page.cells import COMPARED, mean_cell, value_of_cell
+from serving_bench.reports.page.declared import Columns, Table, of_group
+from serving_bench.reports.page.drawing import charts
+from serving_bench.reports.page.looks import Head, Html, Of, join, looks, macro, paragraph, table, tag
+from serving_bench.reports.words import grounds as words
+from serving_bench.reports.words.described import VARIABLE, fact, facts_of, key_words, traffic_of
+from serving_bench.reports.words.verdict_words import heading_of
 
 # Facts that serve to compare instants and boots; the self-test has its own part, bench's own error.
 _NOT_SHOWN = ("clock", "machine.boot_id", "selftest")

@@ -16,11 +16,18 @@ import numpy as np
 from jinja2 import Environment, FunctionLoader
 from markupsafe import Markup
 
-from harness.contracts import timing
-from reports.data import Run, gathered, grouped, once
-from reports.measures import BARS, PERCENTILES, REQUESTS_NEEDED, one_at_a_time, stand_ins, work_of
-from reports.measures.quality import limit_of
-from reports.stats.intervals import STARTS_NEEDED
+from serving_bench.harness.contracts import timing
+from serving_bench.reports.data import Run, gathered, grouped, once
+from serving_bench.reports.measures import (
+    BARS,
+    PERCENTILES,
+    REQUESTS_NEEDED,
+    one_at_a_time,
+    stand_ins,
+    work_of,
+)
+from serving_bench.reports.measures.quality import limit_of
+from serving_bench.reports.stats.intervals import STARTS_NEEDED
 
 # Text that is safe to put into a page as it is.
 Html = Markup
@@ -119,7 +126,7 @@ def paragraph(content: Html | str, class_: str = "note") -> Html:
 
 
 def own_file(name: str) -> str:
-    return resources.files("reports.page").joinpath(name).read_text(encoding="utf-8")
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 _TEMPLATES = Environment(

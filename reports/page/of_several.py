@@ -14,16 +14,16 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from harness.errors import BenchError, UserError
-from harness.store import store
-from reports.checks.examine import LEGEND
-from reports.data import grouped
-from reports.measures import NOTHING, plural
-from reports.page.cells import mark_html
-from reports.page.declared import Columns, filled
-from reports.page.document import INDEX, document, write_page
-from reports.page.drawing.charts import Part, block, rendered
-from reports.page.looks import (
+from serving_bench.harness.errors import BenchError, UserError
+from serving_bench.harness.store import store
+from serving_bench.reports.checks.examine import LEGEND
+from serving_bench.reports.data import grouped
+from serving_bench.reports.measures import NOTHING, plural
+from serving_bench.reports.page.cells import mark_html
+from serving_bench.reports.page.declared import Columns, filled
+from serving_bench.reports.page.document import INDEX, document, write_page
+from serving_bench.reports.page.drawing.charts import Part, block, rendered
+from serving_bench.reports.page.looks import (
     Html,
     Look,
     join,
@@ -35,10 +35,10 @@ from reports.page.looks import (
     tag,
     unbroken,
 )
-from reports.stats.intervals import Kind
-from reports.two_runs.answers import FIGURES, Answers
-from reports.two_runs.compare import ComparedCase, Comparison, MetricRow
-from reports.words.told import Digest, digest
+from serving_bench.reports.stats.intervals import Kind
+from serving_bench.reports.two_runs.answers import FIGURES, Answers
+from serving_bench.reports.two_runs.compare import ComparedCase, Comparison, MetricRow
+from serving_bench.reports.words.told import Digest, digest
 
 # How many levels below the directory are searched for runs.
 DEPTH = 4

@@ -21,8 +21,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from harness.contracts import STARTS_NEEDED as STARTS_NEEDED
-from harness.contracts import Fact, because
+from serving_bench.harness.contracts import STARTS_NEEDED as STARTS_NEEDED
+from serving_bench.harness.contracts import Fact, because
 
 CONFIDENCE = 0.95
 

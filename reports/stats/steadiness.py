@@ -21,8 +21,8 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Load, LoadSummary
-from reports.stats.intervals import STARTS_NEEDED, Estimate, of_values
+from serving_bench.harness.contracts import Load, LoadSummary
+from serving_bench.reports.stats.intervals import STARTS_NEEDED, Estimate, of_values
 
 PARTS = 12
 # A third of the window then has ten; with fewer, one request more or less is already 10 %.

@@ -6,13 +6,13 @@ Says what only one side was asked, and how to ask the other. Knows no limits and
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from harness.contracts import Fact, because
-from reports.data import heard_of
-from reports.measures import NOTHING
-from reports.measures.quality import Quality, TaskScore, nearness, quality_of, scores_of
-from reports.two_runs.sides import Side
-from reports.verdicts import Names, pair_name
-from reports.words.quality import HEADS, against, cells, flips_text, plain, score
+from serving_bench.harness.contracts import Fact, because
+from serving_bench.reports.data import heard_of
+from serving_bench.reports.measures import NOTHING
+from serving_bench.reports.measures.quality import Quality, TaskScore, nearness, quality_of, scores_of
+from serving_bench.reports.two_runs.sides import Side
+from serving_bench.reports.verdicts import Names, pair_name
+from serving_bench.reports.words.quality import HEADS, against, cells, flips_text, plain, score
 
 # The columns of a table of figures.
 FIGURES = ("quality", "A", "B", "B against A")

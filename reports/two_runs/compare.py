@@ -4,11 +4,11 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.contracts import CompareTerms, Fact
-from reports.checks.examine import findings_of, mark_text, marks_of
-from reports.checks.finding import OF_LENGTHS, Finding
-from reports.data import Run, gathered
-from reports.measures import (
+from serving_bench.harness.contracts import CompareTerms, Fact
+from serving_bench.reports.checks.examine import findings_of, mark_text, marks_of
+from serving_bench.reports.checks.finding import OF_LENGTHS, Finding
+from serving_bench.reports.data import Run, gathered
+from serving_bench.reports.measures import (
     NOTHING,
     Aggregate,
     aggregate,
@@ -19,13 +19,19 @@ from reports.measures import (
     value_names,
     value_text,
 )
-from reports.measures.metric import CURRENCY
-from reports.measures.quality import answers_by
-from reports.stats.intervals import Question, Verdict, decide
-from reports.two_runs.answers import Answers, answers_of
-from reports.two_runs.sides import Difference, LeftOut, Side, differences, open_sides, pairs_of
-from reports.verdicts import Pair, pair_name, question_of
-from reports.words.verdict_words import change_text, family_text, is_slight, margin_text, word_of
+from serving_bench.reports.measures.metric import CURRENCY
+from serving_bench.reports.measures.quality import answers_by
+from serving_bench.reports.stats.intervals import Question, Verdict, decide
+from serving_bench.reports.two_runs.answers import Answers, answers_of
+from serving_bench.reports.two_runs.sides import Difference, LeftOut, Side, differences, open_sides, pairs_of
+from serving_bench.reports.verdicts import Pair, pair_name, question_of
+from serving_bench.reports.words.verdict_words import (
+    change_text,
+    family_text,
+    is_slight,
+    margin_text,
+    word_of,
+)
 
 NAMES = ("A", "B")
 _PAIRED = "Paired by block: each block of the run started both deployments."

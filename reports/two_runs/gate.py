@@ -13,18 +13,18 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from harness.contracts import Fact, GateTerms, because
-from harness.errors import UserError
-from reports.data import Group, grouped
-from reports.measures import METRICS, NOTHING, check_metric_name, metric_of, plural
-from reports.measures.quality import furthest
-from reports.stats.intervals import Estimate, Question
-from reports.two_runs.answers import Answers, answers_of
-from reports.two_runs.compare import ComparedCase, Comparison, compare_pairs
-from reports.two_runs.sides import open_sides, pairs_of
-from reports.verdicts import estimate_of, mirrored, why_not
-from reports.words.quality import HEADS
-from reports.words.verdict_words import family_text, margin_text
+from serving_bench.harness.contracts import Fact, GateTerms, because
+from serving_bench.harness.errors import UserError
+from serving_bench.reports.data import Group, grouped
+from serving_bench.reports.measures import METRICS, NOTHING, check_metric_name, metric_of, plural
+from serving_bench.reports.measures.quality import furthest
+from serving_bench.reports.stats.intervals import Estimate, Question
+from serving_bench.reports.two_runs.answers import Answers, answers_of
+from serving_bench.reports.two_runs.compare import ComparedCase, Comparison, compare_pairs
+from serving_bench.reports.two_runs.sides import open_sides, pairs_of
+from serving_bench.reports.verdicts import estimate_of, mirrored, why_not
+from serving_bench.reports.words.quality import HEADS
+from serving_bench.reports.words.verdict_words import family_text, margin_text
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 # Worst last.

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from harness.contracts import Deployment, Fact, because, is_secret
-from harness.errors import UserError
-from harness.store.store import RunRecord
-from reports.data import Group, Run, StartRecord, first_that_holds, gathered, open_run
-from reports.measures import NOTHING, are_alike, flat, several
-from reports.verdicts import Names, Pair
+from serving_bench.harness.contracts import Deployment, Fact, because, is_secret
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.store.store import RunRecord
+from serving_bench.reports.data import Group, Run, StartRecord, first_that_holds, gathered, open_run
+from serving_bench.reports.measures import NOTHING, are_alike, flat, several
+from serving_bench.reports.verdicts import Names, Pair
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Verdicts on deployments, decided once per run."""
 
-from reports.verdicts.comparisons import *
-from reports.verdicts.decisions import *
-from reports.verdicts.load_cases import *
-from reports.verdicts.pairs import *
-from reports.verdicts.searches import *
+from serving_bench.reports.verdicts.comparisons import *
+from serving_bench.reports.verdicts.decisions import *
+from serving_bench.reports.verdicts.load_cases import *
+from serving_bench.reports.verdicts.pairs import *
+from serving_bench.reports.verdicts.searches import *

@@ -5,11 +5,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from harness.contracts import Fact, because
-from reports.data import Group, Run, first_that_holds, grouped, once
-from reports.measures import aggregate, compared_metrics, disturbed, metric_of
-from reports.stats.intervals import STARTS_NEEDED, Kind, Verdict, decide, level_of_look
-from reports.verdicts.pairs import Pair, question_of
+from serving_bench.harness.contracts import Fact, because
+from serving_bench.reports.data import Group, Run, first_that_holds, grouped, once
+from serving_bench.reports.measures import aggregate, compared_metrics, disturbed, metric_of
+from serving_bench.reports.stats.intervals import STARTS_NEEDED, Kind, Verdict, decide, level_of_look
+from serving_bench.reports.verdicts.pairs import Pair, question_of
 
 # Always compared, since the report's answers use them.
 _DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")

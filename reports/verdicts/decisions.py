@@ -12,13 +12,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from harness.contracts import Fact, because
-from reports.data import Cell, Group, Run, first_that_holds, once
-from reports.measures import Aggregate, aggregate, compared_metrics, disturbed, metric_of, value_cells
-from reports.measures.quality import beyond_limit, quality_of
-from reports.stats.intervals import ALPHA, STARTS_NEEDED, Best, best_of, holm, may_be_logged, repeats_to_tell
-from reports.verdicts.comparisons import alpha_of, why_busy
-from reports.verdicts.load_cases import (
+from serving_bench.harness.contracts import Fact, because
+from serving_bench.reports.data import Cell, Group, Run, first_that_holds, once
+from serving_bench.reports.measures import (
+    Aggregate,
+    aggregate,
+    compared_metrics,
+    disturbed,
+    metric_of,
+    value_cells,
+)
+from serving_bench.reports.measures.quality import beyond_limit, quality_of
+from serving_bench.reports.stats.intervals import (
+    ALPHA,
+    STARTS_NEEDED,
+    Best,
+    best_of,
+    holm,
+    may_be_logged,
+    repeats_to_tell,
+)
+from serving_bench.reports.verdicts.comparisons import alpha_of, why_busy
+from serving_bench.reports.verdicts.load_cases import (
     LoadCase,
     Values,
     known_values,
@@ -29,8 +44,8 @@ from reports.verdicts.load_cases import (
     values_by_repeat,
     why_unfit,
 )
-from reports.verdicts.pairs import OF_A_PLACE
-from reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
+from serving_bench.reports.verdicts.pairs import OF_A_PLACE
+from serving_bench.reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
 SPEED = "output_tokens_per_s"
 # Metrics whose leaders are named beside the primary one's, by Holm's procedure over those that have values.

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.contracts import Fact, because
-from reports.data import Group, Run, first_that_holds, grouped, once
-from reports.measures import aggregate, by_start, stand_ins, why_other_work, withheld, work_of
-from reports.measures.quality import beyond_limit
-from reports.stats.intervals import STARTS_NEEDED, odd_ones
-from reports.verdicts.pairs import why_not_measured
-from reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
+from serving_bench.harness.contracts import Fact, because
+from serving_bench.reports.data import Group, Run, first_that_holds, grouped, once
+from serving_bench.reports.measures import aggregate, by_start, stand_ins, why_other_work, withheld, work_of
+from serving_bench.reports.measures.quality import beyond_limit
+from serving_bench.reports.stats.intervals import STARTS_NEEDED, odd_ones
+from serving_bench.reports.verdicts.pairs import why_not_measured
+from serving_bench.reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
 
 @dataclass(frozen=True)

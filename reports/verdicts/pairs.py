@@ -10,10 +10,25 @@ from functools import cached_property
 
 import pandas as pd
 
-from harness.contracts import Fact, because
-from reports.data import Group, Run, first_that_holds
-from reports.measures import aggregate, by_start, equal_work, metric_of, stand_ins, turn_table, turn_values
-from reports.stats.intervals import STARTS_NEEDED, Estimate, Question, may_be_logged, of_pairs, of_two_samples
+from serving_bench.harness.contracts import Fact, because
+from serving_bench.reports.data import Group, Run, first_that_holds
+from serving_bench.reports.measures import (
+    aggregate,
+    by_start,
+    equal_work,
+    metric_of,
+    stand_ins,
+    turn_table,
+    turn_values,
+)
+from serving_bench.reports.stats.intervals import (
+    STARTS_NEEDED,
+    Estimate,
+    Question,
+    may_be_logged,
+    of_pairs,
+    of_two_samples,
+)
 
 Names = tuple[str, str]
 # Measured where the server keeps its weights, so a card's value cannot be compared with a host's.

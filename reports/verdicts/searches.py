@@ -10,10 +10,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.contracts import SUCCESS, Fact, because
-from reports.data import NOT_RESTARTED, Cell, Group, Run, first_that_holds, grouped, load_level, once
-from reports.measures.slo import Judged, judged_cells
-from reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
+from serving_bench.harness.contracts import SUCCESS, Fact, because
+from serving_bench.reports.data import (
+    NOT_RESTARTED,
+    Cell,
+    Group,
+    Run,
+    first_that_holds,
+    grouped,
+    load_level,
+    once,
+)
+from serving_bench.reports.measures.slo import Judged, judged_cells
+from serving_bench.reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ Puts the decisions of reports/verdicts/decisions.py into words, including those 
 
 from dataclasses import dataclass, replace
 
-from reports.checks.examine import SIGN, findings_of
-from reports.data import Run, command, once
-from reports.measures import mean_text, metric_of, plural, several, span_text
-from reports.measures.quality import quality_of
-from reports.stats.intervals import STARTS_NEEDED, Best
-from reports.verdicts import Capacity, Decision, decisions_of, title_of_case
-from reports.words import quality
-from reports.words.described import more_repeats
-from reports.words.verdict_words import (
+from serving_bench.reports.checks.examine import SIGN, findings_of
+from serving_bench.reports.data import Run, command, once
+from serving_bench.reports.measures import mean_text, metric_of, plural, several, span_text
+from serving_bench.reports.measures.quality import quality_of
+from serving_bench.reports.stats.intervals import STARTS_NEEDED, Best
+from serving_bench.reports.verdicts import Capacity, Decision, decisions_of, title_of_case
+from serving_bench.reports.words import quality
+from serving_bench.reports.words.described import more_repeats
+from serving_bench.reports.words.verdict_words import (
     bound_words,
     capital,
     clipped,

@@ -3,16 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, WORDS, bounds_of, decodes_of
-from reports.data import Group, Run, grouped
-from reports.measures import BARS, aggregate, number, plural, precise, price_of, several
-from reports.measures.anatomy import anatomies
-from reports.measures.distributions import Spread
-from reports.measures.energy import COST, ENERGY, api_prices, powers_of, told_of, why_unknown
-from reports.measures.held import Held, courses_of, held_of
-from reports.measures.traffic.cache import confirmation, doubts, served_of
-from reports.verdicts import comparisons_of, load_cases_of
-from reports.words.verdict_words import capital, family_text, margin_text, slo_words, title_at
+from serving_bench.reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, WORDS, bounds_of, decodes_of
+from serving_bench.reports.data import Group, Run, grouped
+from serving_bench.reports.measures import BARS, aggregate, number, plural, precise, price_of, several
+from serving_bench.reports.measures.anatomy import anatomies
+from serving_bench.reports.measures.distributions import Spread
+from serving_bench.reports.measures.energy import COST, ENERGY, api_prices, powers_of, told_of, why_unknown
+from serving_bench.reports.measures.held import Held, courses_of, held_of
+from serving_bench.reports.measures.traffic.cache import confirmation, doubts, served_of
+from serving_bench.reports.verdicts import comparisons_of, load_cases_of
+from serving_bench.reports.words.verdict_words import capital, family_text, margin_text, slo_words, title_at
 
 # --- side by side ----------------------------------------------------------------------------------
 

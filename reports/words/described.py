@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import MASK, Load, ScenarioChoice, is_secret, masked
-from reports.checks.ledger import COMMON, TOLD
-from reports.data import Run, StartRecord, command, load_family, load_level, resumed
-from reports.measures import NOTHING, flat, number, plural, several
-from reports.words.verdict_words import capital, slo_words
+from serving_bench.harness.contracts import MASK, Load, ScenarioChoice, is_secret, masked
+from serving_bench.reports.checks.ledger import COMMON, TOLD
+from serving_bench.reports.data import Run, StartRecord, command, load_family, load_level, resumed
+from serving_bench.reports.measures import NOTHING, flat, number, plural, several
+from serving_bench.reports.words.verdict_words import capital, slo_words
 
 
 def question(run: Run) -> str:

@@ -1,11 +1,11 @@
 """The words of Trust: what each of its parts comes to, and how to read it."""
 
-from reports.checks.examine import SIGN, clean_of, findings_of
-from reports.checks.finding import Finding
-from reports.checks.late_client import ms, nearest_of
-from reports.checks.ledger import MORE_SHARE, ledger_of
-from reports.data import Cell, Run
-from reports.measures import NOTHING, plural, several
+from serving_bench.reports.checks.examine import SIGN, clean_of, findings_of
+from serving_bench.reports.checks.finding import Finding
+from serving_bench.reports.checks.late_client import ms, nearest_of
+from serving_bench.reports.checks.ledger import MORE_SHARE, ledger_of
+from serving_bench.reports.data import Cell, Run
+from serving_bench.reports.measures import NOTHING, plural, several
 
 # Heading and meaning of the findings that mark a number (True), and of all others.
 KINDS = {

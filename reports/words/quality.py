@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from harness.contracts import LOGPROBS
-from reports.data import Run, asking_quality, chosen_of, gathered, heard_of, references_of
-from reports.measures import NOTHING, metric_of, number, plural, precise, several
-from reports.measures.fidelity import Fidelity
-from reports.measures.quality import Flips, Quality, TaskScore, quality_of, task_scores
-from reports.stats.intervals import beaten
-from reports.verdicts import Decision, Stand
-from reports.words.verdict_words import title_of
+from serving_bench.harness.contracts import LOGPROBS
+from serving_bench.reports.data import Run, asking_quality, chosen_of, gathered, heard_of, references_of
+from serving_bench.reports.measures import NOTHING, metric_of, number, plural, precise, several
+from serving_bench.reports.measures.fidelity import Fidelity
+from serving_bench.reports.measures.quality import Flips, Quality, TaskScore, quality_of, task_scores
+from serving_bench.reports.stats.intervals import beaten
+from serving_bench.reports.verdicts import Decision, Stand
+from serving_bench.reports.words.verdict_words import title_of
 
 # A figure and its interval, each as text; the interval may be empty.
 Cell = tuple[str, str]

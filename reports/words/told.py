@@ -14,20 +14,29 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import Standing, because
-from harness.errors import StoreError
-from harness.store.files import read_json
-from harness.store.named_files import DIGEST_FILE
-from harness.whole_files import PRIVATE, write_whole
-from reports.checks.examine import findings_of, mark_text, marks_of
-from reports.data import Group, Run, open_run
-from reports.measures import has_interval, mean_text, metric_of, plural, read_rates, several, shown, unit_of
-from reports.measures.quality import Quality, quality_of, task_scores
-from reports.verdicts import SPEED, Capacity, Decision, decisions_of, slo_metrics, title_of_case
-from reports.words import quality
-from reports.words.answer import MEMORY, Said, answers_of, headline, lead_of, on_each
-from reports.words.described import device, question
-from reports.words.verdict_words import clipped, heading_of, ratio_words, title_of
+from serving_bench.harness.contracts import Standing, because
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.store.files import read_json
+from serving_bench.harness.store.named_files import DIGEST_FILE
+from serving_bench.harness.whole_files import PRIVATE, write_whole
+from serving_bench.reports.checks.examine import findings_of, mark_text, marks_of
+from serving_bench.reports.data import Group, Run, open_run
+from serving_bench.reports.measures import (
+    has_interval,
+    mean_text,
+    metric_of,
+    plural,
+    read_rates,
+    several,
+    shown,
+    unit_of,
+)
+from serving_bench.reports.measures.quality import Quality, quality_of, task_scores
+from serving_bench.reports.verdicts import SPEED, Capacity, Decision, decisions_of, slo_metrics, title_of_case
+from serving_bench.reports.words import quality
+from serving_bench.reports.words.answer import MEMORY, Said, answers_of, headline, lead_of, on_each
+from serving_bench.reports.words.described import device, question
+from serving_bench.reports.words.verdict_words import clipped, heading_of, ratio_words, title_of
 
 COLUMNS = (SPEED, "ttft_s.p50", "tpot_s.p50", MEMORY)
 _REASON_AT_MOST = 200

@@ -4,11 +4,11 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from harness.contracts import Fact, Objective
-from reports.data import Group, Run
-from reports.measures import MEANS_APART, aggregate, metric_of, plural
-from reports.stats.intervals import Best, Kind, Verdict
-from reports.verdicts import SECONDARY, Decision, comparisons_of, decisions_of
+from serving_bench.harness.contracts import Fact, Objective
+from serving_bench.reports.data import Group, Run
+from serving_bench.reports.measures import MEANS_APART, aggregate, metric_of, plural
+from serving_bench.reports.stats.intervals import Best, Kind, Verdict
+from serving_bench.reports.verdicts import SECONDARY, Decision, comparisons_of, decisions_of
 
 _SHORT = {"ttft_s": "TTFT", "itl_s": "ITL", "tpot_s": "TPOT", "e2e_s": "E2E"}
 _TITLES = {

@@ -10,7 +10,7 @@ import pytest
 from places import ROOT
 from test_truth import MS, sends
 
-from harness.selftest import known_error
+from serving_bench.harness.selftest import known_error
 
 BENCHMARKS = str(ROOT / "benchmarks")
 

@@ -16,9 +16,9 @@ import pytest
 from places import ROOT, TESTS
 from test_truth import MS, sends
 
-from engines.reference.engine import read_sends
-from harness.errors import MissingError
-from harness.selftest import known_error, selftest
+from serving_bench.engines.reference.engine import read_sends
+from serving_bench.harness.errors import MissingError
+from serving_bench.harness.selftest import known_error, selftest
 
 FOREIGN = TESTS / "data" / "foreign"
 PEERS = TESTS / "data" / "peers"

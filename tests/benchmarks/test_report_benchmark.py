@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from places import ROOT
 
-from harness.errors import UserError
-from reports import open_run
-from reports.measures.values import measured_of, values_of
+from serving_bench.harness.errors import UserError
+from serving_bench.reports import open_run
+from serving_bench.reports.measures.values import measured_of, values_of
 
 BENCHMARKS = str(ROOT / "benchmarks")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engines import ENGINES
-from harness.contracts import (
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import (
     Adapter,
     AdapterFile,
     ContainerSpec,
@@ -18,7 +18,7 @@ from harness.contracts import (
     Place,
     Reason,
 )
-from harness.errors import UserError
+from serving_bench.harness.errors import UserError
 
 MATCHED = EngineTerms(launcher="native", concurrent_sequences=2)
 PLACE = Place(

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from engines import ENGINES, QUANTIZATIONS
-from harness.contracts import Deployment, EngineTerms, InstallSpec, Reason, Weights
-from harness.errors import UserError
-from harness.settings.decoding import points
+from serving_bench.engines import ENGINES, QUANTIZATIONS
+from serving_bench.harness.contracts import Deployment, EngineTerms, InstallSpec, Reason, Weights
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.settings.decoding import points
 
 DOCKER = EngineTerms(launcher="docker")
 CHECKPOINTS = ("fp16", "bf16", "fp8", "awq", "gptq", "w4a16")

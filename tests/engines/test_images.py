@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engines import ENGINES
-from engines.common.launching import VERSIONS, image_of, read_versions
-from harness.errors import UserError
+from serving_bench.engines import ENGINES
+from serving_bench.engines.common.launching import VERSIONS, image_of, read_versions
+from serving_bench.harness.errors import UserError
 
 CHECKOUT = VERSIONS.parent.parent
 

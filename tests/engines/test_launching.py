@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.common.launching import weights_mount
+from serving_bench.engines.common.launching import weights_mount
 
 CACHE = "/home/me/.cache/huggingface/hub/models--org--tiny"
 

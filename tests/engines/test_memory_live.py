@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from engines import ENGINES, weights_bytes
-from engines.model.models import MODELS
-from engines.model.weights import find
-from harness.contracts import (
+from serving_bench.engines import ENGINES, weights_bytes
+from serving_bench.engines.model.models import MODELS
+from serving_bench.engines.model.weights import find
+from serving_bench.harness.contracts import (
     Deployment,
     EngineTerms,
     InstallSpec,
@@ -23,9 +23,9 @@ from harness.contracts import (
     Place,
     Weights,
 )
-from harness.install.install import cache_dir, compiled_dir, installed
-from harness.servers.scrape import fetch_facts
-from harness.servers.server import free_port, running_server, wait_ready
+from serving_bench.harness.install.install import cache_dir, compiled_dir, installed
+from serving_bench.harness.servers.scrape import fetch_facts
+from serving_bench.harness.servers.server import free_port, running_server, wait_ready
 
 pytestmark = pytest.mark.engines
 GEMMA, SMOLLM = "gemma3-270m", "smollm2-135m"

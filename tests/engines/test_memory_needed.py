@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from engines import ENGINES, weights_bytes
-from engines.model.models import MODELS
-from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts, Reason
+from serving_bench.engines import ENGINES, weights_bytes
+from serving_bench.engines.model.models import MODELS
+from serving_bench.harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts, Reason
 
 GEMMA = MODELS["gemma3-270m"].facts
 SMOLLM = MODELS["smollm2-135m"].facts

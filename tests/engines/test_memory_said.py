@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from places import TESTS
 
-from engines import ENGINES
+from serving_bench.engines import ENGINES
 
 DATA = TESTS / "data"
 MIB, GIB = 2**20, 2**30

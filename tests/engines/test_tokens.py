@@ -15,9 +15,9 @@ import pytest
 from asking import measured
 from places import TESTS
 
-from engines import ENGINES
-from harness.contracts import Token
-from harness.quality.texts import Items
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import Token
+from serving_bench.harness.quality.texts import Items
 
 TEXT = "The capital of France is"
 IDS = ["2", "818", "5279", "529", "7001", "563"]

@@ -16,8 +16,8 @@ from places import TESTS
 from small_disk import small_disk
 from waiting import wait_until
 
-from harness.install.install import cache_dir
-from harness.store import checksums, store
+from serving_bench.harness.install.install import cache_dir
+from serving_bench.harness.store import checksums, store
 
 SIZE_KB = 6000
 RESULT = TESTS / "data/foreign/vllm-0.32.0/result.json"

@@ -12,7 +12,7 @@ from fake_http import fake_http
 from odd_facts import ODD, PAGES, all_odd, odd, odd_run
 from places import TESTS
 
-from harness.store import store
+from serving_bench.harness.store import store
 
 # Each reads a run that holds what odd pages said.
 READING = (

@@ -14,8 +14,8 @@ from bench_command import Place, bench, kill_in_second_cell, made, quick
 from blows import SEED, files_of_finished_cells, is_complete
 from waiting import patient
 
-from harness.install.install import cache_dir
-from harness.store import checksums, store
+from serving_bench.harness.install.install import cache_dir
+from serving_bench.harness.store import checksums, store
 
 # Of a bench that a second one begins beside.
 OFFSET_S = 2.0

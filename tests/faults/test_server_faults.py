@@ -18,7 +18,7 @@ from server_faults import AT_ONCE, GOOD_LIST, IN_TIME, KEY, LISTED, LISTS, PAGES
 from timeline_server import serving
 from waiting import patient, wait_until
 
-from harness.store import store
+from serving_bench.harness.store import store
 
 GOOD = Fault("good", b"", "ok")
 CONTROL = ("\x1b[2J", "\x1b]52")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from bench_command import bench, made
 
-from harness.install.install import cache_dir
-from harness.store import store
+from serving_bench.harness.install.install import cache_dir
+from serving_bench.harness.store import store
 
 
 @pytest.mark.fleet

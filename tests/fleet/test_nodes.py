@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from nvml_asking import ask, build_library
 
-from harness.errors import UserError
-from harness.fleet import node
-from harness.fleet.nodes import Facts, Node, fit
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.fleet import node
+from serving_bench.harness.fleet.nodes import Facts, Node, fit
 
 HERE = "1.0 (schema 7)"
-DEFINE = "from msgspec.msgpack import decode; from harness.fleet import node"
+DEFINE = "from msgspec.msgpack import decode; from serving_bench.harness.fleet import node"
 
 
 def found(*changes: dict, device: str = "auto") -> list[str]:

@@ -19,10 +19,10 @@ import pytest
 from bench_command import QUICK
 from waiting import wait_until
 
-from harness.install.install import cache_dir
-from harness.store import checksums, store
-from reports import open_run
-from reports.checks.starts import nodes_lost
+from serving_bench.harness.install.install import cache_dir
+from serving_bench.harness.store import checksums, store
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.starts import nodes_lost
 
 pytestmark = pytest.mark.fleet
 pytest.importorskip("ray", reason="make test-fleet installs it")
@@ -216,14 +216,15 @@ def measured(words, number):
 
 
 def test_nothing_that_a_node_sends_is_unpickled(tmp_path_factory, tmp_path):
-    shutil.copytree(ROOT / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    package = tmp_path / "serving_bench"
+    shutil.copytree(ROOT / "serving_bench", package, ignore=shutil.ignore_patterns("__pycache__"))
     mark = tmp_path / "mark"
-    with (tmp_path / "harness" / "fleet" / "node.py").open("a") as file:
+    with (package / "harness" / "fleet" / "node.py").open("a") as file:
         file.write(HOSTILE.replace("MARK", str(mark)))
     cluster = Cluster(tmp_path_factory.mktemp("r"), 1, PYTHONPATH=str(tmp_path))
     said = {
         "seed=1": "): sent what bench does not send (",
-        "seed=2": "): harness.fleet.node.Hostile: it failed",
+        "seed=2": "): serving_bench.harness.fleet.node.Hostile: it failed",
         "seed=3": "): sent 68.2 MB at once, more than 67.1 MB",
         "device=auto": "the node at 127.0.0.1 cannot run bench (sent what bench does not send (",
     }

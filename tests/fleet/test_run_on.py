@@ -17,16 +17,16 @@ from make_run import full_run
 from ray_in_memory import FATES, Ray, Reference, installed, machines
 from rich.console import Console
 
-from harness.cli.commands.fleet import _Nodes
-from harness.cli.ending import REPORTING
-from harness.cli.progress import Show
-from harness.contracts import ForeignSource, Objective, Price, SearchTerms
-from harness.errors import BenchError, StoreError
-from harness.fleet import node
-from harness.settings import overrides
-from harness.settings.config import settings
-from harness.store import store
-from harness.store.merge import check_repeat
+from serving_bench.harness.cli.commands.fleet import _Nodes
+from serving_bench.harness.cli.ending import REPORTING
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.contracts import ForeignSource, Objective, Price, SearchTerms
+from serving_bench.harness.errors import BenchError, StoreError
+from serving_bench.harness.fleet import node
+from serving_bench.harness.settings import overrides
+from serving_bench.harness.settings.config import settings
+from serving_bench.harness.store import store
+from serving_bench.harness.store.merge import check_repeat
 
 ASKED = settings(overrides.parse(quick("repeats=2")))
 

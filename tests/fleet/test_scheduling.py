@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray_in_memory import FATES, RUN, Ray, RaySystemError, Stream, installed, machines, played
 
-from harness.errors import CellError, Interrupted, StoreError
-from harness.fleet import node, on_ray
+from serving_bench.harness.errors import CellError, Interrupted, StoreError
+from serving_bench.harness.fleet import node, on_ray
 
 
 @given(

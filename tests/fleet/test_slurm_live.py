@@ -18,7 +18,7 @@ from bench_command import BENCH, Place, bench, quick
 from places import ROOT
 from waiting import patient, wait_until
 
-from harness.store import checksums, store
+from serving_bench.harness.store import checksums, store
 
 pytestmark = [
     pytest.mark.fleet,

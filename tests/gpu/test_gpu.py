@@ -20,16 +20,16 @@ from bench_command import BENCH, bench, made
 from nvml_asking import GIB, ask, build_library
 from places import TESTS
 
-from engines import ENGINES
-from harness.contracts import InstallSpec, Reason, mean_power_w, throttle_names
-from harness.install.install import cache_dir, installed
-from harness.sampling import gpu
-from harness.sampling.device_sample import DeviceSample
-from harness.sampling.guard import others_on
-from reports import open_run
-from reports.data import Run
-from reports.measures.anatomy import REST, WEIGHTS, anatomies
-from reports.measures.values import values_of
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import InstallSpec, Reason, mean_power_w, throttle_names
+from serving_bench.harness.install.install import cache_dir, installed
+from serving_bench.harness.sampling import gpu
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.sampling.guard import others_on
+from serving_bench.reports import open_run
+from serving_bench.reports.data import Run
+from serving_bench.reports.measures.anatomy import REST, WEIGHTS, anatomies
+from serving_bench.reports.measures.values import values_of
 
 HELD_BYTES = 2 * GIB
 ON_MACHINE = os.path.realpath("/proc/self/ns/pid").endswith("pid:[4026531836]")

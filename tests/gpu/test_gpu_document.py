@@ -12,9 +12,9 @@ from documented import commands, named, settings_of, shown, taken
 from nvml_asking import build_library
 from places import ROOT
 
-from engines.common.launching import read_versions
-from harness.contracts import InstallSpec
-from harness.install import builds
+from serving_bench.engines.common.launching import read_versions
+from serving_bench.harness.contracts import InstallSpec
+from serving_bench.harness.install import builds
 
 DOCUMENT = (ROOT / "docs" / "gpu.md").read_text()
 COMMANDS = shown(DOCUMENT)

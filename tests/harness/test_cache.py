@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cache import local, portable, seal_of
+from serving_bench.harness.cache import local, portable, seal_of
 
 
 @pytest.fixture(autouse=True)

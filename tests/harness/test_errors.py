@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import errors
-from harness.errors import BenchError
+from serving_bench.harness import errors
+from serving_bench.harness.errors import BenchError
 
 
 def _all(kind: type[BenchError]) -> Iterator[type[BenchError]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.foreign_files import lines, opened, opened_text, read_text
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.foreign_files import lines, opened, opened_text, read_text
 
 
 def test_only_regular_files_are_opened_and_none_is_waited_for(tmp_path: Path) -> None:

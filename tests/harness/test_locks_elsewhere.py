@@ -13,10 +13,12 @@ import pytest
 from bench_command import Place, bench, quick
 from places import TESTS
 
-from harness.store import checksums
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.store import checksums
 
-_HELD = "from pathlib import Path; from harness.whole_files import locked\nwith locked(Path('held')): pass"
-_SWEPT = "from pathlib import Path; from harness.whole_files import remove_left\nremove_left(Path())"
+_IMPORTS = "from pathlib import Path\nfrom serving_bench.harness.whole_files import *\n"
+_HELD = f"{_IMPORTS}with locked(Path('held')): pass"
+_SWEPT = f"{_IMPORTS}remove_left(Path())"
 
 
 @pytest.fixture
@@ -49,8 +51,8 @@ def test_a_cache_is_refused_in_words_that_say_what_works(tmp_path, elsewhere, nu
         [sys.executable, "-c", _HELD], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stderr.splitlines()[-1] == (
-        f"harness.errors.UserError: held: its file system has no locks ({os.strerror(number)}), which "
-        "bench needs to keep another bench out; set BENCH_CACHE_DIR to a folder on another"
+        f"{UserError.__module__}.UserError: held: its file system has no locks ({os.strerror(number)}), "
+        "which bench needs to keep another bench out; set BENCH_CACHE_DIR to a folder on another"
     )
 
 

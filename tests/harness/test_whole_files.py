@@ -11,14 +11,14 @@ import make_run
 import pytest
 from places import ROOT
 
-from harness.store import store
-from harness.store.store import Phase
-from harness.whole_files import remove_left, write_whole, written_whole
+from serving_bench.harness.store import store
+from serving_bench.harness.store.store import Phase
+from serving_bench.harness.whole_files import remove_left, write_whole, written_whole
 
 WRITER = """
 import sys
 from pathlib import Path
-from harness.whole_files import write_whole
+from serving_bench.harness.whole_files import write_whole
 for _ in range(200):
     write_whole(Path(sys.argv[1]), sys.argv[2].encode() * 200_000)
 """
@@ -56,7 +56,7 @@ def test_a_link_that_was_laid_where_a_file_is_written_changes_nothing_elsewhere(
 
 
 def test_what_a_killed_process_had_begun_to_write_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    begun = "import os, signal; from harness.whole_files import written_whole; from pathlib import Path\n"
+    begun = "import os, signal; from pathlib import Path\nfrom serving_bench.harness.whole_files import *\n"
     begun += "with written_whole(Path('cells/a.json')): os.kill(os.getpid(), signal.SIGKILL)"
     (tmp_path / "cells").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

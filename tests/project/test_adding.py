@@ -42,8 +42,10 @@ def changed(text: str, diff: str) -> str:
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the project with everything that the document adds."""
     folder = tmp_path_factory.mktemp("project")
-    for name in ("harness", "engines", "scenarios", "reports", "docker"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("harness", "engines", "scenarios", "reports", "docker", "serving_bench"):
+        shutil.copytree(
+            ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
     shutil.copy(ROOT / "pyproject.toml", folder)
     for name, kind, text in EXAMPLE.findall(DOCUMENT):
         path = folder / name
@@ -53,7 +55,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bench(copy: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return python(copy, "-m", "harness", *words)
+    return python(copy, "-m", "serving_bench", *words)
 
 
 def python(copy: Path, *words: object) -> subprocess.CompletedProcess[str]:
@@ -66,7 +68,7 @@ def python(copy: Path, *words: object) -> subprocess.CompletedProcess[str]:
 TOLD = """
 import json, sys
 from typer.testing import CliRunner
-from harness.cli.app import app
+from serving_bench.harness.cli.app import app
 ended = [CliRunner().invoke(app, words) for words in json.loads(sys.argv[1])]
 print(json.dumps([(each.exit_code, each.stdout, str(each.exception or "")) for each in ended]))
 """
@@ -103,8 +105,8 @@ def test_an_engine_of_few_lines_and_a_scenario_are_planned(copy: Path) -> None:
 
 
 ASKED = """
-from harness.settings import config, overrides
-from harness.settings.strangers import belief
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.settings.strangers import belief
 print(config.settings(overrides.parse(["load.pause=1500ms"])).loads[0].pause_s, belief("load.pause", "11min"))
 """
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 
 from conftest import ALONE, LONGEST
 from places import ROOT, TESTS
@@ -62,11 +64,15 @@ def imports() -> Mapping[str, frozenset[str]]:
 def _imports(name: str) -> Iterator[str]:
     for node in ast.walk(ast.parse((ROOT / name).read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (_ours(alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield inner if _is_module(inner) else node.module
+                yield _ours(inner if _is_module(inner) else node.module)
+
+
+def _ours(module: str) -> str:
+    return module.removeprefix("serving_bench.")
 
 
 @cache
@@ -151,6 +157,35 @@ def test_what_everyone_may_import_imports_the_standard_library_only() -> None:
         "harness/contracts/", "harness/errors.py", "harness/whole_files.py", "harness/foreign_files.py"
     )
     assert [pair for pair in found if not (top(pair[1]) in _STANDARD or is_shared(pair[1]))] == []
+
+
+def test_no_module_is_known_by_two_names() -> None:
+    """Whatever `bench` imports for a command and the report, in a checkout that is on the path as well."""
+    modules = [
+        path[:-3].replace("/", ".") for path in imports() if path.startswith(("harness/cli/", "reports/"))
+    ]
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "for name, module in sys.modules.items():\n"
+        "    if getattr(module, '__file__', None): print(name, module.__file__)"
+    )
+    argv = [
+        sys.executable,
+        "-c",
+        code,
+        *(f"serving_bench.{name.removesuffix('.__init__')}" for name in modules),
+    ]
+    done = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True)
+    files = {
+        line.split(" ", 1)[0]: Path(line.split(" ", 1)[1]).resolve() for line in done.stdout.splitlines()
+    }
+    ours = {
+        name: path for name, path in files.items() if path.is_relative_to(ROOT) and ".venv" not in path.parts
+    }
+    assert len(ours) > 200
+    assert len(set(ours.values())) == len(ours)
+    assert {name.partition(".")[0] for name in ours} == {"serving_bench"}
 
 
 def test_locust_is_imported_by_the_load_process_only() -> None:

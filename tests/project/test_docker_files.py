@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from engines import ENGINES
-from engines.common.launching import VERSIONS, read_versions
-from harness.contracts import InstallSpec
+from serving_bench.engines import ENGINES
+from serving_bench.engines.common.launching import VERSIONS, read_versions
+from serving_bench.harness.contracts import InstallSpec
 
 DOCKER = VERSIONS.parent
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))

@@ -13,8 +13,8 @@ import pytest
 from places import ROOT
 from repeated_run import repeated_run, three
 
-import reports
-from reports.outputs.as_json import json_text, to_builtins
+from serving_bench import reports
+from serving_bench.reports.outputs.as_json import json_text, to_builtins
 
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 

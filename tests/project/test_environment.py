@@ -20,17 +20,10 @@ from wheels import make_lock, make_project, make_wheel
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a checkout with the script, what it runs, and a lock of a package of 300 modules."""
     folder = tmp_path / "project"
-    for name in (
-        ".ci/environment",
-        "harness/__init__.py",
-        "harness/errors.py",
-        "harness/install/__init__.py",
-    ):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    for path in (ROOT / "harness" / "install").glob("packages.py"):
-        shutil.copy(path, folder / "harness" / "install")
-    shutil.copy(ROOT / "harness" / "install" / "uv.txt", folder / "harness" / "install")
+    shutil.copytree(ROOT / "serving_bench", folder / "serving_bench", symlinks=True)
+    (folder / "harness").symlink_to(ROOT / "harness")
+    (folder / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "environment", folder / ".ci")
     (folder / ".ci" / "build.txt").touch()
     make_project(folder, "tinyproject")
     modules = {f"tinything/m{number:03d}.py": f"N = {number}\n" for number in range(300)}

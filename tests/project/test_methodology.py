@@ -3,8 +3,8 @@
 from places import ROOT
 from test_decisions_simulated import POWER
 
-from harness.contracts.timing import needed
-from reports.measures.metrics import PERCENTILES
+from serving_bench.harness.contracts.timing import needed
+from serving_bench.reports.measures.metrics import PERCENTILES
 
 LINES = (ROOT / "METHODOLOGY.md").read_text(encoding="utf-8").splitlines()
 

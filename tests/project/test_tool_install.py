@@ -11,7 +11,7 @@ import pytest
 from places import ROOT
 from uv import find_uv_bin
 
-from harness.install.packages import pip_settings, uv_environment
+from serving_bench.harness.install.packages import pip_settings, uv_environment
 
 # One start of the default engine with the weights that `make served` has put into the user's cache.
 RUN = (
@@ -32,7 +32,7 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     source = folder / "source"
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
-    argv = ["cp", "--parents", *filter(None, names.decode().split("\0")), source]
+    argv = ["cp", "--parents", "--no-dereference", *filter(None, names.decode().split("\0")), source]
     source.mkdir()
     subprocess.run(argv, cwd=ROOT, check=True)
     uv = [find_uv_bin(), "--quiet", "--no-config"]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness.contracts import Conversation, Scenario
-from harness.errors import UserError
-from harness.settings.decoding import points
-from scenarios import SCENARIOS
+from serving_bench.harness.contracts import Conversation, Scenario
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.settings.decoding import points
+from serving_bench.scenarios import SCENARIOS
 
 MADE = [each for name, each in SCENARIOS.items() if name not in ("file", "trace")]
 every_scenario = pytest.mark.parametrize("scenario", MADE, ids=lambda each: each.name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from random import Random
 
-from harness.contracts import Turn
-from scenarios.fixed import SCENARIO, FixedOptions
+from serving_bench.harness.contracts import Turn
+from serving_bench.scenarios.fixed import SCENARIO, FixedOptions
 
 
 def turns(options: FixedOptions, seed: int = 1, count: int = 50) -> list[Turn]:

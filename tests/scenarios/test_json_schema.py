@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UserError
-from scenarios import SCENARIOS
-from scenarios.json_schema import read_schema
+from serving_bench.harness.errors import UserError
+from serving_bench.scenarios import SCENARIOS
+from serving_bench.scenarios.json_schema import read_schema
 
 SCENARIO = SCENARIOS["structured_output"]
 ORDER: dict[str, Any] = {

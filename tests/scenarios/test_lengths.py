@@ -10,8 +10,8 @@ from statistics import mean, median, stdev
 
 import pytest
 
-from harness.errors import UserError
-from scenarios.lengths import MOST_TOKENS, length
+from serving_bench.harness.errors import UserError
+from serving_bench.scenarios.lengths import MOST_TOKENS, length
 
 
 def drawn(given: int | str, count: int = 2000) -> list[int]:

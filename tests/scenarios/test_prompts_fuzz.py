@@ -14,12 +14,12 @@ from fuzzing import NO_VALUES, altered, assert_one_line, damaged, json_bytes, va
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.errors import UserError
-from harness.foreign_files import MOST_DEPTH, value_of
-from scenarios.file import FileOptions, read_conversations
-from scenarios.json_schema import read_schema
-from scenarios.lengths import length
-from scenarios.trace_rows import LAYOUTS, Row, rows
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.foreign_files import MOST_DEPTH, value_of
+from serving_bench.scenarios.file import FileOptions, read_conversations
+from serving_bench.scenarios.json_schema import read_schema
+from serving_bench.scenarios.lengths import length
+from serving_bench.scenarios.trace_rows import LAYOUTS, Row, rows
 
 BREAKS = [b"\n", b"\r\n", b'"', b"\\", b"\xff", b"\xc3", b"\x00", b"[", b"{}", b"1e999", b",", *NO_VALUES]
 

@@ -10,12 +10,12 @@ from random import Random
 
 import pytest
 
-from harness.contracts import Conversation, Message
-from harness.errors import UserError
-from scenarios.chat_multi_turn import SCENARIO as CHAT
-from scenarios.chat_multi_turn import ChatMultiTurnOptions
-from scenarios.file import SCENARIO as FILE
-from scenarios.file import FileOptions
+from serving_bench.harness.contracts import Conversation, Message
+from serving_bench.harness.errors import UserError
+from serving_bench.scenarios.chat_multi_turn import SCENARIO as CHAT
+from serving_bench.scenarios.chat_multi_turn import ChatMultiTurnOptions
+from serving_bench.scenarios.file import SCENARIO as FILE
+from serving_bench.scenarios.file import FileOptions
 
 
 def chats(options: ChatMultiTurnOptions, seed: int, count: int = 5) -> list[Conversation]:

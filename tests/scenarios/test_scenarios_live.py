@@ -13,12 +13,12 @@ from bench_command import BENCH, Place, made
 from llama_cpp_serving import MODEL, QUANTIZATION, serving
 from waiting import patient
 
-from engines.llama_cpp.engine import ENGINE
-from engines.model.weights import adapted
-from harness.contracts import Adapter, Weights
-from harness.install.install import cache_dir
-from harness.store import store
-from scenarios import SCENARIOS, agent_loop, structured_output
+from serving_bench.engines.llama_cpp.engine import ENGINE
+from serving_bench.engines.model.weights import adapted
+from serving_bench.harness.contracts import Adapter, Weights
+from serving_bench.harness.install.install import cache_dir
+from serving_bench.harness.store import store
+from serving_bench.scenarios import SCENARIOS, agent_loop, structured_output
 
 pytestmark = pytest.mark.scenarios
 

@@ -8,8 +8,8 @@ import pytest
 from bench_command import Place, attached, bench, made, quick
 from reference_serving import FAST, serving
 
-from harness.store import store
-from scenarios import SCENARIOS
+from serving_bench.harness.store import store
+from serving_bench.scenarios import SCENARIOS
 
 # They say themselves when they begin, or need a file.
 APART = ("burst", "file", "trace")

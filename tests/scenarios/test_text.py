@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from harness.errors import UserError
-from harness.settings.decoding import points
-from scenarios.text import TOKENS_PER_WORD, TextOptions, prose, sentences
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.settings.decoding import points
+from serving_bench.scenarios.text import TOKENS_PER_WORD, TextOptions, prose, sentences
 
 
 @pytest.mark.parametrize("words", [1, 7, 400])

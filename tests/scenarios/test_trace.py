@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.contracts import Conversation
-from harness.errors import UserError
-from scenarios.trace import SCENARIO, TraceOptions
+from serving_bench.harness.contracts import Conversation
+from serving_bench.harness.errors import UserError
+from serving_bench.scenarios.trace import SCENARIO, TraceOptions
 
 
 def jsonl(path: Path, *records: dict[str, Any]) -> TraceOptions:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from scenarios.trace_rows import Row, rows
+from serving_bench.harness.errors import UserError
+from serving_bench.scenarios.trace_rows import Row, rows
 
 MOONCAKE_JSONL = """{"timestamp": 0, "input_length": 6755, "output_length": 500, "hash_ids": [0, 1, 2]}
 {"timestamp": 3052, "input_length": 2287, "output_length": 316, "hash_ids": [0, 42]}

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from harness.install.install import cache_dir
+from serving_bench.harness.install.install import cache_dir
 
 HERE = Path(__file__).parent
 LOCK = HERE / "sglang-cpu.txt"

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from engines.model.facts import kept_page, refresh
-from engines.model.sizes import is_cast
-from engines.model.weights import adapters, kept
-from engines.model.weights.adapters import RANDOM, misfit
-from engines.model.weights.choosing import way_of
-from engines.model.weights.making import Means, make, tool_of
-from engines.model.weights.ways import Way
-from harness.contracts import (
+from serving_bench.engines.model.facts import kept_page, refresh
+from serving_bench.engines.model.sizes import is_cast
+from serving_bench.engines.model.weights import adapters, kept
+from serving_bench.engines.model.weights.adapters import RANDOM, misfit
+from serving_bench.engines.model.weights.choosing import way_of
+from serving_bench.engines.model.weights.making import Means, make, tool_of
+from serving_bench.engines.model.weights.ways import Way
+from serving_bench.harness.contracts import (
     Adapter,
     AdapterFile,
     InstallSpec,
@@ -20,8 +20,8 @@ from harness.contracts import (
     WeightsFile,
     Workshop,
 )
-from harness.errors import MissingError
-from harness.whole_files import check_room, locked
+from serving_bench.harness.errors import MissingError
+from serving_bench.harness.whole_files import check_room, locked
 
 __all__ = [
     "RANDOM", "adapted", "calls_hub", "can_prepare", "disk_bytes", "find", "misfit",

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from engines.model import adapter_files
-from engines.model.adapter_files import ATTENTION, IN_GGUF, Tensor, half_of
-from engines.model.files import config_of, gguf_facts, gguf_header
-from engines.model.shape import facts_of, text_part
-from engines.model.weights import kept
-from harness.contracts import Adapter, AdapterFile, ModelFacts, Reason, Weights
-from harness.errors import MissingError, UserError
-from harness.whole_files import locked
+from serving_bench.engines.model import adapter_files
+from serving_bench.engines.model.adapter_files import ATTENTION, IN_GGUF, Tensor, half_of
+from serving_bench.engines.model.files import config_of, gguf_facts, gguf_header
+from serving_bench.engines.model.shape import facts_of, text_part
+from serving_bench.engines.model.weights import kept
+from serving_bench.harness.contracts import Adapter, AdapterFile, ModelFacts, Reason, Weights
+from serving_bench.harness.errors import MissingError, UserError
+from serving_bench.harness.whole_files import locked
 
 RANK, ALPHA = 8, 16
 RANDOM = f"random weights of rank {RANK} on {', '.join(ATTENTION)}: for speed only"

@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from engines.model.facts import hub_repo, kept_page
-from engines.model.files import (
+from serving_bench.engines.model.facts import hub_repo, kept_page
+from serving_bench.engines.model.files import (
     PICKLES,
     check_weights,
     config_of,
@@ -15,13 +15,13 @@ from engines.model.files import (
     gguf_header,
     stored_precision,
 )
-from engines.model.models import MODELS, HubRepo, Model, PackageSource
-from engines.model.shape import quantization_of
-from engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, is_cast
-from engines.model.weights import kept, ways
-from engines.model.weights.ways import Way, made
-from harness.contracts import Reason, Weights
-from harness.errors import UserError, expanded, refuse_first, see_list
+from serving_bench.engines.model.models import MODELS, HubRepo, Model, PackageSource
+from serving_bench.engines.model.shape import quantization_of
+from serving_bench.engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, is_cast
+from serving_bench.engines.model.weights import kept, ways
+from serving_bench.engines.model.weights.ways import Way, made
+from serving_bench.harness.contracts import Reason, Weights
+from serving_bench.harness.errors import UserError, expanded, refuse_first, see_list
 
 _COMPANIONS = re.compile(r"[^/]+\.(json|jinja|model|tiktoken)|merges\.txt|vocab\.txt|LICENSE.*|USE_POLICY.*")
 # The kinds of GGUF files that the gguf package makes; llama-quantize makes the others.

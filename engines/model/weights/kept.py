@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.errors import MissingError, UserError
-from harness.foreign_files import json_of, read_text
-from harness.whole_files import sync, write_whole
+from serving_bench.harness.errors import MissingError, UserError
+from serving_bench.harness.foreign_files import json_of, read_text
+from serving_bench.harness.whole_files import sync, write_whole
 
 Manifest = Mapping[str, Any]
 

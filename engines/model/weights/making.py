@@ -11,16 +11,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from engines.model.facts import HUB, HUB_PROGRAM, HUB_TOKENS, INSTEAD, REFUSAL, REFUSED, hub_python
-from engines.model.files import check_weights, config_of, facts_in, gguf_header
-from engines.model.models import HubRepo, PackageSource
-from engines.model.shape import quantization_of
-from engines.model.sizes import CALIBRATED, mixed_kinds
-from engines.model.weights import kept, tools
-from engines.model.weights.ways import CALIBRATION, CALIBRATION_SEED, Step, Way, kind_of
-from engines.places import INSIDE
-from harness.contracts import InstallSpec, Workshop
-from harness.errors import MissingError, UserError, why_not_fetched
+from serving_bench.engines.model.facts import (
+    HUB,
+    HUB_PROGRAM,
+    HUB_TOKENS,
+    INSTEAD,
+    REFUSAL,
+    REFUSED,
+    hub_python,
+)
+from serving_bench.engines.model.files import check_weights, config_of, facts_in, gguf_header
+from serving_bench.engines.model.models import HubRepo, PackageSource
+from serving_bench.engines.model.shape import quantization_of
+from serving_bench.engines.model.sizes import CALIBRATED, mixed_kinds
+from serving_bench.engines.model.weights import kept, tools
+from serving_bench.engines.model.weights.ways import CALIBRATION, CALIBRATION_SEED, Step, Way, kind_of
+from serving_bench.engines.places import INSIDE
+from serving_bench.harness.contracts import InstallSpec, Workshop
+from serving_bench.harness.errors import MissingError, UserError, why_not_fetched
 
 _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
 _TAIL_LINES = 10

@@ -6,9 +6,9 @@ Each has its own, since their pins conflict.
 from collections.abc import Mapping
 from pathlib import Path
 
-from engines.model.facts import HUB
-from engines.places import BUILDERS, INSIDE, LOCKS
-from harness.contracts import InstallSpec
+from serving_bench.engines.model.facts import HUB
+from serving_bench.engines.places import BUILDERS, INSIDE, LOCKS
+from serving_bench.harness.contracts import InstallSpec
 
 XLLAMACPP, LLAMA_SERVER, PYTHON = "xllamacpp", "llama-server", "llama-cpp-python"
 _BUILD_NEEDS = "A C++17 compiler and make are needed (Debian: build-essential); the install brings CMake."

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.model.facts import HubFile, mark
-from engines.model.models import HubRepo, Model, PackageSource
-from engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, weights_bytes
-from harness.contracts import ModelFacts
+from serving_bench.engines.model.facts import HubFile, mark
+from serving_bench.engines.model.models import HubRepo, Model, PackageSource
+from serving_bench.engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, weights_bytes
+from serving_bench.harness.contracts import ModelFacts
 
 CALIBRATION = Path(__file__).parent.parent / "calibration" / "general.txt"
 CALIBRATION_SEED = 1

@@ -7,23 +7,23 @@ from typing import Annotated
 import msgspec
 import typer
 
-from harness.claims import claim as claims
-from harness.claims import judging
-from harness.claims.claim import KL_NATS, Claim
-from harness.claims.judging import Judgement
-from harness.cli import terminal
-from harness.cli.claim_text import print_judgement
-from harness.cli.claim_verdict import judged, why_not_testable
-from harness.cli.commands.jobs import new_job, new_plan
-from harness.cli.commands.measuring import measured
-from harness.cli.commands.planning import planned
-from harness.cli.ending import report_whatever_happened
-from harness.cli.progress import Show
-from harness.cli.trust import agreed, tell_changed
-from harness.contracts import sentence
-from harness.errors import BenchError, UserError, refuse_first
-from harness.settings import config, overrides
-from harness.store import store
+from serving_bench.harness.claims import claim as claims
+from serving_bench.harness.claims import judging
+from serving_bench.harness.claims.claim import KL_NATS, Claim
+from serving_bench.harness.claims.judging import Judgement
+from serving_bench.harness.cli import terminal
+from serving_bench.harness.cli.claim_text import print_judgement
+from serving_bench.harness.cli.claim_verdict import judged, why_not_testable
+from serving_bench.harness.cli.commands.jobs import new_job, new_plan
+from serving_bench.harness.cli.commands.measuring import measured
+from serving_bench.harness.cli.commands.planning import planned
+from serving_bench.harness.cli.ending import report_whatever_happened
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.cli.trust import agreed, tell_changed
+from serving_bench.harness.contracts import sentence
+from serving_bench.harness.errors import BenchError, UserError, refuse_first
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.store import store
 
 
 def claim(
@@ -99,7 +99,7 @@ def _measure(
 
 
 def _check_metrics(found: Claim) -> None:
-    from reports.measures.metrics import check_metric_name, metric_of
+    from serving_bench.reports.measures.metrics import check_metric_name, metric_of
 
     for asked in found.predicates:
         if asked.metric == KL_NATS:

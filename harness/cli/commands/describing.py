@@ -7,20 +7,36 @@ from typing import Annotated, Any
 
 import typer
 
-from engines.model import weights
-from harness.cli.terminal import Json, Overrides, Study, out, print_json, print_lines, print_rows
-from harness.contracts import PlannedCell, Reason, Weights
-from harness.describe import words
-from harness.describe.described import Counting, Described, Histogram, Hits, Traffic, first, traffic
-from harness.errors import UserError
-from harness.install import install
-from harness.install.tokenizer import resolved, tokenizer_of
-from harness.plan.plan import cells_asked
-from harness.plan.terms import needed
-from harness.settings import config, overrides
-from harness.store.named_files import check_place, write_named
-from harness.store.tokenizer import token_splitter
-from scenarios import SCENARIOS, TOKENS_PER_WORD
+from serving_bench.engines.model import weights
+from serving_bench.harness.cli.terminal import (
+    Json,
+    Overrides,
+    Study,
+    out,
+    print_json,
+    print_lines,
+    print_rows,
+)
+from serving_bench.harness.contracts import PlannedCell, Reason, Weights
+from serving_bench.harness.describe import words
+from serving_bench.harness.describe.described import (
+    Counting,
+    Described,
+    Histogram,
+    Hits,
+    Traffic,
+    first,
+    traffic,
+)
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.install import install
+from serving_bench.harness.install.tokenizer import resolved, tokenizer_of
+from serving_bench.harness.plan.plan import cells_asked
+from serving_bench.harness.plan.terms import needed
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.store.named_files import check_place, write_named
+from serving_bench.harness.store.tokenizer import token_splitter
+from serving_bench.scenarios import SCENARIOS, TOKENS_PER_WORD
 
 _BAR = 40
 

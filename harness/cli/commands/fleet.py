@@ -12,16 +12,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from harness.cli import terminal
-from harness.cli.ending import REPORTING, report_whatever_happened, tell
-from harness.cli.progress import Show
-from harness.contracts import inert, plural, words_of
-from harness.errors import BenchError, CellError, Interrupted, refuse_first
-from harness.fleet import on_ray
-from harness.run import session
-from harness.settings.config import Settings
-from harness.store.merge import check_repeat, merge, mergeable
-from harness.store.store import is_own, read_run
+from serving_bench.harness.cli import terminal
+from serving_bench.harness.cli.ending import REPORTING, report_whatever_happened, tell
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.contracts import inert, plural, words_of
+from serving_bench.harness.errors import BenchError, CellError, Interrupted, refuse_first
+from serving_bench.harness.fleet import on_ray
+from serving_bench.harness.run import session
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.store.merge import check_repeat, merge, mergeable
+from serving_bench.harness.store.store import is_own, read_run
 
 
 def merge_command(

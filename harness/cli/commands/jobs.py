@@ -5,25 +5,25 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.model import weights
-from harness.cli.commands.planning import check_any, planned
-from harness.cli.terminal import signals_interrupt
-from harness.cli.trust import agreed, tell_changed
-from harness.contracts import Plan, PlannedStart
-from harness.errors import UserError, refuse_first
-from harness.install import install
-from harness.install.tokenizer import resolved
-from harness.plan import plan
-from harness.quality.due import Due, due
-from harness.run import next_starts, session
-from harness.run.recorded import check_machine, choices_of, recorded_plan
-from harness.run.search import prepared, starts_left, without_trials
-from harness.settings import config, overrides
-from harness.settings.config import Settings
-from harness.settings.decoding import Choices, decode, only_value
-from harness.store import store
-from harness.store.named_files import RUN_FILE
-from harness.store.store import RunRecord
+from serving_bench.engines.model import weights
+from serving_bench.harness.cli.commands.planning import check_any, planned
+from serving_bench.harness.cli.terminal import signals_interrupt
+from serving_bench.harness.cli.trust import agreed, tell_changed
+from serving_bench.harness.contracts import Plan, PlannedStart
+from serving_bench.harness.errors import UserError, refuse_first
+from serving_bench.harness.install import install
+from serving_bench.harness.install.tokenizer import resolved
+from serving_bench.harness.plan import plan
+from serving_bench.harness.quality.due import Due, due
+from serving_bench.harness.run import next_starts, session
+from serving_bench.harness.run.recorded import check_machine, choices_of, recorded_plan
+from serving_bench.harness.run.search import prepared, starts_left, without_trials
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.settings.decoding import Choices, decode, only_value
+from serving_bench.harness.store import store
+from serving_bench.harness.store.named_files import RUN_FILE
+from serving_bench.harness.store.store import RunRecord
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from engines import QUANTIZATIONS
-from harness.cli.terminal import Json, Row, out, print_json, print_rows
-from harness.contracts import Reason, Weights
-from harness.errors import UserError, choose_from
-from harness.install import builds, install
-from harness.sampling import gpu
-from harness.settings.units import either, parameters_text, size_text
+from serving_bench.engines import QUANTIZATIONS
+from serving_bench.harness.cli.terminal import Json, Row, out, print_json, print_rows
+from serving_bench.harness.contracts import Reason, Weights
+from serving_bench.harness.errors import UserError, choose_from
+from serving_bench.harness.install import builds, install
+from serving_bench.harness.sampling import gpu
+from serving_bench.harness.settings.units import either, parameters_text, size_text
 
 _LAUNCHERS = {"native": "process", "docker": "container"}
 # Stands in a reason for the name of its quantization, so that equal reasons are told once.
@@ -80,17 +80,17 @@ def _state(item: builds.Installable) -> str:
 
 
 def _quantizations() -> list[builds.QuantizationServed]:
-    from engines.model import weights
-    from harness.settings.keys import DEFAULT_MODEL
+    from serving_bench.engines.model import weights
+    from serving_bench.harness.settings.keys import DEFAULT_MODEL
 
     return builds.quantizations_served(DEFAULT_MODEL, weights.can_prepare)
 
 
 def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
     """Print the matrix of quantizations and engines. A number in a cell names a reason below the table."""
-    from engines.model.models import MODELS
-    from engines.model.sizes import mixed_kinds
-    from harness.settings.keys import DEFAULT_MODEL
+    from serving_bench.engines.model.models import MODELS
+    from serving_bench.engines.model.sizes import mixed_kinds
+    from serving_bench.harness.settings.keys import DEFAULT_MODEL
 
     named: dict[str, dict[str, None]] = {}  # by reason, _NAME in place of the quantizations that have it
     rows = []
@@ -120,7 +120,7 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
 
 
 def _models() -> list[dict[str, Any]]:
-    from engines.model import models, weights
+    from serving_bench.engines.model import models, weights
 
     rows = []
     for name, model in models.MODELS.items():
@@ -158,8 +158,8 @@ def _kind(weights: Weights) -> str:
 
 
 def _scenarios() -> list[Row]:
-    from harness.settings.decoding import fields_by_key
-    from scenarios import SCENARIOS
+    from serving_bench.harness.settings.decoding import fields_by_key
+    from serving_bench.scenarios import SCENARIOS
 
     rows = []
     for name, scenario in SCENARIOS.items():
@@ -180,7 +180,7 @@ def _print_scenarios(scenarios: Sequence[Row]) -> None:
 
 
 def _metrics() -> list[Row]:
-    from reports import METRICS
+    from serving_bench.reports import METRICS
 
     names = ("title", "unit", "better", "formula", "source")
     return [{"metric": metric.name} | {name: getattr(metric, name) for name in names} for metric in METRICS]
@@ -196,7 +196,7 @@ def _print_metrics(metrics: Sequence[Row]) -> None:
 
 
 def _keys() -> list[Row]:
-    from harness.settings.keys import listed_keys
+    from serving_bench.harness.settings.keys import listed_keys
 
     names = ("default", "takes", "help")
     return [{"key": key} | dict(zip(names, told, strict=True)) for key, told in listed_keys().items()]

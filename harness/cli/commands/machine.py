@@ -9,16 +9,24 @@ from typing import Annotated, Literal
 
 import typer
 
-from engines import ENGINES
-from engines.reference.engine import read_sends
-from harness.cli.progress import Show
-from harness.cli.terminal import Json, Quiet, Row, print_json, print_lines, print_rows, signals_interrupt
-from harness.contracts import Reason, SelfTest, SelfTestStep
-from harness.install import install
-from harness.processes.supervise import reap
-from harness.sampling import environment, gpu, programs
-from harness.selftest import known_error, selftest
-from harness.servers import container
+from serving_bench.engines import ENGINES
+from serving_bench.engines.reference.engine import read_sends
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.cli.terminal import (
+    Json,
+    Quiet,
+    Row,
+    print_json,
+    print_lines,
+    print_rows,
+    signals_interrupt,
+)
+from serving_bench.harness.contracts import Reason, SelfTest, SelfTestStep
+from serving_bench.harness.install import install
+from serving_bench.harness.processes.supervise import reap
+from serving_bench.harness.sampling import environment, gpu, programs
+from serving_bench.harness.selftest import known_error, selftest
+from serving_bench.harness.servers import container
 
 _LOW_DISK_BYTES = 5 << 30
 _LOW_FILES = 4096

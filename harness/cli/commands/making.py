@@ -5,21 +5,21 @@ from typing import Annotated
 
 import typer
 
-from engines import ENGINES
-from engines.model import weights
-from engines.model.facts import known_facts
-from harness.cli import terminal
-from harness.cli.commands.listing import has_device
-from harness.cli.commands.planning import skip_lines, why_none
-from harness.cli.progress import Show
-from harness.contracts import KnownFacts, Reason, Weights, all_adapters, plural
-from harness.errors import BenchError, UserError
-from harness.fit import fit
-from harness.install import builds, install, provision
-from harness.plan.candidates import candidates
-from harness.plan.terms import FITS_SHARE
-from harness.settings import config, overrides
-from harness.settings.units import grouped, parameters_text, size_text
+from serving_bench.engines import ENGINES
+from serving_bench.engines.model import weights
+from serving_bench.engines.model.facts import known_facts
+from serving_bench.harness.cli import terminal
+from serving_bench.harness.cli.commands.listing import has_device
+from serving_bench.harness.cli.commands.planning import skip_lines, why_none
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.contracts import KnownFacts, Reason, Weights, all_adapters, plural
+from serving_bench.harness.errors import BenchError, UserError
+from serving_bench.harness.fit import fit
+from serving_bench.harness.install import builds, install, provision
+from serving_bench.harness.plan.candidates import candidates
+from serving_bench.harness.plan.terms import FITS_SHARE
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.settings.units import grouped, parameters_text, size_text
 
 
 def install_command(

@@ -7,31 +7,50 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engines.model import weights
-from harness.cli import terminal
-from harness.cli.commands.fleet import run_on
-from harness.cli.commands.jobs import Job, left_of, new_job, new_plan, resumed_job, typed_settings
-from harness.cli.commands.planning import budget_lines, length_lines, search_lines, skip_lines, with_tasks
-from harness.cli.ending import print_no_answer, print_why_none, report_whatever_happened, tell, unfinished
-from harness.cli.progress import Show
-from harness.cli.trust import tell_changed
-from harness.contracts import Objective, PlannedStart, Standing
-from harness.errors import Interrupted, UserError
-from harness.install import install
-from harness.install.provision import Tools
-from harness.plan import plan
-from harness.plan.context import context_lines
-from harness.quality.due import asking, earlier_references, keep_references
-from harness.run import next_starts, session
-from harness.run.budget import Budget
-from harness.run.room import check_space
-from harness.run.search import Search, Trial
-from harness.run.watch import Site
-from harness.settings import config, overrides
-from harness.store import store
+from serving_bench.engines.model import weights
+from serving_bench.harness.cli import terminal
+from serving_bench.harness.cli.commands.fleet import run_on
+from serving_bench.harness.cli.commands.jobs import (
+    Job,
+    left_of,
+    new_job,
+    new_plan,
+    resumed_job,
+    typed_settings,
+)
+from serving_bench.harness.cli.commands.planning import (
+    budget_lines,
+    length_lines,
+    search_lines,
+    skip_lines,
+    with_tasks,
+)
+from serving_bench.harness.cli.ending import (
+    print_no_answer,
+    print_why_none,
+    report_whatever_happened,
+    tell,
+    unfinished,
+)
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.cli.trust import tell_changed
+from serving_bench.harness.contracts import Objective, PlannedStart, Standing
+from serving_bench.harness.errors import Interrupted, UserError
+from serving_bench.harness.install import install
+from serving_bench.harness.install.provision import Tools
+from serving_bench.harness.plan import plan
+from serving_bench.harness.plan.context import context_lines
+from serving_bench.harness.quality.due import asking, earlier_references, keep_references
+from serving_bench.harness.run import next_starts, session
+from serving_bench.harness.run.budget import Budget
+from serving_bench.harness.run.room import check_space
+from serving_bench.harness.run.search import Search, Trial
+from serving_bench.harness.run.watch import Site
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.store import store
 
 if TYPE_CHECKING:  # it imports pandas
-    from reports.data import Run
+    from serving_bench.reports.data import Run
 
 
 def run(
@@ -164,7 +183,7 @@ def _references(job: Job) -> list[Path]:
     earlier = job.settings.quality.against
     if not job.is_new or earlier is None or not Path(earlier).is_dir():
         return []
-    from reports.data import reference_folders  # pandas takes a second to import
+    from serving_bench.reports.data import reference_folders  # pandas takes a second to import
 
     run_dir, deployments = Path(earlier), job.whole.deployments.values()
     references = earlier_references(run_dir, deployments, reference_folders(run_dir))
@@ -246,7 +265,7 @@ def _measure(job: Job, site: Site, show: Show) -> None:
         return
     starts: Iterable[PlannedStart]
     if job.may_grow:
-        from reports.measures.over_starts import precisions
+        from serving_bench.reports.measures.over_starts import precisions
 
         starts = next_starts.growing(run, job.starts, job.whole, settings, precisions, show)
     else:
@@ -257,13 +276,13 @@ def _measure(job: Job, site: Site, show: Show) -> None:
 
 
 def _standings(directory: Path, repeats: int) -> Sequence[Standing]:
-    from reports.words.told import standings
+    from serving_bench.reports.words.told import standings
 
     return standings(directory, repeats)
 
 
 def _trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[Objective]) -> Trial:
-    from reports.measures.slo import trial
+    from serving_bench.reports.measures.slo import trial
 
     found = trial(directory, numbers, slo)
     return Trial(load, found.verdict, found.meets, len(numbers), found.words, found.problem)

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from engines import ENGINES
-from engines.model import weights
-from engines.model.facts import known_facts, most_context
-from harness.cli.terminal import Json, Overrides, Study, print_json, print_lines, print_rows
-from harness.contracts import (
+from serving_bench.engines import ENGINES
+from serving_bench.engines.model import weights
+from serving_bench.engines.model.facts import known_facts, most_context
+from serving_bench.harness.cli.terminal import Json, Overrides, Study, print_json, print_lines, print_rows
+from serving_bench.harness.contracts import (
     STARTS_NEEDED,
     Adapter,
     Deployment,
@@ -30,22 +30,22 @@ from harness.contracts import (
     all_weights,
     plural,
 )
-from harness.errors import BenchError, UserError, choose_from
-from harness.install import install
-from harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
-from harness.install.provision import device_of, lacking
-from harness.install.tokenizer import resolved
-from harness.load import limits
-from harness.plan import plan
-from harness.plan.context import context_lines
-from harness.plan.facts import Facts
-from harness.quality.due import Asking, Due, asking, due, task_names
-from harness.quality.tasks import provide_tasks
-from harness.sampling import gpu
-from harness.settings import config, overrides
-from harness.settings.decoding import as_text
-from harness.settings.units import duration_text, grouped
-from scenarios import SCENARIOS
+from serving_bench.harness.errors import BenchError, UserError, choose_from
+from serving_bench.harness.install import install
+from serving_bench.harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
+from serving_bench.harness.install.provision import device_of, lacking
+from serving_bench.harness.install.tokenizer import resolved
+from serving_bench.harness.load import limits
+from serving_bench.harness.plan import plan
+from serving_bench.harness.plan.context import context_lines
+from serving_bench.harness.plan.facts import Facts
+from serving_bench.harness.quality.due import Asking, Due, asking, due, task_names
+from serving_bench.harness.quality.tasks import provide_tasks
+from serving_bench.harness.sampling import gpu
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.settings.decoding import as_text
+from serving_bench.harness.settings.units import duration_text, grouped
+from serving_bench.scenarios import SCENARIOS
 
 _ROWS_AT_MOST = 24
 _OF_A_KEY = re.compile(r"[a-z_.]+=")
@@ -130,7 +130,7 @@ def check_goals(settings: config.Settings, whole: Plan) -> None:
         asked.append(("until.metric", settings.until.metric))
     for key, name in asked:
         if key in settings.given:
-            from reports.measures.metrics import check_metric_name, metric_of
+            from serving_bench.reports.measures.metrics import check_metric_name, metric_of
 
             check_metric_name(name, key)
             if key == "compare.metric" and metric_of(name).better == "-":

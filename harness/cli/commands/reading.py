@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.terminal import Json, Output, print_json, print_lines
-from harness.cli.trust import tell_changed
-from harness.errors import UserError, choose_from
-from harness.imports.importing import TOOLS, read_files, write_files
-from harness.run.session import check_output, new_directory, own_argv
-from harness.settings import overrides, sections
-from harness.store.bundle import opened_run
-from harness.store.named_files import write_named
+from serving_bench.harness.cli.terminal import Json, Output, print_json, print_lines
+from serving_bench.harness.cli.trust import tell_changed
+from serving_bench.harness.errors import UserError, choose_from
+from serving_bench.harness.imports.importing import TOOLS, read_files, write_files
+from serving_bench.harness.run.session import check_output, new_directory, own_argv
+from serving_bench.harness.settings import overrides, sections
+from serving_bench.harness.store.bundle import opened_run
+from serving_bench.harness.store.named_files import write_named
 
 _FORMATS = ("html", "markdown", "json", "csv", "parquet", "png", "svg")
 _KEY = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=")
@@ -51,9 +51,9 @@ def report(
     ] = None,
     charts: Annotated[bool, typer.Option("--charts", help="List the charts' ids and titles.")] = False,
 ) -> None:
-    from reports import open_run
-    from reports.outputs.pictures import NO_CHARTS, charts_of
-    from reports.outputs.writing import Asked, write_output
+    from serving_bench.reports import open_run
+    from serving_bench.reports.outputs.pictures import NO_CHARTS, charts_of
+    from serving_bench.reports.outputs.writing import Asked, write_output
 
     format_ = "markdown" if format_ == "md" else format_
     if format_ not in (None, *_FORMATS):
@@ -112,9 +112,9 @@ def compare(
         Path | None, typer.Option("--html", metavar="FILE", help="Also write it as a page.")
     ] = None,
 ) -> None:
-    from harness.cli.compare_text import print_comparison
-    from reports import compare_runs, write_comparison
-    from reports.measures.metrics import check_metric_name
+    from serving_bench.harness.cli.compare_text import print_comparison
+    from serving_bench.reports import compare_runs, write_comparison
+    from serving_bench.reports.measures.metrics import check_metric_name
 
     a, b, changes = _sides_and_keys(words, "A", "B")
     given = overrides.parse(changes)
@@ -149,9 +149,9 @@ def gate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    from harness.cli.compare_text import print_gate
-    from reports import gate_runs, gate_to_builtins
-    from reports.outputs.gate_files import junit_text, markdown_text
+    from serving_bench.harness.cli.compare_text import print_gate
+    from serving_bench.reports import gate_runs, gate_to_builtins
+    from serving_bench.reports.outputs.gate_files import junit_text, markdown_text
 
     base, new, changes = _sides_and_keys(words, "BASE", "NEW")
     terms = sections.gate_terms(overrides.parse(changes))
@@ -181,7 +181,7 @@ def view(
 
     Each row links to the run's report. Open the page in a browser; it needs no server.
     """
-    from reports.page.of_several import index_rows, write_index
+    from serving_bench.reports.page.of_several import index_rows, write_index
 
     rows = index_rows(directory)
     if output is not None or not as_json:
@@ -215,7 +215,7 @@ def import_command(
     read = read_files(files, label or ())
     with new_directory(output, "import") as directory:
         write_files(read, directory, own_argv())
-    from reports import write_report
+    from serving_bench.reports import write_report
 
     page = str(write_report(directory))
     if as_json:

@@ -10,29 +10,29 @@ import msgspec
 import typer
 from rich.console import Console
 
-from engines import ENGINES
-from engines.model import weights
-from harness.cli import terminal
-from harness.cli.commands.jobs import due_of, new_job, new_plan, typed_settings
-from harness.cli.commands.measuring import perform
-from harness.cli.commands.planning import check_any, print_plan, search_lines
-from harness.cli.progress import Show
-from harness.cli.trust import agreed, tell_changed
-from harness.contracts import Plan, Weights, plural
-from harness.errors import UserError
-from harness.install import install
-from harness.install.builds import select_devices
-from harness.install.provision import at_hand, device_of
-from harness.quality.due import asking
-from harness.run.next_starts import unlike_cells
-from harness.run.recorded import choices_of
-from harness.sampling import environment
-from harness.settings import overrides
-from harness.settings.config import Settings
-from harness.store import bundle, store
+from serving_bench.engines import ENGINES
+from serving_bench.engines.model import weights
+from serving_bench.harness.cli import terminal
+from serving_bench.harness.cli.commands.jobs import due_of, new_job, new_plan, typed_settings
+from serving_bench.harness.cli.commands.measuring import perform
+from serving_bench.harness.cli.commands.planning import check_any, print_plan, search_lines
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.cli.trust import agreed, tell_changed
+from serving_bench.harness.contracts import Plan, Weights, plural
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.install import install
+from serving_bench.harness.install.builds import select_devices
+from serving_bench.harness.install.provision import at_hand, device_of
+from serving_bench.harness.quality.due import asking
+from serving_bench.harness.run.next_starts import unlike_cells
+from serving_bench.harness.run.recorded import choices_of
+from serving_bench.harness.sampling import environment
+from serving_bench.harness.settings import overrides
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.store import bundle, store
 
 if TYPE_CHECKING:  # it imports pandas
-    from reports.two_runs.sides import Difference
+    from serving_bench.reports.two_runs.sides import Difference
 
 
 def rerun(
@@ -88,7 +88,7 @@ def _differences(
     record: store.RunRecord, starts: Sequence[store.StartRecord], settings: Settings, whole: Plan
 ) -> list["Difference"]:
     """Return what differs between a recorded run and the same plan on this machine, weights included."""
-    from reports.two_runs.sides import Difference, planned_differences
+    from serving_bench.reports.two_runs.sides import Difference, planned_differences
 
     deployments, has_device = whole.deployments, bool(select_devices(device_of(settings)))
     here = at_hand(deployments.values(), weights, install.cache_dir(), has_device=has_device)
@@ -109,7 +109,7 @@ def _differences(
 
 
 def _print_differences(found: Sequence["Difference"], to: Console) -> None:
-    from harness.cli.compare_text import print_differences
+    from serving_bench.harness.cli.compare_text import print_differences
 
     if found:
         print_differences(found, ("there", "here"), to)

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.terminal import Json, complaints, print_json, print_lines
-from harness.cli.trust import clipped
-from harness.contracts import inert, known_secrets, plural
-from harness.errors import StoreError, UserError
-from harness.store import bundle, checksums, store
-from harness.store.named_files import PAGE_FILE, SUMS_FILE, check_place
-from harness.store.secret_scan import secrets_of
+from serving_bench.harness.cli.terminal import Json, complaints, print_json, print_lines
+from serving_bench.harness.cli.trust import clipped
+from serving_bench.harness.contracts import inert, known_secrets, plural
+from serving_bench.harness.errors import StoreError, UserError
+from serving_bench.harness.store import bundle, checksums, store
+from serving_bench.harness.store.named_files import PAGE_FILE, SUMS_FILE, check_place
+from serving_bench.harness.store.secret_scan import secrets_of
 
 _TOLD_SECRETS = 20
 
@@ -66,8 +66,8 @@ def verify(
 
 def _asks(directory: Path) -> list[str]:
     """Return the settings of somebody else's run that a user has to agree to before it is run again."""
-    from harness.run.recorded import choices_of  # they import Hydra, which takes 0.2 s
-    from harness.settings.strangers import words
+    from serving_bench.harness.run.recorded import choices_of  # they import Hydra, which takes 0.2 s
+    from serving_bench.harness.settings.strangers import words
 
     try:
         found = {} if store.is_own(directory) else choices_of(store.read_run(directory))
@@ -120,7 +120,7 @@ def bundle_command(
     check_place(out)
     _check_replaced(out, record)
     if not (directory / PAGE_FILE).exists():
-        from reports import write_report
+        from serving_bench.reports import write_report
 
         write_report(directory)
     known, names = known_secrets(os.environ), (name for name, _ in checksums.files(directory))

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from harness.contracts import ApiName
-from harness.load.answer import anthropic, gemini, openai
-from harness.load.answer.api import Api
+from serving_bench.harness.contracts import ApiName
+from serving_bench.harness.load.answer import anthropic, gemini, openai
+from serving_bench.harness.load.answer.api import Api
 
 APIS: Mapping[ApiName, Api] = {"anthropic": anthropic.API, "gemini": gemini.API, "openai": openai.API}

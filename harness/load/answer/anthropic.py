@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import Form, Message, Turn
-from harness.load.answer.api import (
+from serving_bench.harness.contracts import Form, Message, Turn
+from serving_bench.harness.load.answer.api import (
     REFUSED,
     Api,
     Choice,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from harness.contracts import Message, Turn
+from serving_bench.harness.contracts import Message, Turn
 
 Tokens = tuple[int | None, ...]  # input, output, cached
 # A token count of one request from here on is not believed: no model has such a context.

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import Outcome, ToolCall, inert
-from harness.load.answer import openai
-from harness.load.answer.api import REFUSED, Api, Chunk, Tokens, absurd_counts, count
+from serving_bench.harness.contracts import Outcome, ToolCall, inert
+from serving_bench.harness.load.answer import openai
+from serving_bench.harness.load.answer.api import REFUSED, Api, Chunk, Tokens, absurd_counts, count
 
 SHOWN_CHARACTERS = 200
 # The most events for each token of max_tokens, since some servers send characters, and of pings and the like.

@@ -9,8 +9,18 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import Form, Message, Turn
-from harness.load.answer.api import REFUSED, Api, Choice, Chunk, Delta, Tokens, call_delta, count, whole_text
+from serving_bench.harness.contracts import Form, Message, Turn
+from serving_bench.harness.load.answer.api import (
+    REFUSED,
+    Api,
+    Choice,
+    Chunk,
+    Delta,
+    Tokens,
+    call_delta,
+    count,
+    whole_text,
+)
 
 _FINISH_REASONS = {
     "STOP": "stop",

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from harness.contracts import Form, Message, ToolCall, Turn
-from harness.load.answer.chat import Decoded
+from serving_bench.harness.contracts import Form, Message, ToolCall, Turn
+from serving_bench.harness.load.answer.chat import Decoded
 
 
 def answer_message(turn: Turn, decoded: Decoded, *, is_scripted: bool) -> Message:

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import Form, Message, Turn
-from harness.load.answer.api import Api, Chunk, Tokens, call_id, count
+from serving_bench.harness.contracts import Form, Message, Turn
+from serving_bench.harness.load.answer.api import Api, Chunk, Tokens, call_id, count
 
 
 def _request(

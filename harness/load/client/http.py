@@ -18,13 +18,13 @@ from gevent import get_hub
 from gevent import socket as gevent_socket
 from gevent.hub import Waiter
 
-from harness.contracts import Outcome, masked_urls
-from harness.errors import UserError
-from harness.load.answer import openai
-from harness.load.answer.api import Api
-from harness.load.client.framing import FramingError
-from harness.load.client.receive import READ_BYTES, Receiver, Take, plain_socket
-from harness.load.client.response import Exchange, ExchangeError, Response, unreadable
+from serving_bench.harness.contracts import Outcome, masked_urls
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.load.answer import openai
+from serving_bench.harness.load.answer.api import Api
+from serving_bench.harness.load.client.framing import FramingError
+from serving_bench.harness.load.client.receive import READ_BYTES, Receiver, Take, plain_socket
+from serving_bench.harness.load.client.response import Exchange, ExchangeError, Response, unreadable
 
 # If a server closed an idle connection just before the request, bench knows within a round trip. If the
 # connection breaks later, the server may have worked on the request, and sending it again would hide that.

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from gevent import get_hub, monkey
 
-from harness.load.client.clock import ClockMap, LagHistogram
+from serving_bench.harness.load.client.clock import ClockMap, LagHistogram
 
 # asm-generic/socket.h; Python's socket module does not name it. Other architectures use another number.
 SO_TIMESTAMPNS = 35

@@ -8,9 +8,9 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.contracts import Outcome
-from harness.load.client.framing import LAST_CHUNK_START, Framing, FramingError
-from harness.load.client.receive import Receiver
+from serving_bench.harness.contracts import Outcome
+from serving_bench.harness.load.client.framing import LAST_CHUNK_START, Framing, FramingError
+from serving_bench.harness.load.client.receive import Receiver
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _NO_STAMP = bytes(16)

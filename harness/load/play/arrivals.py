@@ -6,8 +6,8 @@ from math import inf, sqrt
 from random import Random
 from typing import NamedTuple
 
-from harness.contracts import STEPS, Conversation, Load
-from harness.errors import UserError
+from serving_bench.harness.contracts import STEPS, Conversation, Load
+from serving_bench.harness.errors import UserError
 
 # Users that begin together are spread over at most this many seconds, so that they do not run in step.
 STAGGER_S = 1.0

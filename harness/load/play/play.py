@@ -11,14 +11,14 @@ from typing import Any
 
 import gevent
 
-from harness.contracts import Load, LoadSummary, WorkerSummary
-from harness.load.client.clock import LagHistogram, LoopLag, gc_pauses, loop_lag
-from harness.load.client.receive import Receiver
-from harness.load.limits import OTHER_FILES, raise_file_limit
-from harness.load.play import arrivals
-from harness.load.play.traffic import Traffic
-from harness.load.play.waits import OpenLoop
-from harness.load.pulse import Progress
+from serving_bench.harness.contracts import Load, LoadSummary, WorkerSummary
+from serving_bench.harness.load.client.clock import LagHistogram, LoopLag, gc_pauses, loop_lag
+from serving_bench.harness.load.client.receive import Receiver
+from serving_bench.harness.load.limits import OTHER_FILES, raise_file_limit
+from serving_bench.harness.load.play import arrivals
+from serving_bench.harness.load.play.traffic import Traffic
+from serving_bench.harness.load.play.waits import OpenLoop
+from serving_bench.harness.load.pulse import Progress
 
 # How long a user may take to write its row and end after its request has ended.
 LAST_ROW_S = 5.0

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import msgspec
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     MASK,
     BegunRow,
     Outcome,
@@ -15,10 +15,10 @@ from harness.contracts import (
     masked_known,
     without_answer,
 )
-from harness.load.answer import openai
-from harness.load.answer.api import Api
-from harness.load.answer.chat import Decoded, classify, decode
-from harness.load.client.response import Exchange, unreadable
+from serving_bench.harness.load.answer import openai
+from serving_bench.harness.load.answer.api import Api
+from serving_bench.harness.load.answer.chat import Decoded, classify, decode
+from serving_bench.harness.load.client.response import Exchange, unreadable
 
 RAW_BYTES = 65536
 # Bytes after these that are masked as well, since the cut could go through a key.

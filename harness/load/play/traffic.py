@@ -12,13 +12,13 @@ import gevent
 import msgspec
 from gevent.event import Event
 
-from harness import contracts
-from harness.load.answer import APIS
-from harness.load.play import arrivals
-from harness.load.play.arrivals import Beginning
-from harness.load.play.waits import Alarm, OpenLoop
-from harness.load.play.window import Board, Window
-from harness.load.pulse import Recent
+from serving_bench.harness import contracts
+from serving_bench.harness.load.answer import APIS
+from serving_bench.harness.load.play import arrivals
+from serving_bench.harness.load.play.arrivals import Beginning
+from serving_bench.harness.load.play.waits import Alarm, OpenLoop
+from serving_bench.harness.load.play.window import Board, Window
+from serving_bench.harness.load.pulse import Recent
 
 # How often to look whether the first worker has decided. It decides at about the same instant.
 _LOOK_S = 0.001

@@ -11,13 +11,13 @@ import msgspec
 from locust import User, task
 from locust.exception import StopUser
 
-from harness.contracts import BegunRow, Conversation, Message, RequestRow, Turn
-from harness.load.answer.chat import decode
-from harness.load.answer.history import answer_message
-from harness.load.client.http import Client, Endpoint
-from harness.load.client.receive import Receiver
-from harness.load.play.rows import id_of, request_row, unread_row
-from harness.load.play.traffic import Traffic
+from serving_bench.harness.contracts import BegunRow, Conversation, Message, RequestRow, Turn
+from serving_bench.harness.load.answer.chat import decode
+from serving_bench.harness.load.answer.history import answer_message
+from serving_bench.harness.load.client.http import Client, Endpoint
+from serving_bench.harness.load.client.receive import Receiver
+from serving_bench.harness.load.play.rows import id_of, request_row, unread_row
+from serving_bench.harness.load.play.traffic import Traffic
 
 FIRST_BACK_OFF_S = 0.2
 LAST_BACK_OFF_S = 1.0

@@ -14,7 +14,7 @@ from gevent import get_hub
 from gevent.event import Event
 from gevent.hub import Waiter
 
-from harness.load.play.arrivals import Beginning
+from serving_bench.harness.load.play.arrivals import Beginning
 
 _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1

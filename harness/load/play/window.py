@@ -5,8 +5,8 @@ import mmap
 from math import inf
 from pathlib import Path
 
-from harness.contracts import STEPS, EndedBy, Load, RequestRow
-from harness.load.play import arrivals
+from serving_bench.harness.contracts import STEPS, EndedBy, Load, RequestRow
+from serving_bench.harness.load.play import arrivals
 
 # Stands for an instant that will not come, in seconds from the start.
 _NEVER_S = 1e9

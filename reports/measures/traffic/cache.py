@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from reports.data import Cell, Group, Run, floats, once, pooled, sent_in_window, taken
-from reports.stats.prefill import Inferred, Line, inferred, line_of
+from serving_bench.reports.data import Cell, Group, Run, floats, once, pooled, sent_in_window, taken
+from serving_bench.reports.stats.prefill import Inferred, Line, inferred, line_of
 
 # Two numbers contradict each other if they differ by more than this share of the input.
 DISAGREE_SHARE = 0.1

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from reports.measures.metrics import Value
+from serving_bench.reports.measures.metrics import Value
 
 # vLLM's block size on a GPU.
 BLOCK_TOKENS = 16

@@ -9,10 +9,10 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from harness.contracts import timing
-from reports.data import Cell, Run, floats, once, sent_in_window
-from reports.measures.metrics import LOST_SHARE, NOT_FAILED, Value, is_supported
-from reports.measures.traffic.validity import valid_values
+from serving_bench.harness.contracts import timing
+from serving_bench.reports.data import Cell, Run, floats, once, sent_in_window
+from serving_bench.reports.measures.metrics import LOST_SHARE, NOT_FAILED, Value, is_supported
+from serving_bench.reports.measures.traffic.validity import valid_values
 
 # --- prefill and decode rates: llama-bench's pp and tg ----------------------------------------------
 

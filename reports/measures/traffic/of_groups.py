@@ -12,13 +12,13 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from reports.data import Group, Run, floats, once
-from reports.measures.metrics import Value, value_of_start
-from reports.measures.over_starts import Aggregate, aggregate_of, by_start, calm_starts
-from reports.measures.slo import wilson
-from reports.measures.traffic.of_cells import by_number
-from reports.measures.traffic.validity import VALID, kinds_of
-from reports.stats.intervals import Estimate, of_pairs
+from serving_bench.reports.data import Group, Run, floats, once
+from serving_bench.reports.measures.metrics import Value, value_of_start
+from serving_bench.reports.measures.over_starts import Aggregate, aggregate_of, by_start, calm_starts
+from serving_bench.reports.measures.slo import wilson
+from serving_bench.reports.measures.traffic.of_cells import by_number
+from serving_bench.reports.measures.traffic.validity import VALID, kinds_of
+from serving_bench.reports.stats.intervals import Estimate, of_pairs
 
 # --- parts of requests ------------------------------------------------------------------------------
 

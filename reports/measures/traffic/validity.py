@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import Form, ToolCall
-from reports.data import Cell, Run, once, row_batches
-from reports.measures.metrics import Value
+from serving_bench.harness.contracts import Form, ToolCall
+from serving_bench.reports.data import Cell, Run, once, row_batches
+from serving_bench.reports.measures.metrics import Value
 
 # --- JSON Schema: the keywords that scenarios use ---------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.page.looks import ALL, Head, Html, Look, Of, Row, escaped, join, macro, table, tag
+from serving_bench.reports.page.looks import ALL, Head, Html, Look, Of, Row, escaped, join, macro, table, tag
 
 HEIGHT_PX = 300
 # With fewer ticks, a reader cannot tell how far apart values are.

@@ -11,10 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from reports.data import grouped
-from reports.measures import Aggregate, Value, counted, has_interval, metric_of, plural, span, span_text
-from reports.page.drawing.charts import about, axis, line, log_axis, log_ticks, significant
-from reports.page.looks import INKS, Look, Of, escaped
+from serving_bench.reports.data import grouped
+from serving_bench.reports.measures import (
+    Aggregate,
+    Value,
+    counted,
+    has_interval,
+    metric_of,
+    plural,
+    span,
+    span_text,
+)
+from serving_bench.reports.page.drawing.charts import about, axis, line, log_axis, log_ticks, significant
+from serving_bench.reports.page.looks import INKS, Look, Of, escaped
 
 # What `Chart` takes: traces and layout.
 Drawn = tuple[list[dict[str, Any]], dict[str, Any]]

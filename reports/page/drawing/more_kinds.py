@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from reports.checks.bounds import Decode
-from reports.data import LATER, Launch, instants_s
-from reports.measures import metric_of, number
-from reports.measures.distributions import LEAST_S, Spread
-from reports.measures.held import Course, Held
-from reports.measures.traffic.cache import Served
-from reports.page.drawing.charts import axis, downsample, line, log_axis, significant
-from reports.page.drawing.kinds import Bar, Drawn, Limit, Looks, across, stacked
-from reports.page.looks import CACHE, MEMORY, STAGES, Look, Of, escaped
-from reports.words.claims import GIB, held_words
+from serving_bench.reports.checks.bounds import Decode
+from serving_bench.reports.data import LATER, Launch, instants_s
+from serving_bench.reports.measures import metric_of, number
+from serving_bench.reports.measures.distributions import LEAST_S, Spread
+from serving_bench.reports.measures.held import Course, Held
+from serving_bench.reports.measures.traffic.cache import Served
+from serving_bench.reports.page.drawing.charts import axis, downsample, line, log_axis, significant
+from serving_bench.reports.page.drawing.kinds import Bar, Drawn, Limit, Looks, across, stacked
+from serving_bench.reports.page.looks import CACHE, MEMORY, STAGES, Look, Of, escaped
+from serving_bench.reports.words.claims import GIB, held_words
 
 # --- requests --------------------------------------------------------------------------------------
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from reports.data import Run
-from reports.page.declared import Section
-from reports.page.drawing import charts
-from reports.page.sections import (
+from serving_bench.reports.data import Run
+from serving_bench.reports.page.declared import Section
+from serving_bench.reports.page.drawing import charts
+from serving_bench.reports.page.sections import (
     energy,
     latency,
     memory,

@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from reports.data import Group, Run
-from reports.measures import energy, metrics, values, written
-from reports.page import by_load, cells
-from reports.page.declared import Columns, Notes, Shown, Table, Topic, below, of_group
-from reports.words import claims
+from serving_bench.reports.data import Group, Run
+from serving_bench.reports.measures import energy, metrics, values, written
+from serving_bench.reports.page import by_load, cells
+from serving_bench.reports.page.declared import Columns, Notes, Shown, Table, Topic, below, of_group
+from serving_bench.reports.words import claims
 
 
 def _power(run: Run, group: Group) -> Shown:

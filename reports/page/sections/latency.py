@@ -2,15 +2,15 @@
 
 from functools import partial
 
-from reports.data import Run
-from reports.measures import LATENCIES, metric_of
-from reports.measures.distributions import Spread, spreads_of
-from reports.page import by_load, cells
-from reports.page.declared import AtEachLoad, Block, Chart, Shows, Topic, of_group
-from reports.page.drawing.more_kinds import distribution
-from reports.page.looks import Of, looks, prose
-from reports.verdicts import LoadCase, load_cases_of
-from reports.words import claims, verdict_words
+from serving_bench.reports.data import Run
+from serving_bench.reports.measures import LATENCIES, metric_of
+from serving_bench.reports.measures.distributions import Spread, spreads_of
+from serving_bench.reports.page import by_load, cells
+from serving_bench.reports.page.declared import AtEachLoad, Block, Chart, Shows, Topic, of_group
+from serving_bench.reports.page.drawing.more_kinds import distribution
+from serving_bench.reports.page.looks import Of, looks, prose
+from serving_bench.reports.verdicts import LoadCase, load_cases_of
+from serving_bench.reports.words import claims, verdict_words
 
 _FOLDED = ("itl_s.p50", "itl_s.p95", "e2e_s.p50", "e2e_s.p95", *(f"{name}.p99" for name in LATENCIES))
 _BY_TURN = ("ttft_s.p50", "cached_share", "input_tokens", "tpot_s.p50")

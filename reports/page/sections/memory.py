@@ -2,14 +2,14 @@
 
 from functools import partial
 
-from reports.measures import number, several
-from reports.measures.anatomy import PARTS
-from reports.measures.held import Course, Held, courses_of, expectations, held_of, unread_of
-from reports.page.cells import part_cell
-from reports.page.declared import Chart, Table, Topic, below
-from reports.page.drawing.more_kinds import memory_bars, of_start, over_time
-from reports.page.looks import Of, looks, macro, prose
-from reports.words import claims
+from serving_bench.reports.measures import number, several
+from serving_bench.reports.measures.anatomy import PARTS
+from serving_bench.reports.measures.held import Course, Held, courses_of, expectations, held_of, unread_of
+from serving_bench.reports.page.cells import part_cell
+from serving_bench.reports.page.declared import Chart, Table, Topic, below
+from serving_bench.reports.page.drawing.more_kinds import memory_bars, of_start, over_time
+from serving_bench.reports.page.looks import Of, looks, macro, prose
+from serving_bench.reports.words import claims
 
 PIECES = Chart[Held](
     "memory-parts",

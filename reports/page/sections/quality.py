@@ -5,16 +5,16 @@ The front of speed, quality and memory has a mark for each deployment at the loa
 
 from functools import partial
 
-from reports.checks.unequal_work import BECAME
-from reports.measures.quality import asked_again, fidelities, task_scores
-from reports.page.cells import aggregate_cell, fidelity_columns
-from reports.page.declared import Chart, Notes, Table, Topic, below, of_group
-from reports.page.drawing.kinds import Point, plane
-from reports.page.drawing.more_kinds import still_same
-from reports.page.looks import Of, looks, named, prose
-from reports.verdicts import SPEED, Stand, front_of
-from reports.words import quality as words
-from reports.words.claims import gib
+from serving_bench.reports.checks.unequal_work import BECAME
+from serving_bench.reports.measures.quality import asked_again, fidelities, task_scores
+from serving_bench.reports.page.cells import aggregate_cell, fidelity_columns
+from serving_bench.reports.page.declared import Chart, Notes, Table, Topic, below, of_group
+from serving_bench.reports.page.drawing.kinds import Point, plane
+from serving_bench.reports.page.drawing.more_kinds import still_same
+from serving_bench.reports.page.looks import Of, looks, named, prose
+from serving_bench.reports.verdicts import SPEED, Stand, front_of
+from serving_bench.reports.words import quality as words
+from serving_bench.reports.words.claims import gib
 
 
 def _point(stand: Stand) -> Point:

@@ -2,16 +2,16 @@
 
 from functools import partial
 
-from harness.store.store import StartRecord
-from reports.data import Group, Run, instants_s, launches_of, stage_titles, start_title
-from reports.measures import compared_metrics, number, read_rates, unit_of
-from reports.page import cells
-from reports.page.declared import AtEachLoad, Block, Chart, Notes, Shows, Table, Topic, of_group
-from reports.page.drawing.more_kinds import start_up_bars
-from reports.page.looks import Of, prose
-from reports.verdicts import LoadCase, ranked_labels, title_of_case
-from reports.words import claims
-from reports.words.verdict_words import heading_of
+from serving_bench.harness.store.store import StartRecord
+from serving_bench.reports.data import Group, Run, instants_s, launches_of, stage_titles, start_title
+from serving_bench.reports.measures import compared_metrics, number, read_rates, unit_of
+from serving_bench.reports.page import cells
+from serving_bench.reports.page.declared import AtEachLoad, Block, Chart, Notes, Shows, Table, Topic, of_group
+from serving_bench.reports.page.drawing.more_kinds import start_up_bars
+from serving_bench.reports.page.looks import Of, prose
+from serving_bench.reports.verdicts import LoadCase, ranked_labels, title_of_case
+from serving_bench.reports.words import claims
+from serving_bench.reports.words.verdict_words import heading_of
 
 
 def _instant(stage: str, start: StartRecord) -> str:

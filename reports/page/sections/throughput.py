@@ -3,14 +3,14 @@
 For a search: the highest load at which each deployment keeps the SLO, and every load that was tried.
 """
 
-from reports.data import Run
-from reports.measures import read_rates, several, values_of
-from reports.page import by_load, cells
-from reports.page.declared import Block, Table, Topic
-from reports.page.drawing import charts
-from reports.page.looks import Of, looks, macro, named, prose, tag
-from reports.verdicts import SPEED, Capacity, Tried, capacities_of, slo_rows
-from reports.words import claims, verdict_words
+from serving_bench.reports.data import Run
+from serving_bench.reports.measures import read_rates, several, values_of
+from serving_bench.reports.page import by_load, cells
+from serving_bench.reports.page.declared import Block, Table, Topic
+from serving_bench.reports.page.drawing import charts
+from serving_bench.reports.page.looks import Of, looks, macro, named, prose, tag
+from serving_bench.reports.verdicts import SPEED, Capacity, Tried, capacities_of, slo_rows
+from serving_bench.reports.words import claims, verdict_words
 
 
 def _who_keeps_it(run: Run) -> list[charts.Part]:

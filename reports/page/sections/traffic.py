@@ -3,22 +3,31 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from reports.checks.examine import marks_of
-from reports.data import Group, Run, gathered
-from reports.measures import LOST_SHARE, aggregate, number, plural, several, unit_of, value_cells, values_of
-from reports.measures.traffic.of_cells import too_many_failed
-from reports.measures.traffic.of_groups import (
+from serving_bench.reports.checks.examine import marks_of
+from serving_bench.reports.data import Group, Run, gathered
+from serving_bench.reports.measures import (
+    LOST_SHARE,
+    aggregate,
+    number,
+    plural,
+    several,
+    unit_of,
+    value_cells,
+    values_of,
+)
+from serving_bench.reports.measures.traffic.of_cells import too_many_failed
+from serving_bench.reports.measures.traffic.of_groups import (
     Validity,
     cost_of_constraint,
     groups_under,
     parts_of,
     validities_of,
 )
-from reports.measures.traffic.validity import KINDS, VALID, why_not_judged
-from reports.page.cells import aggregate_cell, mark_html, mean_cell, name_cell
-from reports.page.declared import Columns, Notes, Shown, Table, Topic, below, of_group
-from reports.page.looks import prose
-from reports.words.verdict_words import heading_of
+from serving_bench.reports.measures.traffic.validity import KINDS, VALID, why_not_judged
+from serving_bench.reports.page.cells import aggregate_cell, mark_html, mean_cell, name_cell
+from serving_bench.reports.page.declared import Columns, Notes, Shown, Table, Topic, below, of_group
+from serving_bench.reports.page.looks import prose
+from serving_bench.reports.words.verdict_words import heading_of
 
 
 def group_table(

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Sequence
 
-from reports.data import Run
-from reports.measures import number
-from reports.measures.anatomy import kv_bytes_per_token
-from reports.measures.traffic.cache import Served, metrics_share, served_of
-from reports.measures.traffic.of_groups import Part, adapter_name, by_part, parts_of
-from reports.page.cells import aggregate_cell, gauge_cell, inferred_cell, name_cell
-from reports.page.declared import Chart, Columns, Notes, Table, Topic, of_group
-from reports.page.drawing.charts import axis
-from reports.page.drawing.kinds import Drawn, Point, lines
-from reports.page.drawing.more_kinds import cache_bars
-from reports.page.looks import escaped, looks, prose
-from reports.page.sections.traffic import group_table
-from reports.words import claims
+from serving_bench.reports.data import Run
+from serving_bench.reports.measures import number
+from serving_bench.reports.measures.anatomy import kv_bytes_per_token
+from serving_bench.reports.measures.traffic.cache import Served, metrics_share, served_of
+from serving_bench.reports.measures.traffic.of_groups import Part, adapter_name, by_part, parts_of
+from serving_bench.reports.page.cells import aggregate_cell, gauge_cell, inferred_cell, name_cell
+from serving_bench.reports.page.declared import Chart, Columns, Notes, Table, Topic, of_group
+from serving_bench.reports.page.drawing.charts import axis
+from serving_bench.reports.page.drawing.kinds import Drawn, Point, lines
+from serving_bench.reports.page.drawing.more_kinds import cache_bars
+from serving_bench.reports.page.looks import escaped, looks, prose
+from serving_bench.reports.page.sections.traffic import group_table
+from serving_bench.reports.words import claims
 
 # --- what a prefix cache could serve, what the server reports, and what TTFT says --------------------
 

@@ -5,14 +5,14 @@ The checks are open. Every other part is one line that says what it comes to, an
 
 import shlex
 
-from harness.contracts import masked_argv
-from reports.data import command
-from reports.measures import metrics_of, plural
-from reports.page import grounds
-from reports.page.declared import Fold, Notes, Topic
-from reports.page.looks import macro, prose
-from reports.words import grounds as words
-from reports.words.described import device
+from serving_bench.harness.contracts import masked_argv
+from serving_bench.reports.data import command
+from serving_bench.reports.measures import metrics_of, plural
+from serving_bench.reports.page import grounds
+from serving_bench.reports.page.declared import Fold, Notes, Topic
+from serving_bench.reports.page.looks import macro, prose
+from serving_bench.reports.words import grounds as words
+from serving_bench.reports.words.described import device
 
 CHECKS = Topic("distrust", words.checks_title, [grounds.checks])
 GROUNDS = Topic(

@@ -1,18 +1,18 @@
 """Why: what limited each load, what decode reads, what speculation gained, and what servers reported."""
 
-from reports.checks.bounds import Decode, bounds_of, decodes_of
-from reports.checks.unequal_work import BECAME
-from reports.data import Group, Run, foreign_share, growth, pooled, server_cores
-from reports.measures import NOTHING, mean, number
-from reports.measures.speculation import Speculated, speculated_of
-from reports.page.by_load import load_tables
-from reports.page.cells import bound_cell, device_cell, gauge_cell, none_cell
-from reports.page.declared import Chart, Notes, Table, Topic, below, of_group
-from reports.page.drawing.more_kinds import roofline
-from reports.page.looks import Html, looks, prose
-from reports.verdicts import SPEED, comparisons_of
-from reports.words import claims, quality
-from reports.words.verdict_words import ratio_text, title_of, word_of
+from serving_bench.reports.checks.bounds import Decode, bounds_of, decodes_of
+from serving_bench.reports.checks.unequal_work import BECAME
+from serving_bench.reports.data import Group, Run, foreign_share, growth, pooled, server_cores
+from serving_bench.reports.measures import NOTHING, mean, number
+from serving_bench.reports.measures.speculation import Speculated, speculated_of
+from serving_bench.reports.page.by_load import load_tables
+from serving_bench.reports.page.cells import bound_cell, device_cell, gauge_cell, none_cell
+from serving_bench.reports.page.declared import Chart, Notes, Table, Topic, below, of_group
+from serving_bench.reports.page.drawing.more_kinds import roofline
+from serving_bench.reports.page.looks import Html, looks, prose
+from serving_bench.reports.verdicts import SPEED, comparisons_of
+from serving_bench.reports.words import claims, quality
+from serving_bench.reports.words.verdict_words import ratio_text, title_of, word_of
 
 # --- what limited each load -------------------------------------------------------------------------
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from llama_cpp_serving import Live, serving
 
-from harness.contracts import Message, Turn
-from harness.load.answer import APIS
-from harness.load.answer.api import Api
-from harness.load.answer.chat import Decoded
-from harness.servers import probe
+from serving_bench.harness.contracts import Message, Turn
+from serving_bench.harness.load.answer import APIS
+from serving_bench.harness.load.answer.api import Api
+from serving_bench.harness.load.answer.chat import Decoded
+from serving_bench.harness.servers import probe
 
 ASKED = (
     Message("system", "You are a geographer. Answer in plain words."),

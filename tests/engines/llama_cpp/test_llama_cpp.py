@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from places import ROOT
 
-from engines.llama_cpp.engine import ENGINE, Options
-from harness.contracts import (
+from serving_bench.engines.llama_cpp.engine import ENGINE, Options
+from serving_bench.harness.contracts import (
     ContainerSpec,
     Deployment,
     EngineTerms,
@@ -23,7 +23,7 @@ from harness.contracts import (
     Turn,
     WeightsFile,
 )
-from harness.errors import UserError
+from serving_bench.harness.errors import UserError
 
 INSIDE = ROOT / "engines" / "inside"
 PROGRAMS = ("xllamacpp", "llama-server", "llama-cpp-python")

@@ -13,11 +13,11 @@ from llama_cpp_serving import MATCHED, MODEL, Live, environment, serving, starte
 from waiting import wait_until
 from weights_steps import Workshop
 
-from engines.llama_cpp.engine import ENGINE
-from engines.model.weights import find, prepare
-from harness.contracts import METRICS_PATH, Weights, WeightsFile
-from harness.errors import MissingError
-from harness.servers.scrape import sample_server
+from serving_bench.engines.llama_cpp.engine import ENGINE
+from serving_bench.engines.model.weights import find, prepare
+from serving_bench.harness.contracts import METRICS_PATH, Weights, WeightsFile
+from serving_bench.harness.errors import MissingError
+from serving_bench.harness.servers.scrape import sample_server
 
 pytestmark = pytest.mark.live
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from places import TESTS
 
-from engines.llama_cpp.engine import ENGINE
-from harness.contracts import Deployment, EngineTerms, WeightsFile
-from harness.load.answer.chat import classify, decode
-from harness.run.start import hints_for
+from serving_bench.engines.llama_cpp.engine import ENGINE
+from serving_bench.harness.contracts import Deployment, EngineTerms, WeightsFile
+from serving_bench.harness.load.answer.chat import classify, decode
+from serving_bench.harness.run.start import hints_for
 
 DATA = TESTS / "data" / "llama_cpp"
 XLLAMACPP, LLAMA_SERVER = "xllamacpp-2026.10.11549", "llama-server-11434.0.0"

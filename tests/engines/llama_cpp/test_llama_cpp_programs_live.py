@@ -24,10 +24,10 @@ from llama_cpp_serving import (
 )
 from places import ROOT
 
-from engines.llama_cpp.engine import ENGINE, Options
-from harness.contracts import METRICS_PATH, Deployment
-from harness.servers import prefix_cache
-from harness.servers.scrape import terms_on
+from serving_bench.engines.llama_cpp.engine import ENGINE, Options
+from serving_bench.harness.contracts import METRICS_PATH, Deployment
+from serving_bench.harness.servers import prefix_cache
+from serving_bench.harness.servers.scrape import terms_on
 
 # The first is the default engine; the others are compiled.
 PROGRAMS = (

@@ -16,9 +16,9 @@ from asking import asker
 from llama_cpp_serving import MATCHED, MODEL, environment, serving, weights
 from places import ROOT
 
-from engines.llama_cpp.engine import ENGINE
-from harness.contracts import Ask, HttpCall, Token
-from reports.stats.fidelity import kl_nats
+from serving_bench.engines.llama_cpp.engine import ENGINE
+from serving_bench.harness.contracts import Ask, HttpCall, Token
+from serving_bench.reports.stats.fidelity import kl_nats
 
 pytestmark = pytest.mark.engines
 TEXT = ROOT / "engines" / "model" / "calibration" / "general.txt"

@@ -17,12 +17,12 @@ from hub_server import Hub, serving
 from model_configs import LISTED, MIXTRAL, QWEN3_30B_A3B
 from weights_steps import Workshop
 
-from engines.model import facts
-from engines.model.facts import known_facts, most_context
-from engines.model.models import MODELS
-from engines.model.weights.tools import TOOLS
-from harness.contracts import InstallSpec
-from harness.errors import MissingError, UserError
+from serving_bench.engines.model import facts
+from serving_bench.engines.model.facts import known_facts, most_context
+from serving_bench.engines.model.models import MODELS
+from serving_bench.engines.model.weights.tools import TOOLS
+from serving_bench.harness.contracts import InstallSpec
+from serving_bench.harness.errors import MissingError, UserError
 
 
 def written(folder: Path, config: Mapping[str, Any]) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from gguf_bytes import entry, gguf, gguf_of_type, text
 
-from engines.model.files import gguf_facts, gguf_header
-from harness.contracts import ModelFacts
-from harness.errors import UserError
+from serving_bench.engines.model.files import gguf_facts, gguf_header
+from serving_bench.harness.contracts import ModelFacts
+from serving_bench.harness.errors import UserError
 
 
 def written(tmp_path: Path, data: bytes) -> Path:

@@ -17,12 +17,12 @@ from gguf_bytes import entry, text
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engines.model import adapter_files
-from engines.model.adapter_files import Tensor
-from engines.model.files import ARRAY, SCALARS, STRING, Header, gguf_facts, gguf_header
-from engines.model.safetensors import safetensors_header
-from engines.model.shape import is_sane
-from harness.errors import UserError
+from serving_bench.engines.model import adapter_files
+from serving_bench.engines.model.adapter_files import Tensor
+from serving_bench.engines.model.files import ARRAY, SCALARS, STRING, Header, gguf_facts, gguf_header
+from serving_bench.engines.model.safetensors import safetensors_header
+from serving_bench.engines.model.shape import is_sane
+from serving_bench.harness.errors import UserError
 
 SHAPE = {
     "block_count": 4, "embedding_length": 64, "attention.head_count": 8, "attention.head_count_kv": 2,

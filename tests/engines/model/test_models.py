@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from engines.model.files import FILE_TYPES
-from engines.model.models import MODELS, Model, PackageSource
-from engines.model.sizes import QUANTIZATIONS
+from serving_bench.engines.model.files import FILE_TYPES
+from serving_bench.engines.model.models import MODELS, Model, PackageSource
+from serving_bench.engines.model.sizes import QUANTIZATIONS
 
 PACKAGED = [model for model in MODELS.values() if model.source]
 ON_HUB = [model for model in MODELS.values() if model.published]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import engines
-from engines.model.models import aliases
-from engines.model.sizes import QUANTIZATIONS
+from serving_bench import engines
+from serving_bench.engines.model.models import aliases
+from serving_bench.engines.model.sizes import QUANTIZATIONS
 
 
 def test_each_row_is_found_under_its_own_name() -> None:

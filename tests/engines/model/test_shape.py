@@ -10,10 +10,10 @@ import pytest
 from gguf_bytes import entry, gguf, text
 from model_configs import DEEPSEEK_V3, LISTED, MIXTRAL, QWEN3_30B_A3B
 
-from engines.model.files import gguf_facts, gguf_header
-from engines.model.models import MODELS
-from engines.model.shape import facts_of
-from harness.contracts import ModelFacts
+from serving_bench.engines.model.files import gguf_facts, gguf_header
+from serving_bench.engines.model.models import MODELS
+from serving_bench.engines.model.shape import facts_of
+from serving_bench.harness.contracts import ModelFacts
 
 
 def test_every_listed_model_is_checked() -> None:

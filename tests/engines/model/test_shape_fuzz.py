@@ -11,11 +11,11 @@ from checkpoint_files import CONFIG, write_checkpoint
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engines.model.facts import known_facts
-from engines.model.shape import facts_of
-from engines.model.weights import can_prepare
-from harness.contracts import Weights
-from harness.errors import UserError
+from serving_bench.engines.model.facts import known_facts
+from serving_bench.engines.model.shape import facts_of
+from serving_bench.engines.model.weights import can_prepare
+from serving_bench.harness.contracts import Weights
+from serving_bench.harness.errors import UserError
 
 SHAPE = {**CONFIG, "vocab_size": 1000, "intermediate_size": 256}
 KEYS = [

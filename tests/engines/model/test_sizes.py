@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from engines import weights_bytes
-from engines.model import sizes
-from engines.model.models import MODELS
-from engines.model.weights.ways import published
-from harness.contracts import ModelFacts, Reason
+from serving_bench.engines import weights_bytes
+from serving_bench.engines.model import sizes
+from serving_bench.engines.model.models import MODELS
+from serving_bench.engines.model.weights.ways import published
+from serving_bench.harness.contracts import ModelFacts, Reason
 
 GEMMA = MODELS["gemma3-270m"].facts
 DEEPSEEK_V3 = ModelFacts("deepseek_v3", 61, 128, 56, 163_840, latent_size=512 + 64)

@@ -11,9 +11,17 @@ from typing import Any
 import pytest
 from ollama_server import DATA, captured
 
-from engines.common.launching import image_of
-from engines.ollama.engine import ENGINE, Options
-from harness.contracts import ContainerSpec, Deployment, EngineTerms, NativeSpec, Place, Reason, Turn
+from serving_bench.engines.common.launching import image_of
+from serving_bench.engines.ollama.engine import ENGINE, Options
+from serving_bench.harness.contracts import (
+    ContainerSpec,
+    Deployment,
+    EngineTerms,
+    NativeSpec,
+    Place,
+    Reason,
+    Turn,
+)
 
 WEIGHTS = Path("/w/my model-q4_0.gguf")
 CPU = Place(None, WEIGHTS, "127.0.0.1", 8123, Path("/scratch"), cache=Path("/cache/compiled/ollama"))

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from bench_command import bench, made, quick
 
-from engines.model.weights import find
-from harness.contracts import Weights
-from harness.install.install import cache_dir
+from serving_bench.engines.model.weights import find
+from serving_bench.harness.contracts import Weights
+from serving_bench.harness.install.install import cache_dir
 
 pytestmark = pytest.mark.engines
 
@@ -50,7 +50,7 @@ def test_its_prompts_are_those_of_llama_cpp_and_it_says_what_it_uses(tmp_path: P
     assert resolved["kv_cache_bytes"] == theirs["resolved"]["kv_cache_bytes"]
     assert (resolved["weights_type"], resolved["model_gpu_bytes"]) == ("Q4_0", 0)
     assert resolved["model_bytes"] > found.size_bytes / 2
-    assert {"weights_begin", "weights_loaded", "engine_ready"} <= ours["stages"].quick()
+    assert {"weights_begin", "weights_loaded", "engine_ready"} <= ours["stages"].keys()
     assert [cell["status"] for cell in place.cells().values()] == ["completed", "completed"]
     place.wait_until_empty()
 

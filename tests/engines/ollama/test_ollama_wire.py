@@ -16,14 +16,22 @@ from ollama_server import DATA, PAGES, Server
 from places import TESTS
 from shell_script import python_program, shell_script
 
-from engines.model.weights import find
-from engines.ollama.engine import ENGINE, Options
-from harness.contracts import Asked, AttachSpec, Deployment, EngineTerms, NativeSpec, Place, Weights
-from harness.errors import UserError
-from harness.install.install import cache_dir
-from harness.load.answer.chat import Decoded
-from harness.quality.chat import greedy
-from harness.servers import probe
+from serving_bench.engines.model.weights import find
+from serving_bench.engines.ollama.engine import ENGINE, Options
+from serving_bench.harness.contracts import (
+    Asked,
+    AttachSpec,
+    Deployment,
+    EngineTerms,
+    NativeSpec,
+    Place,
+    Weights,
+)
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.install.install import cache_dir
+from serving_bench.harness.load.answer.chat import Decoded
+from serving_bench.harness.quality.chat import greedy
+from serving_bench.harness.servers import probe
 
 QUANTIZATION = "gguf-q4_0"
 

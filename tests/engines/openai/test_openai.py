@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engines.openai.engine import ENGINE, Options
-from harness.contracts import Deployment, EngineTerms, Message, Place, Turn
-from harness.errors import UserError
+from serving_bench.engines.openai.engine import ENGINE, Options
+from serving_bench.harness.contracts import Deployment, EngineTerms, Message, Place, Turn
+from serving_bench.harness.errors import UserError
 
 TURN = Turn(messages=(Message("user", "hello"),), max_tokens=24)
 

@@ -13,7 +13,7 @@ import pytest
 from bench_command import attached, bench, made
 from fake_http import Answer, Request, fake_http, page, stream
 
-from engines.openai.engine import ENGINE
+from serving_bench.engines.openai.engine import ENGINE
 
 NAME, KEY = "Llama-3.1-8B-exl3-4.0bpw", "tabby-key"
 CARD = {

@@ -11,11 +11,20 @@ from typing import Any, Literal
 import pytest
 from reference_serving import body, native_program, page, serving, spawned, start_line, whole
 
-from engines.reference.engine import ENGINE, Options
-from harness.contracts import Deployment, EngineTerms, InstallSpec, Message, NativeSpec, Place, Reason, Turn
-from harness.errors import UserError
-from harness.install import install
-from harness.settings.decoding import points
+from serving_bench.engines.reference.engine import ENGINE, Options
+from serving_bench.harness.contracts import (
+    Deployment,
+    EngineTerms,
+    InstallSpec,
+    Message,
+    NativeSpec,
+    Place,
+    Reason,
+    Turn,
+)
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.install import install
+from serving_bench.harness.settings.decoding import points
 
 
 def spec_of(

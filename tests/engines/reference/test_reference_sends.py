@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engines.reference.engine import ARRIVAL, END, Send, read_sends
-from harness.errors import StoreError
+from serving_bench.engines.reference.engine import ARRIVAL, END, Send, read_sends
+from serving_bench.harness.errors import StoreError
 
 
 def record(name: bytes, numbers: bytes) -> bytes:

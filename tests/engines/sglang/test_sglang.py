@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engines.sglang.engine import ENGINE, Options
-from harness.contracts import (
+from serving_bench.engines.sglang.engine import ENGINE, Options
+from serving_bench.harness.contracts import (
     ContainerSpec,
     Deployment,
     EngineTerms,
@@ -18,7 +18,7 @@ from harness.contracts import (
     Turn,
     WeightsFile,
 )
-from harness.errors import UserError
+from serving_bench.harness.errors import UserError
 
 CPU = Place(
     python=Path("/env/bin/python"),

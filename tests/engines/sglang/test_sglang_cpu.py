@@ -9,7 +9,7 @@ from pathlib import Path
 
 from places import ROOT, TESTS
 
-from engines.sglang.log import HINTS, said
+from serving_bench.engines.sglang.log import HINTS, said
 
 FOLDER = TESTS / "sglang_cpu"
 

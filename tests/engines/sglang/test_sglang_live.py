@@ -19,14 +19,22 @@ from asking import asker, assert_a_text_is_told_as_an_answer
 from places import ROOT
 from waiting import wait_until
 
-from engines.model.weights import find
-from engines.sglang.engine import ENGINE, Options
-from harness.contracts import METRICS_PATH, Deployment, EngineTerms, NativeSpec, Place, Turn, Weights
-from harness.install.install import cache_dir
-from harness.load.answer.chat import Decoded, classify, decode
-from harness.servers import prefix_cache
-from harness.servers.scrape import sample_server
-from harness.servers.server import free_port
+from serving_bench.engines.model.weights import find
+from serving_bench.engines.sglang.engine import ENGINE, Options
+from serving_bench.harness.contracts import (
+    METRICS_PATH,
+    Deployment,
+    EngineTerms,
+    NativeSpec,
+    Place,
+    Turn,
+    Weights,
+)
+from serving_bench.harness.install.install import cache_dir
+from serving_bench.harness.load.answer.chat import Decoded, classify, decode
+from serving_bench.harness.servers import prefix_cache
+from serving_bench.harness.servers.scrape import sample_server
+from serving_bench.harness.servers.server import free_port
 
 pytestmark = pytest.mark.engines
 MODEL = "gemma3-270m"

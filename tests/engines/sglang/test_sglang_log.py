@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from places import TESTS
 
-from engines.sglang.log import HINTS, STAGES, said
-from harness.load.answer.chat import Decoded, classify, decode
-from harness.servers.server import log_tail, telling_line
+from serving_bench.engines.sglang.log import HINTS, STAGES, said
+from serving_bench.harness.load.answer.chat import Decoded, classify, decode
+from serving_bench.harness.servers.server import log_tail, telling_line
 
 DATA = TESTS / "data" / "sglang"
 START = (DATA / "start_bf16_cpu.log").read_text()

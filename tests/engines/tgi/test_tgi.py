@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engines.common.launching import image_of
-from engines.tgi.engine import ENGINE, Options
-from harness.contracts import (
+from serving_bench.engines.common.launching import image_of
+from serving_bench.engines.tgi.engine import ENGINE, Options
+from serving_bench.harness.contracts import (
     ContainerSpec,
     Deployment,
     EngineTerms,
@@ -18,7 +18,7 @@ from harness.contracts import (
     Reason,
     Turn,
 )
-from harness.errors import UserError
+from serving_bench.harness.errors import UserError
 
 WEIGHTS = Path("/w/llama 8b-bf16")
 GPU = Place(None, WEIGHTS, "127.0.0.1", 8123, Path("/scratch"), devices=(0,))

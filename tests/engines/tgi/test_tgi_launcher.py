@@ -16,10 +16,10 @@ from places import TESTS
 from shell_script import python_program, shell_script
 from waiting import wait_until
 
-from engines.tgi.engine import ENGINE, Options
-from harness.contracts import Deployment, EngineTerms, NativeSpec, Place
-from harness.servers.scrape import fetch_facts
-from harness.servers.server import free_port
+from serving_bench.engines.tgi.engine import ENGINE, Options
+from serving_bench.harness.contracts import Deployment, EngineTerms, NativeSpec, Place
+from serving_bench.harness.servers.scrape import fetch_facts
+from serving_bench.harness.servers.server import free_port
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from bench_command import Place, begun, bench, ended, made, quick
 from huggingface_hub import InferenceClient
 from waiting import wait_until
 
-from engines.model.weights import find
-from engines.tgi.engine import ENGINE
-from harness.contracts import Weights
-from harness.install.install import cache_dir
+from serving_bench.engines.model.weights import find
+from serving_bench.engines.tgi.engine import ENGINE
+from serving_bench.harness.contracts import Weights
+from serving_bench.harness.install.install import cache_dir
 
 pytestmark = pytest.mark.engines
 

@@ -13,12 +13,12 @@ from captured import Replay, replaying
 from huggingface_hub import InferenceClient
 from places import TESTS
 
-from engines.tgi.engine import ENGINE
-from harness.load.answer.chat import Decoded
-from harness.quality.chat import greedy
-from harness.servers.probe import count_prompt_tokens, repeats_answers
-from harness.servers.scrape import fetch_facts
-from harness.store import store
+from serving_bench.engines.tgi.engine import ENGINE
+from serving_bench.harness.load.answer.chat import Decoded
+from serving_bench.harness.quality.chat import greedy
+from serving_bench.harness.servers.probe import count_prompt_tokens, repeats_answers
+from serving_bench.harness.servers.scrape import fetch_facts
+from serving_bench.harness.store import store
 
 PAGES = {
     "/v1/models": "models",

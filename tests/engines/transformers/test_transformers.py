@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from places import TESTS
 
-from engines.transformers.engine import ENGINE, SERVER, Options
-from harness.contracts import (
+from serving_bench.engines.transformers.engine import ENGINE, SERVER, Options
+from serving_bench.harness.contracts import (
     Deployment,
     EngineTerms,
     NativeSpec,
     Place,
     Turn,
 )
-from harness.load.answer.chat import classify, decode
+from serving_bench.harness.load.answer.chat import classify, decode
 
 DATA = TESTS / "data" / "transformers"
 PLACE = Place(Path("/env/bin/python"), Path("/w/m-bf16"), "127.0.0.1", 8123, Path("/scratch"))

@@ -23,8 +23,8 @@ from asking import asker, assert_a_text_is_told_as_an_answer
 from places import TESTS
 from waiting import wait_until
 
-from engines.transformers.engine import ENGINE, Options
-from harness.contracts import (
+from serving_bench.engines.transformers.engine import ENGINE, Options
+from serving_bench.harness.contracts import (
     METRICS_PATH,
     Ask,
     Deployment,
@@ -36,10 +36,10 @@ from harness.contracts import (
     Token,
     Turn,
 )
-from harness.install.install import Environment, cache_dir, installed
-from harness.load.answer.chat import Decoded, decode
-from harness.servers.scrape import terms_on
-from harness.servers.server import free_port
+from serving_bench.harness.install.install import Environment, cache_dir, installed
+from serving_bench.harness.load.answer.chat import Decoded, decode
+from serving_bench.harness.servers.scrape import terms_on
+from serving_bench.harness.servers.server import free_port
 
 pytestmark = pytest.mark.engines
 MAKE = TESTS / "data" / "transformers" / "tiny_checkpoint.py"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engines.model.models import MODELS
-from engines.vllm.engine import ENGINE, Options
-from harness.contracts import (
+from serving_bench.engines.model.models import MODELS
+from serving_bench.engines.vllm.engine import ENGINE, Options
+from serving_bench.harness.contracts import (
     ContainerSpec,
     Deployment,
     EngineTerms,

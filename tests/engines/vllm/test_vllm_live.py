@@ -18,10 +18,10 @@ import pytest
 from asking import asker, assert_a_text_is_told_as_an_answer
 from waiting import is_running
 
-from engines.model.models import MODELS
-from engines.model.weights import adapted, find
-from engines.vllm.engine import ENGINE, Options
-from harness.contracts import (
+from serving_bench.engines.model.models import MODELS
+from serving_bench.engines.model.weights import adapted, find
+from serving_bench.engines.vllm.engine import ENGINE, Options
+from serving_bench.harness.contracts import (
     METRICS_PATH,
     Adapter,
     AdapterFile,
@@ -35,11 +35,11 @@ from harness.contracts import (
     Weights,
     WeightsFile,
 )
-from harness.errors import ServerError
-from harness.install.install import Environment, cache_dir, installed
-from harness.servers import prefix_cache, probe
-from harness.servers.scrape import fetch_facts, sample_server
-from harness.servers.server import Server, free_port, running_server, wait_ready
+from serving_bench.harness.errors import ServerError
+from serving_bench.harness.install.install import Environment, cache_dir, installed
+from serving_bench.harness.servers import prefix_cache, probe
+from serving_bench.harness.servers.scrape import fetch_facts, sample_server
+from serving_bench.harness.servers.server import Server, free_port, running_server, wait_ready
 
 pytestmark = pytest.mark.engines
 MODEL = "gemma3-270m"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from places import TESTS
 
-from engines.vllm.engine import ENGINE
-from harness.load.answer.chat import classify, decode
-from harness.servers.server import quoted_line
+from serving_bench.engines.vllm.engine import ENGINE
+from serving_bench.harness.load.answer.chat import classify, decode
+from serving_bench.harness.servers.server import quoted_line
 
 DATA = TESTS / "data" / "vllm"
 START = (DATA / "start_bf16_cpu.log").read_text()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.claims import claim as claims
-from harness.claims import judging
-from harness.claims.claim import Predicate
-from harness.errors import UserError
-from harness.plan import plan
-from harness.settings import config
+from serving_bench.harness.claims import claim as claims
+from serving_bench.harness.claims import judging
+from serving_bench.harness.claims.claim import Predicate
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.plan import plan
+from serving_bench.harness.settings import config
 
 WHOLE = """
 sentence: a is twice as fast as b

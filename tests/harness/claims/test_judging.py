@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from make_run import deployment
 
-from harness.claims import judging
-from harness.claims.claim import Claim, Conditions, Keys, Predicate, Source
-from harness.claims.judging import Case, Differs, Judged, Outcome
-from harness.contracts import Deployment, EngineTerms, Load
-from harness.errors import UserError
+from serving_bench.harness.claims import judging
+from serving_bench.harness.claims.claim import Claim, Conditions, Keys, Predicate, Source
+from serving_bench.harness.claims.judging import Case, Differs, Judged, Outcome
+from serving_bench.harness.contracts import Deployment, EngineTerms, Load
+from serving_bench.harness.errors import UserError
 
 
 def case(engine: str, users: int, quantization: str = "fp16", **terms: Any) -> Case:

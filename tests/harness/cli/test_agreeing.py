@@ -14,9 +14,9 @@ from bench_command import BENCH, Place, bench, told
 from shell_script import shell_script
 from terminal import on_terminal
 
-from harness.errors import StoreError
-from harness.run.recorded import choices_of
-from harness.store import checksums, store
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.run.recorded import choices_of
+from serving_bench.harness.store import checksums, store
 
 LABEL = "a b"  # a text that no option of an engine needs
 

@@ -18,9 +18,9 @@ from make_run import deployment
 from make_sides import A, B, rows_of, sides_run
 from waiting import wait_until
 
-from harness.contracts import Load, SearchTerms
-from harness.store import store
-from reports import write_report
+from serving_bench.harness.contracts import Load, SearchTerms
+from serving_bench.harness.store import store
+from serving_bench.reports import write_report
 
 CLAIM = """
 sentence: vLLM answers sooner

@@ -20,10 +20,10 @@ from bench_command import Place, begun, bench, ended, made, quick, side_by_side,
 from typer.testing import CliRunner
 from waiting import wait_until
 
-from harness.cli.app import COMMANDS, app
-from harness.run.session import sole_writer
-from harness.selftest import known_error
-from harness.store import store
+from serving_bench.harness.cli.app import COMMANDS, app
+from serving_bench.harness.run.session import sole_writer
+from serving_bench.harness.selftest import known_error
+from serving_bench.harness.store import store
 
 # --- interrupts -----------------------------------------------------------------------------------
 
@@ -235,9 +235,13 @@ def test_the_help_of_all_commands_says_of_each_what_its_own_help_begins_with(com
 
 
 def test_help_imports_no_command():
-    loaded = "import sys; from typer.testing import CliRunner; from harness.cli.app import app; "
+    loaded = (
+        "import sys; from typer.testing import CliRunner; from serving_bench.harness.cli.app import app; "
+    )
     loaded += "CliRunner().invoke(app, ['--help']); "
-    loaded += "sys.exit(bool({'harness.settings', 'engines', 'pandas', 'rich'} & sys.modules.keys()))"
+    loaded += (
+        "sys.exit(bool({'serving_bench.harness.settings', 'serving_bench.engines', 'rich'} & {*sys.modules}))"
+    )
     subprocess.run([sys.executable, "-c", loaded], check=True)
 
 
@@ -304,14 +308,14 @@ def test_the_version_is_told_with_pythons_and_nothing_else(tmp_path):
 def test_ctrl_c_while_bench_is_still_imported_is_told():
     """Its import waits here, which stands for a slow one."""
     slow = (
-        "import harness.__main__, sys, time\n"
+        "import serving_bench.__main__, sys, time\n"
         "class Slow:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'harness.cli.app':\n"
+        "        if name == 'serving_bench.harness.cli.app':\n"
         "            print('importing', flush=True)\n"
         "            time.sleep(60)\n"
         "sys.meta_path.insert(0, Slow())\n"
-        "harness.__main__.main()\n"
+        "serving_bench.__main__.main()\n"
     )
     with Popen([sys.executable, "-c", slow], stdout=PIPE, stderr=PIPE, text=True) as process:
         assert process.stdout

@@ -10,10 +10,10 @@ from bench_command import printed
 from make_run import deployment
 from make_sides import A, B, sides_run
 
-from harness.cli.compare_text import print_comparison
-from harness.contracts import CompareTerms, Price
-from harness.store import store
-from reports import compare_runs
+from serving_bench.harness.cli.compare_text import print_comparison
+from serving_bench.harness.contracts import CompareTerms, Price
+from serving_bench.harness.store import store
+from serving_bench.reports import compare_runs
 
 STEADY = (100.0, 101.0, 102.0)
 

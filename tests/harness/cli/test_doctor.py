@@ -10,8 +10,8 @@ import pytest
 from shell_script import shell_script
 from toy_engine import Toy
 
-from engines import ENGINES
-from harness.cli.commands.machine import Finding, examine
+from serving_bench.engines import ENGINES
+from serving_bench.harness.cli.commands.machine import Finding, examine
 
 
 @pytest.fixture

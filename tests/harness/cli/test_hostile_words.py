@@ -6,9 +6,9 @@ import pytest
 from bench_command import Place, told
 from make_hostile import STRANGE_NAME, hostile_run
 
-from harness.store import checksums
-from reports import open_run, tables_of
-from reports.outputs.writing import csv_text
+from serving_bench.harness.store import checksums
+from serving_bench.reports import open_run, tables_of
+from serving_bench.reports.outputs.writing import csv_text
 
 # Starts and ends of a terminal's commands, as a title or the clipboard may be set by, and turned writing.
 MOVES = ("\x1b", "\x07", "\x9b", "\r", "\b", "\u202e", "\u2066")

@@ -13,17 +13,23 @@ import pytest
 from bench_command import BENCH, Place, printed, told
 from toy_engine import Toy
 
-import engines
-from engines import ENGINES
-from harness.cli.commands.listing import facts_of, list_command
-from harness.cli.commands.planning import print_plan
-from harness.contracts import STARTS_NEEDED, InstallSpec, Tuned
-from harness.errors import UserError
-from harness.install.builds import engines_here, quantizations_served, spec_of, tools_here, version_of
-from harness.install.install import environment_dir
-from harness.plan import plan
-from harness.plan.candidates import CONTEXT_LENGTH, SPECULATIVE_TOKENS
-from harness.settings import config, overrides
+from serving_bench import engines
+from serving_bench.engines import ENGINES
+from serving_bench.harness.cli.commands.listing import facts_of, list_command
+from serving_bench.harness.cli.commands.planning import print_plan
+from serving_bench.harness.contracts import STARTS_NEEDED, InstallSpec, Tuned
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.install.builds import (
+    engines_here,
+    quantizations_served,
+    spec_of,
+    tools_here,
+    version_of,
+)
+from serving_bench.harness.install.install import environment_dir
+from serving_bench.harness.plan import plan
+from serving_bench.harness.plan.candidates import CONTEXT_LENGTH, SPECULATIVE_TOKENS
+from serving_bench.harness.settings import config, overrides
 
 
 @pytest.fixture

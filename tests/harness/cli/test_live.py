@@ -9,9 +9,9 @@ import pytest
 from make_run import deployment, plan_of
 from rich.console import Console
 
-from harness.cli.panel import BAR_WIDTH, Outlook, View, panel, time_text
-from harness.contracts import Load
-from harness.load.pulse import Glance, Progress
+from serving_bench.harness.cli.panel import BAR_WIDTH, Outlook, View, panel, time_text
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.load.pulse import Glance, Progress
 
 LOAD = Load(concurrency=32, warmup_s=5.0, duration_s=30.0)
 GLANCE = Glance(10.0, 212, 1234.0, 617.0, 0.0412, 0.0983, 212)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from make_run import deployment, plan_of
 
-from harness.cli.panel import Outlook
-from harness.contracts import Deployment, EngineTerms, Load
+from serving_bench.harness.cli.panel import Outlook
+from serving_bench.harness.contracts import Deployment, EngineTerms, Load
 
 LOADS = [Load(concurrency=1, warmup_s=2.0, duration_s=8.0), Load(concurrency=4, warmup_s=2.0, duration_s=8.0)]
 PLAN = plan_of([deployment("llama_cpp", "fp16")], LOADS, repeats=2)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from nvml_asking import ask, build_library
 
-from harness.cli.commands.planning import budget_lines, check_goals, print_plan
-from harness.errors import UserError
-from harness.plan import plan
-from harness.settings import config, overrides
-from reports.measures.metrics import METRICS, check_metric_name, value_names
+from serving_bench.harness.cli.commands.planning import budget_lines, check_goals, print_plan
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.plan import plan
+from serving_bench.harness.settings import config, overrides
+from serving_bench.reports.measures.metrics import METRICS, check_metric_name, value_names
 
 WORDS = ("engine=reference,llama_cpp", "reference.label=a,b", "quantization=gguf,awq")
 
@@ -91,8 +91,8 @@ def test_of_many_cells_the_first_repeat_is_shown_and_the_others_are_counted(
 
 
 CAPPED = """
-from harness.cli.commands.planning import planned
-from harness.settings import config, overrides
+from serving_bench.harness.cli.commands.planning import planned
+from serving_bench.harness.settings import config, overrides
 def cache_of(*words):
     whole = planned(config.settings(overrides.parse(words)))
     return [whole.starts[0].deployment.terms.kv_cache_tokens, whole.filled["kv_cache_tokens"]]

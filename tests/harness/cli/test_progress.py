@@ -11,14 +11,14 @@ import pytest
 from make_run import deployment, plan_of, summary
 from waiting import wait_until
 
-from harness.cli.panel import Outlook, View, left_text
-from harness.cli.progress import Show
-from harness.contracts import Load, Standing
-from harness.load.play.arrivals import phases
-from harness.load.pulse import Progress
-from harness.run.budget import Budget
-from harness.store.request_table import Result
-from harness.store.store import CellRecord
+from serving_bench.harness.cli.panel import Outlook, View, left_text
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.contracts import Load, Standing
+from serving_bench.harness.load.play.arrivals import phases
+from serving_bench.harness.load.pulse import Progress
+from serving_bench.harness.run.budget import Budget
+from serving_bench.harness.store.request_table import Result
+from serving_bench.harness.store.store import CellRecord
 
 REASON = "the server exited with code 1"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from bench_command import Place, bench, told
 
-from harness.errors import UserError
-from harness.load.client.http import endpoint
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.load.client.http import endpoint
 
 SECRET = "hunter2-4711"
 URLS = {

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from bench_command import Place, bench, told
 
-from harness.errors import StoreError
-from harness.store import checksums, secret_scan, store
-from reports.page.looks import packed
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.store import checksums, secret_scan, store
+from serving_bench.reports.page.looks import packed
 
 KEY = "sk-Ab3/x+_9-Zq&7tR.w=E2"
 

@@ -16,8 +16,8 @@ from bench_command import BENCH, Place, quick, side_by_side
 from terminal import Ended, on_terminal
 from waiting import patient, wait_until
 
-from harness.cli.terminal import signals_interrupt
-from harness.errors import Interrupted
+from serving_bench.harness.cli.terminal import signals_interrupt
+from serving_bench.harness.errors import Interrupted
 
 RUN = (
     "run",

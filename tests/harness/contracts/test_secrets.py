@@ -9,7 +9,7 @@ import time
 import pytest
 from echoes import ECHOES, KEY
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     MASK,
     OURS,
     is_secret,

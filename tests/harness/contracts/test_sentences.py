@@ -11,8 +11,8 @@ from functools import cache
 import pytest
 from places import ROOT
 
-from harness.contracts import because, quoted
-from harness.contracts.sentences import SENTENCES
+from serving_bench.harness.contracts import because, quoted
+from serving_bench.harness.contracts.sentences import SENTENCES
 
 
 @cache

@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from harness.contracts import Conversation, Form, Message, Tool, ToolCall, Turn
-from harness.describe.described import (
+from serving_bench.harness.contracts import Conversation, Form, Message, Tool, ToolCall, Turn
+from serving_bench.harness.describe.described import (
     CONVERSATIONS,
     WORDS,
     Bin,
@@ -20,7 +20,7 @@ from harness.describe.described import (
     sending_order,
     traffic,
 )
-from scenarios import SCENARIOS
+from serving_bench.scenarios import SCENARIOS
 
 BY_WORDS = Counting(lambda texts: [text.split() for text in texts], 1.0, "words")
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_run import MS, S, row
 
-from harness.contracts import Conversation, Form, Message, RequestRow, Tool, Turn
-from harness.describe.ideal import (
+from serving_bench.harness.contracts import Conversation, Form, Message, RequestRow, Tool, Turn
+from serving_bench.harness.describe.ideal import (
     BY_CHARACTERS,
     BY_COUNT,
     Ideal,
@@ -186,7 +186,7 @@ def test_it_is_never_more_than_the_server_counted() -> None:
 
 
 def test_when_too_much_was_sent_the_rest_has_none(monkeypatch) -> None:
-    monkeypatch.setattr("harness.describe.ideal.MOST_CHARACTERS", 60)
+    monkeypatch.setattr("serving_bench.harness.describe.ideal.MOST_CHARACTERS", 60)
     talks = [Conversation((asked(40 * letter),)) for letter in "abcd"]
     assert tokens([sending(k, 0, k * 10) for k in range(4)], talks).keys() == {"0.0", "1.0"}
 

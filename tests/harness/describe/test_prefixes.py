@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from random import Random
 
-from harness.describe.prefixes import NOTHING, Known, Prefix, Sent
+from serving_bench.harness.describe.prefixes import NOTHING, Known, Prefix, Sent
 
 
 def known(

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from toy_engine import Toy
 
-from engines import ENGINES
-from engines.model.models import MODELS
-from harness.contracts import (
+from serving_bench.engines import ENGINES
+from serving_bench.engines.model.models import MODELS
+from serving_bench.harness.contracts import (
     Deployment,
     EngineTerms,
     InstallSpec,
@@ -21,10 +21,10 @@ from harness.contracts import (
     Reason,
     Weights,
 )
-from harness.errors import UserError
-from harness.fit.fit import MOST_USERS, FitTable, Memory, fit
-from harness.plan.terms import expected, need_of
-from harness.settings import config, overrides
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.fit.fit import MOST_USERS, FitTable, Memory, fit
+from serving_bench.harness.plan.terms import expected, need_of
+from serving_bench.harness.settings import config, overrides
 
 # 10 parameters: 20 bytes at fp16.
 TINY = ModelFacts("llama", 1, 1, 1, context_length=1000, parameters=10)

@@ -10,7 +10,7 @@ import pytest
 from nvml_asking import GIB, ask, build_library
 
 DEFINE = """
-from harness.fit.fit import memory_of
+from serving_bench.harness.fit.fit import memory_of
 def memory(device, given):
     try: return memory_of(device, given)
     except UserError as error: return str(error)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from bench_command import Place, bench, made
 
-from engines import ENGINES
-from engines.model.weights import find
-from harness.contracts import InstallSpec, Weights
-from harness.install.install import cache_dir, installed
+from serving_bench.engines import ENGINES
+from serving_bench.engines.model.weights import find
+from serving_bench.harness.contracts import InstallSpec, Weights
+from serving_bench.harness.install.install import cache_dir, installed
 
 pytestmark = [pytest.mark.live, pytest.mark.long]
 WEIGHTS = Weights("smollm2-135m", "gguf-q4_0", "gguf")

@@ -11,11 +11,11 @@ import pytest
 from bench_command import Place, told
 from places import TESTS
 
-from reports import open_run
-from reports.checks.examine import clean_of, findings_of
-from reports.data.tables import Chunks, chunk_totals
-from reports.measures import values_of
-from reports.page.document import page
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.examine import clean_of, findings_of
+from serving_bench.reports.data.tables import Chunks, chunk_totals
+from serving_bench.reports.measures import values_of
+from serving_bench.reports.page.document import page
 
 DATA = TESTS / "data" / "foreign"
 FILES = {

@@ -18,10 +18,10 @@ from fake_http import fake_http, files_in
 from waiting import wait_until
 from wheels import make_lock, make_wheel
 
-from harness.contracts import InstallSpec
-from harness.errors import MissingError, UserError
-from harness.install import packages
-from harness.install.install import (
+from serving_bench.harness.contracts import InstallSpec
+from serving_bench.harness.errors import MissingError, UserError
+from serving_bench.harness.install import packages
+from serving_bench.harness.install.install import (
     Environment,
     cache_dir,
     compiled_dir,

@@ -12,9 +12,9 @@ import psutil
 import pytest
 from waiting import wait_until
 
-from harness.errors import MissingError
-from harness.install import steps
-from harness.install.steps import run_step
+from serving_bench.harness.errors import MissingError
+from serving_bench.harness.install import steps
+from serving_bench.harness.install.steps import run_step
 
 
 def python(code: str) -> list[str]:
@@ -91,7 +91,7 @@ def test_an_interrupt_ends_all_that_the_command_started() -> None:
 
 def test_kill_9_of_bench_ends_all_that_the_command_started() -> None:
     code = (
-        "from harness.install.steps import run_step\n"
+        "from serving_bench.harness.install.steps import run_step\n"
         f"run_step({python(TREE)!r}, 'compiling', 'failed', lambda line: print(line, flush=True))"
     )
     bench = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -16,9 +16,10 @@ from places import ROOT
 from small_disk import run_on_small_disk
 from wheels import make_lock, make_wheel
 
-from harness.install import packages
-from harness.install.packages import installer, pip_settings, uv_environment
+from serving_bench.harness.install import packages
+from serving_bench.harness.install.packages import installer, pip_settings, uv_environment
 
+MODULE = "serving_bench.harness.install.packages"
 PASSWORD = "secret-of-the-index"
 
 
@@ -123,10 +124,8 @@ def test_a_full_disk_is_said_with_what_moves_the_environment(
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     wheel = make_wheel(tmp_path, "large", {"large.py": "#" * 1_000_000})
     lock, disk = make_lock(tmp_path, "large", wheel), tmp_path / "disk"
-    script = (
-        '"$0" -I -m venv --without-pip "$1" && exec "$0" -m harness.install.packages "$1/bin/python" "${@:2}"'
-    )
-    arguments = [sys.executable, disk / "venv", "--require-hashes", "--no-deps", "-r", lock]
+    script = '"$0" -I -m venv --without-pip "$1" && exec "$0" -m "$2" "$1/bin/python" "${@:3}"'
+    arguments = [sys.executable, disk / "venv", MODULE, "--require-hashes", "--no-deps", "-r", lock]
     done = run_on_small_disk(disk, "500k", ["bash", "-c", script, *arguments])
     assert (done.returncode, done.stderr) == (
         2,
@@ -141,7 +140,7 @@ def bare_python(folder: Path) -> Path:
 
 
 def installed_by(runs: Path, python: Path, lock: Path) -> subprocess.CompletedProcess[str]:
-    argv = [runs, "-m", "harness.install.packages", python, "--require-hashes", "--no-deps", "-r", lock]
+    argv = [runs, "-m", MODULE, python, "--require-hashes", "--no-deps", "-r", lock]
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -164,9 +163,9 @@ def refused_by(runs: Path, python: Path, lock: Path, url: str, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("variable", "program"),
     [
-        ("BENCH_CACHE_DIR", ["harness", "list", "engines"]),
-        ("XDG_CACHE_HOME", ["harness", "list", "engines"]),
-        ("XDG_CACHE_HOME", ["harness.install.packages", sys.executable]),
+        ("BENCH_CACHE_DIR", ["serving_bench", "list", "engines"]),
+        ("XDG_CACHE_HOME", ["serving_bench", "list", "engines"]),
+        ("XDG_CACHE_HOME", [MODULE, sys.executable]),
     ],
 )
 def test_a_cache_of_a_home_directory_that_there_is_none_of_is_refused(

@@ -19,11 +19,11 @@ from small_disk import run_on_small_disk
 from toy_engine import Toy
 from wheels import make_lock, make_wheel
 
-import engines
-from engines import ENGINES
-from engines.model import weights
-from engines.reference.engine import Options
-from harness.contracts import (
+from serving_bench import engines
+from serving_bench.engines import ENGINES
+from serving_bench.engines.model import weights
+from serving_bench.engines.reference.engine import Options
+from serving_bench.harness.contracts import (
     Adapter,
     AdapterFile,
     Deployment,
@@ -35,20 +35,20 @@ from harness.contracts import (
     WeightsFile,
     Workshop,
 )
-from harness.errors import MissingError, UserError
-from harness.install import install as installing
-from harness.install.builds import Build, check_builds, uses_devices, why_not_on
-from harness.install.install import install
-from harness.install.provision import (
+from serving_bench.harness.errors import MissingError, UserError
+from serving_bench.harness.install import install as installing
+from serving_bench.harness.install.builds import Build, check_builds, uses_devices, why_not_on
+from serving_bench.harness.install.install import install
+from serving_bench.harness.install.provision import (
     SMALL_BYTES,
     device_of,
     lacking,
     provide,
     provide_weights,
 )
-from harness.install.provisions import Provisions
-from harness.settings import config, overrides
-from harness.settings.units import size_text
+from serving_bench.harness.install.provisions import Provisions
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.settings.units import size_text
 
 
 def ignore(line: str) -> None:

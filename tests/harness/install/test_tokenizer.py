@@ -15,16 +15,16 @@ import tiny_tokenizer
 from begun_run import write_begun
 from checkpoint_files import write_checkpoint
 
-from engines.model import weights
-from harness.contracts import Message
-from harness.errors import StoreError
-from harness.install.tokenizer import resolved, tokens_per_word
-from harness.plan import plan
-from harness.run import recorded
-from harness.settings import config, overrides
-from harness.settings.config import Settings
-from harness.store.tokenizer import token_counter
-from scenarios import SCENARIOS, prose
+from serving_bench.engines.model import weights
+from serving_bench.harness.contracts import Message
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.install.tokenizer import resolved, tokens_per_word
+from serving_bench.harness.plan import plan
+from serving_bench.harness.run import recorded
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.store.tokenizer import token_counter
+from serving_bench.scenarios import SCENARIOS, prose
 
 FIXED = ("engine=reference", "scenario=fixed", "scenario.input_tokens=600")
 

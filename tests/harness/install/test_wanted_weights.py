@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from toy_engine import Toy
 
-from engines import ENGINES
-from harness.cli.commands.making import _failures
-from harness.contracts import Reason, Weights
-from harness.errors import UserError
-from harness.install.provision import wanted
-from harness.settings import config, overrides
+from serving_bench.engines import ENGINES
+from serving_bench.harness.cli.commands.making import _failures
+from serving_bench.harness.contracts import Reason, Weights
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.install.provision import wanted
+from serving_bench.harness.settings import config, overrides
 
 
 @pytest.fixture(autouse=True)

@@ -32,13 +32,13 @@ from load_process import (
 from timeline_server import CHUNKED, Link, answer, chunk, event, serving, wait_until_ns
 from waiting import wait_until
 
-from harness.contracts import Load, RequestRow, secrets_in
-from harness.load.client.receive import has_kernel_stamps
-from harness.load.play.play import drain_limit_s
-from harness.load.play.window import shared_board
-from harness.load.worker import _Log
-from harness.store.request_table import write_table
-from harness.store.store import read_requests
+from serving_bench.harness.contracts import Load, RequestRow, secrets_in
+from serving_bench.harness.load.client.receive import has_kernel_stamps
+from serving_bench.harness.load.play.play import drain_limit_s
+from serving_bench.harness.load.play.window import shared_board
+from serving_bench.harness.load.worker import _Log
+from serving_bench.harness.store.request_table import write_table
+from serving_bench.harness.store.store import read_requests
 
 
 def test_a_conversation_grows_by_the_models_answers(tmp_path: Path) -> None:

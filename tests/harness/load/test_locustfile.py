@@ -16,7 +16,7 @@ from held_ports import held_port
 from load_process import LIMIT_S, ROOT
 from waiting import wait_until
 
-from harness.contracts import secrets_in
+from serving_bench.harness.contracts import secrets_in
 
 PAGES = (
     "/", "/stats/requests", "/stats/requests/csv", "/stats/failures/csv", "/stats/report", "/exceptions",

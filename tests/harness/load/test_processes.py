@@ -8,12 +8,12 @@ import psutil
 import pytest
 from reference_serving import serving
 
-from harness.contracts import Load, LoadJob
-from harness.errors import LoadError, ServerError
-from harness.load.processes import run_load
-from harness.load.pulse import Progress
-from harness.load.records import read_summary
-from harness.store import request_table
+from serving_bench.harness.contracts import Load, LoadJob
+from serving_bench.harness.errors import LoadError, ServerError
+from serving_bench.harness.load.processes import run_load
+from serving_bench.harness.load.pulse import Progress
+from serving_bench.harness.load.records import read_summary
+from serving_bench.harness.store import request_table
 
 CHAT = {"turns": 1, "output_tokens": 4, "think_time_s": 0.0}
 
@@ -91,7 +91,7 @@ def test_what_a_killed_load_process_had_begun_is_lost(tmp_path):
         def kill_once_all_have_begun() -> None:
             if begun.exists() and len(begun.read_bytes().splitlines()) == 3:
                 for child in psutil.Process().children(recursive=True):
-                    if "harness.load.worker" in child.cmdline()[1:4]:
+                    if "serving_bench.harness.load.worker" in child.cmdline()[1:4]:
                         child.kill()
 
         with pytest.raises(LoadError, match="ended with code -9"):
@@ -108,7 +108,7 @@ def test_lost_requests_that_cannot_be_written_do_not_hide_why_the_load_ended(tmp
         """Kill the load process, and put a device that is always full in its rows' place."""
         if request_table.read_rows(tmp_path / "rows.jsonl"):
             for child in psutil.Process().children(recursive=True):
-                if "harness.load.worker" in child.cmdline()[1:4]:
+                if "serving_bench.harness.load.worker" in child.cmdline()[1:4]:
                     child.kill()
             begun = (tmp_path / "begun.jsonl").read_bytes().splitlines(keepends=True)[-1]
             (tmp_path / "begun.jsonl").write_bytes(begun.replace(b'"00000001-', b'"00000009-'))

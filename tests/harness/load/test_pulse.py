@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 from load_process import row
 
-from harness.contracts import Load
-from harness.contracts.timing import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN
-from harness.load.pulse import ENOUGH, KEPT, LONGEST_S, Progress, Recent, Stretch, glance, together
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.contracts.timing import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN
+from serving_bench.harness.load.pulse import (
+    ENOUGH,
+    KEPT,
+    LONGEST_S,
+    Progress,
+    Recent,
+    Stretch,
+    glance,
+    together,
+)
 
 S, MS = 1_000_000_000, 1_000_000
 CLOSED = Load(concurrency=1)

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from load_process import row
 
-from harness.contracts import BegunRow, Load, LoadJob, LoadSummary, RequestRow, WorkerSummary
-from harness.load.records import append_lost, gather, merged, of_worker, read_summary
+from serving_bench.harness.contracts import BegunRow, Load, LoadJob, LoadSummary, RequestRow, WorkerSummary
+from serving_bench.harness.load.records import append_lost, gather, merged, of_worker, read_summary
 
 
 def begun(number: int, scheduled_ns: int = 100) -> BegunRow:

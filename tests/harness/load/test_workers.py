@@ -17,11 +17,11 @@ from load_process import LIMIT_S, MS, USAGE, answering, half, id_in, ids_of, row
 from timeline_server import Link, answer, serving, wait_until_ns
 from waiting import is_running, wait_until
 
-from harness.contracts import BegunRow, Load, LoadJob, LoadSummary
-from harness.errors import LoadError, ServerError
-from harness.load.processes import run_load
-from harness.load.pulse import Progress
-from harness.load.records import of_worker, read_summary
+from serving_bench.harness.contracts import BegunRow, Load, LoadJob, LoadSummary
+from serving_bench.harness.errors import LoadError, ServerError
+from serving_bench.harness.load.processes import run_load
+from serving_bench.harness.load.pulse import Progress
+from serving_bench.harness.load.records import of_worker, read_summary
 
 
 def play(
@@ -38,7 +38,7 @@ def workers() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if "harness.load.worker" in (line := child.cmdline())[1:4]:
+            if "serving_bench.harness.load.worker" in (line := child.cmdline())[1:4]:
                 found.append((line[line.index("--worker") + 1], child))
     return [child for _, child in sorted(found, key=lambda pair: pair[0])]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import pytest
 from toy_engine import Toy
 
-from engines import ENGINES
-from harness.contracts import Deployment, MemoryNeed, ModelFacts, Plan, Reason
-from harness.plan import plan
-from harness.plan.candidates import candidates
-from harness.plan.facts import Facts
-from harness.settings import config, overrides
-from harness.settings.config import Settings
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import Deployment, MemoryNeed, ModelFacts, Plan, Reason
+from serving_bench.harness.plan import plan
+from serving_bench.harness.plan.candidates import candidates
+from serving_bench.harness.plan.facts import Facts
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.settings.config import Settings
 
 # 10,000 parameters: 20,000 bytes at fp16, and about 5,000 in 4 bits.
 SHAPE = ModelFacts("llama", 1, 1, 1, context_length=8192, parameters=10_000)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from harness.plan.order import deployment_order
+from serving_bench.harness.plan.order import deployment_order
 
 
 def blocks_in_cycle(count: int) -> int:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from toy_engine import Toy
 
-from engines import ENGINES, MODELS
-from engines.model import weights
-from engines.model.facts import known_facts
-from harness.cli.commands import planning
-from harness.contracts import (
+from serving_bench.engines import ENGINES, MODELS
+from serving_bench.engines.model import weights
+from serving_bench.engines.model.facts import known_facts
+from serving_bench.harness.cli.commands import planning
+from serving_bench.harness.contracts import (
     Deployment,
     EngineTerms,
     Load,
@@ -24,12 +24,12 @@ from harness.contracts import (
     Weights,
     all_weights,
 )
-from harness.errors import UserError
-from harness.plan import plan
-from harness.plan.facts import Facts
-from harness.plan.order import deployment_order
-from harness.settings import config, overrides
-from harness.settings.config import Settings
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.plan import plan
+from serving_bench.harness.plan.facts import Facts
+from serving_bench.harness.plan.order import deployment_order
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.settings.config import Settings
 
 CHAT = ScenarioChoice("chat_multi_turn", None, "chat_multi_turn")
 TRACE = ScenarioChoice("trace", None, "trace", span_s=100.0)

@@ -12,13 +12,13 @@ from begun_run import write_begun
 from bench_command import Place, told
 from make_run import S
 
-from harness.contracts import Conversation, Message, Plan, Turn
-from harness.errors import UserError
-from harness.plan import plan
-from harness.plan.candidates import candidates
-from harness.plan.context import context_lines, sizes_of
-from harness.plan.facts import Facts
-from harness.settings import config, overrides
+from serving_bench.harness.contracts import Conversation, Message, Plan, Turn
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.plan import plan
+from serving_bench.harness.plan.candidates import candidates
+from serving_bench.harness.plan.context import context_lines, sizes_of
+from serving_bench.harness.plan.facts import Facts
+from serving_bench.harness.settings import config, overrides
 
 
 def made(*lines: str) -> Plan:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from harness.processes.listening import beyond_loopback, stranger_on
+from serving_bench.harness.processes.listening import beyond_loopback, stranger_on
 
 NOBODY = 65534
 HOST = "127.0.0.1"

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from waiting import is_running, number_in, wait_until
 
-from harness.processes import watchdog
-from harness.processes.supervise import Record, reap, supervised
+from serving_bench.harness.processes import watchdog
+from serving_bench.harness.processes.supervise import Record, reap, supervised
 
 SLEEPER = [sys.executable, "-c", "import signal; signal.pause()"]
 
@@ -74,7 +74,7 @@ subprocess.Popen([sys.executable, "-c", {WRITE_PID!r}, sys.argv[1] + "2"], start
 """
 BENCH = f"""
 import pathlib, signal, sys
-from harness.processes.supervise import supervised
+from serving_bench.harness.processes.supervise import supervised
 tmp = pathlib.Path(sys.argv[1])
 argv = [sys.executable, "-c", {FAMILY!r}, str(tmp / "pid")]
 with supervised(argv, label="vllm", state_dir=tmp / "s", log_path=tmp / "log", grace_s=0.3) as process:
@@ -117,7 +117,7 @@ def test_reap_waits_for_a_watchdog_that_is_at_work(tmp_path: Path) -> None:
 IN_A_CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
 REAP = """
 import pathlib, sys
-from harness.processes.supervise import reap
+from serving_bench.harness.processes.supervise import reap
 print(reap(pathlib.Path(sys.argv[1])))
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from waiting import is_running, number_in, wait_until
 
-from harness.processes.supervise import Supervised, supervised
+from serving_bench.harness.processes.supervise import Supervised, supervised
 
 SAY_PID = """
 import os, pathlib, signal, subprocess, sys, time
@@ -176,7 +176,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_it(tmp_path: Path) -> None:
 
 BENCH = """
 import pathlib, signal, sys
-from harness.processes.supervise import supervised
+from serving_bench.harness.processes.supervise import supervised
 child = sys.argv[2]
 argv = [sys.executable, "-c", child, *sys.argv[3:]]
 with supervised(argv, log_path=pathlib.Path(sys.argv[1]), grace_s=0.3) as process:
@@ -233,7 +233,7 @@ def test_kill_9_of_the_watchdog_ends_the_child_and_is_noticed(tmp_path: Path) ->
 
 INTERRUPTED = """
 import os, pathlib, signal, sys
-from harness.processes.supervise import supervised
+from serving_bench.harness.processes.supervise import supervised
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests begun in the background ignore Ctrl-C
 tmp = pathlib.Path(sys.argv[1])
 child = ("import os,pathlib,signal,sys\\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\\n"
@@ -281,7 +281,7 @@ def term_was_sent(pid: int) -> bool:
 
 INTERRUPTED_AT_ONCE = """
 import pathlib, signal, sys
-from harness.processes.supervise import supervised
+from serving_bench.harness.processes.supervise import supervised
 def interrupt(frame, event, called):
     if event == "c_return" and called.__name__ == "close":
         sys.setprofile(None)

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from waiting import is_running, number_in, wait_until
 
-from harness.processes import watchdog
+from serving_bench.harness.processes import watchdog
 
 SLEEPER = "import signal; signal.pause()"
 

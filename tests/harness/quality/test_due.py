@@ -10,7 +10,7 @@ import pytest
 from bench_command import Place, told
 from make_run import one_cell_run
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     Asked,
     Deployment,
     EngineTerms,
@@ -20,13 +20,13 @@ from harness.contracts import (
     QualityTerms,
     Token,
 )
-from harness.errors import StoreError, UserError
-from harness.quality.due import asking, due, earlier_references, keep_references
-from harness.settings import config, overrides
-from harness.store import store
-from harness.store.named_files import QUALITY_FILE, TASKS_FILE
-from harness.store.quality_table import read_quality, write_items, write_quality
-from reports.data import reference_folders
+from serving_bench.harness.errors import StoreError, UserError
+from serving_bench.harness.quality.due import asking, due, earlier_references, keep_references
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.store import store
+from serving_bench.harness.store.named_files import QUALITY_FILE, TASKS_FILE
+from serving_bench.harness.store.quality_table import read_quality, write_items, write_quality
+from serving_bench.reports.data import reference_folders
 
 
 def deployment(label: str, model: str = "tiny") -> Deployment:

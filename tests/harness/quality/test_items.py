@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engines.inside.ask_tasks import chosen_letter, is_right
-from harness.quality.items import Question, basics, gsm8k, mmlu
+from serving_bench.engines.inside.ask_tasks import chosen_letter, is_right
+from serving_bench.harness.quality.items import Question, basics, gsm8k, mmlu
 
 # A right answer to an item, as a model may write it: to those of one format by their number.
 WRITTEN = {

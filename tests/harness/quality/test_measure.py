@@ -16,8 +16,8 @@ import msgspec
 import pytest
 from asking import measured as measured_by
 
-from engines import ENGINES
-from harness.contracts import (
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import (
     Ask,
     Asked,
     Engine,
@@ -26,8 +26,8 @@ from harness.contracts import (
     QualityRecord,
     Token,
 )
-from harness.quality.measure import MAX_TOKENS
-from harness.quality.texts import Items
+from serving_bench.harness.quality.measure import MAX_TOKENS
+from serving_bench.harness.quality.texts import Items
 
 ITEMS = Items(("one", "two", "three"), ("a text", "another"))
 ATTACHED = ENGINES["openai"]
@@ -222,7 +222,7 @@ def test_without_time_the_first_of_each_way_is_asked() -> None:
 
 
 def test_a_text_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.quality.measure._LEAST_S", 0.05)
+    monkeypatch.setattr("serving_bench.harness.quality.measure._LEAST_S", 0.05)
     endless = replace(ATTACHED, given_text=lambda *_: itertools.repeat(Token("1")))
     rows, record = measured(lambda path, body: HELLO, endless, budget_s=0.05)
     assert "text" not in ways(rows)
@@ -230,7 +230,7 @@ def test_a_text_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_way_that_blocks_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.quality.measure._LEAST_S", 0.05)
+    monkeypatch.setattr("serving_bench.harness.quality.measure._LEAST_S", 0.05)
     over = threading.Event()
 
     def blocks(ask: Ask, model: str, text: str, most: int) -> Iterable[Token]:
@@ -244,7 +244,7 @@ def test_a_way_that_blocks_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_requests_that_hang_have_one_bound_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.quality.measure._LEAST_S", 0.2)
+    monkeypatch.setattr("serving_bench.harness.quality.measure._LEAST_S", 0.2)
     asked, over = list[dict[str, Any]](), threading.Event()
 
     def reply(path: str, body: dict[str, Any]) -> object:

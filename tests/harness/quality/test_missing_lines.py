@@ -1,7 +1,7 @@
 """What a run says of the quality that it did not measure."""
 
-from harness.contracts import QualityRecord
-from harness.run.quality import missing_lines
+from serving_bench.harness.contracts import QualityRecord
+from serving_bench.harness.run.quality import missing_lines
 
 
 def test_ways_that_share_a_reason_are_told_in_one_line():

@@ -18,12 +18,12 @@ from places import TESTS
 from shell_script import python_program
 from waiting import wait_until
 
-from harness.servers import probe
-from harness.store import store
-from harness.store.named_files import QUALITY_FILE
-from harness.store.quality_table import read_quality
-from reports import open_run
-from reports.data import heard_of
+from serving_bench.harness.servers import probe
+from serving_bench.harness.store import store
+from serving_bench.harness.store.named_files import QUALITY_FILE
+from serving_bench.harness.store.quality_table import read_quality
+from serving_bench.reports import open_run
+from serving_bench.reports.data import heard_of
 
 Done = subprocess.CompletedProcess[str]
 CACHING = TESTS / "support/servers/caching_server.py"

@@ -19,12 +19,19 @@ from fake_http import Answer, chatting, fake_http
 from shell_script import shell_script
 from weights_steps import Workshop
 
-from engines.inside.ask_tasks import MAX_TOKENS, NOT_SCORED, Chat, answered, finite
-from harness.contracts import Item, secrets_in
-from harness.errors import UserError
-from harness.quality.tasks import Tasks, TasksServer, ask_tasks, check_tasks, provide_tasks, unanswered
-from harness.store.named_files import TASKS_FILE
-from harness.store.quality_table import read_items
+from serving_bench.engines.inside.ask_tasks import MAX_TOKENS, NOT_SCORED, Chat, answered, finite
+from serving_bench.harness.contracts import Item, secrets_in
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.quality.tasks import (
+    Tasks,
+    TasksServer,
+    ask_tasks,
+    check_tasks,
+    provide_tasks,
+    unanswered,
+)
+from serving_bench.harness.store.named_files import TASKS_FILE
+from serving_bench.harness.store.quality_table import read_items
 
 
 def request(number: int, text: str, **generation: Any) -> SimpleNamespace:

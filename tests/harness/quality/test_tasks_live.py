@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from fake_http import chatting, fake_http
 
-from harness.errors import UserError
-from harness.install.install import cache_dir
-from harness.install.provision import Tools
-from harness.quality.items import basics
-from harness.quality.tasks import TasksServer, ask_tasks, provide_tasks
-from harness.store.named_files import TASKS_FILE
-from harness.store.quality_table import read_items
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.install.install import cache_dir
+from serving_bench.harness.install.provision import Tools
+from serving_bench.harness.quality.items import basics
+from serving_bench.harness.quality.tasks import TasksServer, ask_tasks, provide_tasks
+from serving_bench.harness.store.named_files import TASKS_FILE
+from serving_bench.harness.store.quality_table import read_items
 
 pytestmark = pytest.mark.engines
 TOOLS = Tools(cache_dir(), print)

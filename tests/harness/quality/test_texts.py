@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.quality.texts import Items, items
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.quality.texts import Items, items
 
 
 def test_the_items_of_bench_are_all_different_and_named_by_a_hash() -> None:

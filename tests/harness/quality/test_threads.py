@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from waiting import patient
 
-from harness.quality import measure
-from harness.quality.measure import in_threads
+from serving_bench.harness.quality import measure
+from serving_bench.harness.quality.measure import in_threads
 
 
 def test_what_is_under_way_at_the_end_is_named_and_what_follows_not_asked() -> None:

@@ -13,7 +13,7 @@ from fake_http import FakeHttp, chat, fake_http, page
 from reference_serving import serving
 from waiting import wait_until
 
-from harness.store import store
+from serving_bench.harness.store import store
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_the_key_is_sent_and_appears_in_no_file_and_no_command_line(tmp_path, ru
     assert {each.key for each in running.requests} == {f"Bearer {key}"}, (
         "every request bears it, those of the load included"
     )
-    assert any("harness.load.worker" in word for word in command_lines)
+    assert any("serving_bench.harness.load.worker" in word for word in command_lines)
     assert not [word for word in command_lines if key in word]
     assert during == _holding(place, key) == []
     assert key not in done.stdout + done.stderr

@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from harness.contracts import Objective, SearchTerms
-from harness.run.search import Trial, bracket, next_load
-from reports.measures.slo import Attainment, Judged
-from reports.verdicts.searches import Tried, ends_of
+from serving_bench.harness.contracts import Objective, SearchTerms
+from serving_bench.harness.run.search import Trial, bracket, next_load
+from serving_bench.reports.measures.slo import Attainment, Judged
+from serving_bench.reports.verdicts.searches import Tried, ends_of
 
 USERS = SearchTerms("concurrency", 1.0, 1024.0)
 RATE = SearchTerms("rate", 0.1, 1000.0)

@@ -14,10 +14,10 @@ from begun_run import Told, settings_of
 from bench_command import Place, bench, quick, side_by_side, told
 from make_run import S, deployment, plan_of
 
-from harness.contracts import GuardFinding, Load, PlannedStart, quoted
-from harness.run.budget import Budget
-from harness.run.next_starts import fitting
-from harness.store import store
+from serving_bench.harness.contracts import GuardFinding, Load, PlannedStart, quoted
+from serving_bench.harness.run.budget import Budget
+from serving_bench.harness.run.next_starts import fitting
+from serving_bench.harness.store import store
 
 THREE = [deployment("llama_cpp", each) for each in ("fp16", "gguf-q8_0", "gguf-q4_0")]
 LOAD = Load(concurrency=4, warmup_s=2.0, duration_s=8.0)

@@ -12,7 +12,7 @@ import pytest
 from bench_command import Place, begun, bench, ended, kill_in_second_cell, quick, side_by_side
 from waiting import wait_until
 
-from harness.store import checksums, store
+from serving_bench.harness.store import checksums, store
 
 
 def requests_of(place: Place, cell: int) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ import pytest
 from begun_run import Told, begin
 from make_run import S
 
-from harness.contracts import GuardFinding, PlannedStart, quoted
-from harness.run.budget import Budget
-from harness.run.next_starts import and_again
-from harness.store.store import Kept
+from serving_bench.harness.contracts import GuardFinding, PlannedStart, quoted
+from serving_bench.harness.run.budget import Budget
+from serving_bench.harness.run.next_starts import and_again
+from serving_bench.harness.store.store import Kept
 
 DURING = GuardFinding("foreign_load", quoted("other programs used 60 % of the cores"), "during", "suspect")
 HIT = "on a machine that was busy or not fit"

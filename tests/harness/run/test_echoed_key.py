@@ -13,7 +13,7 @@ from bench_command import attached, begun, ended, made, told
 from echoes import ECHOES, KEY, echoing
 from waiting import wait_until
 
-from harness.contracts import MASK, secrets_in
+from serving_bench.harness.contracts import MASK, secrets_in
 
 
 @pytest.fixture

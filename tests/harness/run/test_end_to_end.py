@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from bench_command import Place, bench, made, quick
 
-from engines.reference.engine import END, read_sends
-from harness.store import store
-from reports import open_run
-from reports.data.samples import grown_in_cell
+from serving_bench.engines.reference.engine import END, read_sends
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.data.samples import grown_in_cell
 
 MS = 1_000_000
 ASKED = ["reference label=a", "reference label=b"]
@@ -26,7 +26,7 @@ def requests_of(place: Place, cell: int) -> list[dict[str, Any]]:
 def clean(tmp_path_factory) -> Place:
     """Two equal deployments, each started twice, at two loads; beside folders called as our packages are."""
     place = made(tmp_path_factory.mktemp("clean") / "p")
-    for name in ("scenarios", "engines", "harness"):
+    for name in ("scenarios", "engines", "harness", "serving_bench"):
         (place.path / name).mkdir()
     done = bench(
         place, "run", *quick("reference.label=a,b", "load.concurrency=1,4", "repeats=2"),

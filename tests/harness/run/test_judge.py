@@ -7,10 +7,10 @@ from dataclasses import replace
 import make_run
 from make_run import S
 
-from harness.contracts import Load, WorkerSummary, quoted
-from harness.run.cell import judged
-from harness.store.request_table import Tally
-from harness.store.store import CellRecord
+from serving_bench.harness.contracts import Load, WorkerSummary, quoted
+from serving_bench.harness.run.cell import judged
+from serving_bench.harness.store.request_table import Tally
+from serving_bench.harness.store.store import CellRecord
 
 GOOD = Tally(requests=100, sent=80, failed=0, messages={}, window_messages={}, ok=100, ended=80)
 REFUSED = "connect_error: refused"

@@ -10,8 +10,8 @@ from bench_command import Place, told
 from planted_links import LINKS, plant
 from reference_claim import CLAIM
 
-from harness.errors import StoreError
-from harness.run import session
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.run import session
 
 _NOT_OURS = r"strange \(.*a link, .*\); remove it$"
 

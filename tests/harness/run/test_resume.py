@@ -10,10 +10,10 @@ import pytest
 from begun_run import WORDS, begin, settings_of, write_begun
 from make_run import S
 
-from harness.errors import StoreError
-from harness.plan import plan
-from harness.run import next_starts, recorded
-from harness.store import store
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.plan import plan
+from serving_bench.harness.run import next_starts, recorded
+from serving_bench.harness.store import store
 
 
 @pytest.fixture

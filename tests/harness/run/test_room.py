@@ -7,10 +7,10 @@ from dataclasses import replace
 import make_run
 import pytest
 
-from harness.contracts import Load, Until
-from harness.errors import UserError
-from harness.run.room import check_space, left_bytes, needed_bytes
-from harness.store import store
+from serving_bench.harness.contracts import Load, Until
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.run.room import check_space, left_bytes, needed_bytes
+from serving_bench.harness.store import store
 
 LOAD = Load(concurrency=1, warmup_s=1.0, duration_s=10.0)
 

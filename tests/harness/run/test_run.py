@@ -22,20 +22,20 @@ from reference_serving import serving
 from tiny_tokenizer import train
 from waiting import wait_until
 
-from harness.contracts import AttachSpec
-from harness.describe.ideal import SentTexts
-from harness.errors import CellError, Interrupted
-from harness.plan import plan
-from harness.run import session
-from harness.run.cell import _job, run_cell
-from harness.run.ideal import ideals_of
-from harness.run.run import run_starts
-from harness.run.start import Serving
-from harness.run.watch import Site
-from harness.sampling.guard import Guard
-from harness.sampling.sampling import Memory, Use
-from harness.settings import config, overrides
-from harness.store import store
+from serving_bench.harness.contracts import AttachSpec
+from serving_bench.harness.describe.ideal import SentTexts
+from serving_bench.harness.errors import CellError, Interrupted
+from serving_bench.harness.plan import plan
+from serving_bench.harness.run import session
+from serving_bench.harness.run.cell import _job, run_cell
+from serving_bench.harness.run.ideal import ideals_of
+from serving_bench.harness.run.run import run_starts
+from serving_bench.harness.run.start import Serving
+from serving_bench.harness.run.watch import Site
+from serving_bench.harness.sampling.guard import Guard
+from serving_bench.harness.sampling.sampling import Memory, Use
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.store import store
 
 CRASHES, MUTE, DIES, GOOD = "exit@0", "no_generation", "exit@1/11", "null"
 FAULTS = (CRASHES, MUTE, DIES, GOOD)
@@ -82,7 +82,7 @@ def load_killed_run(place: Place) -> tuple[Place, CompletedProcess[str]]:
 
 
 def is_load(process: psutil.Process) -> bool:
-    return process.cmdline()[1:4] == ["-P", "-m", "harness.load.worker"]
+    return process.cmdline()[1:4] == ["-P", "-m", "serving_bench.harness.load.worker"]
 
 
 def failed_share_run(place: Place) -> tuple[Place, CompletedProcess[str]]:
@@ -346,7 +346,7 @@ def test_a_cells_texts_are_counted_once_for_a_while_and_never_by_a_server_of_oth
         up.sent.clear()
         assert ideals_of(up, job, None)[1] == by_characters
         up.sent.clear()
-        monkeypatch.setattr("harness.run.ideal.COUNTING_S", 0)
+        monkeypatch.setattr("serving_bench.harness.run.ideal.COUNTING_S", 0)
         assert ideals_of(up, job, count_tokens)[1] == by_characters
         of_others.setblocking(False)
         with pytest.raises(BlockingIOError):

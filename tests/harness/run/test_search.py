@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 from make_run import run_record, start_record, write_start
 
-from harness.cli.commands.planning import search_lines
-from harness.cli.progress import Show
-from harness.contracts import Objective
-from harness.errors import CellError, StoreError, UserError
-from harness.plan import plan
-from harness.run import search
-from harness.run.recorded import recorded_plan
-from harness.sampling import environment
-from harness.settings import config, overrides
-from harness.store import store
-from harness.store.store import CellRecord, Kept
+from serving_bench.harness.cli.commands.planning import search_lines
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.contracts import Objective
+from serving_bench.harness.errors import CellError, StoreError, UserError
+from serving_bench.harness.plan import plan
+from serving_bench.harness.run import search
+from serving_bench.harness.run.recorded import recorded_plan
+from serving_bench.harness.sampling import environment
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.store import store
+from serving_bench.harness.store.store import CellRecord, Kept
 
 SLO = ("slo.ttft_s.p95=500ms", "slo.success=99%")
 

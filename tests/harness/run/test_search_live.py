@@ -11,9 +11,9 @@ import pytest
 from bench_command import begun, bench, ended, made, quick, side_by_side, told
 from waiting import wait_until
 
-from harness.store import store
-from reports import open_run
-from reports.verdicts.searches import capacities_of
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.verdicts.searches import capacities_of
 
 pytestmark = pytest.mark.long
 SLOTS = 4

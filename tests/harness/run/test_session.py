@@ -16,17 +16,17 @@ from begun_run import begin, settings_of, write_begun
 from echoes import ECHOES, KEY
 from make_run import start_record, write_start
 
-from harness.cli.commands import jobs, measuring
-from harness.cli.commands.jobs import Job
-from harness.contracts import quoted, secrets_in
-from harness.errors import StoreError, UserError
-from harness.plan import plan
-from harness.run import recorded, session
-from harness.settings import config
-from harness.settings.keys import listed_keys
-from harness.settings.sections import is_slo
-from harness.store import store
-from harness.store.records import with_units
+from serving_bench.harness.cli.commands import jobs, measuring
+from serving_bench.harness.cli.commands.jobs import Job
+from serving_bench.harness.contracts import quoted, secrets_in
+from serving_bench.harness.errors import StoreError, UserError
+from serving_bench.harness.plan import plan
+from serving_bench.harness.run import recorded, session
+from serving_bench.harness.settings import config
+from serving_bench.harness.settings.keys import listed_keys
+from serving_bench.harness.settings.sections import is_slo
+from serving_bench.harness.store import store
+from serving_bench.harness.store.records import with_units
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from begun_run import Told, begin, settings_of
 
-from harness.contracts import PlannedStart, Standing
-from harness.errors import StoreError
-from harness.run.next_starts import with_standings
-from harness.store import store
-from harness.store.store import CellRecord, Kept, RunRecord
+from serving_bench.harness.contracts import PlannedStart, Standing
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.run.next_starts import with_standings
+from serving_bench.harness.store import store
+from serving_bench.harness.store.store import CellRecord, Kept, RunRecord
 
 
 def stands(directory: Path, repeats: int) -> Sequence[Standing]:

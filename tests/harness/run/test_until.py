@@ -12,12 +12,12 @@ from begun_run import Told, write_begun
 from bench_command import Place, begun, bench, ended, quick, side_by_side, told
 from waiting import wait_until
 
-from harness.contracts import Precision, Until, quoted
-from harness.plan import plan
-from harness.run.next_starts import growing, why_stop
-from harness.settings import config, overrides
-from harness.store import store
-from harness.store.store import Kept
+from serving_bench.harness.contracts import Precision, Until, quoted
+from serving_bench.harness.plan import plan
+from serving_bench.harness.run.next_starts import growing, why_stop
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.store import store
+from serving_bench.harness.store.store import Kept
 
 FIVE = Until(0.05, "ttft_s.p50", budget_s=600)
 WIDE, NARROW = Precision("vllm awq, 4 users", 0.073), Precision("llama_cpp fp16, 1 user", 0.021)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from make_run import GIB, host_samples
 
-from harness.run.watch import Watch
-from harness.sampling.device_sample import DeviceSample
-from harness.sampling.sampling import Sampling
-from harness.servers.scrape import ServerSample
-from harness.settings.units import size_text
+from serving_bench.harness.run.watch import Watch
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.sampling.sampling import Sampling
+from serving_bench.harness.servers.scrape import ServerSample
+from serving_bench.harness.settings.units import size_text
 
 
 def watching(devices: int = 0, **rows: list[Any]) -> Watch:

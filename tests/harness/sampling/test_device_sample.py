@@ -198,7 +198,7 @@ def test_processes_are_listed_anew_when_the_used_memory_changes(library: Path) -
 
 GROWING = f"""
 def growing(is_mark):
-    from harness.sampling.device_sample import DeviceReader
+    from serving_bench.harness.sampling.device_sample import DeviceReader
     lists = []
     reader = DeviceReader(gpu.opened(), {{}}, 0, lambda listed: (lists.append(1), listed)[1])
     begun_s = time.monotonic()
@@ -223,13 +223,13 @@ SERVED = """
 class Kept(dict):
     def update(self, **facts): super().update(facts)
 def watched(pid, folder, listed):
-    from harness.run.watch import watch_memory
+    from serving_bench.harness.run.watch import watch_memory
     os.environ["NVML_PROCESSES"] = listed
     kept = Kept()
     kept.path = Path(folder) / "start.json"
     with watch_memory(pid, [0], kept) as watch:
         watch.mark("ready")
-    from harness.store import store
+    from serving_bench.harness.store import store
     table = store.read_samples(Path(folder) / "device.parquet").to_pylist()
     return {"rows": table, "notes": kept["memory_notes"], "sampler": kept["sampler"]}
 def serve(source):
@@ -239,7 +239,7 @@ def serve(source):
 
 AT_ONCE = f"""
 def most_at_once():
-    from harness.sampling.device_sample import DeviceReader
+    from serving_bench.harness.sampling.device_sample import DeviceReader
     inside, most, steps, tick = [], [], iter(range(100)), threading.Event()
     def ours(listed):
         inside.append(1)
@@ -269,7 +269,7 @@ def test_the_memory_of_a_new_worker_is_the_servers_at_once(library: Path) -> Non
     server = f"import subprocess, sys; input(); subprocess.run([sys.executable, '-c', {worker!r}])"
     source = f"""
     def asked():
-        from harness.sampling.process_tree import ProcessTree
+        from serving_bench.harness.sampling.process_tree import ProcessTree
         with serve({server!r}) as server:
             tree = ProcessTree(server.pid)
             before = tree.read().processes

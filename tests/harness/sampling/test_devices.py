@@ -5,7 +5,7 @@ from __future__ import annotations
 import pynvml
 import pytest
 
-from harness.contracts import throttle_names
+from serving_bench.harness.contracts import throttle_names
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from bench_command import begun, ended, made, quick
 from waiting import wait_until
 
-from harness.sampling import environment
+from serving_bench.harness.sampling import environment
 
 
 def test_what_bears_on_a_server_is_recorded_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

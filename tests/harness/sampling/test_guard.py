@@ -19,14 +19,14 @@ import pytest
 from bench_command import Place, bench, quick
 from make_run import summary
 
-from harness.contracts import GuardFinding, GuardMode, Load, quoted
-from harness.errors import ServerError, UnfitError
-from harness.sampling import guard
-from harness.sampling.device_sample import DeviceSample
-from harness.sampling.guard import Cause, Guard, Seen
-from harness.sampling.host import HostSample
-from harness.sampling.sampling import Use
-from harness.settings import config, overrides
+from serving_bench.harness.contracts import GuardFinding, GuardMode, Load, quoted
+from serving_bench.harness.errors import ServerError, UnfitError
+from serving_bench.harness.sampling import guard
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.sampling.guard import Cause, Guard, Seen
+from serving_bench.harness.sampling.host import HostSample
+from serving_bench.harness.sampling.sampling import Use
+from serving_bench.harness.settings import config, overrides
 
 S = 1_000_000_000
 GIB = 2**30

@@ -11,9 +11,9 @@ import pytest
 from child_process import WAIT, child, heard, tell
 from waiting import wait_until
 
-from harness.sampling import host
-from harness.sampling.host import HostReader, HostSample, sample_host
-from harness.sampling.process_tree import ProcessTree
+from serving_bench.harness.sampling import host
+from serving_bench.harness.sampling.host import HostReader, HostSample, sample_host
+from serving_bench.harness.sampling.process_tree import ProcessTree
 
 MIB = 2**20
 

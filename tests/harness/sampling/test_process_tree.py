@@ -10,9 +10,9 @@ import pytest
 from child_process import WAIT, child, heard, tell
 from waiting import wait_until
 
-from harness.contracts import Reason
-from harness.sampling.process_tree import ProcessTree, TreeReading
-from harness.sampling.sampling import Sampling
+from serving_bench.harness.contracts import Reason
+from serving_bench.harness.sampling.process_tree import ProcessTree, TreeReading
+from serving_bench.harness.sampling.sampling import Sampling
 
 MIB = 2**20
 

@@ -13,9 +13,17 @@ from pathlib import Path
 import pytest
 from waiting import number_in, wait_until
 
-from harness.sampling import programs
-from harness.sampling.process_tree import Reading
-from harness.sampling.programs import Program, Scan, busiest, named, scan, shares_between, used_by
+from serving_bench.harness.sampling import programs
+from serving_bench.harness.sampling.process_tree import Reading
+from serving_bench.harness.sampling.programs import (
+    Program,
+    Scan,
+    busiest,
+    named,
+    scan,
+    shares_between,
+    used_by,
+)
 
 S = 1_000_000_000
 OURS = os.getpid()

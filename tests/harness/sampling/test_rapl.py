@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.sampling.host import PackageEnergy
+from serving_bench.harness.sampling.host import PackageEnergy
 
 RANGE_UJ = 262_143_328_850  # of an Intel server
 

@@ -9,9 +9,9 @@ import time
 import pytest
 from waiting import wait_until
 
-from harness.contracts import mean_power_w
-from harness.sampling import sampling as sampling_module
-from harness.sampling.sampling import Memory, Sampling, Use, within
+from serving_bench.harness.contracts import mean_power_w
+from serving_bench.harness.sampling import sampling as sampling_module
+from serving_bench.harness.sampling.sampling import Memory, Sampling, Use, within
 
 MIB = 2**20
 

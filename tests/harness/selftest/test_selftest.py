@@ -20,15 +20,15 @@ from test_truth import MS, row, sends
 from timeline_server import Server
 from waiting import patient, wait_until
 
-from engines import ENGINES
-from engines.reference.engine import read_sends
-from harness.contracts import Load, LoadSummary, NativeSpec, SelfTest, SelfTestStep
-from harness.errors import CellError, UserError
-from harness.plan import plan
-from harness.selftest import known_error, selftest
-from harness.selftest.selftest import Ladder, Rung
-from harness.settings import config, overrides
-from harness.store import store
+from serving_bench.engines import ENGINES
+from serving_bench.engines.reference.engine import read_sends
+from serving_bench.harness.contracts import Load, LoadSummary, NativeSpec, SelfTest, SelfTestStep
+from serving_bench.harness.errors import CellError, UserError
+from serving_bench.harness.plan import plan
+from serving_bench.harness.selftest import known_error, selftest
+from serving_bench.harness.selftest.selftest import Ladder, Rung
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.store import store
 
 # --- what one load comes to -----------------------------------------------------------------------
 

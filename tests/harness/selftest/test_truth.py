@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.contracts import RequestRow
-from harness.selftest import known_error
+from serving_bench.harness.contracts import RequestRow
+from serving_bench.harness.selftest import known_error
 
 MS = 1_000_000
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from shell_script import shell_script
 
-from harness.contracts import ContainerSpec
-from harness.errors import MissingError, ServerError, UserError
-from harness.processes import watchdog
-from harness.servers import container
-from harness.servers.container import (
+from serving_bench.harness.contracts import ContainerSpec
+from serving_bench.harness.errors import MissingError, ServerError, UserError
+from serving_bench.harness.processes import watchdog
+from serving_bench.harness.servers import container
+from serving_bench.harness.servers.container import (
     OWNER_LABEL,
     ask,
     check,

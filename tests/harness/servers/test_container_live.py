@@ -30,14 +30,14 @@ from docker_engine import (
 from places import TESTS
 from waiting import is_running, wait_until
 
-from engines import ENGINES
-from engines.common.launching import VERSIONS, image_of, read_versions
-from engines.model.models import MODELS
-from harness.contracts import ContainerSpec, Deployment, EngineTerms, Place
-from harness.errors import MissingError, ServerError
-from harness.install.install import cache_dir
-from harness.servers.container import check, image_facts, reap, running_container
-from harness.servers.server import Server, check_alive, free_port, wait_ready
+from serving_bench.engines import ENGINES
+from serving_bench.engines.common.launching import VERSIONS, image_of, read_versions
+from serving_bench.engines.model.models import MODELS
+from serving_bench.harness.contracts import ContainerSpec, Deployment, EngineTerms, Place
+from serving_bench.harness.errors import MissingError, ServerError
+from serving_bench.harness.install.install import cache_dir
+from serving_bench.harness.servers.container import check, image_facts, reap, running_container
+from serving_bench.harness.servers.server import Server, check_alive, free_port, wait_ready
 
 pytestmark = pytest.mark.docker
 FAKES = TESTS / "support/servers"
@@ -334,10 +334,10 @@ def test_an_image_is_identified(engine: DockerEngine) -> None:
 
 BENCH = """
 import pathlib, signal, sys
-from harness.servers.container import running_container
-from harness.contracts import ContainerSpec
-from harness.errors import Interrupted
-from harness.servers.server import wait_ready
+from serving_bench.harness.servers.container import running_container
+from serving_bench.harness.contracts import ContainerSpec
+from serving_bench.harness.errors import Interrupted
+from serving_bench.harness.servers.server import wait_ready
 tmp, image, fakes, port = sys.argv[1:]
 def interrupt(number, frame):
     raise Interrupted(number)

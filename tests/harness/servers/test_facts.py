@@ -9,9 +9,9 @@ import pytest
 from fake_http import FakeHttp, fake_http, page, text
 from odd_facts import PAGES
 
-from engines import ENGINES
-from harness.contracts import Engine, Said
-from harness.servers.scrape import read_said
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import Engine, Said
+from serving_bench.harness.servers.scrape import read_said
 
 NO_LOG = Path("no/log")
 

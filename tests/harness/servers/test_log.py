@@ -17,11 +17,11 @@ import pytest
 from held_ports import held_port
 from waiting import wait_until
 
-from engines import ENGINES
-from harness.contracts import Hint, Said, Stage
-from harness.servers.log import head_and_end
-from harness.servers.scrape import read_said
-from harness.servers.server import Stages, log_tail, remedies, telling_line, watched_stages
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import Hint, Said, Stage
+from serving_bench.harness.servers.log import head_and_end
+from serving_bench.harness.servers.scrape import read_said
+from serving_bench.harness.servers.server import Stages, log_tail, remedies, telling_line, watched_stages
 
 OUT_OF_MEMORY = Hint(r"CUDA out of memory|OutOfMemoryError", "lower vllm.gpu_memory_utilization")
 STAGES = (Stage("weights_loaded", r"loaded in [\d.]+ s"), Stage("engine_ready", r"^graphs captured"))

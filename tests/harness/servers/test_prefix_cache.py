@@ -23,9 +23,9 @@ from shell_script import python_program
 from toy_engine import Options, Toy
 from waiting import wait_until
 
-from engines import ENGINES
-from engines.llama_cpp.engine import ENGINE as LLAMA_CPP
-from harness.contracts import (
+from serving_bench.engines import ENGINES
+from serving_bench.engines.llama_cpp.engine import ENGINE as LLAMA_CPP
+from serving_bench.harness.contracts import (
     AttachSpec,
     CacheReset,
     Deployment,
@@ -34,11 +34,11 @@ from harness.contracts import (
     NativeSpec,
     Reason,
 )
-from harness.describe.ideal import BY_CHARACTERS, BY_COUNT
-from harness.servers import prefix_cache, probe
-from harness.store import store
-from reports import open_run
-from reports.checks.examine import findings_of
+from serving_bench.harness.describe.ideal import BY_CHARACTERS, BY_COUNT
+from serving_bench.harness.servers import prefix_cache, probe
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.examine import findings_of
 
 CACHING = TESTS / "support/servers/caching_server.py"
 ERASE = HttpCall("POST", "/slots/0?action=erase")

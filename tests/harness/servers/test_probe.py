@@ -23,10 +23,10 @@ from timeline_server import Link
 from timeline_server import serving as served
 from waiting import wait_until
 
-from harness.contracts import AttachSpec
-from harness.errors import UserError
-from harness.servers import probe
-from harness.servers.scrape import fetch_facts
+from serving_bench.harness.contracts import AttachSpec
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.servers import probe
+from serving_bench.harness.servers.scrape import fetch_facts
 
 FAKE = TESTS / "support/servers/openai_fake.py"
 

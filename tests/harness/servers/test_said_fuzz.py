@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from odd_facts import PAGES
 from places import TESTS
 
-from engines import ENGINES
-from harness.servers.scrape import said_by, terms_on
+from serving_bench.engines import ENGINES
+from serving_bench.harness.servers.scrape import said_by, terms_on
 
 DATA = TESTS / "data"
 LOGS = {name: [path.read_bytes() for path in sorted((DATA / name).glob("*.log"))] for name in ENGINES}

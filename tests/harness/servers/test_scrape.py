@@ -19,13 +19,13 @@ from make_run import kept_start
 from places import TESTS
 from waiting import wait_until
 
-from engines import ENGINES
-from harness.contracts import ServerMetric, ServerTerm
-from harness.run.watch import Watch, watch_memory
-from harness.sampling.sampling import Sampling
-from harness.servers import probe
-from harness.servers.scrape import ServerSample, sample_server, terms_on
-from harness.store import store
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import ServerMetric, ServerTerm
+from serving_bench.harness.run.watch import Watch, watch_memory
+from serving_bench.harness.sampling.sampling import Sampling
+from serving_bench.harness.servers import probe
+from serving_bench.harness.servers.scrape import ServerSample, sample_server, terms_on
+from serving_bench.harness.store import store
 
 DATA = TESTS / "data"
 METRICS: dict[ServerTerm, ServerMetric] = {

@@ -19,9 +19,9 @@ import pytest
 from places import TESTS
 from waiting import is_running
 
-from harness.contracts import ContainerSpec, Hint, NativeSpec
-from harness.errors import Interrupted, ServerError
-from harness.servers.server import Server, check_alive, free_port, running_server, wait_ready
+from serving_bench.harness.contracts import ContainerSpec, Hint, NativeSpec
+from serving_bench.harness.errors import Interrupted, ServerError
+from serving_bench.harness.servers.server import Server, check_alive, free_port, running_server, wait_ready
 
 FAKE = TESTS / "support/servers/openai_fake.py"
 OUT_OF_MEMORY = Hint(r"CUDA out of memory|OutOfMemoryError", "lower vllm.gpu_memory_utilization")
@@ -176,7 +176,7 @@ def test_a_server_that_does_not_generate_is_not_ready(tmp_path: Path, mode: str,
 def test_a_server_that_only_refuses_is_not_awaited_to_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.servers.server._REFUSING_S", 0.5)
+    monkeypatch.setattr("serving_bench.harness.servers.server._REFUSING_S", 0.5)
     with started(tmp_path, spec_for("healthy")) as server, pytest.raises(ServerError) as caught:
         wait_ready(server, 60)
     assert str(caught.value).startswith(
@@ -185,7 +185,7 @@ def test_a_server_that_only_refuses_is_not_awaited_to_the_time_limit(
 
 
 def test_a_server_that_is_still_loading_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.servers.server._REFUSING_S", 0.1)
+    monkeypatch.setattr("serving_bench.harness.servers.server._REFUSING_S", 0.1)
     with (
         started(tmp_path, spec_for("loading")) as server,
         pytest.raises(ServerError, match=r"not ready within engine\.start_timeout=1s"),

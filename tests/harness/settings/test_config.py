@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from toy_engine import Toy
 
-from engines import ENGINES
-from harness.errors import UserError
-from harness.settings import config, overrides
-from harness.settings.config import Settings
+from serving_bench.engines import ENGINES
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.settings.config import Settings
 
 
 def settings(*lines: str) -> Settings:

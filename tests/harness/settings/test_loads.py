@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.contracts import Load
-from harness.errors import UserError
-from harness.settings import config, overrides
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.settings import config, overrides
 
 TRACE = '{"timestamp": 0, "input_length": 5, "output_length": 2}\n'
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.settings.decoding import as_text
-from harness.settings.overrides import parse
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.settings.decoding import as_text
+from serving_bench.harness.settings.overrides import parse
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines import ENGINES
-from harness.contracts import Foreign
-from harness.errors import UserError
-from harness.settings import keys
-from harness.settings.strangers import _TAKES, belief, field_of, words
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import Foreign
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.settings import keys
+from serving_bench.harness.settings.strangers import _TAKES, belief, field_of, words
 
 FIELDS = keys.fields()
 OF_TEXT = [(key, field) for key, every in FIELDS.items() for field in every if str in field.parts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.settings.units import duration_s, rate_per_s, share, size_bytes, size_text
+from serving_bench.harness.settings.units import duration_s, rate_per_s, share, size_bytes, size_text
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from fuzzing import altered, assert_one_line, damaged, texts
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.claims import claim as claim_files
-from harness.errors import UserError
-from harness.settings.overrides import parse
+from serving_bench.harness.claims import claim as claim_files
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.settings.overrides import parse
 
 # What PyYAML's constructors take for a date, a number, bytes or another kind, and then trip over.
 PIECES = [

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from make_run import empty_run
 
-from harness.errors import BenchError, StoreError
-from harness.store import checksums, store
-from harness.store.bundle import opened_run, write_bundle
+from serving_bench.harness.errors import BenchError, StoreError
+from serving_bench.harness.store import checksums, store
+from serving_bench.harness.store.bundle import opened_run, write_bundle
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -14,10 +14,10 @@ import pytest
 from bench_command import Place, told
 from make_run import empty_run
 
-from harness.errors import Interrupted, StoreError
-from harness.run import session
-from harness.store import checksums
-from harness.store.checksums import Finding, findings
+from serving_bench.harness.errors import Interrupted, StoreError
+from serving_bench.harness.run import session
+from serving_bench.harness.store import checksums
+from serving_bench.harness.store.checksums import Finding, findings
 
 
 def files_of(run_dir: Path) -> list[Path]:

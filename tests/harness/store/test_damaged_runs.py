@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from make_run import S, all_failed_run, empty_run, full_run, one_cell_run, row
 
-from harness.contracts import because, quoted
-from harness.errors import StoreError
-from harness.run.session import sole_writer
-from harness.store import store
-from reports import open_run, write_report
-from reports.measures.over_starts import cells_frame
-from reports.outputs.as_markdown import markdown_text
-from reports.outputs.tables import tables_of
-from reports.page.of_several import index_page, index_rows
+from serving_bench.harness.contracts import because, quoted
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.run.session import sole_writer
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run, write_report
+from serving_bench.reports.measures.over_starts import cells_frame
+from serving_bench.reports.outputs.as_markdown import markdown_text
+from serving_bench.reports.outputs.tables import tables_of
+from serving_bench.reports.page.of_several import index_page, index_rows
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from make_run import kept_start
 
-from harness.contracts import quoted
-from harness.errors import StoreError
-from harness.store import store
+from serving_bench.harness.contracts import quoted
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.store import store
 
 ODD = ({"a": 1}, [1, "x"], 2**70, math.nan, "\ud800", "x" * 5000, True, None, -1, 1e300, {"b": [None]})
 

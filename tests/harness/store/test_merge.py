@@ -15,15 +15,15 @@ from fuzzing import STRANGE
 from make_run import full_run, start_record
 from planted_links import LINKS, plant
 
-from harness.contracts import ForeignSource, because
-from harness.errors import StoreError, UserError
-from harness.store import checksums, store
-from harness.store.merge import merge, mergeable
-from harness.store.named_files import LOCK_FILE
-from reports import open_run
-from reports.checks.starts import machines_differ, nodes_lost
-from reports.outputs.as_json import to_builtins
-from reports.page.grounds import in_order
+from serving_bench.harness.contracts import ForeignSource, because
+from serving_bench.harness.errors import StoreError, UserError
+from serving_bench.harness.store import checksums, store
+from serving_bench.harness.store.merge import merge, mergeable
+from serving_bench.harness.store.named_files import LOCK_FILE
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.starts import machines_differ, nodes_lost
+from serving_bench.reports.outputs.as_json import to_builtins
+from serving_bench.reports.page.grounds import in_order
 
 HOUR_NS = 3600 * 10**9
 MACHINES_DIFFER = (

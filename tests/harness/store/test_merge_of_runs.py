@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from bench_command import Place, bench, quick, side_by_side
 
-from harness.store import checksums, store
+from serving_bench.harness.store import checksums, store
 
 WORDS = quick(
     "reference.ttft=1ms", "reference.itl=0ms", "load.concurrency=1,2", "load.conversations=3",

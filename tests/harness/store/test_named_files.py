@@ -8,9 +8,9 @@ import pytest
 from repeated_run import repeated_run, three
 from typer.testing import CliRunner
 
-from harness.cli.app import app
-from harness.errors import UserError
-from harness.store.named_files import check_named, write_named
+from serving_bench.harness.cli.app import app
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.store.named_files import check_named, write_named
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from harness.contracts import Asked, Item, Token
-from harness.errors import StoreError
-from harness.store.named_files import QUALITY_FILE, TASKS_FILE
-from harness.store.quality_table import read_items, read_quality, write_items, write_quality
+from serving_bench.harness.contracts import Asked, Item, Token
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.store.named_files import QUALITY_FILE, TASKS_FILE
+from serving_bench.harness.store.quality_table import read_items, read_quality, write_items, write_quality
 
 ROWS = [
     Asked(

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from make_quality import Voice
 from make_tasks import FP16, Q4, answered, answers
 
-from harness.errors import StoreError
-from harness.store import store
-from harness.store.quality_table import read_items, read_quality
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.store import store
+from serving_bench.harness.store.quality_table import read_items, read_quality
 
 PIECES = [*NO_VALUES, b'"', b"{", b"]", b",", b"null", b"\xff", b"\\", b"-", b"e9"]
 RECORDS: dict[str, Callable[[Path], Any]] = {

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from make_run import MS, S
 
-from harness.contracts import RequestRow
-from harness.store import request_table, store
-from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
+from serving_bench.harness.contracts import RequestRow
+from serving_bench.harness.store import request_table, store
+from serving_bench.harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 
 
 def test_requests_of_many_batches_are_in_the_order_of_sending(tmp_path):
@@ -54,8 +54,8 @@ def test_a_damaged_line_is_left_out_and_told(tmp_path, caplog):
 _CONVERT = """
 import sys
 from pathlib import Path
-from harness.store import request_table, store
-from harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
+from serving_bench.harness.store import request_table, store
+from serving_bench.harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 def peak_kib():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -14,13 +14,13 @@ import pytest
 from begun_run import bare_site
 from make_run import S
 
-from harness.contracts import GuardFinding, Load, quoted
-from harness.contracts.sentences import stored
-from harness.errors import StoreError
-from harness.run.session import begin
-from harness.sampling.host import HostSample
-from harness.store import request_table, store
-from harness.store.quality_table import read_items, read_quality
+from serving_bench.harness.contracts import GuardFinding, Load, quoted
+from serving_bench.harness.contracts.sentences import stored
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.run.session import begin
+from serving_bench.harness.sampling.host import HostSample
+from serving_bench.harness.store import request_table, store
+from serving_bench.harness.store.quality_table import read_items, read_quality
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import make_run
 import pytest
 from make_run import MS, S
 
-from harness.contracts import Load, RequestRow
-from harness.contracts.timing import LEAST_FOR_MEDIAN, needed, origin_of
-from harness.store import store
-from harness.store.request_table import Result, Tally, write_table
-from reports import open_run
-from reports.measures.values import values_of
+from serving_bench.harness.contracts import Load, RequestRow
+from serving_bench.harness.contracts.timing import LEAST_FOR_MEDIAN, needed, origin_of
+from serving_bench.harness.store import store
+from serving_bench.harness.store.request_table import Result, Tally, write_table
+from serving_bench.reports import open_run
+from serving_bench.reports.measures.values import values_of
 
 BEGIN = 100 * S
 SUMMARY = make_run.summary(BEGIN, warmup_s=0.0, duration_s=10.0)

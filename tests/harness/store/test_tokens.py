@@ -14,9 +14,9 @@ from tiny_tokenizer import train
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from harness.errors import UserError
-from harness.store import store
-from harness.store.tokenizer import token_counter
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.store import store
+from serving_bench.harness.store.tokenizer import token_counter
 
 TEXTS = ["the quick brown fox", "jumps over", "", "the lazy dog the lazy dog"]
 
@@ -68,7 +68,8 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
     """In an interpreter that has no package of that name to import."""
     program = (
         "import sys; sys.modules['tokenizers'] = None\n"
-        "from harness import errors; from harness.store.tokenizer import token_counter\n"
+        "from serving_bench.harness import errors\n"
+        "from serving_bench.harness.store.tokenizer import token_counter\n"
         "try: token_counter('t.json')\n"
         "except errors.UserError as error: print(error)"
     )

@@ -9,11 +9,11 @@ from make_quality import Voice, with_quality
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
-from harness.contracts import Asked, EngineTerms, Load
-from reports import open_run
-from reports.checks.examine import findings_of
-from reports.checks.finding import Finding
-from reports.verdicts.decisions import decisions_of
+from serving_bench.harness.contracts import Asked, EngineTerms, Load
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.examine import findings_of
+from serving_bench.reports.checks.finding import Finding
+from serving_bench.reports.verdicts.decisions import decisions_of
 
 FP16, VLLM, Q8 = (
     deployment(*each.split()) for each in ("llama_cpp fp16", "vllm fp16", "llama_cpp gguf-q8_0")

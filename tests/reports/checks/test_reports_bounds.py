@@ -28,14 +28,14 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import GuardFinding, Load, LoadSummary, RequestRow, quoted
-from harness.sampling.device_sample import DeviceSample
-from harness.servers.scrape import ServerSample
-from harness.store import store
-from reports import open_run
-from reports.checks.bounds import Bound, bound_of
-from reports.data.run import Run
-from reports.page.sections import why
+from serving_bench.harness.contracts import GuardFinding, Load, LoadSummary, RequestRow, quoted
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.servers.scrape import ServerSample
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.bounds import Bound, bound_of
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.page.sections import why
 
 NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)
 BUSY_DEVICE = DeviceSample(

@@ -28,14 +28,13 @@ from make_run import (
     write_start,
 )
 
-import reports.checks
-from harness.contracts import GuardFinding, Load, quoted
-from harness.sampling.host import HostSample
-from harness.settings import keys
-from harness.store import store
-from reports import open_run, write_report
-from reports.checks.examine import CHECKS, findings_of, marks_of
-from reports.measures.metrics import BY_NAME
+from serving_bench.harness.contracts import GuardFinding, Load, quoted
+from serving_bench.harness.sampling.host import HostSample
+from serving_bench.harness.settings import keys
+from serving_bench.harness.store import store
+from serving_bench.reports import checks, open_run, write_report
+from serving_bench.reports.checks.examine import CHECKS, findings_of, marks_of
+from serving_bench.reports.measures.metrics import BY_NAME
 
 T0 = 102 * S
 BUSY = GuardFinding("foreign_load", quoted("other programs used 71 % of the processor"), "during", "suspect")
@@ -499,7 +498,7 @@ def test_remedies_name_keys_that_there_are():
     """Every `load.warmup` and `repeats=4` in the texts of the checks."""
     named = set()
     sections = "|".join({key.partition(".")[0] for key in keys.known_keys() if "." in key} - {"reference"})
-    for path in Path(reports.checks.__file__).parent.glob("*.py"):
+    for path in Path(checks.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named |= set(re.findall(r"\b(?:[a-z_]+\.[a-z_]+(?==)|[a-z_]+(?==[\w{]))", node.value))

@@ -7,10 +7,10 @@ from dataclasses import replace
 from make_run import S, deployment, one_cell_run, row
 from repeated_run import Made, repeated_run
 
-from harness.contracts import GuardFinding, Load, because, quoted
-from reports import open_run
-from reports.checks.examine import findings_of
-from reports.page.sections import trust
+from serving_bench.harness.contracts import GuardFinding, Load, because, quoted
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.examine import findings_of
+from serving_bench.reports.page.sections import trust
 
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
 BUSY = GuardFinding("foreign_load", because("foreign_load", percent=40.0), "during", "suspect")

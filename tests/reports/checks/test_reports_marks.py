@@ -20,13 +20,13 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, Objective, SearchTerms
-from harness.store import store
-from reports import open_run
-from reports.checks.examine import CHECKS, clean_of, findings_of, mark_text, marks_of
-from reports.checks.finding import Finding
-from reports.page.cells import mark_html
-from reports.page.document import page
+from serving_bench.harness.contracts import Load, Objective, SearchTerms
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.examine import CHECKS, clean_of, findings_of, mark_text, marks_of
+from serving_bench.reports.checks.finding import Finding
+from serving_bench.reports.page.cells import mark_html
+from serving_bench.reports.page.document import page
 
 T0 = 102 * S
 LOADS = (Load(concurrency=1), Load(concurrency=4))

@@ -24,22 +24,22 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load
-from harness.servers.scrape import ServerSample
-from harness.store import store
-from harness.store.store import Phase
-from reports import open_run
-from reports.checks.finding import Finding
-from reports.checks.unequal_work import server_counts_differ
-from reports.data.run import Run
-from reports.data.samples import (
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.servers.scrape import ServerSample
+from serving_bench.harness.store import store
+from serving_bench.harness.store.store import Phase
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.finding import Finding
+from serving_bench.reports.checks.unequal_work import server_counts_differ
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.data.samples import (
     grown_in_cell,
     growth,
     mean_gauge,
     pooled,
 )
-from reports.page.looks import Html
-from reports.page.sections import why
+from serving_bench.reports.page.looks import Html
+from serving_bench.reports.page.sections import why
 
 NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)
 # A request takes 50 input and 10 output tokens; the window is from 102 s to 110 s.

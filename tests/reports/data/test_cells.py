@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from make_run import deployment, plan_of, run_record
 
-from harness.contracts import Load, ScenarioChoice
-from reports.data.cells import Cell, groups_of
+from serving_bench.harness.contracts import Load, ScenarioChoice
+from serving_bench.reports.data.cells import Cell, groups_of
 
 
 def test_scenarios_stand_in_the_order_asked_for():

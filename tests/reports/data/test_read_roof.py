@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from make_sweep import SIX, sweep_run
 
-from reports.checks.bounds import decodes_of
-from reports.data.run import Run, open_run
-from reports.data.samples import read_roof
-from reports.words.claims import decode_finding
+from serving_bench.reports.checks.bounds import decodes_of
+from serving_bench.reports.data.run import Run, open_run
+from serving_bench.reports.data.samples import read_roof
+from serving_bench.reports.words.claims import decode_finding
 
 
 @pytest.fixture(scope="module")

@@ -28,16 +28,16 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load
-from harness.errors import StoreError
-from harness.sampling.device_sample import DeviceSample
-from harness.store import store
-from harness.store.store import Phase
-from reports import open_run, write_report
-from reports.data.cells import load_family, load_labels, load_level
-from reports.data.samples import memory_over_time
-from reports.measures.over_starts import aggregate, cells_frame, starts_frame
-from reports.measures.values import values_of
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.errors import StoreError
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.store import store
+from serving_bench.harness.store.store import Phase
+from serving_bench.reports import open_run, write_report
+from serving_bench.reports.data.cells import load_family, load_labels, load_level
+from serving_bench.reports.data.samples import memory_over_time
+from serving_bench.reports.measures.over_starts import aggregate, cells_frame, starts_frame
+from serving_bench.reports.measures.values import values_of
 
 T0 = 102 * S
 

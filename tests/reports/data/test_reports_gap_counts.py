@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from make_run import MS, S, failed_row, gaps_of, one_cell_run, row, summary
 
-from harness.store import store
-from reports import open_run
-from reports.data import tables
-from reports.data.tables import (
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.data import tables
+from serving_bench.reports.data.tables import (
     BINS,
     EDGES_S,
     bins_of,
@@ -19,7 +19,7 @@ from reports.data.tables import (
     quantile,
     together,
 )
-from reports.measures.values import measured_of, values_of
+from serving_bench.reports.measures.values import measured_of, values_of
 
 WINDOW = summary(100 * S)  # from 102 to 110 s
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from make_run import selftest
 
-from reports.checks.late_client import ms, nearest
+from serving_bench.reports.checks.late_client import ms, nearest
 
 
 @pytest.mark.parametrize(

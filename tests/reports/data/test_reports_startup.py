@@ -20,12 +20,12 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load
-from harness.store import store
-from reports import open_run, write_report
-from reports.data.samples import instants_s, launches_of, start_title
-from reports.page.sections import side_by_side
-from reports.words.described import what_was_run
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run, write_report
+from serving_bench.reports.data.samples import instants_s, launches_of, start_title
+from serving_bench.reports.page.sections import side_by_side
+from serving_bench.reports.words.described import what_was_run
 
 STAGES = {
     "process_up": 1.0,

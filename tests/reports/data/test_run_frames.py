@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from make_run import S, failed_row, one_cell_run, row, starts_run
 
-from harness.contracts import Load, Objective
-from reports import open_run
-from reports.data.run import once
-from reports.data.tables import of_start, taken
-from reports.measures.slo import judged_cells
-from reports.measures.values import values_of
+from serving_bench.harness.contracts import Load, Objective
+from serving_bench.reports import open_run
+from serving_bench.reports.data.run import once
+from serving_bench.reports.data.tables import of_start, taken
+from serving_bench.reports.measures.slo import judged_cells
+from serving_bench.reports.measures.values import values_of
 
 
 @pytest.mark.parametrize(

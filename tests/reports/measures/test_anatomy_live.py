@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from bench_command import BENCH
 
-from reports import open_run
-from reports.measures.anatomy import REST, anatomies
-from reports.measures.held import expectations
+from serving_bench.reports import open_run
+from serving_bench.reports.measures.anatomy import REST, anatomies
+from serving_bench.reports.measures.held import expectations
 
 pytestmark = pytest.mark.engines
 LIMIT_S = 400.0

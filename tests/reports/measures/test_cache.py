@@ -10,15 +10,15 @@ from random import Random
 import pytest
 from make_run import MS, S, one_cell_run, row, summary
 
-from harness.contracts import Load, RequestRow, ScenarioChoice
-from harness.servers.scrape import ServerSample
-from harness.store import store
-from reports.checks.examine import findings_of
-from reports.data import Run, open_run
-from reports.measures.traffic.cache import Served, doubts, served_of
-from reports.outputs.tables import tables_of
-from reports.page.document import page
-from reports.words.claims import contradictions
+from serving_bench.harness.contracts import Load, RequestRow, ScenarioChoice
+from serving_bench.harness.servers.scrape import ServerSample
+from serving_bench.harness.store import store
+from serving_bench.reports.checks.examine import findings_of
+from serving_bench.reports.data import Run, open_run
+from serving_bench.reports.measures.traffic.cache import Served, doubts, served_of
+from serving_bench.reports.outputs.tables import tables_of
+from serving_bench.reports.page.document import page
+from serving_bench.reports.words.claims import contradictions
 
 # Of a request: how much of it was really cached, given what could be, and what the server says.
 Cached = Callable[[int], int]

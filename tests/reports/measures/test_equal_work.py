@@ -22,12 +22,12 @@ from make_run import (
 )
 from page_data import charts_of
 
-from harness.contracts import Load
-from harness.store import store
-from reports import compare_runs, open_run, write_report
-from reports.checks.examine import findings_of
-from reports.measures.equal_work import mean_lengths, turn_table, work_of
-from reports.measures.over_starts import aggregate
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.store import store
+from serving_bench.reports import compare_runs, open_run, write_report
+from serving_bench.reports.checks.examine import findings_of
+from serving_bench.reports.measures.equal_work import mean_lengths, turn_table, work_of
+from serving_bench.reports.measures.over_starts import aggregate
 
 T0 = 102 * S
 PROMPTS = {"user": 18, "system": 34, "turns": 41}

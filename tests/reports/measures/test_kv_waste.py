@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.measures.metrics import Value
-from reports.measures.traffic.kv_waste import kv_waste
+from serving_bench.reports.measures.metrics import Value
+from serving_bench.reports.measures.traffic.kv_waste import kv_waste
 
 
 def requests(*rows: tuple[float, ...]) -> dict[str, np.ndarray]:

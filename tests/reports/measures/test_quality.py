@@ -13,14 +13,23 @@ from make_quality import Voice, answer, ask, with_quality
 from make_run import deployment
 from repeated_run import Made, repeated_run, sentences
 
-from harness.contracts import Asked, EngineTerms, Item, Load, QualityTerms, Token, because, quoted
-from harness.store import store
-from harness.store.quality_table import write_items
-from reports import Run, open_run, write_report
-from reports.data.asked import Heard, heard_of, reference_folders, references_of
-from reports.measures.fidelity import fidelity, outcome
-from reports.measures.quality import beyond_limit, quality_of
-from reports.words.quality import FIDELITY, notes
+from serving_bench.harness.contracts import (
+    Asked,
+    EngineTerms,
+    Item,
+    Load,
+    QualityTerms,
+    Token,
+    because,
+    quoted,
+)
+from serving_bench.harness.store import store
+from serving_bench.harness.store.quality_table import write_items
+from serving_bench.reports import Run, open_run, write_report
+from serving_bench.reports.data.asked import Heard, heard_of, reference_folders, references_of
+from serving_bench.reports.measures.fidelity import fidelity, outcome
+from serving_bench.reports.measures.quality import beyond_limit, quality_of
+from serving_bench.reports.words.quality import FIDELITY, notes
 
 FP16, BF16, Q8, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "bf16", "gguf-q8_0", "gguf-q4_0"))
 LABELS = {each.label: each for each in (FP16, BF16, Q8, Q4)}

@@ -26,12 +26,12 @@ from make_run import (
 )
 from page_data import charts_of
 
-from harness.contracts import Load
-from harness.sampling.device_sample import DeviceSample
-from harness.store import store
-from harness.store.store import Phase
-from reports import open_run, write_report
-from reports.measures.anatomy import (
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.store import store
+from serving_bench.harness.store.store import Phase
+from serving_bench.reports import open_run, write_report
+from serving_bench.reports.measures.anatomy import (
     HELD_COLUMNS,
     KvCache,
     anatomies,
@@ -40,8 +40,8 @@ from reports.measures.anatomy import (
     peak_tokens,
     pool_of,
 )
-from reports.measures.held import alike, expectations, mean_parts
-from reports.page.sections import memory
+from serving_bench.reports.measures.held import alike, expectations, mean_parts
+from serving_bench.reports.page.sections import memory
 
 MIB = 2**20
 SPAWNED_NS = 100 * S

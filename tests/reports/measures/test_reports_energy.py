@@ -23,19 +23,19 @@ from make_run import (
     write_start,
 )
 
-from engines import API_PRICES
-from engines.model.models import MODELS
-from harness.contracts import ApiPrice, Load, Price, mean_power_w
-from harness.errors import UserError
-from harness.sampling.device_sample import DeviceSample
-from harness.settings import config, overrides
-from harness.store import store
-from reports import open_run
-from reports.checks.examine import clean_of, findings_of
-from reports.measures.energy import api_cost
-from reports.measures.values import devices_of, power_in, price_of, values_of
-from reports.measures.written import precise
-from reports.page.sections import energy
+from serving_bench.engines import API_PRICES
+from serving_bench.engines.model.models import MODELS
+from serving_bench.harness.contracts import ApiPrice, Load, Price, mean_power_w
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.examine import clean_of, findings_of
+from serving_bench.reports.measures.energy import api_cost
+from serving_bench.reports.measures.values import devices_of, power_in, price_of, values_of
+from serving_bench.reports.measures.written import precise
+from serving_bench.reports.page.sections import energy
 
 T0 = 100 * S
 # Sixteen requests of ten tokens in the window of 8 s: 20 tokens/s.

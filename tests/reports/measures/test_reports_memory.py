@@ -20,14 +20,14 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load
-from harness.sampling.device_sample import DeviceSample
-from harness.store import store
-from reports import open_run
-from reports.data.run import Run
-from reports.data.samples import device_samples
-from reports.measures.held import unread_of
-from reports.page.sections import memory, why
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.data.samples import device_samples
+from serving_bench.reports.measures.held import unread_of
+from serving_bench.reports.page.sections import memory, why
 
 SPAWNED_NS = 100 * S
 # Ten seconds after the spawn the load begins; its window is from 12 to 20 s.

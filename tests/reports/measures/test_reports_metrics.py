@@ -25,19 +25,19 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, because
-from harness.contracts.timing import needed
-from harness.sampling.host import HostSample
-from harness.store import store
-from reports import METRICS, open_run, tables_of
-from reports.data.tables import bins_of
-from reports.measures.metrics import Value, why_missing
-from reports.measures.over_starts import aggregate, starts_frame
-from reports.measures.values import measured_of, percentile_values, values_of
-from reports.measures.written import number
-from reports.page.cells import mean_cell
-from reports.page.document import page
-from reports.page.drawing.charts import log_ticks
+from serving_bench.harness.contracts import Load, because
+from serving_bench.harness.contracts.timing import needed
+from serving_bench.harness.sampling.host import HostSample
+from serving_bench.harness.store import store
+from serving_bench.reports import METRICS, open_run, tables_of
+from serving_bench.reports.data.tables import bins_of
+from serving_bench.reports.measures.metrics import Value, why_missing
+from serving_bench.reports.measures.over_starts import aggregate, starts_frame
+from serving_bench.reports.measures.values import measured_of, percentile_values, values_of
+from serving_bench.reports.measures.written import number
+from serving_bench.reports.page.cells import mean_cell
+from serving_bench.reports.page.document import page
+from serving_bench.reports.page.drawing.charts import log_ticks
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S

@@ -9,11 +9,11 @@ from make_run import MS, S, deployment, one_cell_run, row
 from page_data import charts_of
 from repeated_run import Made, repeated_run
 
-from harness.contracts import Load
-from reports import open_run, write_report
-from reports.measures.metrics import Value
-from reports.measures.over_starts import turn_values
-from reports.measures.values import values_of
+from serving_bench.harness.contracts import Load
+from serving_bench.reports import open_run, write_report
+from serving_bench.reports.measures.metrics import Value
+from serving_bench.reports.measures.over_starts import turn_values
+from serving_bench.reports.measures.values import values_of
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from make_run import MS, S, failed_row, full_run, one_cell_run, row, summary
 
-from harness.contracts import GuardFinding, Load, Objective, quoted
-from harness.store import store
-from reports import open_run
-from reports.measures.slo import (
+from serving_bench.harness.contracts import GuardFinding, Load, Objective, quoted
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.measures.slo import (
     Attainment,
     Window,
     judged,
@@ -22,8 +22,8 @@ from reports.measures.slo import (
     trial,
     wilson,
 )
-from reports.measures.values import values_of
-from reports.page.sections import throughput
+from serving_bench.reports.measures.values import values_of
+from serving_bench.reports.page.sections import throughput
 
 TTFT = Objective("ttft_s", 0.95, 0.5)
 TPOT = Objective("tpot_s", 0.5, 0.05)

@@ -7,12 +7,12 @@ from make_quality import Voice, with_quality
 from make_run import S, deployment
 from repeated_run import Made, repeated_run
 
-from harness.contracts import EngineTerms, Load
-from harness.servers.scrape import ServerSample
-from harness.store import store
-from reports import open_run
-from reports.measures.speculation import became_of, speculated_of, unspeculated_of
-from reports.page.document import page
+from serving_bench.harness.contracts import EngineTerms, Load
+from serving_bench.harness.servers.scrape import ServerSample
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.measures.speculation import became_of, speculated_of, unspeculated_of
+from serving_bench.reports.page.document import page
 
 OFF = replace(deployment("llama_cpp", "fp16"), terms=EngineTerms(speculation="off"), label="off")
 NGRAM = replace(OFF, terms=EngineTerms(speculation="ngram", speculative_tokens=3), label="ngram")

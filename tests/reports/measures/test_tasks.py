@@ -9,12 +9,12 @@ from make_quality import Voice, ask
 from make_tasks import FP16, Q4, answered, answers
 from repeated_run import sentences
 
-from harness.contracts import QualityTerms
-from harness.store import store
-from harness.store.named_files import TASKS_FILE
-from harness.store.quality_table import write_items
-from reports import open_run
-from reports.measures.quality import beyond_limit, task_scores
+from serving_bench.harness.contracts import QualityTerms
+from serving_bench.harness.store import store
+from serving_bench.harness.store.named_files import TASKS_FILE
+from serving_bench.harness.store.quality_table import write_items
+from serving_bench.reports import open_run
+from serving_bench.reports.measures.quality import beyond_limit, task_scores
 
 
 def test_a_score_is_the_share_of_right_items_with_wilsons_interval(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     Adapter,
     Form,
     GuardFinding,
@@ -18,15 +18,20 @@ from harness.contracts import (
     Tool,
     quoted,
 )
-from harness.store import store
-from reports import tables_of
-from reports.checks.examine import examine, marks_of
-from reports.data import open_run
-from reports.measures import Value, aggregate, by_start, metric_of, metrics_of, values_of
-from reports.measures.anatomy import kv_bytes_per_token
-from reports.measures.traffic.of_groups import by_part, cost_of_constraint, parts_of, validities_of
-from reports.measures.traffic.validity import is_by, kind_of
-from reports.page.document import page
+from serving_bench.harness.store import store
+from serving_bench.reports import tables_of
+from serving_bench.reports.checks.examine import examine, marks_of
+from serving_bench.reports.data import open_run
+from serving_bench.reports.measures import Value, aggregate, by_start, metric_of, metrics_of, values_of
+from serving_bench.reports.measures.anatomy import kv_bytes_per_token
+from serving_bench.reports.measures.traffic.of_groups import (
+    by_part,
+    cost_of_constraint,
+    parts_of,
+    validities_of,
+)
+from serving_bench.reports.measures.traffic.validity import is_by, kind_of
+from serving_bench.reports.page.document import page
 from tests.support.runs.make_run import (
     MS,
     S,

@@ -11,10 +11,10 @@ from make_run import empty_run
 from repeated_run import LOADS, repeated_run, three
 from typer.testing import CliRunner
 
-from harness.cli.app import app
-from harness.errors import UserError
-from reports import TABLES, open_run
-from reports.outputs.pictures import charts_of
+from serving_bench.harness.cli.app import app
+from serving_bench.harness.errors import UserError
+from serving_bench.reports import TABLES, open_run
+from serving_bench.reports.outputs.pictures import charts_of
 
 
 @pytest.fixture(scope="module")

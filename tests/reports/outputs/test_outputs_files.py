@@ -12,10 +12,10 @@ from make_run import HOSTILE, S, all_failed_run, every_load_run, failed_row, ful
 from repeated_run import repeated_run, three
 from typer.testing import CliRunner
 
-from harness.cli.app import app
-from reports import open_run, tables_of
-from reports.outputs.as_json import json_text
-from reports.outputs.writing import Asked, csv_text, write_output
+from serving_bench.harness.cli.app import app
+from serving_bench.reports import open_run, tables_of
+from serving_bench.reports.outputs.as_json import json_text
+from serving_bench.reports.outputs.writing import Asked, csv_text, write_output
 
 
 @pytest.fixture(scope="module")

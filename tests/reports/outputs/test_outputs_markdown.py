@@ -10,13 +10,13 @@ from make_run import HOSTILE, deployment, empty_run, full_run
 from repeated_run import LOADS, Made, repeated_run, three
 from test_searches import write_search
 
-from harness.contracts import Objective, Skip
-from harness.store import store
-from reports import open_run
-from reports.checks.examine import examine
-from reports.checks.finding import Finding
-from reports.outputs import as_markdown
-from reports.outputs.as_markdown import markdown_text
+from serving_bench.harness.contracts import Objective, Skip
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.examine import examine
+from serving_bench.reports.checks.finding import Finding
+from serving_bench.reports.outputs import as_markdown
+from serving_bench.reports.outputs.as_markdown import markdown_text
 
 TRAPS = f"`x` @team #12 https://evil.example www.evil.example \u202e | a\\| {HOSTILE} \n\n# head\x07"
 

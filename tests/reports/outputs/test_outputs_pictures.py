@@ -14,9 +14,9 @@ from make_run import full_run
 from repeated_run import repeated_run, three
 from waiting import number_in, wait_until
 
-from harness.errors import BenchError, MissingError
-from reports import open_run
-from reports.outputs.pictures import VARIABLE, chosen, pictures, program
+from serving_bench.harness.errors import BenchError, MissingError
+from serving_bench.reports import open_run
+from serving_bench.reports.outputs.pictures import VARIABLE, chosen, pictures, program
 
 SVG = "{http://www.w3.org/2000/svg}"
 TTFT, FRONT = "ttft_s-p50-0", "frontier-ttft-s-0"
@@ -136,7 +136,7 @@ def test_a_chromium_that_does_not_answer_is_ended_with_its_children(monkeypatch,
     monkeypatch.setenv(
         VARIABLE, script(tmp_path / "chromium", sleep, f"echo $! > {tmp_path / 'child'}", "wait")
     )
-    monkeypatch.setattr("reports.outputs.pictures._BEGIN_S", -3.5)
+    monkeypatch.setattr("serving_bench.reports.outputs.pictures._BEGIN_S", -3.5)
     with pytest.raises(BenchError, match=r"chromium did not answer in time"):
         drawn(run, TTFT, format_="png")
     child = number_in(tmp_path / "child")

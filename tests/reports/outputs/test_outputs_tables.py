@@ -8,10 +8,10 @@ from make_run import all_failed_run, empty_run, engines_run, every_load_run, ful
 from repeated_run import BLOCKS, LOADS, repeated_run, three
 from test_searches import write_search
 
-from harness.contracts import Objective
-from reports import TABLES, open_run, tables_of
-from reports.outputs.tables import framed
-from reports.verdicts.comparisons import comparisons_of
+from serving_bench.harness.contracts import Objective
+from serving_bench.reports import TABLES, open_run, tables_of
+from serving_bench.reports.outputs.tables import framed
+from serving_bench.reports.verdicts.comparisons import comparisons_of
 
 SLO = (Objective("ttft_s", 0.9, 0.15), Objective("success", 0.5))
 

@@ -14,8 +14,8 @@ import pytest
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
-from harness.contracts import Load
-from reports import write_report
+from serving_bench.harness.contracts import Load
+from serving_bench.reports import write_report
 
 
 def calls(path: Path, requests: int = 12, repeats: int = 3, loads: int = 2) -> int:

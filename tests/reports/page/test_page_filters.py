@@ -7,10 +7,10 @@ from browser import browser as browser
 from browser import draw_all, show
 from make_run import full_run
 
-from reports import open_run
-from reports.page.document import bar, document, write_page
-from reports.page.drawing.charts import Chart, about, axis, line, rendered
-from reports.page.looks import Head, Of, Row, join, looks, table, tag
+from serving_bench.reports import open_run
+from serving_bench.reports.page.document import bar, document, write_page
+from serving_bench.reports.page.drawing.charts import Chart, about, axis, line, rendered
+from serving_bench.reports.page.looks import Head, Of, Row, join, looks, table, tag
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

@@ -13,7 +13,7 @@ from browser import browser as browser
 from browser import draw_all, set_theme, show
 from make_run import full_run
 
-from reports import write_report
+from serving_bench.reports import write_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

@@ -17,9 +17,9 @@ from make_run import all_failed_run, engines_run, every_load_run, full_run
 from make_sides import A, B, sides_run
 from make_sweep import SIX, sweep_run
 
-from reports import write_report
-from reports.page.of_several import index_rows, write_comparison, write_index
-from reports.two_runs.compare import compare_runs
+from serving_bench.reports import write_report
+from serving_bench.reports.page.of_several import index_rows, write_comparison, write_index
+from serving_bench.reports.two_runs.compare import compare_runs
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

@@ -9,7 +9,7 @@ from make_run import engines_run, full_run
 from repeated_run import repeated_run, three
 from waiting import wait_until
 
-from reports import write_report
+from serving_bench.reports import write_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

@@ -22,9 +22,9 @@ from make_sweep import SIX, sweep_run
 from repeated_run import Made, repeated_run
 from test_searches import write_search
 
-from harness.contracts import Load
-from harness.store import store
-from reports import write_report
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.store import store
+from serving_bench.reports import write_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

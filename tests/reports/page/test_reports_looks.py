@@ -9,10 +9,10 @@ from importlib import resources
 import pytest
 from make_run import deployment, engines_run, plan_of, run_record, served
 
-from harness.contracts import Load
-from harness.store import store
-from reports import open_run
-from reports.page.looks import CACHE, INKS, MEMORY, STAGES, looks, named
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.page.looks import CACHE, INKS, MEMORY, STAGES, looks, named
 
 ENGINES = ("vllm", "sglang", "tgi", "llama_cpp", "transformers", "openai", "reference")
 # A difference that is seen at once; 2.3 is one that is just seen.
@@ -148,7 +148,7 @@ def marker(look) -> str:
 
 
 def style(theme: str) -> dict[str, str]:
-    whole = resources.files("reports.page").joinpath("style.css").read_text(encoding="utf-8")
+    whole = resources.files("serving_bench.reports.page").joinpath("style.css").read_text(encoding="utf-8")
     parts = whole.split("@media (prefers-color-scheme: dark)")
     found = dict(re.findall(r"(--[\w-]+): (#\w+)", parts[0] if theme == "light" else parts[1]))
     return {name: colour if len(colour) == 7 else doubled(colour) for name, colour in found.items()}

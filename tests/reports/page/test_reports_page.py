@@ -32,15 +32,15 @@ from make_run import (
 )
 from page_data import charts_of, unpacked
 
-from harness.contracts import Load, Plan
-from harness.errors import UserError
-from harness.store import store
-from reports import open_run, write_report
-from reports.data import command
-from reports.page.drawing.charts import downsample
-from reports.page.drawing.kinds import aside
-from reports.page.looks import packed_json
-from reports.page.sections import SECTIONS
+from serving_bench.harness.contracts import Load, Plan
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run, write_report
+from serving_bench.reports.data import command
+from serving_bench.reports.page.drawing.charts import downsample
+from serving_bench.reports.page.drawing.kinds import aside
+from serving_bench.reports.page.looks import packed_json
+from serving_bench.reports.page.sections import SECTIONS
 
 T0 = 102 * S
 

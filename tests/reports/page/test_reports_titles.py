@@ -7,10 +7,10 @@ from make_run import deployment
 from make_sweep import SIX, sweep_run
 from repeated_run import Made, repeated_run, three
 
-from harness.contracts import Load
-from reports import open_run
-from reports.data.run import Run
-from reports.words.verdict_words import title_at, where_it_leads
+from serving_bench.harness.contracts import Load
+from serving_bench.reports import open_run
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.words.verdict_words import title_at, where_it_leads
 
 SPEED = "output_tokens_per_s"
 

@@ -15,15 +15,15 @@ import pytest
 from bench_command import made, told
 from make_run import HOSTILE, S, all_failed_run, empty_run, full_run, one_cell_run, row
 
-from harness.cli.ending import report_whatever_happened, tell
-from harness.cli.progress import Show
-from harness.errors import UserError
-from harness.store import store
-from harness.store.named_files import DIGEST_FILE
-from reports import open_run, write_report
-from reports.page.of_several import index_page, index_rows, write_index
-from reports.words.answer import answers_of
-from reports.words.told import digest, sources_of
+from serving_bench.harness.cli.ending import report_whatever_happened, tell
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.store import store
+from serving_bench.harness.store.named_files import DIGEST_FILE
+from serving_bench.reports import open_run, write_report
+from serving_bench.reports.page.of_several import index_page, index_rows, write_index
+from serving_bench.reports.words.answer import answers_of
+from serving_bench.reports.words.told import digest, sources_of
 
 T0 = 102 * S
 HOSTILE_NAME = "<b onclick=alert(1)>x&\"'#%?\u2028 y"

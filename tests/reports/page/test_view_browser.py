@@ -10,9 +10,9 @@ from browser import browser  # noqa: F401
 from make_run import all_failed_run, full_run, one_cell_run, row
 from test_view import T0
 
-from harness.store import store
-from reports import write_report
-from reports.page.of_several import index_rows, write_index
+from serving_bench.harness.store import store
+from serving_bench.reports import write_report
+from serving_bench.reports.page.of_several import index_rows, write_index
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

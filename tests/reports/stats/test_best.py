@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy.stats import ttest_1samp
 
-from reports.stats.intervals import best_of, level_of_look, repeats_to_tell
+from serving_bench.reports.stats.intervals import best_of, level_of_look, repeats_to_tell
 
 
 def best(values, *, alpha=0.05, is_higher_better=True, is_log=True):

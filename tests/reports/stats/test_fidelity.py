@@ -5,7 +5,7 @@ from math import exp, log
 import numpy as np
 import pytest
 
-from reports.stats.fidelity import kl_nats, mean_interval, survival
+from serving_bench.reports.stats.fidelity import kl_nats, mean_interval, survival
 
 
 def logs(**shares):

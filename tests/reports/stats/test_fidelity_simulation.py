@@ -26,7 +26,7 @@ import pytest
 from scipy.special import stdtrit
 from scipy.stats import bootstrap
 
-from reports.stats.fidelity import mean_interval
+from serving_bench.reports.stats.fidelity import mean_interval
 
 pytestmark = pytest.mark.long
 DRAWS = 2000

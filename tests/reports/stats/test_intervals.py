@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from reports.stats.intervals import (
+from serving_bench.reports.stats.intervals import (
     Estimate,
     may_be_logged,
     of_pairs,

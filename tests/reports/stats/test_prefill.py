@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.stats.prefill import Line, inferred, line_of
+from serving_bench.reports.stats.prefill import Line, inferred, line_of
 
 BASE_S, PER_TOKEN_S = 0.03, 0.0005
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.stats.steadiness import ALPHA, DRIFT_NEEDS, start_drifts, window_change, window_drifts
+from serving_bench.reports.stats.steadiness import (
+    ALPHA,
+    DRIFT_NEEDS,
+    start_drifts,
+    window_change,
+    window_drifts,
+)
 
 DRAWS = 1000
 # Of DRAWS at ALPHA, the most by chance (three standard errors).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.stats.steadiness import HUMPS_NEED, humps
+from serving_bench.reports.stats.steadiness import HUMPS_NEED, humps
 
 DRAWS = 400
 # Latencies of one kind: of whatever skew, and a wait beside a fixed time.

@@ -9,8 +9,16 @@ import pandas as pd
 import pytest
 from make_run import S, summary
 
-from harness.contracts import Load
-from reports.stats.steadiness import PARTS, edges_of, occupancy, only_grew, only_rises, rate, thirds
+from serving_bench.harness.contracts import Load
+from serving_bench.reports.stats.steadiness import (
+    PARTS,
+    edges_of,
+    occupancy,
+    only_grew,
+    only_rises,
+    rate,
+    thirds,
+)
 
 
 def test_occupancy_is_the_exact_mean_of_each_part():

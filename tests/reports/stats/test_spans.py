@@ -21,16 +21,16 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load
-from harness.store import store
-from reports import open_run
-from reports.data.run import Run
-from reports.measures.over_starts import Aggregate, has_interval, shorter_half, span
-from reports.measures.written import span_text, supported
-from reports.page.by_load import load_charts
-from reports.page.cells import aggregate_cell
-from reports.page.sections import side_by_side
-from reports.stats.intervals import of_values
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.measures.over_starts import Aggregate, has_interval, shorter_half, span
+from serving_bench.reports.measures.written import span_text, supported
+from serving_bench.reports.page.by_load import load_charts
+from serving_bench.reports.page.cells import aggregate_cell
+from serving_bench.reports.page.sections import side_by_side
+from serving_bench.reports.stats.intervals import of_values
 
 T0 = 102 * S
 

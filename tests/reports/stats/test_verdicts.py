@@ -6,8 +6,15 @@ import math
 
 import pytest
 
-from harness.contracts import because
-from reports.stats.intervals import Estimate, Question, Verdict, decide, of_pairs, of_two_samples
+from serving_bench.harness.contracts import because
+from serving_bench.reports.stats.intervals import (
+    Estimate,
+    Question,
+    Verdict,
+    decide,
+    of_pairs,
+    of_two_samples,
+)
 
 MARGIN = math.log1p(0.05)
 # Student's quantile at 97.5 % and 4 degrees of freedom.

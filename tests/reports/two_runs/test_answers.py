@@ -18,17 +18,17 @@ from make_sides import sides_run
 from make_tasks import answers
 from typer.testing import CliRunner
 
-from harness.cli.app import app
-from harness.cli.compare_text import print_comparison, print_gate
-from harness.contracts import Asked, CompareTerms, EngineTerms, GateTerms, Token, sentence
-from harness.errors import UserError
-from harness.store import store
-from harness.store.named_files import TASKS_FILE
-from harness.store.quality_table import write_items
-from reports import Gate, compare_runs, gate_runs, gate_to_builtins
-from reports.outputs.gate_files import junit_text, markdown_text
-from reports.page.of_several import comparison_page
-from reports.two_runs.answers import Answers
+from serving_bench.harness.cli.app import app
+from serving_bench.harness.cli.compare_text import print_comparison, print_gate
+from serving_bench.harness.contracts import Asked, CompareTerms, EngineTerms, GateTerms, Token, sentence
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.store import store
+from serving_bench.harness.store.named_files import TASKS_FILE
+from serving_bench.harness.store.quality_table import write_items
+from serving_bench.reports import Gate, compare_runs, gate_runs, gate_to_builtins
+from serving_bench.reports.outputs.gate_files import junit_text, markdown_text
+from serving_bench.reports.page.of_several import comparison_page
+from serving_bench.reports.two_runs.answers import Answers
 
 FP16, Q4 = "llama_cpp fp16", "llama_cpp gguf-q4_0"
 STEADY = (100.0, 100.5, 101.0)

@@ -14,17 +14,17 @@ from make_run import HOSTILE, S, deployment, failed_row
 from make_sides import A, B, rows_of, sides_run
 from typer.testing import CliRunner
 
-from harness.cli.app import app
-from harness.cli.compare_text import print_comparison, print_gate
-from harness.contracts import GateTerms, GuardFinding, Objective, quoted
-from harness.errors import UserError
-from harness.store import store
-from reports import compare_runs, gate_runs
-from reports.checks.examine import LEGEND
-from reports.outputs.gate_files import junit_text, markdown_text
-from reports.page.of_several import comparison_page
-from reports.stats.intervals import Estimate
-from reports.two_runs.gate import check_terms, more_repeats
+from serving_bench.harness.cli.app import app
+from serving_bench.harness.cli.compare_text import print_comparison, print_gate
+from serving_bench.harness.contracts import GateTerms, GuardFinding, Objective, quoted
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.store import store
+from serving_bench.reports import compare_runs, gate_runs
+from serving_bench.reports.checks.examine import LEGEND
+from serving_bench.reports.outputs.gate_files import junit_text, markdown_text
+from serving_bench.reports.page.of_several import comparison_page
+from serving_bench.reports.stats.intervals import Estimate
+from serving_bench.reports.two_runs.gate import check_terms, more_repeats
 
 TTFT = GateTerms("ttft_s.p50", 0.05)
 STEADY = (100.0, 100.5, 101.0)

@@ -10,15 +10,15 @@ import pytest
 from make_run import GIB, HOSTILE, S, deployment, empty_run, failed_row
 from make_sides import A, B, rows_of, sides_run
 
-from harness.contracts import CompareTerms, Load, SearchTerms
-from harness.errors import StoreError, UserError
-from harness.store import store
-from reports import compare_runs, write_comparison
-from reports.data.run import open_run
-from reports.page.of_several import comparison_page
-from reports.two_runs.sides import open_sides, pairs_of
-from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.pairs import estimate_of, why_not
+from serving_bench.harness.contracts import CompareTerms, Load, SearchTerms
+from serving_bench.harness.errors import StoreError, UserError
+from serving_bench.harness.store import store
+from serving_bench.reports import compare_runs, write_comparison
+from serving_bench.reports.data.run import open_run
+from serving_bench.reports.page.of_several import comparison_page
+from serving_bench.reports.two_runs.sides import open_sides, pairs_of
+from serving_bench.reports.verdicts.comparisons import comparisons_of
+from serving_bench.reports.verdicts.pairs import estimate_of, why_not
 
 TTFT = CompareTerms(metrics=("ttft_s.p50",))
 # Standard deviation of the logarithms 0.09531, that of a factor of 1.1.

@@ -9,7 +9,7 @@ import pytest
 from make_run import deployment
 from repeated_run import Made, repeated_run, sentences
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     CompareTerms,
     Deployment,
     EngineTerms,
@@ -19,12 +19,12 @@ from harness.contracts import (
     because,
     quoted,
 )
-from harness.errors import StoreError
-from reports import open_run
-from reports.stats.intervals import level_of_look, repeats_to_tell
-from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.decisions import Decision, decisions_of, primary_metric
-from reports.words.answer import answers_of
+from serving_bench.harness.errors import StoreError
+from serving_bench.reports import open_run
+from serving_bench.reports.stats.intervals import level_of_look, repeats_to_tell
+from serving_bench.reports.verdicts.comparisons import comparisons_of
+from serving_bench.reports.verdicts.decisions import Decision, decisions_of, primary_metric
+from serving_bench.reports.words.answer import answers_of
 
 FOUR = (Load(concurrency=4),)
 Q8, Q4, VLLM = (

@@ -11,13 +11,13 @@ from make_quality import Voice, ask, with_quality
 from make_run import deployment
 from repeated_run import Made, repeated_run, sentences
 
-from harness.contracts import CompareTerms, Load, Objective, QualityTerms
-from harness.store import store
-from reports import Run, open_run
-from reports.verdicts.decisions import decisions_of
-from reports.words.answer import answers_of
-from reports.words.quality import claim, texts
-from reports.words.verdict_words import title_at
+from serving_bench.harness.contracts import CompareTerms, Load, Objective, QualityTerms
+from serving_bench.harness.store import store
+from serving_bench.reports import Run, open_run
+from serving_bench.reports.verdicts.decisions import decisions_of
+from serving_bench.reports.words.answer import answers_of
+from serving_bench.reports.words.quality import claim, texts
+from serving_bench.reports.words.verdict_words import title_at
 
 FP16, Q8, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "gguf-q8_0", "gguf-q4_0"))
 SLOW, MIDDLE, FAST = Made(FP16, 1.3, 2.0), Made(Q8, 1.0), Made(Q4, 0.7, 0.5)

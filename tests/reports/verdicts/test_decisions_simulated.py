@@ -14,10 +14,10 @@ import pytest
 from drawn_run import planned_run, with_values
 from make_run import deployment
 
-from harness.contracts import CompareTerms, GuardFinding, quoted
-from reports.data.run import Run
-from reports.stats.intervals import ALPHA
-from reports.verdicts.decisions import Decision, decisions_of
+from serving_bench.harness.contracts import CompareTerms, GuardFinding, quoted
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.stats.intervals import ALPHA
+from serving_bench.reports.verdicts.decisions import Decision, decisions_of
 
 pytestmark = pytest.mark.long
 RUNS = 2_000

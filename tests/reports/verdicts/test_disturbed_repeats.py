@@ -12,21 +12,21 @@ import pytest
 from make_run import S, deployment, summary
 from repeated_run import Made, repeated_run
 
-from harness.contracts import CompareTerms, GuardFinding, Load, because, quoted
-from reports import open_run
-from reports.data.run import Run
-from reports.measures import aggregate
-from reports.measures.distributions import spreads_of
-from reports.measures.over_starts import pooled, turn_values
-from reports.outputs.as_markdown import markdown_text
-from reports.outputs.tables import tables_of
-from reports.page.answer import opening
-from reports.page.document import page
-from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.decisions import decisions_of
-from reports.words.answer import answers_of
-from reports.words.told import standings, told
-from reports.words.verdict_words import title_at
+from serving_bench.harness.contracts import CompareTerms, GuardFinding, Load, because, quoted
+from serving_bench.reports import open_run
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.measures import aggregate
+from serving_bench.reports.measures.distributions import spreads_of
+from serving_bench.reports.measures.over_starts import pooled, turn_values
+from serving_bench.reports.outputs.as_markdown import markdown_text
+from serving_bench.reports.outputs.tables import tables_of
+from serving_bench.reports.page.answer import opening
+from serving_bench.reports.page.document import page
+from serving_bench.reports.verdicts.comparisons import comparisons_of
+from serving_bench.reports.verdicts.decisions import decisions_of
+from serving_bench.reports.words.answer import answers_of
+from serving_bench.reports.words.told import standings, told
+from serving_bench.reports.words.verdict_words import title_at
 
 FOUR = (Load(concurrency=4),)
 SPEED, TTFT = "output_tokens_per_s", "ttft_s.p50"

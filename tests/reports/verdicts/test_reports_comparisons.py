@@ -11,9 +11,9 @@ from make_run import deployment
 from repeated_run import LOADS, Made, repeated_run
 from scipy.special import stdtrit
 
-from harness.contracts import CompareTerms, Load
-from reports.data.run import open_run
-from reports.verdicts.comparisons import comparisons_of
+from serving_bench.harness.contracts import CompareTerms, Load
+from serving_bench.reports.data.run import open_run
+from serving_bench.reports.verdicts.comparisons import comparisons_of
 
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
 VLLM = deployment("vllm", "fp16")

@@ -23,15 +23,15 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, Objective, RequestRow, SearchTerms, because
-from harness.store import store
-from reports import open_run
-from reports.data.run import Run
-from reports.page.by_load import load_charts
-from reports.verdicts.decisions import decisions_of
-from reports.verdicts.searches import SloRow, slo_rows
-from reports.words.answer import answers_of
-from reports.words.verdict_words import slo_words
+from serving_bench.harness.contracts import Load, Objective, RequestRow, SearchTerms, because
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.page.by_load import load_charts
+from serving_bench.reports.verdicts.decisions import decisions_of
+from serving_bench.reports.verdicts.searches import SloRow, slo_rows
+from serving_bench.reports.words.answer import answers_of
+from serving_bench.reports.words.verdict_words import slo_words
 
 SLO = (Objective("ttft_s", 0.95, 0.3), Objective("success", 0.98))
 ONE, FOUR = Load(concurrency=1), Load(concurrency=4)

@@ -11,9 +11,9 @@ import pytest
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
-from harness.contracts import Load, Precision, quoted
-from reports import open_run
-from reports.measures.over_starts import Aggregate, half_width_share, precisions
+from serving_bench.harness.contracts import Load, Precision, quoted
+from serving_bench.reports import open_run
+from serving_bench.reports.measures.over_starts import Aggregate, half_width_share, precisions
 
 A, B, C = deployment("llama_cpp", "fp16"), deployment("vllm", "awq"), deployment("sglang", "awq")
 

@@ -20,16 +20,16 @@ from make_run import (
 )
 from repeated_run import sentences
 
-from harness.contracts import Load, Objective, PlannedCell, SearchTerms, quoted
-from harness.store import store
-from reports import open_run
-from reports.measures.over_starts import aggregate
-from reports.page.document import page
-from reports.page.sections.throughput import SEARCH
-from reports.verdicts.decisions import decisions_of
-from reports.verdicts.searches import capacities_of
-from reports.words.answer import answers_of
-from reports.words.told import search_words
+from serving_bench.harness.contracts import Load, Objective, PlannedCell, SearchTerms, quoted
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.measures.over_starts import aggregate
+from serving_bench.reports.page.document import page
+from serving_bench.reports.page.sections.throughput import SEARCH
+from serving_bench.reports.verdicts.decisions import decisions_of
+from serving_bench.reports.verdicts.searches import capacities_of
+from serving_bench.reports.words.answer import answers_of
+from serving_bench.reports.words.told import search_words
 
 SLO = (Objective("ttft_s", 0.95, 0.15), Objective("success", 0.9))
 USERS = SearchTerms("concurrency", 1.0, 64.0)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import pytest
 from bench_command import Place, bench, made, quick, told
 
-from harness.contracts import CompareTerms, GateTerms
-from reports import compare_runs, gate_runs
-from reports.stats.intervals import STARTS_NEEDED, Verdict
+from serving_bench.harness.contracts import CompareTerms, GateTerms
+from serving_bench.reports import compare_runs, gate_runs
+from serving_bench.reports.stats.intervals import STARTS_NEEDED, Verdict
 
 # Two that differ by a ten-thousandth: three deployments of one sweep.
 EQUAL, SAME, SLOWER = "reference itl=10ms", "reference itl=10.001ms", "reference itl=11ms"

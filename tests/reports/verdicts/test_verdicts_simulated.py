@@ -13,10 +13,17 @@ import numpy as np
 import pytest
 from scipy.special import stdtr
 
-from harness.contracts import Precision, Until
-from harness.plan.plan import LEAST_BLOCKS
-from harness.run.next_starts import why_stop
-from reports.stats.intervals import Estimate, Question, decide, of_pairs, of_two_samples, of_values
+from serving_bench.harness.contracts import Precision, Until
+from serving_bench.harness.plan.plan import LEAST_BLOCKS
+from serving_bench.harness.run.next_starts import why_stop
+from serving_bench.reports.stats.intervals import (
+    Estimate,
+    Question,
+    decide,
+    of_pairs,
+    of_two_samples,
+    of_values,
+)
 
 DRAWS = 2_000
 MARGIN = math.log1p(0.05)

@@ -4,8 +4,8 @@ import pytest
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
-from reports.data import open_run
-from reports.words.described import device, fact, key_words
+from serving_bench.reports.data import open_run
+from serving_bench.reports.words.described import device, fact, key_words
 
 
 @pytest.mark.parametrize(

@@ -24,17 +24,17 @@ from make_run import (
 from repeated_run import Made, repeated_run, three
 from test_reports_decision import BROKEN, FAST, MIDDLE, UNCLEAR, run_of, searched, up_to
 
-from harness.contracts import GuardFinding, Load, QualityRecord, ScenarioChoice, Skip, quoted
-from harness.store import store
-from reports import open_run
-from reports.checks.examine import findings_of
-from reports.data.run import Run
-from reports.page.answer import opening
-from reports.page.document import page
-from reports.page.looks import looks
-from reports.words.answer import Said, answers_of, headline
-from reports.words.described import what_was_run
-from reports.words.verdict_words import bound_words, clipped
+from serving_bench.harness.contracts import GuardFinding, Load, QualityRecord, ScenarioChoice, Skip, quoted
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.checks.examine import findings_of
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.page.answer import opening
+from serving_bench.reports.page.document import page
+from serving_bench.reports.page.looks import looks
+from serving_bench.reports.words.answer import Said, answers_of, headline
+from serving_bench.reports.words.described import what_was_run
+from serving_bench.reports.words.verdict_words import bound_words, clipped
 
 FOUR = (Load(concurrency=4),)
 BASE, OTHER = Made(deployment("llama_cpp", "fp16")), Made(deployment("vllm", "awq"), 0.8)

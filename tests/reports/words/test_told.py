@@ -12,14 +12,14 @@ import pytest
 from make_run import all_failed_run, deployment
 from repeated_run import Made, repeated_run
 
-from harness.cli.ending import tell
-from harness.cli.progress import Show
-from harness.contracts import CompareTerms, Load, PlannedCell, PlannedStart
-from harness.run.session import sole_writer
-from reports import open_run
-from reports.verdicts.decisions import decisions_of
-from reports.words.answer import answers_of
-from reports.words.told import standings, told
+from serving_bench.harness.cli.ending import tell
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.contracts import CompareTerms, Load, PlannedCell, PlannedStart
+from serving_bench.harness.run.session import sole_writer
+from serving_bench.reports import open_run
+from serving_bench.reports.verdicts.decisions import decisions_of
+from serving_bench.reports.words.answer import answers_of
+from serving_bench.reports.words.told import standings, told
 
 FOUR = (Load(concurrency=4),)
 FAST, SLOW = Made(deployment("llama_cpp", "fp16")), Made(deployment("vllm", "awq"), 1.2)

@@ -19,9 +19,9 @@ import psutil
 import pytest
 from waiting import patient, wait_until
 
-from harness.cli.app import main
-from harness.cli.terminal import UNBOUNDED_COLUMNS, out
-from harness.contracts.sentences import Fact, read
+from serving_bench.harness.cli.app import main
+from serving_bench.harness.cli.terminal import UNBOUNDED_COLUMNS, out
+from serving_bench.harness.contracts.sentences import Fact, read
 
 BENCH = Path(sys.executable).with_name("bench")
 LIMIT_S = 90.0

@@ -8,9 +8,9 @@ from typing import Any
 
 import typer
 
-from harness.cli.app import app
-from harness.settings import config, overrides
-from harness.settings.config import Settings
+from serving_bench.harness.cli.app import app
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.settings.config import Settings
 
 
 def shown(document: str) -> list[str]:

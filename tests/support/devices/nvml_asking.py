@@ -20,9 +20,10 @@ GIB = 2**30
 PRELUDE = """
 import dataclasses, json, os, subprocess, sys, threading, time
 from pathlib import Path
-from harness.sampling import gpu, sampling; from harness.sampling.device_sample import sample_devices
-from harness.contracts import Reason
-from harness.errors import UserError
+from serving_bench.harness.sampling import gpu, sampling
+from serving_bench.harness.sampling.device_sample import sample_devices
+from serving_bench.harness.contracts import Reason
+from serving_bench.harness.errors import UserError
 def plain(value):
     return json.dumps(value, default=dataclasses.asdict)
 def refused(device):

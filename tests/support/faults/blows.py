@@ -14,8 +14,8 @@ import psutil
 from bench_command import Place, begun, bench, ended, quick
 from waiting import patient, wait_until
 
-from harness.run.session import sole_writer
-from harness.store import checksums, store
+from serving_bench.harness.run.session import sole_writer
+from serving_bench.harness.store import checksums, store
 
 # About as long as a whole run takes on a quiet machine. The moments are drawn from it.
 LIFE_S = 6.0

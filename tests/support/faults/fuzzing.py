@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from harness.errors import BenchError
+from serving_bench.harness.errors import BenchError
 
 # Values that few fields may have.
 STRANGE: tuple[Any, ...] = (

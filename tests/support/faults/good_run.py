@@ -10,14 +10,14 @@ from make_run import GIB, S
 from make_tasks import answers
 from repeated_run import Made, repeated_run
 
-from harness.cli.commands.planning import planned
-from harness.quality.due import keep_references
-from harness.sampling import environment
-from harness.sampling.device_sample import DeviceSample
-from harness.servers.scrape import ServerSample
-from harness.settings import config, overrides
-from harness.store import checksums, quality_table, store
-from harness.store.named_files import PAGE_FILE, TASKS_FILE
+from serving_bench.harness.cli.commands.planning import planned
+from serving_bench.harness.quality.due import keep_references
+from serving_bench.harness.sampling import environment
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.servers.scrape import ServerSample
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.store import checksums, quality_table, store
+from serving_bench.harness.store.named_files import PAGE_FILE, TASKS_FILE
 
 FP16, Q4 = "llama_cpp fp16", "llama_cpp gguf-q4_0"
 EARLIER = "/an/earlier/run"

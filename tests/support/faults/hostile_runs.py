@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from fuzzing import STRANGE, put
 from fuzzing import places as places_in
 
-from harness.store.named_files import LOCK_FILE, RUN_FILE
+from serving_bench.harness.store.named_files import LOCK_FILE, RUN_FILE
 
 DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
 LARGE_BYTES = 300 << 20

@@ -13,13 +13,13 @@ from fake_http import Answer, Request, chat, fake_http, page
 from make_run import S, row, summary, write_cell
 from places import TESTS
 
-from harness.cli.commands.planning import planned
-from harness.run.start import bring_up, hear_out, new_record, wait_ready
-from harness.run.watch import Site
-from harness.sampling import environment
-from harness.sampling.guard import Guard
-from harness.settings import config, overrides
-from harness.store import store
+from serving_bench.harness.cli.commands.planning import planned
+from serving_bench.harness.run.start import bring_up, hear_out, new_record, wait_ready
+from serving_bench.harness.run.watch import Site
+from serving_bench.harness.sampling import environment
+from serving_bench.harness.sampling.guard import Guard
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.store import store
 
 DATA = TESTS / "data"
 # What each engine's servers say, with all of their pages in one.

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.fleet import node, on_ray
-from harness.fleet.nodes import Node
+from serving_bench.harness.fleet import node, on_ray
+from serving_bench.harness.fleet.nodes import Node
 
 
 class RayError(Exception): ...

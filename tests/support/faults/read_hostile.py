@@ -26,10 +26,10 @@ from bench_command import Place, told
 from good_run import ASKED, CLAIM, FP16, KEYS
 from hostile_runs import Fault, faults
 
-from harness.errors import BenchError
-from harness.store import checksums
-from harness.store.named_files import DIGEST_FILE, PAGE_FILE
-from reports import open_run, tables_of
+from serving_bench.harness.errors import BenchError
+from serving_bench.harness.store import checksums
+from serving_bench.harness.store.named_files import DIGEST_FILE, PAGE_FILE
+from serving_bench.reports import open_run, tables_of
 
 MEMORY_BYTES = 4 << 30
 LIMIT_S = 120

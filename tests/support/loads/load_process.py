@@ -17,10 +17,10 @@ import msgspec
 from places import ROOT, TESTS
 from timeline_server import CHUNKED, Link, Server, answer, chunk, event, wait_until_ns
 
-from harness.contracts import Load, LoadJob, LoadSummary, RequestRow
+from serving_bench.harness.contracts import Load, LoadJob, LoadSummary, RequestRow
 
 TINY = (str(TESTS / "support/loads/tiny_load.py"),)
-WORKER = ("-m", "harness.load.worker")
+WORKER = ("-m", "serving_bench.harness.load.worker")
 REAL: dict[str, Any] = {
     "engine": "openai",
     "scenario": "chat_multi_turn",

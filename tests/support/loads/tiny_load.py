@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from engines import ENGINES
-from harness.contracts import Conversation, Fairness, Message, Scenario, ScenarioOptions, Turn
-from harness.errors import UserError
-from harness.load.answer import APIS, openai
-from harness.load.answer.api import Chunk, Tokens
-from harness.load.worker import main
-from scenarios import SCENARIOS
+from serving_bench.engines import ENGINES
+from serving_bench.harness.contracts import Conversation, Fairness, Message, Scenario, ScenarioOptions, Turn
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.load.answer import APIS, openai
+from serving_bench.harness.load.answer.api import Chunk, Tokens
+from serving_bench.harness.load.worker import main
+from serving_bench.scenarios import SCENARIOS
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engines.model.models import MODELS
+from serving_bench.engines.model.models import MODELS
 
 
 def config(

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.model.weights import can_prepare, prepare
-from harness.contracts import InstallSpec, Reason, Weights, WeightsFile
-from harness.errors import MissingError
-from harness.install.steps import run_supervised
+from serving_bench.engines.model.weights import can_prepare, prepare
+from serving_bench.harness.contracts import InstallSpec, Reason, Weights, WeightsFile
+from serving_bench.harness.errors import MissingError
+from serving_bench.harness.install.steps import run_supervised
 
 # Takes the place of an environment's Python: it prints a version, or runs PROGRAM instead of the script.
 _PYTHON = """#!/bin/sh

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.contracts import Plan, PlannedStart, Standing, plural
-from harness.plan import plan
-from harness.run import session
-from harness.run.watch import Site
-from harness.sampling.guard import Guard
-from harness.settings import config, overrides
-from harness.settings.config import Settings
-from harness.store.store import RunRecord
+from serving_bench.harness.contracts import Plan, PlannedStart, Standing, plural
+from serving_bench.harness.plan import plan
+from serving_bench.harness.run import session
+from serving_bench.harness.run.watch import Site
+from serving_bench.harness.sampling.guard import Guard
+from serving_bench.harness.settings import config, overrides
+from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.store.store import RunRecord
 
 WORDS = ("engine=reference", "reference.label=a,b", "load.concurrency=1,2", "repeats=2", "seed=3")
 Begun = tuple[Path, RunRecord, Plan]

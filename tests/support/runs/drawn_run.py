@@ -12,14 +12,14 @@ from typing import Any
 
 from make_run import S, plan_of, run_record, start_record, summary
 
-from harness.contracts import Deployment, Load, PlannedStart
-from harness.store.store import CellRecord
-from reports.data import tables
-from reports.data.cells import Cell
-from reports.data.run import Run
-from reports.measures.equal_work import work_of
-from reports.measures.metrics import Value
-from reports.measures.values import values_of
+from serving_bench.harness.contracts import Deployment, Load, PlannedStart
+from serving_bench.harness.store.store import CellRecord
+from serving_bench.reports.data import tables
+from serving_bench.reports.data.cells import Cell
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.measures.equal_work import work_of
+from serving_bench.reports.measures.metrics import Value
+from serving_bench.reports.measures.values import values_of
 
 # metric's name -> deployment's label -> the value of each repeat, None where there is none.
 Drawn = Mapping[str, Mapping[str, Sequence[float | None]]]

@@ -21,9 +21,9 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, Skip, quoted
-from harness.store import store
-from harness.store.store import Phase
+from serving_bench.harness.contracts import Load, Skip, quoted
+from serving_bench.harness.store import store
+from serving_bench.harness.store.store import Phase
 
 # Reverses the text after it; ends a string in C; begins a colour on a terminal.
 TURN, NULL, ESCAPE = "\u202e", "\x00", "\x1b[31m"

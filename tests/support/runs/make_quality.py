@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from harness.contracts import Asked, QualityRecord, Token, Way
-from harness.store import store
-from harness.store.named_files import QUALITY_FILE
-from harness.store.quality_table import write_quality
+from serving_bench.harness.contracts import Asked, QualityRecord, Token, Way
+from serving_bench.harness.store import store
+from serving_bench.harness.store.named_files import QUALITY_FILE
+from serving_bench.harness.store.quality_table import write_quality
 
 PROMPTS, TEXTS, ANSWER_TOKENS, TEXT_TOKENS, IN_FLIGHT = 10, 12, 16, 60, 4
 VOCABULARY = [f" word{number}" for number in range(64)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     Deployment,
     EngineTerms,
     Load,
@@ -25,10 +25,10 @@ from harness.contracts import (
     WorkerSummary,
     quoted,
 )
-from harness.sampling.host import HostSample
-from harness.store import store
-from harness.store.request_table import Tally, write_table
-from harness.store.store import CellRecord, Kept, Phase, RunRecord, StartRecord
+from serving_bench.harness.sampling.host import HostSample
+from serving_bench.harness.store import store
+from serving_bench.harness.store.request_table import Tally, write_table
+from serving_bench.harness.store.store import CellRecord, Kept, Phase, RunRecord, StartRecord
 
 S = 1_000_000_000
 MS = 1_000_000

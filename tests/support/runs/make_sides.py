@@ -22,9 +22,9 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Deployment, Load
-from harness.store import store
-from harness.store.store import StartRecord
+from serving_bench.harness.contracts import Deployment, Load
+from serving_bench.harness.store import store
+from serving_bench.harness.store.store import StartRecord
 
 A, B = "llama_cpp fp16", "vllm fp16"
 # Enough requests in the window for a median.

@@ -27,12 +27,21 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load, LoadSummary, Objective, Plan, PlannedCell, PlannedStart, Price, RequestRow
-from harness.contracts.goals import CompareTerms
-from harness.sampling.device_sample import DeviceSample
-from harness.servers.scrape import ServerSample
-from harness.store import store
-from harness.store.store import Phase
+from serving_bench.harness.contracts import (
+    Load,
+    LoadSummary,
+    Objective,
+    Plan,
+    PlannedCell,
+    PlannedStart,
+    Price,
+    RequestRow,
+)
+from serving_bench.harness.contracts.goals import CompareTerms
+from serving_bench.harness.sampling.device_sample import DeviceSample
+from serving_bench.harness.servers.scrape import ServerSample
+from serving_bench.harness.store import store
+from serving_bench.harness.store.store import Phase
 
 # A cell and its load.
 Span = tuple[PlannedCell, LoadSummary]

@@ -10,11 +10,11 @@ from make_quality import Voice, with_quality
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
-from harness.contracts import Item
-from harness.store import store
-from harness.store.named_files import TASKS_FILE
-from harness.store.quality_table import write_items
-from reports import Run, open_run
+from serving_bench.harness.contracts import Item
+from serving_bench.harness.store import store
+from serving_bench.harness.store.named_files import TASKS_FILE
+from serving_bench.harness.store.quality_table import write_items
+from serving_bench.reports import Run, open_run
 
 FP16, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "gguf-q4_0"))
 MUTE = Voice(k=0, ways=())

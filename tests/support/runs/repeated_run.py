@@ -22,8 +22,16 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Deployment, Fact, Load, Plan, PlannedCell, PlannedStart, RequestRow
-from harness.store import store
+from serving_bench.harness.contracts import (
+    Deployment,
+    Fact,
+    Load,
+    Plan,
+    PlannedCell,
+    PlannedStart,
+    RequestRow,
+)
+from serving_bench.harness.store import store
 
 LOADS = (Load(concurrency=1), Load(concurrency=4))
 # How much slower each repeat is than the first, the same for all deployments.

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from fake_http import fake_http, valued
 
-from harness.contracts import (
+from serving_bench.harness.contracts import (
     Ask,
     Asked,
     AttachSpec,
@@ -23,13 +23,13 @@ from harness.contracts import (
     QualityRecord,
     Turn,
 )
-from harness.load.answer import openai
-from harness.load.answer.chat import Decoded, classify, decode
-from harness.load.client.http import Client, endpoint
-from harness.load.client.receive import Receiver
-from harness.quality.measure import Server, measure
-from harness.quality.texts import Items
-from harness.servers import probe
+from serving_bench.harness.load.answer import openai
+from serving_bench.harness.load.answer.chat import Decoded, classify, decode
+from serving_bench.harness.load.client.http import Client, endpoint
+from serving_bench.harness.load.client.receive import Receiver
+from serving_bench.harness.quality.measure import Server, measure
+from serving_bench.harness.quality.texts import Items
+from serving_bench.harness.servers import probe
 
 T = TypeVar("T")
 CHAT = "/v1/chat/completions"

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from waiting import wait_until
 
-from engines.llama_cpp.engine import ENGINE, Options
-from engines.model.weights import find
-from harness.contracts import (
+from serving_bench.engines.llama_cpp.engine import ENGINE, Options
+from serving_bench.engines.model.weights import find
+from serving_bench.harness.contracts import (
     AdapterFile,
     Deployment,
     EngineTerms,
@@ -28,9 +28,9 @@ from harness.contracts import (
     Weights,
     WeightsFile,
 )
-from harness.install.install import Environment, cache_dir, installed
-from harness.load.answer.chat import Decoded, classify, decode
-from harness.servers.server import free_port
+from serving_bench.harness.install.install import Environment, cache_dir, installed
+from serving_bench.harness.load.answer.chat import Decoded, classify, decode
+from serving_bench.harness.servers.server import free_port
 
 MODEL = "smollm2-135m"
 QUANTIZATION = "gguf-q4_0"

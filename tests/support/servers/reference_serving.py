@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from places import ROOT
 
-from engines.reference.engine import ENGINE
-from harness.contracts import InstallSpec
-from harness.errors import MissingError
-from harness.install import install
+from serving_bench.engines.reference.engine import ENGINE
+from serving_bench.harness.contracts import InstallSpec
+from serving_bench.harness.errors import MissingError
+from serving_bench.harness.install import install
 
 SERVER = ROOT / "engines" / "inside" / "reference" / "reference_server.py"
 PYTHON = (sys.executable, "-P", str(SERVER))

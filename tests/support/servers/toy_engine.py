@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engines.common.launching import environment_key, image_key
-from harness.contracts import (
+from serving_bench.engines.common.launching import environment_key, image_key
+from serving_bench.harness.contracts import (
     ContainerSpec,
     Deployment,
     Fairness,
@@ -31,7 +31,7 @@ from harness.contracts import (
     Weights,
     key,
 )
-from harness.errors import UserError
+from serving_bench.harness.errors import UserError
 
 PROGRAMS = ("first", "second")
 

@@ -16,11 +16,19 @@ from waiting import wait_until
 from weights_steps import environment, prepared, reason_text
 from wheels import make_lock, make_wheel
 
-from engines.model.models import MODELS, Model, PackageSource
-from engines.model.weights import calls_hub, can_prepare, choosing, disk_bytes, find, missing_bytes, tools_for
-from engines.model.weights.ways import METADATA_BYTES, RECIPE
-from harness.contracts import InstallSpec, Weights, WeightsFile
-from harness.errors import MissingError, UserError
+from serving_bench.engines.model.models import MODELS, Model, PackageSource
+from serving_bench.engines.model.weights import (
+    calls_hub,
+    can_prepare,
+    choosing,
+    disk_bytes,
+    find,
+    missing_bytes,
+    tools_for,
+)
+from serving_bench.engines.model.weights.ways import METADATA_BYTES, RECIPE
+from serving_bench.harness.contracts import InstallSpec, Weights, WeightsFile
+from serving_bench.harness.errors import MissingError, UserError
 
 
 def this_python(spec: InstallSpec) -> Path:

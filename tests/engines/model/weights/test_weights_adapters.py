@@ -14,15 +14,15 @@ import pytest
 from checkpoint_files import CONFIG, write_checkpoint
 from gguf_bytes import entry, gguf, text
 
-from engines.model import adapter_files
-from engines.model.files import gguf_header
-from engines.model.safetensors import safetensors_header
-from engines.model.shape import facts_of
-from engines.model.weights import adapted, misfit
-from engines.model.weights.adapters import Base
-from engines.model.weights.adapters import adapted as adapted_at
-from harness.contracts import Adapter, Reason, Weights
-from harness.errors import MissingError, UserError
+from serving_bench.engines.model import adapter_files
+from serving_bench.engines.model.files import gguf_header
+from serving_bench.engines.model.safetensors import safetensors_header
+from serving_bench.engines.model.shape import facts_of
+from serving_bench.engines.model.weights import adapted, misfit
+from serving_bench.engines.model.weights.adapters import Base
+from serving_bench.engines.model.weights.adapters import adapted as adapted_at
+from serving_bench.harness.contracts import Adapter, Reason, Weights
+from serving_bench.harness.errors import MissingError, UserError
 
 # 4 layers, 8 heads of 8 numbers, 2 of keys and values, as CONFIG says.
 GGUF_SHAPE = {

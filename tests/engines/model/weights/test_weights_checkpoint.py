@@ -10,11 +10,11 @@ import pytest
 from checkpoint_files import CONFIG, safetensors, write_checkpoint
 from weights_steps import prepared, reason_text
 
-from engines.model.files import check_weights, facts_in
-from engines.model.shape import facts_of, quantization_of
-from engines.model.weights import can_prepare, find, missing_bytes
-from harness.contracts import ModelFacts, Weights
-from harness.errors import MissingError, UserError
+from serving_bench.engines.model.files import check_weights, facts_in
+from serving_bench.engines.model.shape import facts_of, quantization_of
+from serving_bench.engines.model.weights import can_prepare, find, missing_bytes
+from serving_bench.harness.contracts import ModelFacts, Weights
+from serving_bench.harness.errors import MissingError, UserError
 
 GEMMA3: dict[str, Any] = {
     "model_type": "gemma3_text",

@@ -13,13 +13,13 @@ from checkpoint_files import CONFIG, safetensors, write_checkpoint
 from hub_server import Hub, serving
 from weights_steps import no_tool, prepared
 
-from engines.model.files import stored_precision
-from engines.model.weights import calls_hub, can_prepare, find, missing_bytes
-from engines.model.weights.choosing import way_of
-from engines.model.weights.tools import CONVERT
-from engines.model.weights.ways import Way, made
-from harness.contracts import InstallSpec, Reason, Weights
-from harness.errors import MissingError
+from serving_bench.engines.model.files import stored_precision
+from serving_bench.engines.model.weights import calls_hub, can_prepare, find, missing_bytes
+from serving_bench.engines.model.weights.choosing import way_of
+from serving_bench.engines.model.weights.tools import CONVERT
+from serving_bench.engines.model.weights.ways import Way, made
+from serving_bench.harness.contracts import InstallSpec, Reason, Weights
+from serving_bench.harness.errors import MissingError
 
 HUB_MODEL = "hf:org/tiny"
 HUB_GGUF = Weights(HUB_MODEL, "gguf-q8_0", "gguf")

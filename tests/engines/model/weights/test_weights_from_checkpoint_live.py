@@ -15,12 +15,12 @@ import pytest
 from checkpoint_files import safetensors, write_checkpoint
 from weights_steps import Workshop
 
-from engines.model.files import gguf_header
-from engines.model.weights import find, prepare
-from engines.model.weights.tools import CONVERT, GGUF
-from harness.contracts import InstallSpec, Weights
-from harness.errors import MissingError
-from harness.install.install import cache_dir, installed
+from serving_bench.engines.model.files import gguf_header
+from serving_bench.engines.model.weights import find, prepare
+from serving_bench.engines.model.weights.tools import CONVERT, GGUF
+from serving_bench.harness.contracts import InstallSpec, Weights
+from serving_bench.harness.errors import MissingError
+from serving_bench.harness.install.install import cache_dir, installed
 
 pytestmark = pytest.mark.engines
 # The largest difference of each pair of tensors of the same name, against the largest value.

@@ -17,10 +17,10 @@ from hub_server import COMMIT, Hub, serving
 from waiting import is_running, wait_until
 from weights_steps import no_tool, prepared
 
-from engines.model.models import MODELS
-from engines.model.weights import calls_hub, can_prepare, choosing, find, missing_bytes
-from harness.contracts import InstallSpec, Weights
-from harness.errors import MissingError, UserError
+from serving_bench.engines.model.models import MODELS
+from serving_bench.engines.model.weights import calls_hub, can_prepare, choosing, find, missing_bytes
+from serving_bench.harness.contracts import InstallSpec, Weights
+from serving_bench.harness.errors import MissingError, UserError
 
 BIG = safetensors({"model.embed_tokens.weight": (1000, 400), "model.norm.weight": (64,)})
 FILES = {

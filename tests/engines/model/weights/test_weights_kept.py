@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.model.weights import kept
+from serving_bench.engines.model.weights import kept
 
 
 def write_folder(path: Path, files: dict[str, bytes]) -> Path:

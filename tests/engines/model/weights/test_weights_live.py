@@ -18,12 +18,12 @@ from places import TESTS
 from tensor_script import LOAD
 from weights_steps import Workshop, tensor_shapes
 
-from engines.model.files import gguf_header
-from engines.model.weights import find, prepare
-from engines.model.weights.kept import files_below, sha256_of
-from engines.model.weights.tools import CHECKPOINT
-from harness.contracts import InstallSpec, Weights, WeightsFile
-from harness.install.install import cache_dir, installed
+from serving_bench.engines.model.files import gguf_header
+from serving_bench.engines.model.weights import find, prepare
+from serving_bench.engines.model.weights.kept import files_below, sha256_of
+from serving_bench.engines.model.weights.tools import CHECKPOINT
+from serving_bench.harness.contracts import InstallSpec, Weights, WeightsFile
+from serving_bench.harness.install.install import cache_dir, installed
 
 pytestmark = pytest.mark.engines
 MODEL = "gemma3-270m"

@@ -16,11 +16,11 @@ from checkpoint_files import write_checkpoint
 from gguf_bytes import entry, gguf, gguf_of_type
 from weights_steps import environment, prepared, reason_text
 
-from engines.model.files import FILE_TYPES
-from engines.model.weights import can_prepare, find, missing_bytes
-from engines.model.weights.ways import METADATA_BYTES
-from harness.contracts import InstallSpec, Weights
-from harness.errors import MissingError
+from serving_bench.engines.model.files import FILE_TYPES
+from serving_bench.engines.model.weights import can_prepare, find, missing_bytes
+from serving_bench.engines.model.weights.ways import METADATA_BYTES
+from serving_bench.harness.contracts import InstallSpec, Weights
+from serving_bench.harness.errors import MissingError
 
 # Stands for convert_gguf.py and llama-quantize: input, output, kind.
 CONVERT = """

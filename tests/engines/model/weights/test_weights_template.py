@@ -10,7 +10,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from places import TESTS
 
-from engines.model.models import MODELS
+from serving_bench.engines.model.models import MODELS
 
 GOLDEN: dict[str, Any] = json.loads((TESTS / "data/weights/gemma3_tokens.json").read_text())
 

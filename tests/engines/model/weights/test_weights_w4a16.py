@@ -13,13 +13,13 @@ import pytest
 from checkpoint_files import write_checkpoint
 from weights_steps import environment, prepared
 
-from engines.model.shape import quantization_of
-from engines.model.sizes import QUANTIZATIONS
-from engines.model.weights import can_prepare, find
-from engines.model.weights.choosing import way_of
-from engines.model.weights.tools import LLMCOMPRESSOR, TOOLS
-from engines.model.weights.ways import Way
-from harness.contracts import InstallSpec, Reason, Weights
+from serving_bench.engines.model.shape import quantization_of
+from serving_bench.engines.model.sizes import QUANTIZATIONS
+from serving_bench.engines.model.weights import can_prepare, find
+from serving_bench.engines.model.weights.choosing import way_of
+from serving_bench.engines.model.weights.tools import LLMCOMPRESSOR, TOOLS
+from serving_bench.engines.model.weights.ways import Way
+from serving_bench.harness.contracts import InstallSpec, Reason, Weights
 
 # As llm-compressor 0.14.0.1 writes it for gemma3-270m, shortened.
 GROUP: Mapping[str, Any] = {

@@ -11,11 +11,11 @@ import pytest
 from tensor_script import LOAD
 from weights_steps import tensor_shapes
 
-from engines.model.weights import find
-from engines.model.weights.kept import files_below, sha256_of
-from engines.model.weights.tools import CHECKPOINT
-from harness.contracts import Weights, WeightsFile
-from harness.install.install import cache_dir, installed
+from serving_bench.engines.model.weights import find
+from serving_bench.engines.model.weights.kept import files_below, sha256_of
+from serving_bench.engines.model.weights.tools import CHECKPOINT
+from serving_bench.harness.contracts import Weights, WeightsFile
+from serving_bench.harness.install.install import cache_dir, installed
 
 pytestmark = pytest.mark.engines
 MODEL = "gemma3-270m"

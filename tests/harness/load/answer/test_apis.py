@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from native_apis import block, error_of, finished, good, message, named, part, response, text_block
 
-from harness.contracts import Form, Message, Tool, ToolCall, Turn
-from harness.load.answer import APIS
-from harness.load.answer.chat import Decoded, classify, decode
+from serving_bench.harness.contracts import Form, Message, Tool, ToolCall, Turn
+from serving_bench.harness.load.answer import APIS
+from serving_bench.harness.load.answer.chat import Decoded, classify, decode
 
 NATIVE = ("anthropic", "gemini")
 SYSTEM, USER = Message("system", "Be brief."), Message("user", "What is the weather?")

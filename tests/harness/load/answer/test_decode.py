@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from timeline_server import DONE, event, finish
 
-from harness.contracts import ToolCall
-from harness.load.answer.chat import Decoded, classify, decode, events
+from serving_bench.harness.contracts import ToolCall
+from serving_bench.harness.load.answer.chat import Decoded, classify, decode, events
 
 USAGE = {
     "prompt_tokens": 11,

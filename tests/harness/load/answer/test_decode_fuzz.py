@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from slow_decode import SlowAnswer, slow_decode
 
-from harness.load.answer import APIS
-from harness.load.answer.chat import Decoded, classify, decode
+from serving_bench.harness.load.answer import APIS
+from serving_bench.harness.load.answer.chat import Decoded, classify, decode
 
 counts = st.one_of(st.none(), st.integers(-1, 1 << 60), st.booleans(), st.just("3"), st.just(1.5))
 strange = st.one_of(st.none(), st.booleans(), st.integers(), texts, st.lists(st.integers(), max_size=2))

@@ -17,13 +17,13 @@ from gevent.event import Event
 from own_certificate import certificate_in, tls_of
 from timeline_server import CHUNKED, LAST_CHUNK, Link, Server, answer, chunk, serving, wait_until_ns
 
-from harness.errors import UserError
-from harness.load.client import http as client_module
-from harness.load.client import response
-from harness.load.client.clock import ClockMap
-from harness.load.client.http import Client, Endpoint, endpoint
-from harness.load.client.receive import Receiver, Take, has_kernel_stamps
-from harness.load.client.response import Exchange
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.load.client import http as client_module
+from serving_bench.harness.load.client import response
+from serving_bench.harness.load.client.clock import ClockMap
+from serving_bench.harness.load.client.http import Client, Endpoint, endpoint
+from serving_bench.harness.load.client.receive import Receiver, Take, has_kernel_stamps
+from serving_bench.harness.load.client.response import Exchange
 
 MS = 1_000_000
 LIMIT_S = 10.0
@@ -665,8 +665,8 @@ def test_without_a_descriptor_left_a_request_is_a_connect_error() -> None:
     program = (
         "import resource, socket, sys\n"
         "from contextlib import closing\n"
-        "from harness.load.client.http import Client, endpoint\n"
-        "from harness.load.client.receive import Receiver\n"
+        "from serving_bench.harness.load.client.http import Client, endpoint\n"
+        "from serving_bench.harness.load.client.receive import Receiver\n"
         "with Receiver() as receiver, closing(Client(endpoint(sys.argv[1]), receiver)) as client:\n"
         "    print(client.stream(b'{}', 'r1', 10).outcome)\n"
         "    client.close()\n"

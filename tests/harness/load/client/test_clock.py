@@ -7,7 +7,7 @@ import time
 import gevent
 import pytest
 
-from harness.load.client.clock import ClockMap, LagHistogram, LoopLag, gc_pauses, loop_lag
+from serving_bench.harness.load.client.clock import ClockMap, LagHistogram, LoopLag, gc_pauses, loop_lag
 
 SECOND_NS = 1_000_000_000
 

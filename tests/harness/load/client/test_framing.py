@@ -5,7 +5,7 @@ from array import array
 
 import pytest
 
-from harness.load.client.framing import MAX_HEAD_BYTES, Framing, FramingError
+from serving_bench.harness.load.client.framing import MAX_HEAD_BYTES, Framing, FramingError
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 RESPONSES = {

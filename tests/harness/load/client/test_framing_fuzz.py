@@ -14,10 +14,10 @@ from fuzzing import damaged
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.load.answer.chat import decode
-from harness.load.client.framing import Framing, FramingError
-from harness.load.client.receive import Receiver
-from harness.load.client.response import Exchange, ExchangeError, Response
+from serving_bench.harness.load.answer.chat import decode
+from serving_bench.harness.load.client.framing import Framing, FramingError
+from serving_bench.harness.load.client.receive import Receiver
+from serving_bench.harness.load.client.response import Exchange, ExchangeError, Response
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 payloads = st.one_of(

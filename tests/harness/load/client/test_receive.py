@@ -11,7 +11,7 @@ import pytest
 from gevent import get_hub
 from gevent.event import Event
 
-from harness.load.client.receive import Receiver, has_kernel_stamps
+from serving_bench.harness.load.client.receive import Receiver, has_kernel_stamps
 
 MS = 1_000_000
 LIMIT_S = 10.0

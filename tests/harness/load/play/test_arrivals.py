@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.contracts import Load
-from harness.load.play.arrivals import (
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.load.play.arrivals import (
     Stretch,
     instant_s,
     longest_s,

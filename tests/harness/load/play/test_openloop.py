@@ -11,10 +11,10 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from harness.contracts import Conversation, Load
-from harness.errors import UserError
-from harness.load.play.arrivals import Beginning, due_s, instant_s, planned, points
-from harness.load.play.waits import OpenLoop
+from serving_bench.harness.contracts import Conversation, Load
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.load.play.arrivals import Beginning, due_s, instant_s, planned, points
+from serving_bench.harness.load.play.waits import OpenLoop
 
 POISSON = Load(concurrency=None, rate_per_s=100, warmup_s=1.0, duration_s=None)
 TRACE = Load(concurrency=None, arrival="trace", warmup_s=0.0, duration_s=None)

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 from timeline_server import CHUNKED, DONE, LAST_CHUNK, Link, answer, chunk, event, finish, serving
 
-from harness.contracts import BegunRow, Form, Message, Outcome, RequestRow, Tool, ToolCall, Turn
-from harness.load.answer import openai
-from harness.load.answer.chat import Decoded, decode
-from harness.load.answer.history import answer_message
-from harness.load.client import http as client_module
-from harness.load.client.http import Client, endpoint
-from harness.load.client.receive import Receiver
-from harness.load.client.response import MAX_RESPONSE_BYTES, Exchange
-from harness.load.play.rows import RAW_BYTES, id_of, request_row
+from serving_bench.harness.contracts import BegunRow, Form, Message, Outcome, RequestRow, Tool, ToolCall, Turn
+from serving_bench.harness.load.answer import openai
+from serving_bench.harness.load.answer.chat import Decoded, decode
+from serving_bench.harness.load.answer.history import answer_message
+from serving_bench.harness.load.client import http as client_module
+from serving_bench.harness.load.client.http import Client, endpoint
+from serving_bench.harness.load.client.receive import Receiver
+from serving_bench.harness.load.client.response import MAX_RESPONSE_BYTES, Exchange
+from serving_bench.harness.load.play.rows import RAW_BYTES, id_of, request_row
 
 LIMIT_S = 20.0
 KEY = "sk-secret-1"

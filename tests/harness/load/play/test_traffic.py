@@ -14,9 +14,9 @@ from timeline_server import Server
 from tiny_load import SCENARIO as TINY
 from tiny_load import TinyEngine
 
-from harness.contracts import BegunRow, Load, Outcome, RequestRow
-from harness.load.play.traffic import Traffic, Write
-from harness.load.play.window import Board, Window, shared_board
+from serving_bench.harness.contracts import BegunRow, Load, Outcome, RequestRow
+from serving_bench.harness.load.play.traffic import Traffic, Write
+from serving_bench.harness.load.play.window import Board, Window, shared_board
 
 S = 1_000_000_000
 ROW = RequestRow(

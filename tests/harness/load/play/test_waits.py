@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 
-from harness.load.play.waits import Alarm
+from serving_bench.harness.load.play.waits import Alarm
 
 MS = 1_000_000
 

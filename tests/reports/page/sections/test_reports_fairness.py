@@ -20,13 +20,13 @@ from make_run import (
     write_start,
 )
 
-from harness.contracts import Load
-from harness.sampling.host import HostSample
-from harness.store import store
-from reports import open_run, write_report
-from reports.checks.examine import findings_of
-from reports.checks.ledger import Entry, ledger_of
-from reports.measures.equal_work import one_at_a_time
+from serving_bench.harness.contracts import Load
+from serving_bench.harness.sampling.host import HostSample
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run, write_report
+from serving_bench.reports.checks.examine import findings_of
+from serving_bench.reports.checks.ledger import Entry, ledger_of
+from serving_bench.reports.measures.equal_work import one_at_a_time
 
 
 def run_of(path, starts, users=4, **terms):

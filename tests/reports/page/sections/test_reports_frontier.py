@@ -12,17 +12,17 @@ from make_run import HOSTILE, one_cell_run, row
 from make_sweep import SIX, sweep_run
 from repeated_run import repeated_run, three
 
-from harness.contracts import Load, Objective, SearchTerms
-from reports import open_run
-from reports.data.run import Run
-from reports.measures.over_starts import aggregate
-from reports.measures.values import values_of
-from reports.page.by_load import frontier_charts, load_charts
-from reports.page.drawing.charts import Chart, Part, rendered
-from reports.page.looks import Row
-from reports.page.sections import throughput
-from reports.page.sections.throughput import SEARCH
-from reports.verdicts.load_cases import load_cases_of
+from serving_bench.harness.contracts import Load, Objective, SearchTerms
+from serving_bench.reports import open_run
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.measures.over_starts import aggregate
+from serving_bench.reports.measures.values import values_of
+from serving_bench.reports.page.by_load import frontier_charts, load_charts
+from serving_bench.reports.page.drawing.charts import Chart, Part, rendered
+from serving_bench.reports.page.looks import Row
+from serving_bench.reports.page.sections import throughput
+from serving_bench.reports.page.sections.throughput import SEARCH
+from serving_bench.reports.verdicts.load_cases import load_cases_of
 
 SPEED = "output_tokens_per_s"
 

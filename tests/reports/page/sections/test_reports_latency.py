@@ -10,9 +10,9 @@ from make_run import deployment
 from page_data import charts_of
 from repeated_run import Made, repeated_run
 
-from harness.contracts import Load
-from reports import write_report
-from reports.measures.distributions import Steps
+from serving_bench.harness.contracts import Load
+from serving_bench.reports import write_report
+from serving_bench.reports.measures.distributions import Steps
 
 LOADS = (Load(concurrency=1), Load(concurrency=4))
 FP16, VLLM = deployment("llama_cpp", "fp16"), deployment("vllm", "fp16")

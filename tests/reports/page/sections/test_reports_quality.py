@@ -13,18 +13,18 @@ from make_run import HOSTILE, deployment
 from page_data import charts_of
 from repeated_run import Made, repeated_run
 
-from harness.cli.ending import tell
-from harness.cli.progress import Show
-from harness.contracts import Load, Token
-from harness.store import store
-from reports import open_run, tables_of, write_report
-from reports.checks.examine import findings_of
-from reports.outputs.as_json import json_text
-from reports.outputs.as_markdown import markdown_text
-from reports.verdicts.decisions import front_of
-from reports.words.answer import answers_of
-from reports.words.quality import front, nats, notes
-from reports.words.told import told
+from serving_bench.harness.cli.ending import tell
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.contracts import Load, Token
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run, tables_of, write_report
+from serving_bench.reports.checks.examine import findings_of
+from serving_bench.reports.outputs.as_json import json_text
+from serving_bench.reports.outputs.as_markdown import markdown_text
+from serving_bench.reports.verdicts.decisions import front_of
+from serving_bench.reports.words.answer import answers_of
+from serving_bench.reports.words.quality import front, nats, notes
+from serving_bench.reports.words.told import told
 
 FP16, Q8, Q4, VLLM = (
     deployment(*each.split())

@@ -25,12 +25,12 @@ from make_run import (
 )
 from make_sweep import SIX, sweep_run
 
-from harness.contracts import CacheReset, Load
-from harness.store import store
-from reports import open_run
-from reports.data.run import Run
-from reports.measures.anatomy import anatomies
-from reports.page.sections import memory, side_by_side, trust
+from serving_bench.harness.contracts import CacheReset, Load
+from serving_bench.harness.store import store
+from serving_bench.reports import open_run
+from serving_bench.reports.data.run import Run
+from serving_bench.reports.measures.anatomy import anatomies
+from serving_bench.reports.page.sections import memory, side_by_side, trust
 
 ROW = re.compile(r"<tr data-([^>]*)>")
 

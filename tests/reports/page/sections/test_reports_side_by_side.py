@@ -9,14 +9,14 @@ import pytest
 from make_run import HOSTILE, deployment
 from repeated_run import LOADS, Made, repeated_run, three
 
-from harness.contracts import CompareTerms, Load, SearchTerms
-from reports import open_run, write_report
-from reports.page.drawing.charts import log_ticks
-from reports.page.looks import Look, ratio_frame, ratio_picture
-from reports.page.sections import side_by_side
-from reports.stats.intervals import Verdict
-from reports.verdicts.comparisons import comparisons_of
-from reports.words.verdict_words import heading_of, ratio_text, title_of, word_of
+from serving_bench.harness.contracts import CompareTerms, Load, SearchTerms
+from serving_bench.reports import open_run, write_report
+from serving_bench.reports.page.drawing.charts import log_ticks
+from serving_bench.reports.page.looks import Look, ratio_frame, ratio_picture
+from serving_bench.reports.page.sections import side_by_side
+from serving_bench.reports.stats.intervals import Verdict
+from serving_bench.reports.verdicts.comparisons import comparisons_of
+from serving_bench.reports.words.verdict_words import heading_of, ratio_text, title_of, word_of
 
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
 VLLM, AWQ = deployment("vllm", "fp16"), deployment("vllm", "awq")

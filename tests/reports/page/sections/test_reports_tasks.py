@@ -3,13 +3,13 @@
 import pytest
 from make_tasks import FP16, Q4, answered, answers
 
-from harness.cli.ending import tell
-from harness.cli.progress import Show
-from harness.contracts import QualityTerms
-from reports import tables_of, write_report
-from reports.outputs.as_markdown import markdown_text
-from reports.words.answer import answers_of
-from reports.words.told import told
+from serving_bench.harness.cli.ending import tell
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.contracts import QualityTerms
+from serving_bench.reports import tables_of, write_report
+from serving_bench.reports.outputs.as_markdown import markdown_text
+from serving_bench.reports.words.answer import answers_of
+from serving_bench.reports.words.told import told
 
 BEFORE, AFTER = "r" * 60 + "w" * 40, "w" * 20 + "r" * 45 + "w" * 30 + "-" * 5
 

@@ -7,7 +7,7 @@ import signal
 def main() -> None:
     # Python's own handler would show a traceback; harness.cli installs one where there is something to stop.
     signal.signal(signal.SIGINT, _interrupted)
-    from harness.cli.app import main as command_line
+    from serving_bench.harness.cli.app import main as command_line
 
     command_line()
 

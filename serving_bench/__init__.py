@@ -1,0 +1,1 @@
+"""Which engine, at which quantization, should serve your language model on your device."""
