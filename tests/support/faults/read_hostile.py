@@ -167,12 +167,12 @@ class Reading:
     def _is_short(self, name: str, found: Answer) -> bool:
         """Return whether a refusal is one line, perhaps with another that names a file.
 
-        A command that resumes a run also prints the lines of progress that it prints for a whole run.
+        A command that goes on with a run also prints the lines that it prints for a whole run.
         """
         if name == FRAMES:
             return True
         said = found.complaints.splitlines()
-        if "--resume" in COMMANDS[name]:
+        if "--resume" in COMMANDS[name] or name == "rerun":
             usual = self.whole(name).complaints.splitlines()
             return said != [] and len([line for line in said if line not in usual]) <= 2
         return len(said) in (1, 2)
