@@ -207,11 +207,9 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
     own = ray.get_runtime_context().get_node_id()
     try:
         while waiting or running:
-            alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]}
-            if own not in alive:
-                running.clear()  # Ray ends tasks that have lost their driver
-                raise CellError(_OWN_LOST)
-            left = [each for each in nodes if each.id in alive - unable]
+            alive = {each["NodeID"]: each for each in ray.nodes() if each["Alive"]}
+            _check_own(alive.get(own))
+            left = [each for each in nodes if each.id in alive.keys() - unable]
             for job, at in _next(waiting, left, [each for _, each in running.values()], used):
                 waiting.remove(job)
                 if at is None:
@@ -227,6 +225,7 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
                 running[task.remote(words, job.number)] = job, at
             ready, _ = ray.wait(list(running), **_WAIT) if running else ([], [])
             for stream in ready:
+                _check_own(alive[own])
                 job, at = running[stream]
                 if _take(ray, stream, job, at, tell):
                     continue
@@ -246,8 +245,26 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
             running.clear()
             raise CellError(_OWN_LOST) from error
         raise
+    except CellError:
+        running.clear()  # Ray ends tasks that have lost their driver
+        raise
     finally:
         _cancel(ray, running)
+
+
+def _check_own(own: Mapping[str, Any] | None) -> None:
+    """Raise CellError if the node here is lost: Ray ends a process silently that then asks for an object.
+
+    The cluster's list of nodes is behind by seconds; the node's own socket is not.
+    """
+    if own is None or not answers(own["RayletSocketName"]):
+        raise CellError(_OWN_LOST)
+
+
+def answers(path: str) -> bool:
+    """Return whether a process listens at this Unix socket."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        return asking.connect_ex(path) == 0
 
 
 def _tell_busy(running: Iterable[tuple[Job, Node]], tell: Tell) -> None:

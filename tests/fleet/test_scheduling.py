@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,18 +108,29 @@ def test_an_interrupt_in_rays_core_is_one(monkeypatch):
     assert ray.running == []
 
 
-def test_a_bench_whose_own_node_is_lost_ends_and_keeps_what_is_whole():
+@pytest.mark.parametrize("what", ["own_is_alive", "raylet_answers"])  # the latter is known at once
+def test_a_bench_whose_own_node_is_lost_ends_and_keeps_what_is_whole(what):
     ray = Ray(machines(1, 1), [("whole", 0), ("whole", 1000), ("whole", 1000)], {})
     with installed(ray) as folder:
         jobs = [on_ray.Job(number, folder / f"{number}") for number in (1, 2, 3)]
 
         def lose(node: str, number: int, line: str) -> None:
-            ray.own_is_alive = (number, line) != (3, "line 5")
+            setattr(ray, what, (number, line) != (3, "line 5"))
 
         with pytest.raises(CellError, match="the cluster's node on this machine was lost"):
             on_ray.measure(ray.there, [], jobs, lose)
         assert [job.is_whole for job in jobs] == [True, False, False]
     assert ray.cancelled == []
+
+
+def test_a_raylet_that_is_gone_does_not_answer(tmp_path):
+    path = str(tmp_path / "raylet")
+    assert not on_ray.answers(path)
+    with socket.socket(socket.AF_UNIX) as raylet:
+        raylet.bind(path)
+        raylet.listen()
+        assert on_ray.answers(path)
+    assert not on_ray.answers(path)
 
 
 @pytest.mark.parametrize("broken", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("Broken pipe")])

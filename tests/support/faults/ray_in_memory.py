@@ -82,7 +82,7 @@ class Ray(ModuleType):
         self.begun: list[Stream] = []
         self.cancelled: list[int] = []
         self.waits = 0
-        self.own_is_alive = True
+        self.own_is_alive = self.raylet_answers = True
         self.exceptions = SimpleNamespace(
             RayError=RayError, RaySystemError=RaySystemError, UnserializableException=UnserializableError
         )
@@ -94,7 +94,7 @@ class Ray(ModuleType):
         return {each: {"object_size": size} for each, size in sizes.items()}
 
     def nodes(self) -> list[dict[str, Any]]:
-        own = {"NodeID": "own", "Alive": self.own_is_alive}
+        own = {"NodeID": "own", "Alive": self.own_is_alive, "RayletSocketName": "raylet"}
         return [own, *({"NodeID": each.id, "Alive": each not in self.dead} for each in self.there)]
 
     def get_runtime_context(self) -> Any:
@@ -149,6 +149,7 @@ def installed(ray: Ray) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as here:
         for module in (ray, ModuleType("ray.util"), strategies):
             here.setitem(sys.modules, module.__name__, module)
+        here.setattr(on_ray, "answers", lambda path: ray.raylet_answers)
         yield folder
     shutil.rmtree(folder)
 
