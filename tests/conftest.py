@@ -1,7 +1,5 @@
 """Which tests must have the machine for themselves, and fixtures that several files share."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

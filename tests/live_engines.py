@@ -4,8 +4,6 @@ Prints a line for each: how it went, time, disk. What this machine cannot have i
 what should have worked and did not is a failure, and the exit code is then 1. `make test-engines`.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

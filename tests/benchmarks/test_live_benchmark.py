@@ -1,7 +1,5 @@
 """benchmarks/live.py: what being watched costs stays far below what it may."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

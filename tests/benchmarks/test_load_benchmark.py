@@ -1,7 +1,5 @@
 """benchmarks/load.py: how a client's report is set against the server's record, on numbers made by hand."""
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """benchmarks/peers: what real files of each client say, and the table of what was measured."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

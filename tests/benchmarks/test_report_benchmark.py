@@ -1,7 +1,5 @@
 """benchmarks/report.py: the run that it makes can be reported on, and is stored as real ones are."""
 
-from __future__ import annotations
-
 import sys
 
 import pyarrow.parquet as pq

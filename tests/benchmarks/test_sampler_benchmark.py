@@ -1,7 +1,5 @@
 """benchmarks/samplers.py: what it records of a card, and its table, on numbers made by hand."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -50,10 +48,7 @@ def test_a_machine_without_a_card_has_nothing_to_record(tmp_path: Path) -> None:
         "FAULT_nvmlInitWithFlags": "9",
     }
     done = subprocess.run(argv, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "--record: NVML does not start: Driver Not Loaded\n",
-    )
+    assert (done.returncode, done.stderr) == (2, "--record: NVML does not start: Driver Not Loaded\n")
     assert not (tmp_path / "session.jsonl").exists()
 
 

@@ -1,7 +1,5 @@
 """How engines are told of LoRA adapters: at a start, and with each request."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

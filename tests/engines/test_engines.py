@@ -1,7 +1,5 @@
 """What is asked of every engine alike: what it serves, which options it refuses, how it is installed."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
@@ -134,11 +132,7 @@ def test_engines_that_run_no_code_of_a_model_say_so(engine: str) -> None:
         ),
         ("sglang", {"mem_fraction_static": 1.2}, "sglang.mem_fraction_static=1.2: must be between 0 and 1"),
         ("sglang", {"page_size": 0}, "sglang.page_size=0: must be 1 or more"),
-        (
-            "sglang",
-            {"schedule_conservativeness": 0.0},
-            "sglang.schedule_conservativeness=0: must be above 0",
-        ),
+        ("sglang", {"schedule_conservativeness": 0.0}, "sglang.schedule_conservativeness=0: must be above 0"),
         ("tgi", {"program": "launcher"}, "tgi.program=launcher: give the path"),
         ("tgi", {"cuda_memory_fraction": 1.5}, "tgi.cuda_memory_fraction=1.5: must be above 0 and at most 1"),
         ("tgi", {"max_concurrent_requests": 0}, "tgi.max_concurrent_requests=0: must be 1 or more"),
@@ -151,9 +145,7 @@ def test_engines_that_run_no_code_of_a_model_say_so(engine: str) -> None:
         ("vllm", {"block_size": -1}, "vllm.block_size=-1: must be 1 or more"),
     ],
 )
-def test_an_option_that_cannot_work_is_the_users_mistake(
-    engine: str, options: dict[str, Any], message: str
-) -> None:
+def test_an_option_that_cannot_work_is_the_users_mistake(engine: str, options: dict[str, Any], message: str):
     given = {f"{engine}.{name}": (value,) for name, value in options.items()}
     with pytest.raises(UserError, match=re.escape(message)):
         points(engine, ENGINES[engine].options, given)

@@ -1,7 +1,5 @@
 """The names of container images, from docker/versions.env."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

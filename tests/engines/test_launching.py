@@ -1,7 +1,5 @@
 """What a container needs mounted for weights, by their path alone and on real links."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What engines reckon that they need, what they say, and what the machine sees, of real servers on a CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,11 +28,7 @@ from serving_bench.harness.servers.server import free_port, running_server, wait
 pytestmark = pytest.mark.engines
 GEMMA, SMOLLM = "gemma3-270m", "smollm2-135m"
 TERMS = EngineTerms(
-    context_length=2048,
-    concurrent_sequences=4,
-    kv_cache_tokens=8192,
-    prefix_cache=True,
-    launcher="native",
+    context_length=2048, concurrent_sequences=4, kv_cache_tokens=8192, prefix_cache=True, launcher="native"
 )
 START_S = 600.0
 MIB = 2**20
@@ -122,9 +116,7 @@ def deployment(engine: str, quantization: str, model: str = GEMMA, **options: An
     ],
 )
 @pytest.mark.parametrize("program", ["xllamacpp", "llama-server", "llama-cpp-python"])
-def test_llama_cpp_takes_what_was_reckoned(
-    program: str, model: str, quantization: str, tmp_path: Path
-) -> None:
+def test_llama_cpp_takes_what_was_reckoned(program: str, model: str, quantization: str, tmp_path: Path):
     asked = deployment("llama_cpp", quantization, model, program=program)
     with seen(asked, program, tmp_path) as found:
         print_row(f"{program} {quantization}", found)

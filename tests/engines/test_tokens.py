@@ -4,8 +4,6 @@ Recorded with gemma3-270m in bf16: vLLM 0.32.0, transformers 5.24.0, SGLang 0.5.
 3.3.6-dev0: its Python shard with a model of random weights, and its llama.cpp backend.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A disk that is full: one line, what is measured is kept, and the run can go on."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -51,9 +49,7 @@ def test_a_run_is_refused_where_it_has_no_room(small: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("left_kb", [pytest.param(kb, marks=pytest.mark.faults) for kb in (0, 64, 400)] + [8])
-def test_a_disk_that_fills_up_ends_a_run_in_one_line_and_it_goes_on(
-    small: Path, tmp_path: Path, left_kb: int
-) -> None:
+def test_a_disk_that_fills_up_ends_a_run_in_one_line_and_it_goes_on(small: Path, tmp_path, left_kb: int):
     place = made(tmp_path / "p")
     words = ["run", *quick("load.duration=2s", "load.keep_bytes=true"), "--quiet", "--output", small / "run"]
     with begun(place, *words) as process:
@@ -85,9 +81,7 @@ def test_a_disk_that_fills_up_ends_a_run_in_one_line_and_it_goes_on(
 
 @pytest.mark.faults
 @pytest.mark.parametrize("left_kb", [0, 64])
-def test_a_disk_that_has_no_room_for_the_page_loses_nothing_else(
-    small: Path, tmp_path: Path, left_kb: int
-) -> None:
+def test_a_disk_that_has_no_room_for_the_page_loses_nothing_else(small: Path, tmp_path: Path, left_kb: int):
     place = made(tmp_path / "p")
     with begun(place, "run", *quick(), "--output", small / "run") as process:
         heard(process, "writing the report")
@@ -107,9 +101,7 @@ def test_a_disk_that_has_no_room_for_the_page_loses_nothing_else(
 
 @pytest.mark.live
 @pytest.mark.faults
-def test_a_disk_that_has_no_room_for_answers_of_quality_has_them_asked_again(
-    small: Path, tmp_path: Path
-) -> None:
+def test_a_disk_that_has_no_room_for_answers_of_quality_has_them_asked_again(small: Path, tmp_path: Path):
     place = made(tmp_path / "p")
     place.cache.mkdir()
     for shared in ("engines", "weights", "installer"):

@@ -1,7 +1,5 @@
 """Whatever a results directory holds, each command that reads it ends with an answer or one line."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -61,9 +59,7 @@ def test_no_command_names_a_page_that_cannot_be_written(good: Path, tmp_path: Pa
     ("before", "words"),
     [(["run", *quick(), "--output", "first"], ["rerun", "first"]), (["--version"], SEARCH)],
 )
-def test_what_measures_names_no_page_that_cannot_be_written(
-    tmp_path: Path, before: list[str], words: list[str]
-) -> None:
+def test_what_measures_names_no_page_that_cannot_be_written(tmp_path, before: list[str], words: list[str]):
     place = Place(tmp_path)
     assert bench(place, *before).returncode == 0
     run = tmp_path / "again"

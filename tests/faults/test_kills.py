@@ -1,7 +1,5 @@
 """bench, its load processes, watchdogs and servers, killed and signalled: what was measured is kept."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from functools import partial

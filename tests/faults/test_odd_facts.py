@@ -1,7 +1,5 @@
 """Whatever a running server says of itself, its run can be read by every command."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

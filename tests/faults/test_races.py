@@ -1,7 +1,5 @@
 """Two benches at once: on one run, on two runs beside each other, and on one thing to install or prepare."""
 
-from __future__ import annotations
-
 import random
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Whatever a server answers costs the requests that it answers so, and nothing else."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Where no cluster is, `bench run --on` says so at once, whether Ray is installed or not."""
 
-from __future__ import annotations
-
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor

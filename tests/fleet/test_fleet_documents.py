@@ -1,7 +1,5 @@
 """docs/fleet.md and its files: bench takes each command in them, and all name the tried Ray."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from pathlib import Path

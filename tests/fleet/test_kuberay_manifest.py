@@ -1,7 +1,5 @@
 """docs/fleet/kuberay.yaml against the fields that KubeRay takes (tests/data/kuberay), without a cluster."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A repeat, as a node measures it, prepares the weights that its machine lacks. Needs a package index."""
 
-from __future__ import annotations
-
 import pytest
 from bench_command import bench, made
 

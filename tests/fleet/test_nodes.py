@@ -1,7 +1,5 @@
 """A cluster is refused where strangers could join it, where bench differs, or where nodes are not alike."""
 
-from __future__ import annotations
-
 import re
 
 import msgspec

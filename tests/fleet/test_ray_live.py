@@ -3,8 +3,6 @@
 Ray listens on all addresses for each but 127.0.0.1, so each cluster lives in a network namespace of its own.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """What nodes have measured is never lost, nor mixed with what lies there already: `bench run --on`."""
 
-from __future__ import annotations
-
 import io
 import shutil
 import threading

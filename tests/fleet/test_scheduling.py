@@ -1,7 +1,5 @@
 """Repeats are given to nodes one at a time to a machine, and measured once, whatever dies or fails."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket
@@ -209,10 +207,7 @@ STRANGE: dict[str, tuple[Any, str]] = {
         "sent what bench does not send (Expected `str`, got `int` - at `$[1]`)",
     ),
     "what cannot be read": (RaySystemError("x\ny"), "sent what bench does not send (not bytes)"),
-    "an end without a number": (
-        ("end", "0x", b""),
-        "invalid literal for int() with base 10: '0x'",
-    ),
+    "an end without a number": (("end", "0x", b""), "invalid literal for int() with base 10: '0x'"),
     "names that are no text": (("end", "0", b"\xff"), "'utf-8' codec can't decode"),
     "a name with NUL": (("file", "cells/a\0b", b""), "sent a file that is not of its run: cells/a b"),
     "an absolute name": (("file", "/etc/x", b""), "sent a file that is not of its run: /etc/x"),

@@ -3,8 +3,6 @@
 Its two daemons are processes of the test's own, on loopback, with all their files in a temporary folder.
 """
 
-from __future__ import annotations
-
 import os
 import pwd
 import shutil

@@ -3,8 +3,6 @@
 A pair of devices joins them, so that each has an address of its own.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

@@ -5,8 +5,6 @@ without any network. `over_torch.py --wheels WHEELS` fills that folder on a mach
 of the same version. It leaves out the packages in LARGE, which the other machine must have.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 The stand-in for NVML is a small library with made-up values, for the comparison the same servers on a CPU.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """docs/gpu.md: bench takes each command in it, and its versions and numbers are those of bench."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What `make test-gpu` makes before it tests: from wheels, without a network, and in a bounded time."""
 
-from __future__ import annotations
-
 import os
 import re
 import runpy
@@ -81,9 +79,7 @@ def test_wheels_are_those_that_are_pinned(project: Path, tmp_path: Path) -> None
     assert done.stdout == f"0 MB of wheels in {wheels}\n"
 
 
-def test_an_environment_has_the_checkout_the_wheels_and_what_python_had(
-    project: Path, tmp_path: Path
-) -> None:
+def test_an_environment_has_the_checkout_the_wheels_and_what_python_had(project: Path, tmp_path: Path):
     venv = tmp_path / "venv"
     done = over_torch(project, venv, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,5 @@
 """Paths as records name them, and the seal of a user's own records."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

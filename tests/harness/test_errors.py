@@ -1,7 +1,5 @@
 """An expected error is one line, whatever it quotes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """What is opened of a file that somebody else made."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

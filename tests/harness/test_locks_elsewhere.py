@@ -1,7 +1,5 @@
 """What bench does on file systems that have no locks, or only some, as NFS and Lustre may be mounted."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

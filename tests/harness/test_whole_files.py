@@ -1,7 +1,5 @@
 """Files are written whole or not at all, also by two processes at once."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -39,9 +37,7 @@ def test_a_file_that_cannot_be_moved_into_place_leaves_nothing_behind(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_link_that_was_laid_where_a_file_is_written_changes_nothing_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_link_that_was_laid_where_a_file_is_written_changes_nothing_elsewhere(tmp_path, monkeypatch):
     other = tmp_path / "other"
     other.write_bytes(b"theirs")
     monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
@@ -79,9 +75,7 @@ def test_two_processes_that_write_the_same_file_both_succeed(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_is_on_the_disk_before_its_name_is_and_the_name_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_on_the_disk_before_its_name_is_and_the_name_after_it(tmp_path, monkeypatch):
     done: list[str] = []
     sync, move = os.fsync, os.replace
 
@@ -99,9 +93,7 @@ def test_a_file_is_on_the_disk_before_its_name_is_and_the_name_after_it(
     assert done == ["sync .part", "move", "sync folder"]
 
 
-def test_tables_of_a_run_are_synced_once_and_not_row_by_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tables_of_a_run_are_synced_once_and_not_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     synced: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     store.write_samples(tmp_path / "host.parquet", [Phase("ready", k) for k in range(500)])

@@ -1,7 +1,5 @@
 """The examples in docs/adding.md, made in a copy of the project as the document says, and used."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -139,10 +137,7 @@ def test_it_is_started_and_measured(copy: Path, tmp_path: Path) -> None:
     done = bench(copy, "run", *words, "--output", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     [start] = records(tmp_path, "run/starts/*/start.json")
-    assert (start["status"], start["resolved"]) == (
-        "completed",
-        {"concurrent_sequences": 2},
-    )
+    assert (start["status"], start["resolved"]) == ("completed", {"concurrent_sequences": 2})
     assert "engine_ready" in start["stages"]
     [cell] = records(tmp_path, "run/cells/*/cell.json")
     assert cell["status"] == "completed"
@@ -157,9 +152,7 @@ def test_a_scenario_is_played(copy: Path, tmp_path: Path) -> None:
     assert (cell["status"], cell["scenario"]["options"]["digits"]) == ("completed", 2)
 
 
-def test_a_metric_a_part_of_the_page_and_a_reason_to_distrust_are_in_the_report(
-    copy: Path, tmp_path: Path
-) -> None:
+def test_a_metric_a_part_of_the_page_and_a_reason_to_distrust_are_in_the_report(copy: Path, tmp_path: Path):
     plain = one_cell_run(tmp_path / "plain", ROWS).path
     slow = one_cell_run(tmp_path / "slow", [*ROWS, SLOW]).path
     table, page, without, with_slow = told(

@@ -1,7 +1,5 @@
 """The rules between the folders (ARCHITECTURE.md), checked on the syntax tree."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys

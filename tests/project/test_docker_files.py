@@ -1,7 +1,5 @@
 """The files in docker/, checked by the tools that read such files, and against each other."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -120,9 +118,7 @@ def test_docker_compose_reads_every_profile() -> None:
 
 
 @pytest.mark.parametrize("template", [None, "gemma3.jinja"])
-def test_a_chat_template_is_given_to_every_server_that_takes_one(
-    template: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_chat_template_is_given_to_every_server_that_takes_one(template: str | None, monkeypatch):
     if shutil.which("docker-compose") is None:
         pytest.skip("no docker-compose here (on Debian: apt-get install docker-compose)")
     monkeypatch.delenv("TEMPLATE", raising=False)

@@ -1,7 +1,5 @@
 """docs/python.md: its example runs, it describes every table and key, and its jq command finds something."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The project's Markdown files: every link within the repository leads to a file."""
 
-from __future__ import annotations
-
 import re
 from urllib.parse import unquote
 

@@ -1,7 +1,5 @@
 """How `make install` makes bench's environment. Runs the real script on a project of one package."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -36,12 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def begin(project: Path, python: str = sys.executable) -> subprocess.Popen[str]:
     argv = [".ci/environment", python, ".venv", "requirements.lock", ".venv/.ready"]
     return subprocess.Popen(
-        argv,
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+        argv, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 

@@ -1,10 +1,7 @@
 """What `make test-engines` reports of installs, preparations and tests that fail."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from live_engines import FILES, WEIGHTS, outcome_of, pytest_outcome, why_not_prepared
@@ -40,9 +37,7 @@ def test_what_a_machine_cannot_have_is_skipped_and_what_broke_is_a_failure(
         ("assert False", "FAILED", "exit code 1: 0 passed, 0 skipped, 1 failed"),
     ],
 )
-def test_tests_are_counted_and_those_that_all_skip_did_not_pass(
-    tmp_path: Path, body: str, state: str, said: str
-) -> None:
+def test_tests_are_counted_and_those_that_all_skip_did_not_pass(tmp_path, body: str, state: str, said: str):
     (tmp_path / "test_it.py").write_text(f"import pytest\n\n\ndef test_it():\n    {body}\n")
     junit = tmp_path / "junit.xml"
     argv = [sys.executable, "-m", "pytest", "-c", "/dev/null", f"--junitxml={junit}", "test_it.py"]

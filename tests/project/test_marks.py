@@ -1,7 +1,5 @@
 """Every test is run by some target of the Makefile, whatever its marks."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """bench as `uv tool install` and pipx install it, from a wheel of the checkout, run from an empty folder."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

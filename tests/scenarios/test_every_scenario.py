@@ -1,7 +1,5 @@
 """What holds for every scenario that makes its text itself."""
 
-from __future__ import annotations
-
 import json
 from itertools import islice
 from random import Random

@@ -1,7 +1,5 @@
 """Requests of given lengths."""
 
-from __future__ import annotations
-
 from itertools import islice
 from random import Random
 

@@ -1,7 +1,5 @@
 """A schema of the user's own: what is sent of it, and what is no schema."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from random import Random

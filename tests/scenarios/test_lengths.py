@@ -1,7 +1,5 @@
 """Lengths of prompts and answers: what is drawn, and what is refused."""
 
-from __future__ import annotations
-
 import tracemalloc
 from math import log
 from pathlib import Path

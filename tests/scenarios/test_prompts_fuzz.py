@@ -1,7 +1,5 @@
 """Files of prompts, traces, lengths and schemas: what they say is played, or refused in a line."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Scenarios: seeded, whole, and clear about what they cannot read."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from dataclasses import replace
@@ -166,10 +164,7 @@ SHARE_GPT = [
         ],
     },
     {"id": "empty", "conversations": []},
-    {
-        "id": "b_1",
-        "conversations": [{"from": "gpt", "value": "to nobody"}, {"from": "human", "value": "u3"}],
-    },
+    {"id": "b_1", "conversations": [{"from": "gpt", "value": "to nobody"}, {"from": "human", "value": "u3"}]},
 ]
 
 

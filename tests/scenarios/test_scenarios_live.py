@@ -1,7 +1,5 @@
 """Every scenario against llama.cpp's server with the default model (`make test-scenarios`)."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every scenario is played to the end against bench's own server."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

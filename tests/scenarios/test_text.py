@@ -1,7 +1,5 @@
 """The prose of scenarios: seeded, of the length asked for, and read by a tokenizer as English is."""
 
-from __future__ import annotations
-
 import re
 from random import Random
 

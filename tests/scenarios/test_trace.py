@@ -1,7 +1,5 @@
 """Traces are replayed with their instants and lengths; blocks that are equal have equal text."""
 
-from __future__ import annotations
-
 import json
 import tracemalloc
 from itertools import islice
@@ -151,9 +149,7 @@ def test_a_trace_without_a_row_to_play_says_so(tmp_path: Path) -> None:
         ("t.csv", "not,a,trace\n", r"the columns not, a, trace belong to no trace"),
     ],
 )
-def test_a_file_that_is_no_trace_is_said_to_be_none(
-    tmp_path: Path, name: str, content: str, said: str
-) -> None:
+def test_a_file_that_is_no_trace_is_said_to_be_none(tmp_path: Path, name: str, content: str, said: str):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=said):
         list(SCENARIO.arrivals(TraceOptions(path=str(tmp_path / name))))

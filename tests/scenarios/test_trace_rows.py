@@ -1,7 +1,5 @@
 """The layouts of three public traces, as CSV and JSON Lines, and what is wrong with a file."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -47,10 +45,7 @@ def read(path: Path, content: str | bytes, layout: str = "auto") -> list[Row]:
 
 @pytest.mark.parametrize("content", [MOONCAKE_JSONL, MOONCAKE_CSV, "\ufeff" + MOONCAKE_CSV])
 def test_mooncake_has_milliseconds_and_blocks(tmp_path: Path, content: str) -> None:
-    assert read(tmp_path / "t", content) == [
-        Row(0.0, 6755, 500, (0, 1, 2)),
-        Row(3.052, 2287, 316, (0, 42)),
-    ]
+    assert read(tmp_path / "t", content) == [Row(0.0, 6755, 500, (0, 1, 2)), Row(3.052, 2287, 316, (0, 42))]
 
 
 @pytest.mark.parametrize("content", [AZURE_2023, AZURE_2024, as_jsonl(AZURE_2023), as_jsonl(AZURE_2024)])

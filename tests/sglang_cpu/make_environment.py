@@ -4,8 +4,6 @@
 install`, and nothing measured in it is a speed of SGLang: sgl_kernel.py stands in for the compiled kernels.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import shlex

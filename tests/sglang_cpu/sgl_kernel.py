@@ -4,8 +4,6 @@ There is no CPU build of sglang-kernel to install. With this module in its place
 plain PyTorch: slow, and no measure of SGLang. A test fixture; only SGLang's own Python imports it.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn

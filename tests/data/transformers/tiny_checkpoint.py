@@ -6,8 +6,6 @@ Its tokens are single bytes, so that most of its answers hold unfinished charact
 that a real one has. generation_config.json asks for sampling, which a server that measures must not do.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

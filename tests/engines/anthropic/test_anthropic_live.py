@@ -1,7 +1,5 @@
 """Anthropic's Messages API as a real server of it speaks: llama.cpp's own, beside its OpenAI API."""
 
-from __future__ import annotations
-
 import pytest
 from llama_cpp_serving import Live, serving
 

@@ -1,7 +1,5 @@
 """The llama_cpp engine's own facts: command lines, reasons, and what each program cannot be told."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +26,7 @@ from serving_bench.harness.errors import UserError
 INSIDE = ROOT / "engines" / "inside"
 PROGRAMS = ("xllamacpp", "llama-server", "llama-cpp-python")
 MATCHED = EngineTerms(
-    launcher="native",
-    context_length=2048,
-    concurrent_sequences=4,
-    kv_cache_tokens=8192,
-    prefix_cache=True,
+    launcher="native", context_length=2048, concurrent_sequences=4, kv_cache_tokens=8192, prefix_cache=True
 )
 STOCK = EngineTerms(fairness="stock", launcher="native")
 WEIGHTS = Path("/w/m-f16.gguf")
@@ -274,13 +268,7 @@ def test_a_quantized_kv_cache_has_flash_attention() -> None:
 
 
 def test_every_option_becomes_a_flag_of_llama_cpp_python() -> None:
-    options = Options(
-        program="llama-cpp-python",
-        threads=3,
-        batch=1024,
-        ubatch=256,
-        flash_attention=False,
-    )
+    options = Options(program="llama-cpp-python", threads=3, batch=1024, ubatch=256, flash_attention=False)
     assert launched(replace(MATCHED, kv_cache_type="bf16"), options).argv[-14:] == (
         "--n_threads", "3", "--n_threads_batch", "3", "--n_batch", "1024", "--n_ubatch", "256",
         "--flash_attn", "false", "--type_k", "30", "--type_v", "30",

@@ -1,7 +1,5 @@
 """Saved states beside the KV cache, from lines of a real log of xllamacpp 2026.10.11549."""
 
-from __future__ import annotations
-
 import pytest
 
 from serving_bench.engines.common.llama_cpp_said import kept_bytes

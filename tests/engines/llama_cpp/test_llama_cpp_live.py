@@ -1,7 +1,5 @@
 """The default program of llama.cpp on the real default model, and the conversions that it serves."""
 
-from __future__ import annotations
-
 import re
 import signal
 import sys

@@ -5,8 +5,6 @@ and bench's template of gemma3-270m (Q4_K_M), shortened; the page /props; and th
 whose prompt was sent before.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """All three programs of llama_cpp, as `bench install` makes them, on the real default model."""
 
-from __future__ import annotations
-
 import re
 import signal
 import subprocess
@@ -183,10 +181,7 @@ def test_llama_cpp_python_holds_back_every_token_that_ends_an_answer() -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS[::2])
 def test_sigterm_ends_it_in_the_middle_of_an_answer(program: str, tmp_path: Path) -> None:
-    with (
-        serving(program, tmp_path) as live,
-        live.response("POST", CHAT, live.body("Hello", 400)) as response,
-    ):
+    with serving(program, tmp_path) as live, live.response("POST", CHAT, live.body("Hello", 400)) as response:
         response.readline()
         live.process.send_signal(signal.SIGTERM)
         assert live.process.wait(timeout=live.spec.stop_grace_s) in (0, -signal.SIGTERM)

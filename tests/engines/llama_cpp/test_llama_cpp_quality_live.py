@@ -1,7 +1,5 @@
 """The divergence that bench measures through the server, against that of llama.cpp's own llama-perplexity."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

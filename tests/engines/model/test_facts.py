@@ -1,7 +1,5 @@
 """A model's shape without its weights: of a table, a config.json, a GGUF header, a hub on this machine."""
 
-from __future__ import annotations
-
 import json
 import struct
 import sys
@@ -32,9 +30,7 @@ def written(folder: Path, config: Mapping[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("name", LISTED)
-def test_parameters_of_an_unknown_architecture_are_estimated_to_two_percent(
-    name: str, tmp_path: Path
-) -> None:
+def test_parameters_of_an_unknown_architecture_are_estimated_to_two_percent(name: str, tmp_path: Path):
     known = known_facts(written(tmp_path, LISTED[name]))
     assert not known.is_estimated
     guess = known_facts(written(tmp_path, {**LISTED[name], "model_type": "newest"}))
@@ -170,9 +166,7 @@ def test_of_the_hub_only_the_config_and_the_count_are_had(hub: Hub) -> None:
     assert set(hub.tokens) == {None}
 
 
-def test_the_hubs_program_runs_in_a_tools_environment_where_bench_has_none(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hubs_program_runs_in_a_tools_environment_where_bench_has_none(hub: Hub, tmp_path, monkeypatch):
     monkeypatch.setattr(facts, "find_spec", lambda name: None)
     with pytest.raises(MissingError, match="tool-hub is not installed; run `bench install hub`"):
         known_facts("hf:org/tiny")

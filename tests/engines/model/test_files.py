@@ -1,7 +1,5 @@
 """The GGUF header reader, on files of known bytes."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Files of weights: what is written is read, what is damaged is a line, no claim is believed."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -104,9 +102,7 @@ def read_gguf(folder: Path, content: bytes) -> Header | None:
 
 
 @given(headers)
-def test_a_gguf_header_is_read_as_it_was_written_and_no_part_of_it_is_whole(
-    tmp_path: Path, made: Any
-) -> None:
+def test_a_gguf_header_is_read_as_it_was_written_and_no_part_of_it_is_whole(tmp_path: Path, made: Any):
     said, tensors = made
     content = gguf_bytes(said, tensors)
     header = read_gguf(tmp_path, content)
@@ -143,9 +139,7 @@ def test_a_damaged_gguf_file_is_a_header_or_a_line(tmp_path: Path, content: byte
         struct.pack("<Q", 8 << 30) + b"{",
     ],
 )
-def test_what_a_header_claims_takes_no_memory_though_the_file_is_as_long(
-    tmp_path: Path, claim: bytes
-) -> None:
+def test_what_a_header_claims_takes_no_memory_though_the_file_is_as_long(tmp_path: Path, claim: bytes):
     for path, read in ((tmp_path / "m.gguf", gguf_header), (tmp_path / "m.safetensors", safetensors_header)):
         path.write_bytes(claim)
         os.truncate(path, 16 << 30)  # without its bytes: a hole

@@ -1,7 +1,5 @@
 """The table of models against the pins beside it, and its rows against one another."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """The rows of quantizations agree with one another."""
 
-from __future__ import annotations
-
 from serving_bench import engines
 from serving_bench.engines.model.models import aliases
 from serving_bench.engines.model.sizes import QUANTIZATIONS

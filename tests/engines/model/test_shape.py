@@ -1,7 +1,5 @@
 """What config.json says of a model's shape, against the parameters that the hub counts in the checkpoints."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 from typing import Any
@@ -157,8 +155,5 @@ def test_layers_of_different_heads_are_unknown_not_guessed(tmp_path: Path) -> No
 
 
 def test_latent_attention_of_a_gguf_file(tmp_path: Path) -> None:
-    entries = (
-        number("deepseek2.attention.kv_lora_rank", 512),
-        number("deepseek2.rope.dimension_count", 64),
-    )
+    entries = (number("deepseek2.attention.kv_lora_rank", 512), number("deepseek2.rope.dimension_count", 64))
     assert header(tmp_path, "deepseek2", *entries).latent_size == 576

@@ -1,7 +1,5 @@
 """A config.json with numbers that no model has: one line that names the file, the key and the value."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -72,9 +70,7 @@ def test_a_checkpoint_with_such_a_number_is_not_served_either(tmp_path: Path) ->
         ({"num_attention_heads": 4, "num_key_value_heads": 8}, "num_key_value_heads=8: more than"),
     ],
 )
-def test_numbers_that_contradict_each_other_are_named(
-    tmp_path: Path, change: dict[str, int], said: str
-) -> None:
+def test_numbers_that_contradict_each_other_are_named(tmp_path: Path, change: dict[str, int], said: str):
     config = {key: value for key, value in SHAPE.items() if key != "head_dim"}
     with pytest.raises(UserError, match=said):
         known_facts(str(written(tmp_path, {**config, "hidden_size": 64, **change})))
@@ -96,9 +92,7 @@ _VALUES = st.recursive(
 @example(changes={"sliding_window": 1, "full_attention_interval": 2})
 @example(changes={"full_attention_interval": -2})
 @given(changes=st.dictionaries(st.sampled_from(KEYS + MORE_KEYS), _VALUES, min_size=1, max_size=3))
-def test_whatever_a_config_says_facts_are_sane_or_it_is_a_mistake(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_whatever_a_config_says_facts_are_sane_or_it_is_a_mistake(tmp_path: Path, changes: dict[str, Any]):
     path = written(tmp_path, {**SHAPE, **changes})
     try:
         facts = known_facts(str(path)).facts

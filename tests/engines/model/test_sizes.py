@@ -1,7 +1,5 @@
 """Bytes of weights and KV cache, against numbers worked out by hand and files that exist."""
 
-from __future__ import annotations
-
 import pytest
 
 from serving_bench.engines import weights_bytes
@@ -222,9 +220,7 @@ UNTIED = ModelFacts(
         (UNTIED, "fp32", 1_051_200 * 32),
     ],
 )
-def test_embedding_and_output_have_bits_of_their_own(
-    facts: ModelFacts, quantization: str, bits: float
-) -> None:
+def test_embedding_and_output_have_bits_of_their_own(facts: ModelFacts, quantization: str, bits: float):
     file_format = "gguf" if quantization.startswith("gguf-") else "safetensors"
     assert weights_bytes(facts, quantization, file_format) == round(bits / 8)
 

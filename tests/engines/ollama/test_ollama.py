@@ -1,7 +1,5 @@
 """The ollama engine's own facts: settings, reasons, and reading of log lines as its source writes them."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import replace
@@ -27,11 +25,7 @@ WEIGHTS = Path("/w/my model-q4_0.gguf")
 CPU = Place(None, WEIGHTS, "127.0.0.1", 8123, Path("/scratch"), cache=Path("/cache/compiled/ollama"))
 GPU = Place(None, WEIGHTS, "127.0.0.1", 8123, Path("/scratch"), devices=(0,))
 MATCHED = EngineTerms(
-    launcher="native",
-    context_length=2048,
-    concurrent_sequences=8,
-    kv_cache_tokens=16384,
-    prefix_cache=True,
+    launcher="native", context_length=2048, concurrent_sequences=8, kv_cache_tokens=16384, prefix_cache=True
 )
 # What Ollama 0.33.0-rc2 and its llama-server wrote.
 LOG = (DATA / "serve.log").read_text()

@@ -4,8 +4,6 @@ OLLAMA_PROGRAM: its path, else the ollama on PATH. OLLAMA_URL and OLLAMA_MODEL: 
 one. Beside it llama.cpp serves the same weights.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Ollama's HTTP: what a real 0.33.0-rc2 answered (tests/data/ollama), sent again over a real socket to the
 client of loads and to whole runs, and tests/support/servers/ollama_server.py, which speaks in its shapes."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The engine that attaches to a running server: what it asks for, and what it refuses."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -3,8 +3,6 @@
 Of endpoints/OAI/utils/chat_completion.py, endpoints/core/types/model.py and common/auth.py. It is none.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

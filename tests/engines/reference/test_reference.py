@@ -1,7 +1,5 @@
 """The reference engine: its command line starts the real server with every option."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import asdict, replace
@@ -37,9 +35,7 @@ def spec_of(
 
 
 @pytest.mark.parametrize("program", ["python", "native"])
-def test_every_option_reaches_the_server(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, program: Literal["python", "native"]
-) -> None:
+def test_every_option_reaches_the_server(tmp_path, tmp_path_factory, program: Literal["python", "native"]):
     options = Options(
         program=program,
         ttft_s=0.1,
@@ -92,9 +88,7 @@ def test_the_native_program_is_never_started_without_being_built(tmp_path: Path)
         spec_of(Options(program="native"), tmp_path)
 
 
-def test_the_sources_compile_without_a_warning(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_the_sources_compile_without_a_warning(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory):
     native_program(tmp_path_factory)  # skips where no compiler is
     spec = ENGINE.install("native", "cpu")
     assert isinstance(spec, InstallSpec)
@@ -132,9 +126,7 @@ def test_the_options_and_the_server_know_the_same_faults(fault: str) -> None:
         ({"thinking_chunks": 3}, "reference.thinking_chunks=3"),
     ],
 )
-def test_what_only_the_python_program_has_is_refused_for_the_native_one(
-    options: dict[str, Any], key: str
-) -> None:
+def test_what_only_the_python_program_has_is_refused_for_the_native_one(options: dict[str, Any], key: str):
     with pytest.raises(UserError) as caught:
         Options(program="native", **options)
     assert str(caught.value) == f"{key}: the native program lacks it; reference.program=python has it"

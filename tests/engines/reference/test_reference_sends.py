@@ -1,7 +1,5 @@
 """Reading the record of send times: the documented bytes, a cut one, and other files."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 

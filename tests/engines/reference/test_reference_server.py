@@ -3,8 +3,6 @@
 Faults are the Python server's alone.
 """
 
-from __future__ import annotations
-
 import http.client
 import json
 import resource
@@ -492,9 +490,7 @@ def test_a_longer_prompt_takes_longer(command: tuple[str, ...]) -> None:
     assert short_s < long_s
 
 
-def test_a_request_without_a_free_slot_begins_when_another_ends(
-    tmp_path: Path, command: tuple[str, ...]
-) -> None:
+def test_a_request_without_a_free_slot_begins_when_another_ends(tmp_path: Path, command: tuple[str, ...]):
     options = ("--slots", 1, "--ttft-s", 0.05, "--itl-s", 0.02, "--sends", tmp_path)
     with serving(*options, command=command) as server:
         with connected(server.port) as first, connected(server.port) as second:

@@ -1,7 +1,5 @@
 """The sglang engine's own facts: command lines, reasons and requests."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,11 +107,7 @@ def test_tuned_options_are_options_of_the_engine() -> None:
     assert tuned is not None
     terms = replace(MATCHED, fairness="tuned")
     spec = native("awq", terms, Options(**dict(tuned.options)), GPU)  # type: ignore[arg-type]
-    assert spec.argv[-3:] == (
-        "--max-running-requests=4",
-        "--max-total-tokens=8192",
-        "--schedule-policy=lpm",
-    )
+    assert spec.argv[-3:] == ("--max-running-requests=4", "--max-total-tokens=8192", "--schedule-policy=lpm")
 
 
 def test_every_term_has_its_flag() -> None:

@@ -1,7 +1,5 @@
 """What `make sglang-cpu-env` builds with: the module in place of SGLang's kernels, and the script."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """SGLang on the real default model and a CPU, in the environment that `make sglang-cpu-env` builds."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

@@ -2,8 +2,6 @@
 gemma3-270m with the matched terms of 512 tokens x 4 and a stand-in for its kernels; paths shortened, the list
 of its arguments and what it says of other models left out, of failed starts the end."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """The tgi engine's own facts: command lines, reasons, and reading of log lines as its source writes them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -24,11 +22,7 @@ WEIGHTS = Path("/w/llama 8b-bf16")
 GPU = Place(None, WEIGHTS, "127.0.0.1", 8123, Path("/scratch"), devices=(0,))
 OWN = Place(None, WEIGHTS, "127.0.0.1", 8123, Path("/scratch"), Path("/opt/text-generation-launcher"), (0,))
 MATCHED = EngineTerms(
-    launcher="docker",
-    context_length=2048,
-    concurrent_sequences=8,
-    kv_cache_tokens=16384,
-    prefix_cache=True,
+    launcher="docker", context_length=2048, concurrent_sequences=8, kv_cache_tokens=16384, prefix_cache=True
 )
 # The formats of the source of 2026-01-08: launcher/src/main.rs, backends/v3/src/lib.rs,
 # server/text_generation_server/models/{globals,model,flash_causal_lm,__init__}.py.
@@ -134,10 +128,7 @@ def test_every_other_term_and_option_has_its_flag() -> None:
         memory_limit_bytes=1 << 34,
     )
     options = Options(
-        image="own/tgi:1",
-        cuda_memory_fraction=0.5,
-        max_concurrent_requests=64,
-        quantize="eetq",
+        image="own/tgi:1", cuda_memory_fraction=0.5, max_concurrent_requests=64, quantize="eetq"
     )
     spec = container("bf16", terms, options)
     assert spec.image == "own/tgi:1"

@@ -1,7 +1,5 @@
 """A launcher that writes what a TGI writes as it fails, and ends: what the user reads of it."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 
@@ -73,9 +71,7 @@ def told(tmp_path: Path, log: str) -> str:
     ],
     ids=["window", "killed", "silent"],
 )
-def test_the_cause_is_quoted_and_not_that_a_shard_failed(
-    tmp_path: Path, log: str, quoted: str, advice: str
-) -> None:
+def test_the_cause_is_quoted_and_not_that_a_shard_failed(tmp_path: Path, log: str, quoted: str, advice: str):
     said = told(tmp_path, log)
     assert quoted in said.partition("the end of ")[2].partition(";")[0]
     assert advice in said

@@ -3,8 +3,6 @@
 tests/support/servers/tgi_server.py stands for it; test_tgi_replayed.py has what a real one answered.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

@@ -4,8 +4,6 @@ TGI_PROGRAM: the path of a text-generation-launcher, with text-generation-server
 PATH. TGI_URL: the address of a running router, as http://HOST:PORT/v1.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

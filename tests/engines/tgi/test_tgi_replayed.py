@@ -1,8 +1,6 @@
 """What a real TGI 3.3.6-dev0 answered (tests/data/tgi), sent again over a real socket to the client of loads,
 to what asks for quality, and to a whole run: with its Python shard (v3) and with its llama.cpp backend."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,9 +62,7 @@ def test_a_longer_stream_is_read_whole(replay: Replay) -> None:
     assert (outcome, decoded.output_tokens, decoded.finish_reason) == (("ok", None), 64, "length")
 
 
-def test_a_model_that_it_does_not_have_is_answered_and_usage_comes_only_where_asked_for(
-    replay: Replay,
-) -> None:
+def test_a_model_that_it_does_not_have_is_answered_and_usage_comes_only_where_asked_for(replay: Replay):
     decoded, outcome = heard(replay, "chat-unknown-model-stream")
     assert (outcome, decoded.finish_reason) == (("ok", None), "length")
     assert (len(decoded.chunk_ns), decoded.input_tokens, decoded.output_tokens) == (4, None, None)

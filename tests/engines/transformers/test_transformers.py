@@ -1,7 +1,5 @@
 """The transformers engine's own facts: arguments, reasons, and reading of what its server says."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -10,13 +8,7 @@ import pytest
 from places import TESTS
 
 from serving_bench.engines.transformers.engine import ENGINE, SERVER, Options
-from serving_bench.harness.contracts import (
-    Deployment,
-    EngineTerms,
-    NativeSpec,
-    Place,
-    Turn,
-)
+from serving_bench.harness.contracts import Deployment, EngineTerms, NativeSpec, Place, Turn
 from serving_bench.harness.load.answer.chat import classify, decode
 
 DATA = TESTS / "data" / "transformers"

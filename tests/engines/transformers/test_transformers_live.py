@@ -1,7 +1,5 @@
 """The real transformers server, on a tiny random model."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import math
@@ -149,10 +147,7 @@ def begun(
 
 @contextmanager
 def serving(
-    environment: Environment,
-    weights: Path,
-    folder: Path,
-    terms: EngineTerms | None = None,
+    environment: Environment, weights: Path, folder: Path, terms: EngineTerms | None = None
 ) -> Iterator[Live]:
     terms = terms or EngineTerms(context_length=CONTEXT, seed=3)
     live = begun(environment, weights, folder, terms)
@@ -401,9 +396,7 @@ def test_probabilities_that_cannot_be_told_are_http_400_with_a_reason(
         ({"temperature": 1}, "temperature: must be 0"),
     ],
 )
-def test_what_cannot_be_served_is_http_400_with_a_reason(
-    server: Live, change: dict[str, Any], said: str
-) -> None:
+def test_what_cannot_be_served_is_http_400_with_a_reason(server: Live, change: dict[str, Any], said: str):
     assert re.match(said, server.refused(**change))
 
 
@@ -446,9 +439,7 @@ def test_speculation_gives_the_same_greedy_text_and_length(
     assert decoded.text == server.stream("again and again", 60).text
 
 
-def test_sigterm_ends_it_with_0_in_the_middle_of_an_answer(
-    environment: Environment, tiny: Path, tmp_path: Path
-) -> None:
+def test_sigterm_ends_it_with_0_in_the_middle_of_an_answer(environment: Environment, tiny: Path, tmp_path):
     with serving(environment, tiny, tmp_path) as live, closing(live.connect()) as connection:
         send(connection, "POST", "/v1/chat/completions", asked("x", 200))
         connection.getresponse().readline()
@@ -467,16 +458,12 @@ def assert_ends(live: Live, said: str, hints: int = 1) -> None:
     assert len([hint for hint in ENGINE.hints if re.search(hint.pattern, log)]) == hints
 
 
-def test_more_context_than_the_model_has_ends_the_start(
-    environment: Environment, tiny: Path, tmp_path: Path
-) -> None:
+def test_more_context_than_the_model_has_ends_the_start(environment: Environment, tiny: Path, tmp_path: Path):
     live = begun(environment, tiny, tmp_path, EngineTerms(context_length=1000))
     assert_ends(live, r"^--context-length 1000: the model's context has 512 tokens$")
 
 
-def test_a_model_that_overflows_float16_does_not_become_ready(
-    environment: Environment, tmp_path: Path
-) -> None:
+def test_a_model_that_overflows_float16_does_not_become_ready(environment: Environment, tmp_path: Path):
     make = [str(environment.python), "-P", str(MAKE), str(tmp_path / "large"), "1e8"]
     subprocess.run(make, check=True, capture_output=True)
     live = begun(environment, tmp_path / "large", tmp_path, EngineTerms(), "fp16")

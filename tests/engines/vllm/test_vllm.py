@@ -1,7 +1,5 @@
 """The vllm engine's own facts: command lines, reasons, cache sizes and requests."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The real vLLM on a CPU, in the environment of `bench install vllm`, serving gemma3-270m."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal
@@ -316,9 +314,7 @@ def test_impossible_terms_end_the_start_with_a_remedy(
         pass
 
 
-def test_adapters_change_the_answer_and_share_no_prefix_cache(
-    environment: Environment, tmp_path: Path
-) -> None:
+def test_adapters_change_the_answer_and_share_no_prefix_cache(environment: Environment, tmp_path: Path):
     weights_of("bf16")
     of = Weights(MODEL, "bf16", "safetensors")
     adapters = tuple(adapted(Adapter(f"random-{number}"), of, cache_dir()) for number in range(2))

@@ -1,8 +1,6 @@
 """What is read of vLLM's log and streams. tests/data/vllm: vLLM 0.32.0 on a CPU, serving gemma3-270m; logs
 are shortened, and paths in them are not those of the machine."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any
@@ -160,9 +158,7 @@ def test_a_failed_start_has_its_remedy(cause: str, remedy: str) -> None:
         ("share", "ValueError: Available memory on node 0"),
     ],
 )
-def test_the_cause_is_quoted_and_not_that_the_engine_core_failed(
-    tmp_path: Path, cause: str, quoted: str
-) -> None:
+def test_the_cause_is_quoted_and_not_that_the_engine_core_failed(tmp_path: Path, cause: str, quoted: str):
     """Also before a traceback longer than what is kept of a log."""
     path, log = tmp_path / "server.log", (DATA / f"fail_{cause}.log").read_text()
     for between in (0, 40):

@@ -1,7 +1,5 @@
 """Claims as files: bench's own, and what is refused."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -108,9 +106,7 @@ SIDES = ({"engine": "vllm"}, {"engine": "sglang"})
         (Predicate("kv_waste_contiguous_share", value={}, at_least=0.6), (0.6, float("inf"))),
     ],
 )
-def test_what_is_the_same_as_the_figure_is_accepted(
-    predicate: Predicate, accepted: tuple[float, float]
-) -> None:
+def test_what_is_the_same_as_the_figure_is_accepted(predicate: Predicate, accepted: tuple[float, float]):
     assert predicate.accepted == pytest.approx(accepted)
 
 

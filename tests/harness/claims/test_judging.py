@@ -1,7 +1,5 @@
 """Which cases a predicate compares, what an interval says of it, and which conditions differ."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

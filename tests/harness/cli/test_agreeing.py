@@ -1,7 +1,5 @@
 """What a run, a bundle or a claim of somebody else's makes bench do: nothing that its user has not typed."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import socket

@@ -1,7 +1,5 @@
 """Whatever reads a run says in a line which of its files are not as they were written."""
 
-from __future__ import annotations
-
 import fcntl
 import shutil
 from pathlib import Path

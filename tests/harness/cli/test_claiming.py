@@ -1,7 +1,5 @@
 """`bench claim`: what it says of runs with known values, what it refuses, and a real run."""
 
-from __future__ import annotations
-
 import html
 import json
 import os
@@ -191,9 +189,7 @@ predicates:
 
 
 @pytest.mark.parametrize(("starts", "outcome", "code"), [(3, "reproduced", 0), (2, "inconclusive", 3)])
-def test_a_value_of_each_deployment_is_held_to_its_figure(
-    place: Place, starts: int, outcome: str, code: int
-) -> None:
+def test_a_value_of_each_deployment_is_held_to_its_figure(place: Place, starts: int, outcome: str, code: int):
     (place.path / "waste.yaml").write_text(WASTE)
     a = deployment("llama_cpp", "fp16")
     a = replace(a, terms=replace(a.terms, context_length=4096))

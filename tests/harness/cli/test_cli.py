@@ -1,7 +1,5 @@
 """The real command: what it prints, how it exits, and that an interrupt at any moment leaves order."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform
@@ -48,11 +46,7 @@ MOMENTS = {
         lambda place: place.rows_so_far(2) >= 5,
         signal.SIGINT,
     ),
-    "warm-up": Moment(
-        quick("load.warmup=60s"),
-        lambda place: place.rows_so_far(1) >= 2,
-        signal.SIGTERM,
-    ),
+    "warm-up": Moment(quick("load.warmup=60s"), lambda place: place.rows_so_far(1) >= 2, signal.SIGTERM),
 }
 
 

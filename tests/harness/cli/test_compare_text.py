@@ -1,7 +1,5 @@
 """What `bench compare` prints, at 80 columns."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,9 +91,7 @@ COST = "cost_per_million_output_tokens"
     ("prices", "unit"),
     [((EUR, EUR), "EUR"), ((EUR, None), "EUR"), ((EUR, Price()), "EUR"), ((EUR, USD), "EUR and USD")],
 )
-def test_a_cost_has_the_currency_of_its_run(
-    tmp_path: Path, prices: tuple[Price | None, Price | None], unit: str
-) -> None:
+def test_a_cost_has_the_currency_of_its_run(tmp_path, prices: tuple[Price | None, Price | None], unit: str):
     two_runs(tmp_path, {}, prices)
     [case] = compare_runs(tmp_path / "a", tmp_path / "b", CompareTerms(metrics=(COST,))).cases
     [row] = [row for row in case.rows if row.metric == COST]

@@ -1,7 +1,5 @@
 """`bench describe`, as a table, as JSON and as a page."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -27,9 +27,7 @@ def docker_finding(tmp_path: Path) -> Finding:
     return found
 
 
-def test_docker_is_needed_by_engines_that_are_containers(
-    tmp_path: Path, toy: Toy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_docker_is_needed_by_engines_that_are_containers(tmp_path, toy: Toy, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     docker = docker_finding(tmp_path)
     assert (docker.state, docker.text) == ("note", "not installed")
@@ -38,9 +36,7 @@ def test_docker_is_needed_by_engines_that_are_containers(
 
 
 @pytest.mark.parametrize(("code", "state"), [(1, "note"), (0, "ok")])
-def test_docker_is_fine_only_where_its_daemon_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, state: str
-) -> None:
+def test_docker_is_fine_only_where_its_daemon_answers(tmp_path, monkeypatch, code: int, state: str):
     shell_script(tmp_path / "docker", f"echo 26.1\nexit {code}")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert docker_finding(tmp_path).state == state

@@ -1,7 +1,5 @@
 """Words that came from outside do nothing on a terminal, whichever command prints them."""
 
-from __future__ import annotations
-
 import pytest
 from bench_command import Place, told
 from make_hostile import STRANGE_NAME, hostile_run

@@ -1,7 +1,5 @@
 """What a run without a value or a report prints: `--json` one document, `--quiet` why there is none."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

@@ -1,7 +1,5 @@
 """What `bench plan` and `bench list` say."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The panel as a person reads it, at several widths, in each state of a run."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from io import StringIO
 

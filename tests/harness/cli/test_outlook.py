@@ -1,7 +1,5 @@
 """How long a plan will still take: as planned, with the start-ups that this run has seen."""
 
-from __future__ import annotations
-
 import pytest
 from make_run import deployment, plan_of
 

@@ -1,7 +1,5 @@
 """What `bench run` and `bench plan` refuse before anything is started."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -64,9 +62,7 @@ def test_what_exists_is_taken(words: tuple[str, ...]) -> None:
         ),
     ],
 )
-def test_what_does_not_exist_is_refused_in_one_line_with_what_would_do(
-    words: tuple[str, ...], said: str
-) -> None:
+def test_what_does_not_exist_is_refused_in_one_line_with_what_would_do(words: tuple[str, ...], said: str):
     with pytest.raises(UserError) as caught:
         check(*words)
     assert str(caught.value).startswith(said)
@@ -80,9 +76,7 @@ def test_every_value_has_a_name_that_is_taken() -> None:
 
 
 @pytest.mark.parametrize(("repeats", "rows"), [(6, 24), (7, 4)])
-def test_of_many_cells_the_first_repeat_is_shown_and_the_others_are_counted(
-    repeats: int, rows: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_of_many_cells_the_first_repeat_is_shown_and_the_others_are_counted(repeats: int, rows: int, capsys):
     words = ["engine=reference", "load.concurrency=1,2,4,8", f"repeats={repeats}"]
     print_plan(plan.make(config.settings(overrides.parse(words))))
     said = capsys.readouterr().out
@@ -116,9 +110,7 @@ def test_the_cache_of_a_plan_fits_the_device_that_is_here(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("asked", "is_said"), [("load.conversations=100", True), ("load.conversations=23", False)]
 )
-def test_a_source_that_ends_early_is_said(
-    asked: str, is_said: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_source_that_ends_early_is_said(asked: str, is_said: bool, capsys: pytest.CaptureFixture[str]):
     words = (
         "engine=reference",
         "scenario=burst",

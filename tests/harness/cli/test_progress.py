@@ -1,7 +1,5 @@
 """What the terminal is told while a run goes on."""
 
-from __future__ import annotations
-
 import re
 import signal
 import threading

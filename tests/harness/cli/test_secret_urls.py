@@ -1,7 +1,5 @@
 """A URL with a secret in it is refused, whatever takes it, and nothing that is printed repeats the secret."""
 
-from __future__ import annotations
-
 import pytest
 from bench_command import Place, bench, told
 

@@ -1,7 +1,5 @@
 """`bench bundle`, which gives no secret away, and `bench rerun`, which runs the same again."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

@@ -1,7 +1,5 @@
 """What a person sees while `bench run` measures: a panel on a terminal, lines in a pipe."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

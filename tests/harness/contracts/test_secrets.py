@@ -1,7 +1,5 @@
 """What a secret is, in names, command lines and texts; and what is none stays readable."""
 
-from __future__ import annotations
-
 import base64
 import json
 import time

@@ -1,7 +1,5 @@
 """Facts and their sentences: each kind that the product names has one, with the values it needs."""
 
-from __future__ import annotations
-
 import ast
 import re
 import string

@@ -1,7 +1,5 @@
 """What a description counts, against numbers worked out by hand."""
 
-from __future__ import annotations
-
 from itertools import islice, repeat
 from random import Random
 

@@ -1,7 +1,5 @@
 """What an ideal cache would have served, against numbers worked out by hand and a search of all sent."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """The longest prefix that was sent before, against numbers worked out by hand and a search of all prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
 from random import Random
 

@@ -1,7 +1,5 @@
 """Needs, verdicts and the largest that fits, against numbers worked out by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,8 +83,7 @@ def test_what_is_needed_is_weights_cache_and_the_rest(toy: Weighed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "verdict"),
-    [(501, "fits"), (500, "fits"), (499, "tight"), (450, "tight"), (449, "does not fit")],
+    ("size", "verdict"), [(501, "fits"), (500, "fits"), (499, "tight"), (450, "tight"), (449, "does not fit")]
 )
 def test_up_to_nine_tenths_fit_and_up_to_all_is_tight(toy: Weighed, size: int, verdict: str) -> None:
     [table] = asked(*TOY, "load.concurrency=4", size=size)  # 450 bytes
@@ -110,12 +107,7 @@ def test_up_to_nine_tenths_fit_and_up_to_all_is_tight(toy: Weighed, size: int, v
     ],
 )
 def test_the_most_users_and_the_longest_context_are_the_largest_that_fit(
-    toy: Weighed,
-    users: int,
-    size: int,
-    is_serial: bool,
-    most_users: int | None,
-    longest_context: int | None,
+    toy: Weighed, users: int, size: int, is_serial: bool, most_users: int | None, longest_context: int | None
 ) -> None:
     toy.is_serial = is_serial
     [table] = asked(*TOY, f"load.concurrency={users}", size=size)

@@ -1,7 +1,5 @@
 """`bench fit` as it is called: answers in words and in JSON, and mistakes in one line."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from subprocess import CompletedProcess

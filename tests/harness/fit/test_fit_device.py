@@ -1,7 +1,5 @@
 """The memory that `bench fit` reckons with, with the real nvidia-ml-py over a small NVML library."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a start's record expects, beside what the real llama.cpp server says that it takes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

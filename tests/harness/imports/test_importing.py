@@ -1,8 +1,6 @@
 """Result files of other tools, as these wrote them against bench's reference server, come out as their own
 summaries say, and never with a verdict."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

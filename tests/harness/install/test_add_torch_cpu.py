@@ -1,7 +1,5 @@
 """How transformers' environment gets PyTorch: the real script and pip, on locks of tiny wheels."""
 
-from __future__ import annotations
-
 import os
 import runpy
 import shutil
@@ -74,18 +72,14 @@ def index_without_packages() -> Iterator[str]:
         yield f"{server.url}/simple"
 
 
-def test_the_cpu_build_is_taken_where_there_is_one_and_pips_lines_are_indented(
-    environment: Environment,
-) -> None:
+def test_the_cpu_build_is_taken_where_there_is_one_and_pips_lines_are_indented(environment: Environment):
     done = environment.add()
     assert (done.returncode, environment.has()) == (0, {"tinycpu"})
     assert all(line.startswith("  ") for line in done.stdout.splitlines())
     assert "Successfully installed tinycpu-1.0" in done.stdout
 
 
-def test_where_pip_knows_no_cpu_build_pypis_is_taken(
-    environment: Environment, index_without_packages: str
-) -> None:
+def test_where_pip_knows_no_cpu_build_pypis_is_taken(environment: Environment, index_without_packages: str):
     environment.locks(ABSENT)
     done = environment.add(PIP_INDEX_URL=index_without_packages)
     assert (done.returncode, environment.has()) == (0, {"tinypypi"}), done.stdout + done.stderr

@@ -1,7 +1,5 @@
 """Environments of engines: real venvs and uv, on a wheel made here."""
 
-from __future__ import annotations
-
 import dataclasses
 import fcntl
 import hashlib
@@ -82,11 +80,7 @@ def test_environment_says_what_is_in_it(made: Made) -> None:
 
 def test_progress_is_few_lines_and_the_log_keeps_what_uv_said(made: Made) -> None:
     said = [line.split(" in ")[0] for line in made.lines if not line.endswith(" so far)")]
-    assert said[1:] == [
-        "Resolved 1 package",
-        "Prepared 1 package",
-        "Installed 1 package",
-    ]
+    assert said[1:] == ["Resolved 1 package", "Prepared 1 package", "Installed 1 package"]
     assert "+ tinything==1.0" in environment_dir(made.cache, made.spec, ".log").read_text()
     assert not (made.environment.folder / "tmp").exists()
 
@@ -226,16 +220,12 @@ def test_a_package_for_another_python_is_said(tmp_path: Path, spec: InstallSpec,
         install(tmp_path, dataclasses.replace(spec, lock=lock), ignore)
 
 
-def test_pip_installs_where_there_is_no_uv(
-    tmp_path: Path, spec: InstallSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pip_installs_where_there_is_no_uv(tmp_path, spec: InstallSpec, monkeypatch):
     monkeypatch.setattr(packages, "uv_program", lambda: None)
     assert install(tmp_path, spec, ignore).versions["tinything"] == "1.0"
 
 
-def test_the_lock_is_the_whole_of_it_and_dependencies_are_not_looked_for(
-    tmp_path: Path, spec: InstallSpec
-) -> None:
+def test_the_lock_is_the_whole_of_it_and_dependencies_are_not_looked_for(tmp_path: Path, spec: InstallSpec):
     wheel = make_wheel(tmp_path, "tinyleaning", {"tinyleaning.py": ""}, requires="absent-thing==3")
     leaning = dataclasses.replace(
         spec, lock=make_lock(tmp_path, "tinyleaning", wheel), check="import tinyleaning"
@@ -243,9 +233,7 @@ def test_the_lock_is_the_whole_of_it_and_dependencies_are_not_looked_for(
     assert install(tmp_path, leaning, ignore).versions["tinyleaning"] == "1.0"
 
 
-def test_what_an_earlier_install_left_is_removed_before_the_disk_is_checked(
-    tmp_path: Path, spec: InstallSpec
-) -> None:
+def test_what_an_earlier_install_left_is_removed_before_the_disk_is_checked(tmp_path, spec: InstallSpec):
     left = environment_dir(tmp_path, spec) / "lib" / "large"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"x")
@@ -295,9 +283,7 @@ def test_failed_check_is_not_installed_and_is_made_good_later(tmp_path: Path, sp
     assert not environment_dir(tmp_path, spec).exists()
 
 
-def test_wrong_hash_is_refused_in_a_line_that_says_what_would_work(
-    tmp_path: Path, spec: InstallSpec, wheel: Path
-) -> None:
+def test_wrong_hash_is_refused_in_a_line_that_says_what_would_work(tmp_path, spec: InstallSpec, wheel: Path):
     wrong = dataclasses.replace(spec, lock=make_lock(tmp_path, "tinything", wheel, digest="0" * 64))
     with pytest.raises(
         MissingError,
@@ -428,9 +414,7 @@ def sources(tmp_path: Path) -> tuple[Path, ...]:
     return tuple(tmp_path / name for name in content)
 
 
-def test_sources_become_a_program_that_is_made_anew_when_one_changes(
-    tmp_path: Path, sources: tuple[Path, ...]
-) -> None:
+def test_sources_become_a_program_that_is_made_anew_when_one_changes(tmp_path, sources: tuple[Path, ...]):
     spec = InstallSpec("tiny-native", None, "", 1_000, sources)
     lines: list[str] = []
     first = install(tmp_path, spec, lines.append)
@@ -460,9 +444,7 @@ def test_sources_that_do_not_compile_are_refused_with_the_compilers_words(
     assert installed(tmp_path, spec) is None
 
 
-def test_without_a_compiler_one_line_says_what_would_help(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_a_compiler_one_line_says_what_would_help(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("CC", "no-such-compiler -m64")
     source = tmp_path / "main.c"
     source.write_text("int main(void) { return 0; }\n")

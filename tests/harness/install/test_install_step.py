@@ -1,7 +1,5 @@
 """One command of an install: what people see, what the log keeps, and that nothing outlives it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Who installs packages, and that pip's settings hold for uv as well."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess
@@ -36,9 +34,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://a https://b")
 
 
-def test_pips_files_and_variables_become_uvs_variables_and_no_argument(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_pips_files_and_variables_become_uvs_variables_and_no_argument(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PIP_CONSTRAINT", "/constraints.txt")
     argv, environment = installer(sys.executable)
     assert argv[1:] == ["pip", "install", "--no-config", "--no-index", "--python", sys.executable]
@@ -55,9 +51,7 @@ def test_what_the_user_set_for_uv_stays(monkeypatch: pytest.MonkeyPatch) -> None
     assert ("UV_DEFAULT_INDEX" in found, found["SSL_CERT_FILE"]) == (False, "/ca.pem")
 
 
-def test_a_user_without_a_home_to_write_in_has_no_cache(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_user_without_a_home_to_write_in_has_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "absent"))
     assert "UV_NO_CACHE" not in uv_environment({})
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
@@ -95,9 +89,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("what", ANSWERS)
-def test_an_index_that_gives_no_package_is_said_in_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_an_index_that_gives_no_package_is_said_in_a_line(tmp_path, monkeypatch, what: str):
     lock = tmp_path / "lock.txt"
     lock.write_text(f"tinything==1.0 --hash=sha256:{'0' * 64}\n")
     with index(tmp_path, what) as url:
@@ -107,9 +99,7 @@ def test_an_index_that_gives_no_package_is_said_in_a_line(
     assert "PIP_INDEX_URL" in said
 
 
-def test_uv_that_cannot_be_fetched_is_said_and_nothing_counts_as_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_uv_that_cannot_be_fetched_is_said_and_nothing_counts_as_made(tmp_path, monkeypatch):
     """Bench's Python has no uv here, as after `make install`."""
     python = bare_python(tmp_path)
     with index(tmp_path, "nobody") as url:
@@ -118,9 +108,7 @@ def test_uv_that_cannot_be_fetched_is_said_and_nothing_counts_as_made(
     assert not (tmp_path / "cache" / "installer" / "installed").exists()
 
 
-def test_a_full_disk_is_said_with_what_moves_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_said_with_what_moves_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     wheel = make_wheel(tmp_path, "large", {"large.py": "#" * 1_000_000})
     lock, disk = make_lock(tmp_path, "large", wheel), tmp_path / "disk"

@@ -1,7 +1,5 @@
 """What deployments need, found or refused; the compiled program of the reference engine is the example."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re
@@ -39,13 +37,7 @@ from serving_bench.harness.errors import MissingError, UserError
 from serving_bench.harness.install import install as installing
 from serving_bench.harness.install.builds import Build, check_builds, uses_devices, why_not_on
 from serving_bench.harness.install.install import install
-from serving_bench.harness.install.provision import (
-    SMALL_BYTES,
-    device_of,
-    lacking,
-    provide,
-    provide_weights,
-)
+from serving_bench.harness.install.provision import SMALL_BYTES, device_of, lacking, provide, provide_weights
 from serving_bench.harness.install.provisions import Provisions
 from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.settings.units import size_text
@@ -74,9 +66,7 @@ def test_a_program_that_must_be_compiled_is_never_made_without_being_asked_for(t
     assert not (tmp_path / "engines").exists()
 
 
-def test_two_programs_of_one_engine_stand_side_by_side(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_two_programs_of_one_engine_stand_side_by_side(tmp_path, tmp_path_factory):
     native_program(tmp_path_factory)  # skips where no compiler is
     spec = ENGINES["reference"].install("native", "cpu")
     assert isinstance(spec, InstallSpec)
@@ -89,9 +79,7 @@ def test_two_programs_of_one_engine_stand_side_by_side(
     assert not uses_devices(PYTHON)
 
 
-def test_the_native_program_is_installed_measured_and_removed(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_the_native_program_is_installed_measured_and_removed(tmp_path, tmp_path_factory):
     native_program(tmp_path_factory)
     place = Place(tmp_path)
     wanted = quick("reference.program=native,python")
@@ -248,10 +236,7 @@ def test_a_container_needs_nothing_installed(tmp_path: Path, toy: Toy) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (
-            {"environment": "{tmp}/absent"},
-            r"toy\.environment=.*/absent: no Python environment",
-        ),
+        ({"environment": "{tmp}/absent"}, r"toy\.environment=.*/absent: no Python environment"),
         ({"environment": "{tmp}"}, "no Python environment with bin/python there"),
         ({"program": "{tmp}/absent"}, r"toy\.program=.*/absent: no file that can be executed"),
         ({"program": "{tmp}"}, "no file that can be executed; give a program's"),
@@ -354,9 +339,7 @@ def test_all_weights_that_a_run_does_not_fetch_are_one_command(
     assert str(caught.value) == said
 
 
-def test_what_is_not_here_yet_is_told_with_its_size_and_who_makes_it(
-    tmp_path: Path, toy: Toy, tiny: InstallSpec
-) -> None:
+def test_what_is_not_here_yet_is_told_with_its_size_and_who_makes_it(tmp_path, toy: Toy, tiny: InstallSpec):
     def told(shelf: Shelf, *deployments: Deployment) -> list[tuple[str, str]]:
         return list(lacking(deployments, shelf, tmp_path, has_device=False))
 
@@ -387,9 +370,7 @@ def test_the_weights_of_a_draft_are_provided_like_any(tmp_path: Path, toy: Toy) 
         provide([drafted], HubShelf(tmp_path), tmp_path, ignore, has_device=False)
 
 
-def test_a_small_environment_is_installed_by_the_run_itself(
-    tmp_path: Path, toy: Toy, tiny: InstallSpec
-) -> None:
+def test_a_small_environment_is_installed_by_the_run_itself(tmp_path: Path, toy: Toy, tiny: InstallSpec):
     found = provided_toys(tmp_path, toy_of()).environment_of(toy_of())
     assert found is not None
     assert found.versions["tinything"] == "1.0"

@@ -1,7 +1,5 @@
 """Texts as long as was asked for by the tokenizer of the run's model, where that is at hand."""
 
-from __future__ import annotations
-
 import math
 import sys
 from itertools import islice
@@ -82,9 +80,7 @@ def test_a_resumed_run_has_the_same_texts_without_the_tokenizer(tokenizer: str, 
         recorded.recorded_plan(directory, record.plan, settings_of(*FIXED, f"load.tokenizer={tokenizer}"))
 
 
-def test_a_checkpoint_on_this_machine_has_the_tokenizer_of_all_engines(
-    tokenizer: str, tmp_path: Path
-) -> None:
+def test_a_checkpoint_on_this_machine_has_the_tokenizer_of_all_engines(tokenizer: str, tmp_path: Path):
     folder = write_checkpoint(tmp_path / "model")
     Path(tokenizer).rename(folder / "tokenizer.json")
     words = (
@@ -119,9 +115,7 @@ def test_without_a_tokenizer_it_is_said_why_and_nothing_changes(
     assert said.startswith(f"scenario.tokens_per_word: 1.22, about the average for English; {why}")
 
 
-def test_a_missing_package_is_said_and_nothing_changes(
-    tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_said_and_nothing_changes(tokenizer: str, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     elsewhere = Path(tokenizer).rename(tmp_path / "other.json")  # whose tokenizer is not loaded yet
     asked_for = settings_of(*FIXED, f"load.tokenizer={elsewhere}")

@@ -1,7 +1,5 @@
 """engines/inside/mend_vllm.py, run by the Python of an environment that holds metadata alone."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

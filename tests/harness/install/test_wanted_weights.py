@@ -1,7 +1,5 @@
 """Which weights `bench prepare` has ready: by the engines named, else in each format that an engine takes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -55,9 +53,7 @@ def test_a_format_that_the_model_cannot_be_had_in_is_not_missed(lacks: str, othe
     assert of("quantization=fp16", lacks=lacks) == ([Weights("m", "fp16", other)], [])
 
 
-def test_default_model_is_had_as_a_checkpoint_where_its_engines_take_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_default_model_is_had_as_a_checkpoint_where_its_engines_take_one(monkeypatch: pytest.MonkeyPatch):
     """Of a Llama every engine takes fp16 too."""
 
     def formats(quantization: str) -> list[str]:

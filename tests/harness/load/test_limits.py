@@ -1,7 +1,5 @@
 """A load that needs more open files than this system allows is refused before anything starts."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Three play at a time: each is a little work and much waiting.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,11 +63,7 @@ class Played:
 
 
 def play(
-    folder: Path,
-    load: Load,
-    server: Sequence[str] = QUICK,
-    program: tuple[str, ...] = TINY,
-    **changes: Any,
+    folder: Path, load: Load, server: Sequence[str] = QUICK, program: tuple[str, ...] = TINY, **changes: Any
 ) -> Played:
     """Play a load of one-turn conversations at a reference server."""
     with serving(*server, f"--sends={folder}") as running:
@@ -305,10 +299,7 @@ def test_a_user_hands_over_to_its_next_conversation_without_a_gap(plays: Plays) 
 
 
 PLAYS["few files"] = partial(
-    play,
-    load=open_loop(100, duration_s=0.5),
-    server=("--ttft-s=0.3", "--itl-s=0.001"),
-    program=FEW_FILES,
+    play, load=open_loop(100, duration_s=0.5), server=("--ttft-s=0.3", "--itl-s=0.001"), program=FEW_FILES
 )
 
 

@@ -1,7 +1,5 @@
 """Locust's own web UI on our users, as documented: it is for this machine alone, and shows no key."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -54,7 +52,7 @@ def test_the_documents_say_how_it_is_started() -> None:
     assert command in Path(ROOT, "harness", "load", "locustfile.py").read_text(encoding="utf-8")
 
 
-def _listening(pid: int) -> list[psutil._common.pconn]:
+def _listening(pid: int) -> "list[psutil._common.pconn]":
     return [each for each in psutil.Process(pid).net_connections("tcp") if each.status == psutil.CONN_LISTEN]
 
 

@@ -1,7 +1,5 @@
 """Several requests of one user at once, by the reference server's own record and by what it was sent."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable
 from itertools import pairwise

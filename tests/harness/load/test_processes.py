@@ -1,7 +1,5 @@
 """The load process of a cell: what it says, and how its failures are told."""
 
-from __future__ import annotations
-
 import json
 
 import psutil

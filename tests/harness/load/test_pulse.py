@@ -1,7 +1,5 @@
 """What a load says of itself while it runs: its last requests, and all load processes together."""
 
-from __future__ import annotations
-
 import pytest
 from load_process import row
 

@@ -1,7 +1,5 @@
 """What load processes leave, put together: rows, summaries worked out by hand, what nobody saw end."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Several load processes: what they share, and what is kept when one of them is gone."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

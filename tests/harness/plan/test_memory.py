@@ -1,7 +1,5 @@
 """The KV cache of a plan: no more than the smallest of the deployments that are compared can hold."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import pytest

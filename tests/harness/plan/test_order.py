@@ -1,7 +1,5 @@
 """The order of starts is balanced, and that of a block never depends on how many follow."""
 
-from __future__ import annotations
-
 from collections import Counter
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """The plan: order, pairs that do not exist, seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -237,9 +235,7 @@ def test_what_the_api_refuses_of_a_model_that_thinks_is_skipped(words: list[str]
         ["scenario=agent_loop", "engine.chat_template=mine.jinja"],
     ],
 )
-def test_another_chat_template_stays(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_chat_template_stays(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.jinja").write_text("{{ messages }}")
     whole = made(*words)
@@ -403,9 +399,7 @@ def test_loads_of_one_traffic_have_conversations_of_their_own(line: str) -> None
     assert set(seeds("load.concurrency=4") + seeds("load.concurrency=8")) < set(swept)
 
 
-def test_a_trace_replayed_faster_has_prompts_of_its_own_but_the_same_for_every_deployment(
-    tmp_path: Path,
-) -> None:
+def test_a_trace_replayed_faster_has_prompts_of_its_own_but_the_same_for_every_deployment(tmp_path: Path):
     path = tmp_path / "trace.jsonl"
     path.write_text('{"timestamp": 0, "input_length": 5, "output_length": 2}\n')
     whole = made(
@@ -438,9 +432,7 @@ def test_every_traffic_has_its_own_seed() -> None:
         (["load.concurrency=1,3"], 3, "the largest load.concurrency"),
     ],
 )
-def test_servers_are_told_to_serve_what_the_load_needs_at_once(
-    lines: list[str], count: int, why: str
-) -> None:
+def test_servers_are_told_to_serve_what_the_load_needs_at_once(lines: list[str], count: int, why: str):
     words = ["scenario.spread=0", "scenario.think_time=1s", *lines]
     whole = made(*words)
     terms = whole.starts[0].deployment.terms
@@ -487,9 +479,7 @@ def test_a_trace_needs_what_is_under_way_at_its_busiest_moment(tmp_path: Path) -
         (Load(concurrency=4, warmup_s=2, duration_s=None, conversations=20), CHAT, 2 + 60),
     ],
 )
-def test_a_loads_length_is_what_is_known_of_it(
-    load: Load, scenario: ScenarioChoice, expected_s: float
-) -> None:
+def test_a_loads_length_is_what_is_known_of_it(load: Load, scenario: ScenarioChoice, expected_s: float):
     assert plan.load_s(load, scenario) == pytest.approx(expected_s)
 
 
@@ -604,9 +594,7 @@ def test_a_key_that_nothing_heeds_is_the_users_mistake(toy: Toy, lines: list[str
     assert "\n" not in str(caught.value)
 
 
-def test_what_this_machine_cannot_start_is_skipped_before_its_weights_are_looked_for(
-    toy: Toy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_this_machine_cannot_start_is_skipped_before_its_weights_are_looked_for(toy: Toy, monkeypatch):
     settings = config.settings(overrides.parse(["engine=toy,reference", "quantization=fp16,gguf"]))
     asked: list[Weights] = []
 

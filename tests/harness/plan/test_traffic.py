@@ -1,7 +1,5 @@
 """What is said before a run of a context that is too short for what will be sent."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

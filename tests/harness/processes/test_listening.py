@@ -1,7 +1,5 @@
 """Who listens on a port beside a process and what it started, as far as the system says it."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess
@@ -94,17 +92,13 @@ def test_a_server_that_is_another_users_is_taken_for_the_one_that_hides(listener
         assert stranger_on(HOST, port, root) is None
 
 
-def test_ones_own_process_is_a_stranger_beside_a_server_that_is_another_users(
-    listener: socket.socket,
-) -> None:
+def test_ones_own_process_is_a_stranger_beside_a_server_that_is_another_users(listener: socket.socket):
     port = listener.getsockname()[1]
     with holding(listener, user=NOBODY) as stranger, holding() as root, as_nobody():
         assert stranger_on(HOST, port, root) == f"process {stranger} (sleep)"
 
 
-def test_where_the_system_lists_nothing_the_servers_own_sockets_tell(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_the_system_lists_nothing_the_servers_own_sockets_tell(listener: socket.socket, monkeypatch):
     def refuses(kind: str) -> None:
         raise psutil.AccessDenied
 

@@ -1,7 +1,5 @@
 """Records of running processes, and the reaping of what a killed bench left."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

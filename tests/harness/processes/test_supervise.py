@@ -1,7 +1,5 @@
 """Real child processes under the real watchdog: how they end, and that nothing stays behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -134,9 +132,7 @@ def test_lines_give_none_when_nothing_comes_in_time(tmp_path: Path) -> None:
         assert next(lines) is None
 
 
-def test_environment_is_added_to_ours_and_stays_out_of_every_argument_list(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_is_added_to_ours_and_stays_out_of_every_argument_list(tmp_path, monkeypatch):
     monkeypatch.setenv("OURS", "kept")
     source = f"print(os.environ['OURS'], os.environ['KEY'], flush=True){FOREVER}"
     environment = {"KEY": "sesame-7261"}
@@ -153,10 +149,7 @@ def test_an_environment_that_breaks_python_does_not_break_the_watchdog(tmp_path:
 
 
 def test_a_program_that_does_not_exist_is_an_os_error(tmp_path: Path) -> None:
-    with (
-        pytest.raises(FileNotFoundError),
-        supervised([str(tmp_path / "absent")], log_path=tmp_path / "log"),
-    ):
+    with pytest.raises(FileNotFoundError), supervised([str(tmp_path / "absent")], log_path=tmp_path / "log"):
         pass
 
 
@@ -200,12 +193,9 @@ def test_kill_9_of_bench_leaves_nothing_behind(tmp_path: Path) -> None:
     wait_until(lambda: not any(map(is_running, pids)))
 
 
-def test_kill_9_of_bench_while_a_forked_copy_of_it_holds_the_pipe_leaves_nothing_behind(
-    tmp_path: Path,
-) -> None:
+def test_kill_9_of_bench_while_a_forked_copy_of_it_holds_the_pipe_leaves_nothing_behind(tmp_path: Path):
     source = BENCH.replace(
-        "    signal.pause()",
-        "    copy = os.fork()\n    if copy: print(copy, flush=True)\n    signal.pause()",
+        "    signal.pause()", "    copy = os.fork()\n    if copy: print(copy, flush=True)\n    signal.pause()"
     )
     argv = [sys.executable, "-c", "import os\n" + source, str(tmp_path / "log")]
     argv += [SAY_PID + "say_pid(sys.argv[1])" + FOREVER, str(tmp_path / "pid")]

@@ -1,7 +1,5 @@
 """The watchdog as a program, and the functions that find what it can no longer end."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Quality is asked of those deployments that have something to be compared with."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

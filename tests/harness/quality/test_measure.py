@@ -1,7 +1,5 @@
 """A server is asked for its answers and for the probabilities of its tokens, whatever it says."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
@@ -17,15 +15,7 @@ import pytest
 from asking import measured as measured_by
 
 from serving_bench.engines import ENGINES
-from serving_bench.harness.contracts import (
-    Ask,
-    Asked,
-    Engine,
-    HttpCall,
-    Message,
-    QualityRecord,
-    Token,
-)
+from serving_bench.harness.contracts import Ask, Asked, Engine, HttpCall, Message, QualityRecord, Token
 from serving_bench.harness.quality.measure import MAX_TOKENS
 from serving_bench.harness.quality.texts import Items
 
@@ -73,10 +63,7 @@ def test_each_prompt_is_asked_alone_twice_and_in_company() -> None:
     assert rows[0] == Asked(
         "chat",
         0,
-        (
-            Token("Hel", -0.1, {"Hel": -0.1, "Hi": -2.5}),
-            Token("lo", -0.1, {"lo": -0.1, "p": -3.0}),
-        ),
+        (Token("Hel", -0.1, {"Hel": -0.1, "Hi": -2.5}), Token("lo", -0.1, {"lo": -0.1, "p": -3.0})),
         finish_reason="stop",
         prompt_tokens=7,
         answer="Hello",

@@ -1,7 +1,5 @@
 """A run asks each deployment once, after its load, and nothing of that is in what the load measured."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

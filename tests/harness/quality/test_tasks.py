@@ -1,7 +1,5 @@
 """Tasks are asked in time, each request for itself, and what is missing is said."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -49,9 +47,7 @@ def test_answers_come_in_the_order_of_the_items() -> None:
     assert {each.path for each in server.requests} == {"/v1/chat/completions"}
 
 
-def test_what_a_task_says_of_generation_is_sent_as_lm_evals_own_client_does(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_a_task_says_of_generation_is_sent_as_lm_evals_own_client_does(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("BENCH_TASKS_KEY", "sesame")
     generation = {"until": ["a", "b", "c", "d", "e"], "max_gen_toks": 7, "do_sample": False, "top_p": 0.9}
     with fake_http(chatting(lambda text: "yes")) as server:
@@ -218,9 +214,7 @@ def test_a_torn_last_line_is_left_out_and_others_that_cannot_be_read_are_counted
     assert not (tmp_path / "tasks.jsonl").exists()
 
 
-def test_the_key_in_any_form_and_other_secrets_reach_neither_rows_nor_log_nor_program(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_key_in_any_form_and_other_secrets_reach_neither_rows_nor_log_nor_program(tmp_path, monkeypatch):
     monkeypatch.setenv("ANOTHER_API_KEY", "another of mine")
     (tmp_path / "said").write_text("\n".join(echo(KEY) for echo in ECHOES.values()))
     rows = [{**ROW, "item": way, "answer": echo(KEY), "error": echo(KEY)} for way, echo in ECHOES.items()]

@@ -1,7 +1,5 @@
 """Tasks are loaded, asked and scored by lm-evaluation-harness itself, without a hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -54,9 +52,7 @@ def test_each_answer_of_bench_basics_has_its_score(tmp_path: Path) -> None:
     assert {each.value["max_tokens"] for each in server.requests} == {48}
 
 
-def test_a_task_of_the_users_own_is_scored_by_lm_eval(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_task_of_the_users_own_is_scored_by_lm_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     data, task = tmp_path / "capitals.jsonl", tmp_path / "capitals.yaml"
     pairs = (("France", "Paris"), ("Peru", "Lima"))
@@ -87,9 +83,7 @@ def test_a_task_without_items_is_said_before_a_run(tmp_path: Path) -> None:
         ("gsm8k_cot", r"quality\.tasks=gsm8k_cot: its data is not in the hub's cache on this machine"),
     ],
 )
-def test_what_cannot_be_asked_is_said_before_a_run(
-    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_asked_is_said_before_a_run(name: str, why: str, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(UserError, match=why):
         provide_tasks([name], TOOLS)

@@ -1,7 +1,5 @@
 """Prompts and texts come from a user's file, in the shapes that such files have, or are bench's own."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -44,9 +42,7 @@ TALK = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]
         ("share.json", json.dumps([{"conversations": TALK}]), (("Hi",), ("Hello.",))),
     ],
 )
-def test_files_of_prompts_and_texts(
-    tmp_path: Path, name: str, content: str, found: tuple[object, object]
-) -> None:
+def test_files_of_prompts_and_texts(tmp_path: Path, name: str, content: str, found: tuple[object, object]):
     path = tmp_path / name
     path.write_text(content)
     own = items(str(path))

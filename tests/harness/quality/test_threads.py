@@ -1,7 +1,5 @@
 """What is asked in threads is waited for up to an instant."""
 
-from __future__ import annotations
-
 import threading
 import time
 from concurrent.futures import Future, wait

@@ -1,7 +1,5 @@
 """Cells that are measured again, on real servers: what counts stays, and the end tells what stands."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Servers that run already: measured and left running, their key told to nobody; and who gets no key."""
 
-from __future__ import annotations
-
 import json
 import socket
 from collections.abc import Iterator

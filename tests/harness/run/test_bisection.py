@@ -1,7 +1,5 @@
 """The search for a load against servers whose capacity is known, with and without noise."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 

@@ -1,7 +1,5 @@
 """The time of a run: how long its windows may go on, which repeats are left out, and how they are fetched."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,9 +144,7 @@ def test_the_first_repeat_is_always_measured(tmp_path: Path) -> None:
     assert str(record.stopped_because).startswith("1 of 5 repeats fit in run.budget (1.67 minutes)")
 
 
-def test_a_repeat_that_takes_much_longer_than_those_before_is_given_up_and_stays_planned(
-    tmp_path: Path,
-) -> None:
+def test_a_repeat_that_takes_much_longer_than_those_before_is_given_up_and_stays_planned(tmp_path: Path):
     made, record, _ = fitted(tmp_path, 100.0, [10.0, 10.0, 10.0, 90.0])
     assert made == [0, 0, 0, 1]
     assert (record.plan.blocks, len(record.plan.starts)) == (2, 6)
@@ -220,10 +216,7 @@ def test_a_window_goes_on_until_enough_requests_have_ended(runs) -> None:
         (["run.budget=auto"], None),
         (["run.budget=soon"], "run.budget=soon: "),
         (["run.budget=100ms"], "run.budget=100ms: must be 1 s or more"),
-        (
-            ["run.budget=1h", "until=ci:5%"],
-            "run.budget=1h: has no effect with until; give until.budget",
-        ),
+        (["run.budget=1h", "until=ci:5%"], "run.budget=1h: has no effect with until; give until.budget"),
         (["run.budget=1h,2h"], "run.budget=1h,2h: cannot be swept; give one value"),
     ],
 )

@@ -1,7 +1,5 @@
 """Runs that are killed, interrupted at their end, or lose their folder; and one of own prompts."""
 
-from __future__ import annotations
-
 import json
 import signal
 from collections.abc import Iterator

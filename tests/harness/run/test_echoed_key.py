@@ -1,7 +1,5 @@
 """A server that repeats the key in every way, in all that it says: it is in nothing that a run leaves."""
 
-from __future__ import annotations
-
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +20,7 @@ def base_url() -> Iterator[str]:
         yield url
 
 
-def test_a_key_that_a_server_repeats_in_every_way_is_in_nothing_that_is_left(
-    tmp_path: Path, base_url: str
-) -> None:
+def test_a_key_that_a_server_repeats_in_every_way_is_in_nothing_that_is_left(tmp_path: Path, base_url: str):
     place = made(tmp_path / "p")
     (tmp_path / "p" / "run").mkdir(mode=0o755)  # the user's own folder, which others may enter
     words = ("engine.api_key_env=OWN_NAME", "model=tiny", "load.keep_bytes=true", "scenario.think_time=10ms")

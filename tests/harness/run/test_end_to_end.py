@@ -1,7 +1,5 @@
 """The whole path on the reference engine, whose send times are known: bench measured what happened."""
 
-from __future__ import annotations
-
 import statistics
 from itertools import pairwise
 from typing import Any

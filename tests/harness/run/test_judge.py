@@ -1,7 +1,5 @@
 """What a cell's requests make of it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import make_run

@@ -1,7 +1,5 @@
 """No link in a run that somebody handed over leads to a file elsewhere that is then written."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`bench run` against servers that speak Anthropic's and Gemini's APIs, from its words to the report."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace

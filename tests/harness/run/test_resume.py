@@ -1,7 +1,5 @@
 """What of a run is left to measure, and which runs are not resumed."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 
@@ -133,11 +131,7 @@ def test_a_plan_with_more_than_was_asked_for_is_not_gone_on_with(begun):
     directory, _, planned = begun
     first, *others = planned.starts
     cell = first.cells[0]
-    for cells in (
-        (*first.cells, replace(cell, number=99)),
-        (cell, cell),
-        (replace(cell, repeat=5),),
-    ):
+    for cells in ((*first.cells, replace(cell, number=99)), (cell, cell), (replace(cell, repeat=5),)):
         more = replace(planned, starts=(replace(first, cells=cells), *others))
         with pytest.raises(StoreError, match="planned by another bench"):
             recorded.recorded_plan(directory, more, settings_of(*WORDS))

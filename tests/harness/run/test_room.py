@@ -1,7 +1,5 @@
 """How much room a run needs grows with what it is told to measure."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import make_run

@@ -1,7 +1,5 @@
 """A run whose servers fail: each failure is recorded with its reason, and the rest is measured."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

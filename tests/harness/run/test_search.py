@@ -1,7 +1,5 @@
 """A search's record: its settings, the trials that it plans, and what is left of one that was cut short."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """A search on the reference engine, whose capacity is known: k slots, and the same time for each request."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

@@ -1,7 +1,5 @@
 """What a run is called, where it may be written, and what of it is on record."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

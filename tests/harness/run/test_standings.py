@@ -1,7 +1,5 @@
 """Standings: told and stored after each repeat that is whole, and of no bearing on what comes next."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`until`: when a run stops growing, and what of a grown run is on record and resumed."""
 
-from __future__ import annotations
-
 import json
 import signal
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the newest samples of a start say, for a person to see while it runs."""
 
-from __future__ import annotations
-
 import time
 from contextlib import ExitStack
 from typing import Any

@@ -1,7 +1,5 @@
 """Samples of devices, and whose memory it is, with the real nvidia-ml-py over a small NVML library."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -286,9 +284,7 @@ def test_the_memory_of_a_new_worker_is_the_servers_at_once(library: Path) -> Non
     assert (row["process_bytes"], row["foreign_processes"], row["foreign_bytes"]) == (GIB, 1, 2 * GIB)
 
 
-def test_a_watched_start_says_that_an_unseen_servers_memory_is_not_attributed(
-    library: Path, tmp_path: Path
-) -> None:
+def test_a_watched_start_says_that_an_unseen_servers_memory_is_not_attributed(library: Path, tmp_path: Path):
     answer = ask(library, define=SERVED, expression=f"watched(None, {str(tmp_path)!r}, '7:{GIB}')")
     assert {row["process_bytes"] for row in answer["rows"]} == {None}
     assert {row["used_bytes"] for row in answer["rows"]} == {5 * GIB}

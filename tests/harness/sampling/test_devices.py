@@ -1,7 +1,5 @@
 """Why a device lowers its clocks, in words."""
 
-from __future__ import annotations
-
 import pynvml
 import pytest
 

@@ -1,7 +1,5 @@
 """Facts recorded with a run and its starts, and never a secret's value."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What there is of devices, and their idle state, with the real nvidia-ml-py over a small NVML library."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from textwrap import dedent
 
@@ -58,9 +56,7 @@ def test_a_machine_without_the_library_has_a_reason() -> None:
         ({"NVML_COUNT": 0}, "the NVIDIA driver is loaded but has no device"),
     ],
 )
-def test_a_library_that_knows_no_device_has_a_reason(
-    library: Path, faults: dict[str, int], reason: str
-) -> None:
+def test_a_library_that_knows_no_device_has_a_reason(library: Path, faults: dict[str, int], reason: str):
     assert ask(library, "gpu.devices()", **faults) == {"text": reason}
 
 

@@ -1,8 +1,6 @@
 """harness/sampling/guard.py: samples of known content, and a real run beside programs that take the
 processor."""
 
-from __future__ import annotations
-
 import html
 import json
 import os
@@ -210,9 +208,7 @@ def test_off_does_not_look(tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
-def test_what_does_not_pass_is_waited_for_and_then_measured_with_a_mark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_pass_is_waited_for_and_then_measured_with_a_mark(tmp_path, monkeypatch):
     monkeypatch.setattr(guard, "WAIT_AGAIN_S", 0.0)
     monkeypatch.setattr(guard, "LOOK_S", 0.05)
     watching, told, took_s = started(wait_s=4.0), [], []
@@ -237,9 +233,7 @@ def test_the_waits_of_a_run_are_bounded_together(tmp_path: Path, monkeypatch: py
     assert 2 <= len(told) < 8, "a wait that nothing is left for is none"
 
 
-def test_what_passes_while_it_is_waited_for_is_no_finding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_passes_while_it_is_waited_for_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guard, "LOOK_S", 0.05)
     looks = now(*[device(0, foreign_processes=1)] * 3, device(0))
     told: list[str] = []

@@ -1,7 +1,5 @@
 """Samples of this machine and of a real process, and what the machine is."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Real process trees: who belongs to them, and what they use."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """harness/sampling/programs.py: real programs of others, which descend from nobody here."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -54,9 +52,7 @@ def busy_since(before: Scan, own: Collection[int] = ()) -> list[Program]:
 
 
 @pytest.mark.parametrize("source", [SPIN, SPAWN])
-def test_a_busy_program_is_told_by_name_and_pid_with_what_its_children_used(
-    tmp_path: Path, source: str
-) -> None:
+def test_a_busy_program_is_told_by_name_and_pid_with_what_its_children_used(tmp_path: Path, source: str):
     with stranger(tmp_path, source) as pid:
         before = scan()
         [found] = wait_until(lambda: [each for each in busy_since(before) if each.pid == pid])
@@ -66,10 +62,7 @@ def test_a_busy_program_is_told_by_name_and_pid_with_what_its_children_used(
 
 
 def test_what_descends_from_us_or_from_the_server_is_not_others(tmp_path: Path) -> None:
-    with (
-        stranger(tmp_path, SPIN) as pid,
-        subprocess.Popen([sys.executable, "-c", SPIN]) as child,
-    ):
+    with stranger(tmp_path, SPIN) as pid, subprocess.Popen([sys.executable, "-c", SPIN]) as child:
         before = scan()
         try:
             wait_until(lambda: pid in {each.pid for each in busy_since(before)})

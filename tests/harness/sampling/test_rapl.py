@@ -1,7 +1,5 @@
 """The energy counters of a machine, as files like those of sysfs."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import tempfile

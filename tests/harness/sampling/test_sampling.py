@@ -1,7 +1,5 @@
 """The periodic thread, its record of itself, and the wait for the idle baseline."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

@@ -1,7 +1,5 @@
 """The self-test: what a load comes to, the ladder on the real server, what is kept and what runs record."""
 
-from __future__ import annotations
-
 import json
 import resource
 import signal

@@ -1,7 +1,5 @@
 """What the client reported against what the server did, on numbers worked out by hand. Times in ms here."""
 
-from __future__ import annotations
-
 import pytest
 
 from serving_bench.harness.contracts import RequestRow

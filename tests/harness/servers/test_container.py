@@ -1,7 +1,5 @@
 """The command line of `docker run`, which containers may be removed, and what is said without Docker."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from dataclasses import replace
@@ -119,9 +117,7 @@ INSPECTED = """{"Id":"sha256:9d1f2b7a","RepoTags":["vllm/vllm-openai:v0.32.0"],"
         ("9d1f2b7a", "sha256:0fa1"),
     ],
 )
-def test_an_image_has_the_digest_by_which_it_was_asked_for(
-    image: str, digest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_has_the_digest_by_which_it_was_asked_for(image: str, digest: str, tmp_path, monkeypatch):
     shell_script(tmp_path / "docker", f"cat <<'END'\n{' '.join(INSPECTED.splitlines())}\nEND")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     facts = image_facts(image)

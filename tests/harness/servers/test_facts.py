@@ -1,7 +1,5 @@
 """What servers say of themselves, whatever shape their pages have."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The steps of a start, read from a log while a real process writes it; its end, and remedies."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -185,9 +183,7 @@ def huge(tmp_path: Path) -> Path:
     return log
 
 
-def test_of_an_endless_log_the_beginning_and_the_end_are_read(
-    huge: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_of_an_endless_log_the_beginning_and_the_end_are_read(huge: Path, caplog: pytest.LogCaptureFixture):
     given = list[str]()
 
     def said(log: str, pages: object) -> Said:

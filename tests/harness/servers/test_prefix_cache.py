@@ -1,7 +1,5 @@
 """A server's prefix cache is empty before each cell, by the server's own count; or the run says why not."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -227,11 +225,7 @@ def test_only_the_first_request_of_a_cell_tells(tmp_path: Path) -> None:
     failed = CacheReset("failed", note="POST /flush_cache answered 400")
     (finding,) = first_found(tmp_path / "warm", 400, 500, failed)
     assert "400 of 500 tokens (POST /flush_cache answered 400)" in finding.text
-    for name, cached, tokens in (
-        ("new", 0, 500),
-        ("template", 60, 100),
-        ("some", 90, 500),
-    ):
+    for name, cached, tokens in (("new", 0, 500), ("template", 60, 100), ("some", 90, 500)):
         assert not first_found(tmp_path / name, cached, tokens, failed), name
 
 

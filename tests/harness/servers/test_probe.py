@@ -1,7 +1,5 @@
 """Questions to real local servers that are already running."""
 
-from __future__ import annotations
-
 import select
 import socket
 import subprocess
@@ -11,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import pytest
 from fake_http import Answer, Request, fake_http, text
@@ -223,9 +220,7 @@ def test_all_addresses_of_a_name_share_one_limit(monkeypatch: pytest.MonkeyPatch
             assert str(probe.request("GET", "http://many.test/", timeout_s=0.5)).endswith("within 0.5 s")
 
 
-def test_a_server_over_tls_is_asked_where_its_certificate_is_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_over_tls_is_asked_where_its_certificate_is_trusted(tmp_path, monkeypatch):
     def play(link: Link) -> None:
         link.request()
         link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")

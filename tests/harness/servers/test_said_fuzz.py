@@ -1,7 +1,5 @@
 """What a server says of itself, on its pages, in its log, in its metrics: each costs itself at most."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """A server's page of metrics as samples: what is read from it, and every way in which it may not be there."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -1,7 +1,5 @@
 """Starting real servers: readiness, crashes, time limits, the end of their logs."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal
@@ -173,9 +171,7 @@ def test_a_server_that_does_not_generate_is_not_ready(tmp_path: Path, mode: str,
     assert str(caught.value).startswith(f"vllm was not ready within engine.start_timeout=2s ({seen}")
 
 
-def test_a_server_that_only_refuses_is_not_awaited_to_the_time_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_only_refuses_is_not_awaited_to_the_time_limit(tmp_path, monkeypatch):
     monkeypatch.setattr("serving_bench.harness.servers.server._REFUSING_S", 0.5)
     with started(tmp_path, spec_for("healthy")) as server, pytest.raises(ServerError) as caught:
         wait_ready(server, 60)

@@ -1,7 +1,5 @@
 """Choices become typed settings, or one line that says what would work."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -70,10 +68,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (
-            ["slo.ttft_s.p99.9=1s"],
-            "slo.ttft_s.p99.9=1s: no such key; did you mean slo.ttft_s.p99? ",
-        ),
+        (["slo.ttft_s.p99.9=1s"], "slo.ttft_s.p99.9=1s: no such key; did you mean slo.ttft_s.p99? "),
         (["slo.ttft_s.p100=1s"], "slo.ttft_s.p100=1s: no such key; did you mean slo.ttft_s.p"),
         (
             ["engine=reference", "reference.tpot=5ms"],
@@ -114,10 +109,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
             ["quantization=gguf-q4km"],
             "no such quantization; did you mean gguf-q4_k_m or gguf-q5_k_m or gguf-q4_k_s? see `bench list",
         ),
-        (
-            ["quantization=q4_0"],
-            "no such quantization; did you mean gguf-q4_0? ",
-        ),
+        (["quantization=q4_0"], "no such quantization; did you mean gguf-q4_0? "),
         (["until=ci:5"], "until=ci:5: a share above 1 needs its percent sign; write 5%"),
         (["slo.success=95"], "slo.success=95: a share above 1 needs its percent sign; write 95%"),
         (["quantization=int3"], "quantization=int3: no such quantization; see `bench list quantizations`"),
@@ -298,9 +290,7 @@ def test_a_path_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert made.given["scenario.path"] == (str(tmp_path / "chats.jsonl"),)
 
 
-def test_the_file_whose_column_gives_lengths_is_kept_absolute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_whose_column_gives_lengths_is_kept_absolute(tmp_path, monkeypatch):
     (tmp_path / "azure.csv").write_text("in,out tokens\n7,8\n")
     monkeypatch.chdir(tmp_path)
     made = settings("scenario=fixed", "scenario.input_tokens=azure.csv:in,lognormal:9:0.1,5")
@@ -316,9 +306,7 @@ def test_a_search_keeps_a_short_key_that_was_given_for_its_resume() -> None:
     assert "load.concurrency" not in made.given
 
 
-def test_adapters_that_are_directories_are_kept_absolute_and_names_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_adapters_that_are_directories_are_kept_absolute_and_names_as_they_are(tmp_path, monkeypatch):
     (tmp_path / "sql").mkdir()
     monkeypatch.chdir(tmp_path)
     kept = {"sql:chat": f"{tmp_path}/sql/:chat", "2": "2"}

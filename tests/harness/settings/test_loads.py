@@ -1,7 +1,5 @@
 """Which defaults hold for which kind of load, and what makes no sense together."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -104,10 +102,7 @@ def test_a_tokenizer_is_a_file_kept_absolute(tmp_path: Path, monkeypatch: pytest
             ["load.arrival=batch", "load.conversations=8", "load.workers=2"],
             "load.workers=2: a batch is played by one load process",
         ),
-        (
-            ["load.concurrency=2", "load.workers=3"],
-            "load.workers=3: more load processes than load.concu",
-        ),
+        (["load.concurrency=2", "load.workers=3"], "load.workers=3: more load processes than load.concu"),
         (["load.rate=2", "load.conversations=2", "load.workers=3"], "load.workers=3: more load processes"),
         (["load.tokenizer=/nowhere.json"], "load.tokenizer=/nowhere.json: there is no such file"),
     ],

@@ -1,7 +1,5 @@
 """The grammar of key=value and of study files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Which settings bench takes from a file that somebody else may have made."""
 
-from __future__ import annotations
-
 import typing
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Durations, sizes and shares as a person writes them."""
 
-from __future__ import annotations
-
 import pytest
 
 from serving_bench.harness.settings.units import duration_s, rate_per_s, share, size_bytes, size_text

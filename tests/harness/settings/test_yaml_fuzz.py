@@ -1,7 +1,5 @@
 """Studies and claims in YAML: what is written is read, what is damaged is a line."""
 
-from __future__ import annotations
-
 from itertools import islice
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Bundles: a run in one file, the same bytes each time, and what anyone may have put into such a file."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

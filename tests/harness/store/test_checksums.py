@@ -1,7 +1,5 @@
 """The list of a run's checksums: what is on it when, and that it tells of every change."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

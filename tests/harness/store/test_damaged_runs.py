@@ -1,7 +1,5 @@
 """Runs whose files are lost, cut or no run's at all: an error that names the file, never a number."""
 
-from __future__ import annotations
-
 import fcntl
 import re
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Records that are written can be read again, whatever others said."""
 
-from __future__ import annotations
-
 import math
 import os
 from pathlib import Path

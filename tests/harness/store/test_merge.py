@@ -1,7 +1,5 @@
 """Repeats that several machines measured become one run, and what is not of one plan does not."""
 
-from __future__ import annotations
-
 import os
 import resource
 import shutil

@@ -1,7 +1,5 @@
 """Repeats that were measured apart play the conversations that one run of all repeats plays."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

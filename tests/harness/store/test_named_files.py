@@ -1,7 +1,5 @@
 """Files that a user names: never one of a run's own, whichever command writes them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

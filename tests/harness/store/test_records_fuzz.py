@@ -1,7 +1,5 @@
 """Records and tables of a run: what is damaged is a record that can be kept, or a line."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path

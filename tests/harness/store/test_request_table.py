@@ -1,7 +1,5 @@
 """JSON lines of requests become one table, in bounded memory, whatever their number and order."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is written to a results directory is read back as it was, and damage is one line."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The two figures that a cell's line tells: worked out by hand, and the same as on the report's page."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import make_run

@@ -1,7 +1,5 @@
 """Tokens counted with a tokenizer.json of the test's own, and what is said where there is none."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What limited a load: each answer is given where its evidence is, and not where it is a little less."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future

@@ -1,7 +1,5 @@
 """Each reason to distrust is found where it is, and only there."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import re
@@ -478,11 +476,7 @@ def test_every_check_can_find_something():
         "not_repeatable",
         "text_not_comparable",
     }  # in test_reports_quality
-    by_hand |= {
-        "answers_missing",
-        "same_weights_differ",
-        "speculation_changes_answers",
-    }  # in test_answered
+    by_hand |= {"answers_missing", "same_weights_differ", "speculation_changes_answers"}  # in test_answered
     by_hand |= {"variables_differ", "server_samples", "busy_after_leaving"}  # here
     by_hand |= {"powers_differ"}  # in test_reports_energy
     by_hand |= {

@@ -1,7 +1,5 @@
 """What the page makes of what the guard saw."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from make_run import S, deployment, one_cell_run, row
@@ -15,10 +13,7 @@ from serving_bench.reports.page.sections import trust
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
 BUSY = GuardFinding("foreign_load", because("foreign_load", percent=40.0), "during", "suspect")
 HOT = GuardFinding(
-    "throttled",
-    because("throttled", device=0, causes="power cap", percent=50.0),
-    "during",
-    "suspect",
+    "throttled", because("throttled", device=0, causes="power cap", percent=50.0), "during", "suspect"
 )
 
 MARKED = {"validity": "suspect", "guard_mode": "mark"}

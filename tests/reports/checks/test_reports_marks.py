@@ -1,7 +1,5 @@
 """A number with a reason to distrust it bears a mark wherever the page shows it, one without bears none."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from html.parser import HTMLParser

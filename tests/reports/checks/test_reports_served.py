@@ -1,7 +1,5 @@
 """What servers told of themselves: rates worked out by hand, and the check of their counters."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,12 +30,7 @@ from serving_bench.reports import open_run
 from serving_bench.reports.checks.finding import Finding
 from serving_bench.reports.checks.unequal_work import server_counts_differ
 from serving_bench.reports.data.run import Run
-from serving_bench.reports.data.samples import (
-    grown_in_cell,
-    growth,
-    mean_gauge,
-    pooled,
-)
+from serving_bench.reports.data.samples import grown_in_cell, growth, mean_gauge, pooled
 from serving_bench.reports.page.looks import Html
 from serving_bench.reports.page.sections import why
 
@@ -95,9 +88,7 @@ def test_growth_is_computed_between_the_samples_around_the_windows_ends(tmp_path
          *each_second(107.5, 113.5, generated_tokens=100.0)],
     ],
 )  # fmt: skip
-def test_growth_without_a_sure_begin_and_end_is_not_known(
-    tmp_path: Path, samples: list[ServerSample]
-) -> None:
+def test_growth_without_a_sure_begin_and_end_is_not_known(tmp_path: Path, samples: list[ServerSample]):
     run = run_of(tmp_path, samples)
     assert growth(run, run.planned_cells[0], "generated_tokens") is None
 

@@ -1,7 +1,5 @@
 """Reading a run: what became of each planned cell, and repeats side by side."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Gaps counted in bins, and what a cell's chunks come to, against gaps worked out by hand and numpy's own."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -11,14 +9,7 @@ from make_run import MS, S, failed_row, gaps_of, one_cell_run, row, summary
 from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.data import tables
-from serving_bench.reports.data.tables import (
-    BINS,
-    EDGES_S,
-    bins_of,
-    chunk_totals,
-    quantile,
-    together,
-)
+from serving_bench.reports.data.tables import BINS, EDGES_S, bins_of, chunk_totals, quantile, together
 from serving_bench.reports.measures.values import measured_of, values_of
 
 WINDOW = summary(100 * S)  # from 102 to 110 s

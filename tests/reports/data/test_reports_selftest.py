@@ -1,7 +1,5 @@
 """The nearest load that the self-test knows, and what lies beyond it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The split of start-up: each step by hand, the first start apart from later ones."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Rows of a frame without a copy, samples of a start, and what is computed once for a run."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

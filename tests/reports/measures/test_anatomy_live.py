@@ -1,7 +1,5 @@
 """What real servers' memory is made of: the parts cover it, and `bench fit` had computed them."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Three truths about a prefix cache: what it could serve, what the server reports, what the times say."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

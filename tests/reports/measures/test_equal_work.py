@@ -1,7 +1,5 @@
 """Whether deployments did the same work: turns that all answered, unlike prompts, and figures withheld."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What of a reserved KV cache would hold no token, against numbers worked out by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

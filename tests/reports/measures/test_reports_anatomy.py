@@ -1,7 +1,5 @@
 """The parts of a server's memory, from numbers worked out by hand, and how the page shows them."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace

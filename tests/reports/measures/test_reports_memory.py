@@ -1,7 +1,5 @@
 """What devices did in the windows, and what of memory could not be read."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -107,9 +105,7 @@ def test_reasons_are_shown_where_nothing_was_sampled(tmp_path: Path) -> None:
 
 
 def test_devices_are_told_by_means_extremes_and_growth_in_the_windows(tmp_path: Path) -> None:
-    samples = sampled(
-        temperature_c=lambda at_s, device: 90 if at_s == 5 else 60 + at_s + device,
-    )
+    samples = sampled(temperature_c=lambda at_s, device: 90 if at_s == 5 else 60 + at_s + device)
     run = run_of(tmp_path, ({}, {}), samples)
     seen = device_samples(run, run.groups[0])
     assert len(seen) == 2 * len(WINDOW_S)

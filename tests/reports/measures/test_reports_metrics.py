@@ -1,7 +1,5 @@
 """Each metric against numbers worked out by hand."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import replace
@@ -116,12 +114,7 @@ def test_tokens_count_by_the_chunks_that_arrived_in_the_window(tmp_path):
         # 6 tokens on 3 chunks, 2 of them in the window: 4 tokens
         row(0, T0 - S, chunk_ns=(T0 - 1, T0, T0 + 1), output_tokens=6),
         # 10 tokens on 4 chunks, 1 in the window: 2.5 tokens
-        row(
-            1,
-            end_ns - S,
-            chunk_ns=(end_ns - 1, end_ns, end_ns + 1, end_ns + 2),
-            output_tokens=10,
-        ),
+        row(1, end_ns - S, chunk_ns=(end_ns - 1, end_ns, end_ns + 1, end_ns + 2), output_tokens=10),
         # all of 12 tokens in it
         row(2, T0 + S, chunk_ns=(T0 + 2 * S, T0 + 3 * S), output_tokens=12),
         # a failed request without a count is left out
@@ -204,10 +197,7 @@ def test_success_and_tokens_are_of_requests_sent_in_the_window(tmp_path):
 
 
 def test_a_request_that_was_never_sent_counts_as_failed_where_it_was_due(tmp_path):
-    rows = [
-        row(0, T0),
-        failed_row(1, T0 + S, outcome="connect_error"),
-    ]
+    rows = [row(0, T0), failed_row(1, T0 + S, outcome="connect_error")]
     rows[1] = replace(rows[1], sent_ns=None)
     assert values_in(tmp_path, rows)["success_share"].value == pytest.approx(1 / 2)
 

@@ -1,7 +1,5 @@
 """Values by turn, and what the page draws of turns and the prefix cache."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Shares that met an objective: their interval, what counts, what windows come to; goodput."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

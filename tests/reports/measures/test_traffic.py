@@ -1,7 +1,5 @@
 """What is measured of one kind of traffic only."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -461,10 +459,7 @@ BURST = ScenarioChoice("burst", {}, "burst")
 
 
 def test_a_batch_takes_from_its_first_sending_to_its_last_end(tmp_path):
-    rows = [
-        row(1, 103 * S),
-        row(2, 103 * S, end_ns=108 * S),
-    ]
+    rows = [row(1, 103 * S), row(2, 103 * S, end_ns=108 * S)]
     values = values_of(open_run(starts_run(tmp_path, rows, load=BATCH)))[0]
     assert values["makespan_s"] == Value(5.0, 2)
     assert values["batch_tokens_per_s"] == Value(pytest.approx(2 * 60 / 5), 2)

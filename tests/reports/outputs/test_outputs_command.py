@@ -1,7 +1,5 @@
 """`bench report`: which form it writes, where, and mistakes told in one line."""
 
-from __future__ import annotations
-
 import io
 import re
 

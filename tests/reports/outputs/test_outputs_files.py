@@ -1,7 +1,5 @@
 """CSV, Parquet and JSON of a run: read back as they were, inert in a spreadsheet, without secrets."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

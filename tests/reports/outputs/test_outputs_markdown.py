@@ -1,7 +1,5 @@
 """A run as Markdown: its answer and table, folded rest, and nothing in it that a forge would act on."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Charts as pictures: whole and readable alone, in a real Chromium; and what is said where there is none."""
 
-from __future__ import annotations
-
 import os
 import struct
 import sys

@@ -1,7 +1,5 @@
 """Tables of a run: the page's numbers, in documented columns and types, whatever became of the run."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 from make_run import all_failed_run, empty_run, engines_run, every_load_run, full_run

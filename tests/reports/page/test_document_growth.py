@@ -3,8 +3,6 @@
 It is counted in calls, which are the same on a busy machine. benchmarks/report.py measures the seconds.
 """
 
-from __future__ import annotations
-
 import cProfile
 import pstats
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Filters, legends, links and names where lines end, in a real browser; charts and rows made here."""
 
-from __future__ import annotations
-
 import pytest
 from browser import browser as browser
 from browser import draw_all, show

@@ -1,7 +1,5 @@
 """The page on paper: A4, light, every chart that is not folded away drawn and whole."""
 
-from __future__ import annotations
-
 import base64
 import os
 import re

@@ -1,8 +1,6 @@
 """What a page's own policy and script hold against: markup that came through, addresses that name nothing,
 and a part of the script that fails; in a real browser."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

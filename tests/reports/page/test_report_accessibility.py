@@ -4,8 +4,6 @@ Rows beyond a table's first few, and charts beyond the first of their kind, are 
 made like those, and cost axe most of its time.
 """
 
-from __future__ import annotations
-
 import os
 from functools import cache
 from importlib.metadata import PackageNotFoundError, files

@@ -1,7 +1,5 @@
 """What a reader's browser makes of the page: themes, a narrow screen, the keyboard, names in charts."""
 
-from __future__ import annotations
-
 import pytest
 from browser import browser as browser
 from browser import draw_all, open_all, set_theme, show

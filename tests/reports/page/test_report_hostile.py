@@ -1,8 +1,6 @@
 """Text from models, logs, settings and file names stays text: on the report, the index, the comparison, their
 charts, and in Markdown. What cannot be seen is written out, so that nothing turns what stands after it."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

@@ -1,7 +1,5 @@
 """Every kind of run makes a page that opens from a file without network, quiet, whole, at each width."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cache
 

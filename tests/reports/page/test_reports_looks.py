@@ -1,7 +1,5 @@
 """How deployments look: what is fixed for an engine, what tells its deployments apart, and for whom."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from importlib import resources

@@ -1,7 +1,5 @@
 """The page: sensible for every kind of run, and nothing in it that texts from outside can break."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """`bench view`: the index of runs, and what is kept of each so that it is quick."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -281,9 +279,7 @@ def test_a_digest_has_no_secret(tmp_path: Path) -> None:
     assert open_run(path).record.environment["machine"]["cpu_model"] != "Test CPU"
 
 
-def test_a_measurement_ends_with_its_answer_and_with_quiet_with_the_pages_path_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_measurement_ends_with_its_answer_and_with_quiet_with_the_pages_path_alone(tmp_path, capsys):
     path = small_run(tmp_path / "run")
     [answer] = answers_of(open_run(path))
     for is_quiet in (False, True):

@@ -1,7 +1,5 @@
 """The index of runs in a real browser: filter, sorting, links, and no sideways scroll."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

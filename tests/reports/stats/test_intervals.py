@@ -1,19 +1,11 @@
 """Intervals against numbers worked out by hand, with t's quantiles from printed tables."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
 import pytest
 
-from serving_bench.reports.stats.intervals import (
-    Estimate,
-    may_be_logged,
-    of_pairs,
-    of_two_samples,
-    of_values,
-)
+from serving_bench.reports.stats.intervals import Estimate, may_be_logged, of_pairs, of_two_samples, of_values
 
 # Two-sided 95 %, by degrees of freedom: Abramowitz and Stegun (1964), table 26.10.
 T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045}

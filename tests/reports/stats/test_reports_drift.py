@@ -1,7 +1,5 @@
 """Drifts are seen where they are, and in at most 1 % of runs where there are none: simulated, fixed seed."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

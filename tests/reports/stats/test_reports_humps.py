@@ -1,7 +1,5 @@
 """Two humps are seen where they are, and hardly ever in one: simulated, with a fixed seed."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

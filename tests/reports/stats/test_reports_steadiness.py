@@ -1,7 +1,5 @@
 """Requests in flight and throughput over a window, against series worked out by hand."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

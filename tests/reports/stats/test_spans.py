@@ -1,7 +1,5 @@
 """What stands beside a mean over starts: in words, in tables and in charts by load."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -112,9 +110,7 @@ def plain(cell_html: str) -> str:
         ((0.1, None), "100.0 1 of 2 starts"),
     ],
 )
-def test_a_tables_cell_is_the_mean_and_what_stands_beside_it(
-    values: tuple[float | None, ...], said: str
-) -> None:
+def test_a_tables_cell_is_the_mean_and_what_stands_beside_it(values: tuple[float | None, ...], said: str):
     found = mean_of(*values)
     assert plain(aggregate_cell("ttft_s.p50", found)) == said
     assert span_text("ttft_s.p50", found) in said

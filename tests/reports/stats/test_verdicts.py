@@ -1,7 +1,5 @@
 """The one rule of verdicts, by hand: margin first, the level of the family, and what cannot be told."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

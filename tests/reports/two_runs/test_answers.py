@@ -1,7 +1,5 @@
 """Quality of two runs: each deployment against its reference, B against A, and the gate's objectives."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -222,8 +220,7 @@ def test_a_reference_that_answers_otherwise_than_in_base_is_caught(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("base", "own", "outcome"),
-    [(0.5, 0.25, "fail"), (0.25, 0.25, "pass"), (0.5, 0.5, "fail")],
+    ("base", "own", "outcome"), [(0.5, 0.25, "fail"), (0.25, 0.25, "pass"), (0.5, 0.5, "fail")]
 )
 def test_the_worse_of_its_reference_and_of_base_counts(tmp_path, base, own, outcome):
     """The first is broken as its reference in NEW is, so that within NEW nothing differs. The last is as in

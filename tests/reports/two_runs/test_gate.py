@@ -1,7 +1,5 @@
 """The gate: pass, fail and inconclusive by hand-worked intervals; its files and exit codes."""
 
-from __future__ import annotations
-
 import math
 import re
 import shutil

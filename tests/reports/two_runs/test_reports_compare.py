@@ -1,7 +1,5 @@
 """Two sides compared: what belongs together, what differs, B over A by hand, and what gets no verdict."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import asdict, replace

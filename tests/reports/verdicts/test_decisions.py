@@ -300,10 +300,7 @@ def test_an_open_loop_is_decided_by_the_time_to_first_token_and_a_batch_by_its_r
 
 
 def test_a_deployment_whose_slow_starts_lack_requests_for_a_percentile_is_no_contender(tmp_path):
-    given = {
-        "compare": CompareTerms(metrics=("ttft_s.p50",)),
-        "settings": {"compare.metric": ["ttft_s.p50"]},
-    }
+    given = {"compare": CompareTerms(metrics=("ttft_s.p50",)), "settings": {"compare.metric": ["ttft_s.p50"]}}
     # Three times as slow on two starts, on which fewer than eleven requests fit into the window.
     now_and_then = Made(Q8, 0.5, per_repeat=(1.0, 1.0, 1.0, 8.0, 8.0))
     made = decided(tmp_path, [now_and_then, SLOW], **given)

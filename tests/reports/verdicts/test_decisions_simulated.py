@@ -4,8 +4,6 @@
 Wrong is any name that is not strictly the best. Fails above 6 % wrong, or 5 points below what the table says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 

@@ -1,7 +1,5 @@
 """Repeats in which the machine was disturbed decide nothing: names, titles, ratios and values agree."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from dataclasses import replace
@@ -61,9 +59,7 @@ def test_a_run_that_was_busy_throughout_names_no_leader_anywhere(tmp_path: Path)
     assert "better" in {verdict.kind for verdict in comparisons_of(calm).by_key.values()}
 
 
-def test_pooled_percentiles_distributions_and_values_by_turn_are_of_the_repeats_that_decide(
-    tmp_path: Path,
-) -> None:
+def test_pooled_percentiles_distributions_and_values_by_turn_are_of_the_repeats_that_decide(tmp_path: Path):
     whole = Made(FP16, per_repeat=(1.0, 1.0, 1.0, 3.0, 3.0))
     run, calm = (busy_run(tmp_path / name, [whole], hit) for name, hit in (("hit", (3, 4)), ("calm", ())))
     (group,), (all_five,) = run.groups, calm.groups
@@ -114,9 +110,7 @@ def test_a_start_that_failed_leaves_its_repeat_out_of_the_values_too(tmp_path: P
     assert values[0] > values[1]
 
 
-def test_what_may_decide_instead_is_said_only_of_one_that_is_better_in_the_repeats_that_decide(
-    tmp_path: Path,
-) -> None:
+def test_what_may_decide_instead_is_said_only_of_one_that_is_better_in_the_repeats_that_decide(tmp_path):
     slow = Made(FP16, 0.9, per_repeat=(1.0, 1.001, 1.0, 2.0, 2.0))
     terms = CompareTerms(metrics=("memory_peak_bytes",))
     asked = {"compare": terms, "settings": {"compare.metric": ["memory_peak_bytes"]}}
@@ -159,9 +153,7 @@ def test_the_page_states_once_which_repeats_count(alone: Run) -> None:
 
 
 @pytest.mark.parametrize(("repeats", "counted", "marks"), [(5, 3, []), (4, 4, ["client_late"])])
-def test_only_starts_that_count_in_a_number_mark_it(
-    tmp_path: Path, repeats: int, counted: int, marks: list[str]
-) -> None:
+def test_only_starts_that_count_in_a_number_mark_it(tmp_path, repeats: int, counted: int, marks: list[str]):
     """The client was late in the two starts that were disturbed."""
 
     def changes(cell: Any, start: Any) -> dict[str, Any]:

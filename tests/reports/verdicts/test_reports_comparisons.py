@@ -1,7 +1,5 @@
 """Which deployments of a run are compared and what is said, from results directories with known values."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from statistics import mean, stdev

@@ -1,7 +1,5 @@
 """Which deployment to take: who keeps the SLO, the best of those, and who is not told apart from it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +45,7 @@ class Does:
     peak_gib: float = 1.0
     at: Mapping[Load, Mapping[str, Any]] | None = None
 
-    def under(self, load: Load) -> Does:
+    def under(self, load: Load) -> "Does":
         return replace(self, **(self.at or {}).get(load, {}))
 
 
@@ -186,9 +184,7 @@ def test_more_is_known_than_that_one_keeps_it_only_where_all_others_break_it(tmp
 
 
 @pytest.mark.parametrize("starts", [1, 2])
-def test_one_or_two_starts_say_what_a_search_measured_and_what_would_make_it_known(
-    tmp_path: Path, starts: int
-) -> None:
+def test_one_or_two_starts_say_what_a_search_measured_and_what_would_make_it_known(tmp_path, starts: int):
     does = {"vllm awq": up_to(4, Does((400,) * starts)), "vllm fp16": up_to(2, Does((400,) * starts))}
     run = searched(tmp_path, does, settings={"slo.ttft_s.p95": ["300ms"], "repeats": [str(starts)]})
     said = answer(run)

@@ -1,7 +1,5 @@
 """How sure a run is of a metric: the intervals of its means, the widest first."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a search's cells come to on reading: what each start kept, the decision, and the page."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

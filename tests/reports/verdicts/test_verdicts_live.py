@@ -4,8 +4,6 @@ The reference engine sends its tokens by a schedule that does not drift, so that
 next to no noise, however busy the machine is; tokens/s of such short windows have about 1 %.
 """
 
-from __future__ import annotations
-
 import pytest
 from bench_command import Place, bench, made, quick, told
 

@@ -4,8 +4,6 @@ A run: k blocks; each deployment's value in a block is its truth times a log-nor
 All deployments are compared to one baseline. Tolerances are two binomial standard errors.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 
@@ -32,11 +30,7 @@ FALSE_AT_MOST = 0.05 + 2 * math.sqrt(0.05 * 0.95 / DRAWS)
 
 
 def pairs(
-    truths: Sequence[float],
-    noises: Sequence[float] | float,
-    k: int,
-    *,
-    baseline_noise: float | None = None,
+    truths: Sequence[float], noises: Sequence[float] | float, k: int, *, baseline_noise: float | None = None
 ) -> np.ndarray:
     """Log-ratios, draws x comparisons x blocks. The baseline's noise is the first's unless given."""
     rng = np.random.default_rng(20261125)
@@ -86,9 +80,7 @@ def uncorrected(ratios: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.10])
 @pytest.mark.parametrize("family", [1, 5, 15])
-def test_with_no_difference_at_most_5_percent_of_families_say_something_false(
-    family: int, noise: float
-) -> None:
+def test_with_no_difference_at_most_5_percent_of_families_say_something_false(family: int, noise: float):
     truths = [0.0] * family
     ratios = pairs(truths, noise, 5)
     assert share_of_false(ratios, truths) <= FALSE_AT_MOST

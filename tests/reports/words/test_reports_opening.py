@@ -1,7 +1,5 @@
 """The first screen: question, traffic, answer, table, reasons to distrust; and the answer in one line."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -209,10 +207,7 @@ def test_rows_of_a_disturbed_machine_bear_the_mark_of_side_by_side(tmp_path: Pat
         return {} if is_calm else {"validity": "suspect", "guard": (BUSY,)}
 
     run = made_run(tmp_path, [BASE, OTHER], repeats=2, cell_changes=changes)
-    assert [row[0] for row in table_of(run).rows] == [
-        "vllm awq",
-        "llama_cpp fp16 ▲ starts 1, 2 suspect",
-    ]
+    assert [row[0] for row in table_of(run).rows] == ["vllm awq", "llama_cpp fp16 ▲ starts 1, 2 suspect"]
 
 
 @pytest.mark.parametrize(

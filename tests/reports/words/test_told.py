@@ -1,7 +1,5 @@
 """What a terminal and a program are told of a run: its standings, and its answer at the end."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace

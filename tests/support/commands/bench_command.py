@@ -1,7 +1,5 @@
 """Runs the installed `bench` command in tests, with short settings and a cache of its own."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

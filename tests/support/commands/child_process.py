@@ -1,7 +1,5 @@
 """Child processes that a test tells what to do, line by line."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator

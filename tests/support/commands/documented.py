@@ -1,7 +1,5 @@
 """Finds the commands that a document shows, and parses them as bench's command line does. Runs nothing."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from typing import Any

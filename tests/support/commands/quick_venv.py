@@ -3,8 +3,6 @@
 Everything else is real: the venv, its interpreter, and the pip that writes into it.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

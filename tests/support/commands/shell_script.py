@@ -1,7 +1,5 @@
 """Writes a program of a few lines of shell, as a user would have it on PATH."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from pathlib import Path

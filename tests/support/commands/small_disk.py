@@ -1,7 +1,5 @@
 """Makes small disks for tests: file systems in memory, also for a user who may not mount any."""
 
-from __future__ import annotations
-
 import gc
 import shutil
 import subprocess

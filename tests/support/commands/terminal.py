@@ -1,7 +1,5 @@
 """Runs a command whose stderr is a terminal, as a person has it, for tests."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty

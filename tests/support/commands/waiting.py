@@ -1,7 +1,5 @@
 """Waiting on conditions in tests, with a deadline."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,7 +1,5 @@
 """Makes small wheels, so that pip installs something real without a network."""
 
-from __future__ import annotations
-
 import hashlib
 import zipfile
 from collections.abc import Mapping

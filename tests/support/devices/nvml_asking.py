@@ -3,8 +3,6 @@
 Each is evaluated in its own process, because the library's path must be set before Python starts.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Strikes a measuring bench at random moments, and checks that no measured cell is lost."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

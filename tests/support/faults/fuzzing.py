@@ -1,7 +1,5 @@
 """Hypothesis strategies that make valid values and damage them, by their structure or by their bytes."""
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Iterator, Sequence

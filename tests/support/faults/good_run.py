@@ -1,7 +1,5 @@
 """Writes a complete run that bench could resume, with each kind of record and table that a run can have."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bench_command import Place, told

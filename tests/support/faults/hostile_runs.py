@@ -1,7 +1,5 @@
 """Makes damaged results directories, each with one fault. The faults are the same every time."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

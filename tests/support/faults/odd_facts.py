@@ -1,7 +1,5 @@
 """Serves pages of facts with odd values, and measures runs at such servers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A Ray in memory whose nodes measure, fail and die as a test says. It has only what on_ray uses."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -42,7 +40,7 @@ FATES: dict[str, list[Any]] = {
 class Stream:
     """What a node sends while it measures a repeat, one item at a time."""
 
-    def __init__(self, ray: Ray, at: Node, number: int, fate: str, lines: int) -> None:
+    def __init__(self, ray: "Ray", at: Node, number: int, fate: str, lines: int) -> None:
         self.ray, self.at, self.number, self.fate = ray, at, number, fate
         self.left = [*[("line", f"line {each}", b"") for each in range(lines)], *FATES[fate]]
 

@@ -8,8 +8,6 @@ that was reached, a bomb that was read, or an answer that differs from that of t
 the file.
 """
 
-from __future__ import annotations
-
 import resource
 import shutil
 import signal
@@ -91,7 +89,7 @@ class Answer:
     complaints: str = ""
     written: Mapping[str, bytes] = field(default_factory=dict)
 
-    def names(self, words: str, whole: Answer) -> bool:
+    def names(self, words: str, whole: "Answer") -> bool:
         """Return whether this answer has `words`, which name a file, more often than that of a whole run."""
         pairs = [(self.said + self.complaints, whole.said + whole.complaints)]
         pairs += [

@@ -1,7 +1,5 @@
 """What a server may do wrong with one request: a row per fault, with the outcome that it must get."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import random
@@ -159,10 +157,7 @@ IN_HTTP = (
     no_answer("two lengths", page("200 OK", WHOLE, Content_Length="5"), "is no length"),
     Fault("a length too long", LENGTHLESS[:-2] + b"Content-Length: 9999\r\n\r\n" + WHOLE, "reset", CLOSED),
     Fault(
-        "a length too short",
-        LENGTHLESS[:-2] + b"Content-Length: 9\r\n\r\n" + WHOLE,
-        "protocol_error",
-        BEHIND,
+        "a length too short", LENGTHLESS[:-2] + b"Content-Length: 9\r\n\r\n" + WHOLE, "protocol_error", BEHIND
     ),
     Fault("no length, and closes", LENGTHLESS + WHOLE, "ok"),
     Fault(

@@ -1,7 +1,5 @@
 """Runs load processes for tests, and reads what they leave."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

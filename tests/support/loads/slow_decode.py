@@ -4,8 +4,6 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html, sections 9.2.5 a
 things: an event that the body's end cuts off counts, and a line `error: ...` is data of an error event.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from typing import Any

@@ -3,8 +3,6 @@
 The job's scenario options choose what it does; see TinyOptions.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Mapping

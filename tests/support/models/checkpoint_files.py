@@ -1,7 +1,5 @@
 """Makes checkpoints of a few bytes: config.json, and safetensors by hand after the format's README."""
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Mapping, Sequence

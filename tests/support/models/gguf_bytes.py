@@ -1,7 +1,5 @@
 """Makes GGUF files of a few bytes, written by hand after ggml's docs/gguf.md."""
 
-from __future__ import annotations
-
 import struct
 
 

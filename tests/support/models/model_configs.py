@@ -1,7 +1,5 @@
 """The contents of config.json in the repositories of the listed models, and of some that are not listed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from serving_bench.engines.model.models import MODELS
@@ -41,7 +39,7 @@ _OF_MATRICES = {
         "mistral", 4096, 14_336, 32, 32_768, is_tied=False, sliding_window=None
     ),
     "gemma-2-9b-it": {
-        **config("gemma2", 3584, 14_336, 16, 256_000, is_tied=True, head_dim=256, sliding_window=4096),
+        **config("gemma2", 3584, 14_336, 16, 256_000, is_tied=True, head_dim=256, sliding_window=4096)
     },
     "gemma-3-1b-it": config("gemma3_text", 1152, 6912, 4, 262_144, is_tied=True, **GEMMA),
     "smollm2-135m": config("llama", 576, 1536, 9, 49_152, is_tied=True),

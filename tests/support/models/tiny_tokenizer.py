@@ -1,7 +1,5 @@
 """Trains a small real tokenizer for tests, a byte-level BPE."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Prepares weights as `bench prepare` does, with programs of a few lines in place of the real ones."""
 
-from __future__ import annotations
-
 import json
 import struct
 import sys

@@ -1,7 +1,5 @@
 """Makes runs that are planned and recorded, and of which nothing is measured yet."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

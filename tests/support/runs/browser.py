@@ -1,7 +1,5 @@
 """Shows pages in a browser for tests, and tells what a reader sees of them."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

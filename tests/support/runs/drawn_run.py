@@ -3,8 +3,6 @@
 A run has the records and empty tables that reports read. The values of its cells are given.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 `make_gallery.py REPORT.html [DIRECTORY]`. Needs Chromium with its driver, as the tests do.
 """
 
-from __future__ import annotations
-
 import base64
 import sys
 from pathlib import Path

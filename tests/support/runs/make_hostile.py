@@ -1,7 +1,5 @@
 """Writes a run in which every text from outside tries to break out of its place on the page."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Each deployment's logits are the model's plus its own noise. So the result is kn
 deviation s the KL divergence is about s^2 / 2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache

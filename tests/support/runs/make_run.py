@@ -1,7 +1,5 @@
 """Writes a results directory with known contents, through harness.store.store's own functions."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Writes runs with known values that tests compare."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

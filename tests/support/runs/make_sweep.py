@@ -4,8 +4,6 @@ Its figures are invented, so the result is known: SGLang AWQ is the fastest at e
 fp16 are the same, llama.cpp is the slowest and needs the least memory. `make_sweep.py DIR` writes one.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -163,11 +161,7 @@ def _write_start(path: Path, start: PlannedStart, each: Serving, noise: float) -
 
 
 def _write_record(
-    path: Path,
-    start: PlannedStart,
-    each: Serving,
-    spawned_ns: int,
-    spans: Sequence[Span],
+    path: Path, start: PlannedStart, each: Serving, spawned_ns: int, spans: Sequence[Span]
 ) -> None:
     marks = [
         ("spawned", 0.0),
@@ -232,11 +226,7 @@ def _in_flight(spans: Sequence[Span], t_ns: int) -> int:
 
 
 def _device_samples(
-    each: Serving,
-    spawned_ns: int,
-    ends_ns: int,
-    spans: Sequence[Span],
-    slow: float,
+    each: Serving, spawned_ns: int, ends_ns: int, spans: Sequence[Span], slow: float
 ) -> list[DeviceSample]:
     """Return two samples a second: weights are read, the pool is taken, then memory grows with the users."""
     samples, energy_j = [], 0.0

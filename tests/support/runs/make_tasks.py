@@ -1,7 +1,5 @@
 """Writes runs of two deployments with given answers to the items of tasks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

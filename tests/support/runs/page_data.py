@@ -1,7 +1,5 @@
 """Reads the data that a written page carries packed for its script."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

@@ -1,7 +1,5 @@
 """Puts links into a run, as a stranger might before handing it over."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

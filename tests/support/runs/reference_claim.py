@@ -1,7 +1,5 @@
 """The text of a claim file about one value of the reference engine."""
 
-from __future__ import annotations
-
 CLAIM = """\
 sentence: It writes a token a second.
 source: {who: nobody, where: nowhere, date: "2026-01-01"}

@@ -1,7 +1,5 @@
 """Writes results directories of several repeats whose verdicts can be worked out by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,9 +77,7 @@ def repeated_run(
         spawned_ns = (1000 + 200 * start.index) * S
         record = start_record(start, spawned_ns)
         write_start(
-            path,
-            replace(record, **start_changes(start)),
-            host_samples(spawned_ns, int(each.memory * GIB)),
+            path, replace(record, **start_changes(start)), host_samples(spawned_ns, int(each.memory * GIB))
         )
         slow = each.slow * BLOCKS[start.repeat % 5] * each.per_repeat[start.repeat % 5]
         for position, cell in enumerate(start.cells):

@@ -1,7 +1,5 @@
 """Asks a server as bench does: for a stream, for its quality, and for its tokens of a text and of a chat."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import closing
 from math import exp

@@ -7,8 +7,6 @@ A token is a word of all messages together. Prompts are cached in blocks of BLOC
 ever), `deaf` (a request without a stream gets an error).
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re
@@ -56,10 +54,7 @@ CACHE = Cache()
 
 
 def metrics() -> str:
-    counted = {
-        "prompt_tokens_total": CACHE.queried - CACHE.hit,
-        "prompt_tokens_cached_total": CACHE.hit,
-    }
+    counted = {"prompt_tokens_total": CACHE.queried - CACHE.hit, "prompt_tokens_cached_total": CACHE.hit}
     return "".join(f"# TYPE llamacpp:{name} counter\nllamacpp:{name} {n}\n" for name, n in counted.items())
 
 

@@ -3,8 +3,6 @@
 A stream is sent as it came, with an HTTP chunk for each event.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

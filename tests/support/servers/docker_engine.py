@@ -5,8 +5,6 @@ that runs the tests in /usr/local, as in python:3.11-slim-trixie. Images stay in
 quick.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """A server that repeats its key in many encodings. Each encoding is a function of the key."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

@@ -8,8 +8,6 @@ A path that is not in the mapping is not found. One answer for all paths, or a f
 stand in the mapping's place. timeline_server.py is for tests of single bytes and of connections.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Reserves a port of this machine for a server that a test starts there, or for none."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Source: huggingface_hub 2.4.0, hf_api.py (model_info) and file_download.py (get_hf_file_metadata, http_get).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

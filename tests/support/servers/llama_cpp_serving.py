@@ -1,7 +1,5 @@
 """Starts a real llama.cpp server on the real default model, and asks it as the load processes do."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os
@@ -35,11 +33,7 @@ from serving_bench.harness.servers.server import free_port
 MODEL = "smollm2-135m"
 QUANTIZATION = "gguf-q4_0"
 MATCHED = EngineTerms(
-    launcher="native",
-    context_length=512,
-    concurrent_sequences=2,
-    kv_cache_tokens=1024,
-    prefix_cache=True,
+    launcher="native", context_length=512, concurrent_sequences=2, kv_cache_tokens=1024, prefix_cache=True
 )
 CHAT = "/v1/chat/completions"
 ANSWER_S = 120

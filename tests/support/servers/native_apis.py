@@ -3,8 +3,6 @@
 It refuses what they refuse: another path, method, model or version, no key, unknown fields.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +13,7 @@ from fake_http import NOT_FOUND, Answer, Request, fake_http, page
 
 KEY, MODEL = "sk-native-of-these-tests", "large-1"
 # For each API: the path of a stream, the key's header, the fields that a request may have, and the roles.
-PATHS = {
-    "anthropic": "/v1/messages",
-    "gemini": f"/v1beta/models/{MODEL}:streamGenerateContent?alt=sse",
-}
+PATHS = {"anthropic": "/v1/messages", "gemini": f"/v1beta/models/{MODEL}:streamGenerateContent?alt=sse"}
 KEY_HEADERS = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
 FIELDS = {
     "anthropic": {

@@ -7,8 +7,6 @@ are asked for, or at most ANSWER_TOKENS of the environment. It has what troubles
 cached tokens, no forced lengths, models that must be created first and are loaded late.
 """
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import json

@@ -7,8 +7,6 @@ seconds; `counting` sends no text, only the count of tokens; `redirect` redirect
 list of models. With WANTED_KEY in its environment the list needs that key.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Makes a self-signed certificate for 127.0.0.1, and a TLS context that uses it."""
 
-from __future__ import annotations
-
 import shutil
 import ssl
 import subprocess

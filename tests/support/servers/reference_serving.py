@@ -1,7 +1,5 @@
 """Starts the real reference servers for tests, and talks to them over sockets that show every byte."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import select

@@ -4,8 +4,6 @@ It takes the launcher's flags, and writes the log lines that say what is used, a
 Its limits are those that it is given. Its answers are always those that were captured.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

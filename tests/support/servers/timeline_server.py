@@ -1,7 +1,5 @@
 """A raw socket server for tests: a function plays each connection and writes the bytes it wants."""
 
-from __future__ import annotations
-
 import json
 import socket
 import ssl

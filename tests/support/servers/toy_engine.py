@@ -1,7 +1,5 @@
 """An engine for tests, with every way of starting and every kind of install."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """From names to files: a real pip and real child processes on a model of a few bytes."""
 
-from __future__ import annotations
-
 import dataclasses
 import fcntl
 import hashlib
@@ -99,9 +97,7 @@ def use_source(monkeypatch: pytest.MonkeyPatch, model: Model, **changes: object)
         ("awq", "safetensors"),
     ],
 )
-def test_packaged_models_can_be_had_without_the_hub_at(
-    quantization: str, file_format: str, tmp_path: Path
-) -> None:
+def test_packaged_models_can_be_had_without_the_hub_at(quantization: str, file_format: str, tmp_path: Path):
     # At least the packages, and the file in them.
     for model, least in {"smollm2-135m": 190_000_000, "gemma3-270m": 480_000_000}.items():
         weights = Weights(model, quantization, file_format)
@@ -222,9 +218,7 @@ def test_a_file_without_its_manifest_or_of_another_size_is_not_finished(tiny: Mo
     assert find(TINY, tmp_path) is None
 
 
-def test_wrong_hash_is_refused_and_nothing_stays(
-    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_hash_is_refused_and_nothing_stays(tiny: Model, tmp_path, monkeypatch):
     use_source(monkeypatch, tiny, sha256="0" * 64)
     wanted = f"has sha256 {source_of(tiny).sha256}, but should have 000"
     with pytest.raises(MissingError, match=wanted):
@@ -232,9 +226,7 @@ def test_wrong_hash_is_refused_and_nothing_stays(
     assert [path.name for path in (tmp_path / "cache/weights/tiny").iterdir()] == ["lock"]
 
 
-def test_failed_step_shows_the_end_of_its_output_and_leaves_no_part(
-    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_step_shows_the_end_of_its_output_and_leaves_no_part(tiny: Model, tmp_path, monkeypatch):
     dying = tmp_path / "dying.py"
     dying.write_text(ASSEMBLE_AND_DIE)
     use_source(monkeypatch, tiny, assemble=dying)
@@ -338,9 +330,7 @@ def test_missing_llama_quantize_is_said_by_who_makes_environments(tiny: Model, t
     assert asked == ["llama_cpp-llama-server-cpu"]
 
 
-def test_too_small_disk_is_said_before_anything_is_fetched(
-    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_small_disk_is_said_before_anything_is_fetched(tiny: Model, tmp_path, monkeypatch):
     use_source(monkeypatch, tiny, size_bytes=10**18)
     with pytest.raises(UserError, match=r"tiny at gguf-q4_k_m needs about 2000000000\.0 GB"):
         prepared(TINY, tmp_path, this_python)
@@ -354,8 +344,7 @@ def test_second_preparation_waits_for_the_first(tiny: Model, tmp_path: Path) -> 
     with (folder / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         second = threading.Thread(
-            target=lambda: found.append(prepared(TINY, tmp_path, this_python, lines.append)),
-            daemon=True,
+            target=lambda: found.append(prepared(TINY, tmp_path, this_python, lines.append)), daemon=True
         )
         second.start()
         wait_until(lambda: lines)

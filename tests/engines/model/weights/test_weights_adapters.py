@@ -1,7 +1,5 @@
 """LoRA adapters: random ones in both formats, the user's own, and those of another model."""
 
-from __future__ import annotations
-
 import json
 import struct
 from array import array
@@ -248,9 +246,7 @@ def test_layers_that_gguf_has_no_name_for_are_refused_there_alone(tmp_path: Path
     assert misfit_text(own, Weights("tiny", "fp16", "safetensors")) is None
 
 
-def test_an_architecture_whose_rows_are_in_an_unknown_order_gets_random_adapters_alone(
-    tmp_path: Path,
-) -> None:
+def test_an_architecture_whose_rows_are_in_an_unknown_order_gets_random_adapters_alone(tmp_path: Path):
     base, cache = gguf_model(tmp_path / "m.gguf", "unheard"), tmp_path / "cache"
     own = Adapter("own", str(write_own(tmp_path / "own", pair("q_proj", 64, 64))))
     assert adapted_at(RANDOM, AS_GGUF, base, cache).path.is_file()

@@ -1,7 +1,5 @@
 """Checkpoint directories of the user's own, and what their config.json says."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -170,9 +168,7 @@ def test_head_size_and_kv_heads_follow_from_the_others_where_they_are_not_named(
         ({"model_type": "mistral"}, (512, 26)),
     ],
 )
-def test_layers_with_a_sliding_window_are_counted(
-    more: dict[str, Any], sliding: tuple[int | None, int]
-) -> None:
+def test_layers_with_a_sliding_window_are_counted(more: dict[str, Any], sliding: tuple[int | None, int]):
     facts = facts_of({**GEMMA3, **more})
     assert facts is not None
     assert (facts.sliding_window, facts.sliding_layers) == sliding

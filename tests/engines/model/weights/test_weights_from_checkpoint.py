@@ -1,7 +1,5 @@
 """GGUF files of checkpoints: which can be made, in what order, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import re
 import struct

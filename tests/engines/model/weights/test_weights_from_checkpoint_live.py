@@ -3,8 +3,6 @@
 `bench install convert` makes the environment.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Downloads with the real huggingface_hub against a server on this machine that speaks its API."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil
@@ -103,9 +101,7 @@ def test_repository_of_another_quantization_says_what_it_is(hub: Hub, tmp_path: 
         prepared(Weights(MODEL, "gptq", "safetensors"), tmp_path)
 
 
-def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
-    hub: Hub, tmp_path: Path
-) -> None:
+def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(hub: Hub, tmp_path: Path):
     hub.is_stalled = True
 
     def stop_at_progress(line: str) -> None:
@@ -214,9 +210,7 @@ def test_a_hub_that_cannot_be_reached_is_one_plain_line_for_all_that_was_asked(t
         (418, "", "answered 418"),
     ],
 )
-def test_refusal_of_the_hub_is_one_sentence(
-    hub: Hub, tmp_path: Path, status: int, code: str, said: str
-) -> None:
+def test_refusal_of_the_hub_is_one_sentence(hub: Hub, tmp_path: Path, status: int, code: str, said: str):
     hub.status, hub.error_code = status, code
     lines: list[str] = []
     with pytest.raises(MissingError, match=said) as caught:
@@ -242,9 +236,7 @@ def test_offline_never_calls_the_hub(hub: Hub, tmp_path: Path, monkeypatch: pyte
     assert not hub.seen
 
 
-def test_token_comes_from_the_environment_alone(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_token_comes_from_the_environment_alone(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     home = tmp_path / "home"
     home.mkdir()
     (home / "token").write_text("hf_of_a_login")
@@ -259,9 +251,7 @@ def test_token_comes_from_the_environment_alone(
     assert hub.tokens[-1] == "Bearer hf_mine"
 
 
-def test_row_of_the_table_is_fetched_by_its_repository(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_row_of_the_table_is_fetched_by_its_repository(hub: Hub, tmp_path, monkeypatch):
     hub.repo = "Qwen/Qwen2.5-0.5B-Instruct"
     weights = Weights("qwen2.5-0.5b-instruct", "fp16", "safetensors")
     assert missing_bytes(weights, tmp_path) == 494_032_768 * 2

@@ -1,7 +1,5 @@
 """Finished weights: names, manifests and hashes; what is unfinished never counts."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from contextlib import suppress

@@ -4,8 +4,6 @@
 that it installs make what is looked at here.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

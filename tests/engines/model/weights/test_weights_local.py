@@ -1,8 +1,6 @@
 """What is made of the user's own files. The programs that make it are stand-ins of a few lines, run as the
 real ones are; tests/engines/model/weights/test_weights_live.py has those."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -92,9 +90,7 @@ def test_gguf_file_that_is_not_quantized_is_made_into_others(
 
 
 @pytest.mark.parametrize(("stored", "quantization"), [(32, "fp16"), (1, "bf16"), (0, "bf16")])
-def test_one_precision_is_made_of_another(
-    tmp_path: Path, converter: Path, stored: int, quantization: str
-) -> None:
+def test_one_precision_is_made_of_another(tmp_path: Path, converter: Path, stored: int, quantization: str):
     weights = Weights(str(own_file(tmp_path / "models", stored)), quantization, "gguf")
     made = prepared(weights, tmp_path, lambda spec: converter)
     assert made.path.name == f"own-{GGUF_NAMES[quantization]}.gguf"

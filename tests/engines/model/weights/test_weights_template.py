@@ -1,7 +1,5 @@
 """The chat template, and the prompts and tokens that a real llama.cpp made of it (tests/data/weights)."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -2,8 +2,6 @@
 program that makes it is a stand-in of a few lines; tests/engines/model/weights/test_weights_w4a16_live.py has
 the real one."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

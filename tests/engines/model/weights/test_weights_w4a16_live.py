@@ -1,7 +1,5 @@
 """w4a16 as llm-compressor made it: `bench prepare quantization=bf16,w4a16` makes what is looked at here."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Mapping

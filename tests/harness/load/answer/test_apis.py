@@ -1,7 +1,5 @@
 """Anthropic's and Gemini's APIs: what bench asks, and their documented streams decoded as OpenAI's are."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from itertools import accumulate

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from itertools import accumulate
@@ -11,11 +9,7 @@ from timeline_server import DONE, event, finish
 from serving_bench.harness.contracts import ToolCall
 from serving_bench.harness.load.answer.chat import Decoded, classify, decode, events
 
-USAGE = {
-    "prompt_tokens": 11,
-    "completion_tokens": 3,
-    "prompt_tokens_details": {"cached_tokens": 5},
-}
+USAGE = {"prompt_tokens": 11, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 5}}
 
 
 def read_once(body: bytes, arrival_ns: int = 7) -> Decoded:

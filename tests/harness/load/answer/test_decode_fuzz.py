@@ -1,8 +1,6 @@
 """The decoder against tests/support/loads/slow_decode.py, whatever the bytes and however they were cut into
 reads."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from itertools import pairwise

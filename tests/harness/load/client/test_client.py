@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import socket
 import ssl
 import subprocess
@@ -596,9 +594,7 @@ def secure(server: Server) -> Endpoint:
     return endpoint(f"https://127.0.0.1:{server.port}/v1")
 
 
-def test_tls_streams_on_one_connection_with_true_stamps(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tls_streams_on_one_connection_with_true_stamps(certificate: Path, monkeypatch: pytest.MonkeyPatch):
     def play(link: Link) -> None:
         for _ in range(2):
             link.request()
@@ -618,9 +614,7 @@ def test_tls_streams_on_one_connection_with_true_stamps(
         assert client.receiver.stamp_source == ("kernel" if has_kernel_stamps() else "read")
 
 
-def test_a_tls_connection_that_ends_early_is_a_reset(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tls_connection_that_ends_early_is_a_reset(certificate: Path, monkeypatch: pytest.MonkeyPatch):
     def play(link: Link) -> None:
         link.request()
         link.send(CHUNKED + chunk(b"hello"))
@@ -650,9 +644,7 @@ def test_tls_to_a_plain_server_is_a_connect_error() -> None:
     assert exchange.outcome == "connect_error"
 
 
-def test_an_address_of_a_family_that_this_kernel_lacks_gives_way_to_the_next(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_address_of_a_family_that_this_kernel_lacks_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch):
     def two_addresses(host: str, port: int, *_: int) -> list[tuple[object, ...]]:
         return [(255, socket.SOCK_STREAM, 0, "", (host, port)),
                 (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]  # fmt: skip

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import time
 from array import array
 
@@ -107,9 +105,7 @@ def test_a_folded_line_goes_on_with_the_one_before_it() -> None:
 
 
 @pytest.mark.parametrize(("extra", "is_wrong"), [(b"", False), (b"\r\n", False), (b"HTTP/1.1", True)])
-def test_bytes_behind_a_good_response_are_an_error_but_for_an_empty_line(
-    extra: bytes, is_wrong: bool
-) -> None:
+def test_bytes_behind_a_good_response_are_an_error_but_for_an_empty_line(extra: bytes, is_wrong: bool):
     head = b"\r\nContent-Length: 1\r\n\r\nx"
     fed(b"HTTP/1.1 500 Oops" + head + extra).check_end()  # it is a failure already
     good = fed(b"HTTP/1.1 200 OK" + head + extra)

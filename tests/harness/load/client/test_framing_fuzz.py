@@ -1,7 +1,5 @@
 """Framing against a parser that sees the whole response, whatever the bytes and however they were cut."""
 
-from __future__ import annotations
-
 import json
 import re
 from array import array
@@ -71,7 +69,7 @@ def slow_parse(response: bytes) -> tuple[str, bytes]:
             return "unfinished", body
 
 
-def fed(response: bytes, bounds: list[int]) -> tuple[str, Framing, array[int]]:
+def fed(response: bytes, bounds: list[int]) -> tuple[str, Framing, "array[int]"]:
     """Feed it as a client does, which stops at the end, and then end the connection."""
     raw, offsets = bytearray(), array("q")
     framing = Framing(raw)

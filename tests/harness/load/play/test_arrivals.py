@@ -1,7 +1,5 @@
 """Schedules against numbers worked out by hand, and their statistics."""
 
-from __future__ import annotations
-
 from itertools import islice, pairwise
 from math import inf
 from random import Random

@@ -1,7 +1,5 @@
 """What is planned for each worker, and how users take turns."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice

@@ -1,7 +1,5 @@
 """What becomes of a request, from real sockets to its row."""
 
-from __future__ import annotations
-
 import json
 import os
 import resource
@@ -297,9 +295,7 @@ def test_a_turn_with_a_schema_asks_for_it() -> None:
         ([], CALL),
     ],
 )
-def test_the_history_goes_on_with_a_call_that_a_template_can_read(
-    calls: list[ToolCall], kept: ToolCall
-) -> None:
+def test_the_history_goes_on_with_a_call_that_a_template_can_read(calls: list[ToolCall], kept: ToolCall):
     decoded = Decoded(text="Well", calls=tuple(calls))
     assert answer_message(ASKED, decoded, is_scripted=False) == Message("assistant", "Well", kept)
     assert answer_message(ASKED, decoded, is_scripted=True) == Message("assistant", "", CALL)

@@ -1,7 +1,5 @@
 """What the users of a load process share: who plays what, when the window ends, when too much failed."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Waits of greenlets end at their instants, in order, and not before."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

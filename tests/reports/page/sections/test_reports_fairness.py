@@ -1,7 +1,5 @@
 """The fairness ledger: what is red, what is only marked, and what is not said."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 
@@ -271,10 +269,7 @@ def test_unequal_use_of_the_processor_is_in_a_table(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "marks"),
-    [
-        ("sglang bf16", "✕ stand-in kernels"),
-        ("transformers bf16", "≠ other prompts ▲ one request at a time"),
-    ],
+    [("sglang bf16", "✕ stand-in kernels"), ("transformers bf16", "≠ other prompts ▲ one request at a time")],
 )
 def test_what_holds_for_a_whole_deployment_is_marked_once_at_its_name_where_values_are(engines, name, marks):
     page = engines.read_text(encoding="utf-8")

@@ -1,7 +1,5 @@
 """Throughput against latency and by load, and what stands behind a chart's points."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

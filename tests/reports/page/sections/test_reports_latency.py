@@ -1,7 +1,5 @@
 """The latency section: what is open and folded, and its distributions with objectives, starts and turns."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

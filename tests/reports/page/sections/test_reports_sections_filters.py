@@ -1,7 +1,5 @@
 """What rows and charts of the sections are about, for the page's filters; the overview of memory; resets."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

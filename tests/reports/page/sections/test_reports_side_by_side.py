@@ -1,7 +1,5 @@
 """Verdicts on the page: the answer, the values side by side, and what is said where there are none."""
 
-from __future__ import annotations
-
 import math
 import re
 
