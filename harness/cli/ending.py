@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -19,10 +19,13 @@ from serving_bench.harness.store.named_files import PAGE_FILE
 
 if TYPE_CHECKING:  # it imports pandas
     from serving_bench.reports.data import Run
+    from serving_bench.reports.verdicts import Decision
+    from serving_bench.reports.words.answer import Said
+    from serving_bench.reports.words.report import Answer, Report, Value
 
 SIGN = "▲"
 REPORTING = "writing the report"
-_REASON_AT_MOST = 160
+_REASON_AT_MOST, _WHY_AT_MOST = 160, 200
 _WIDEST = 10_000  # columns, to measure a table without a limit
 
 
@@ -72,15 +75,17 @@ def print_why_none(run: "Run") -> None:
 
 def tell(run: "Run", exit_code: int, show: Show, *, as_json: bool) -> None:
     """Show the run's answers, then print the page's path, or the JSON of `bench report --json` with it."""
-    report = str(run.path / PAGE_FILE)
+    from serving_bench.reports.words.report import report_of
+
+    path = str(run.path / PAGE_FILE)
     if run.record.search is None:
-        _show_answers(run, show)
+        _show_answers(report_of(run), show)
     if as_json:
         from serving_bench.reports.outputs.as_json import to_builtins
 
-        terminal.print_json({**to_builtins(run), "report": report, "exit_code": exit_code})
+        terminal.print_json({**to_builtins(run), "report": path, "exit_code": exit_code})
         return
-    terminal.print_lines([*(_search_lines(run) if run.record.search else ()), report])
+    terminal.print_lines([*(_search_lines(run) if run.record.search else ()), path])
 
 
 def unfinished(run: "Run") -> int:
@@ -93,7 +98,7 @@ def unfinished(run: "Run") -> int:
 def _search_lines(run: "Run") -> Iterator[str]:
     """Yield the highest load of each deployment of a search."""
     from serving_bench.reports.verdicts.searches import capacities_of
-    from serving_bench.reports.words.told import search_words
+    from serving_bench.reports.words.report import search_words
 
     capacities = capacities_of(run)
     has_scenarios = len({each.scenario for each in capacities}) > 1
@@ -106,71 +111,68 @@ def _search_lines(run: "Run") -> Iterator[str]:
         yield f"{SIGN} n: n reasons to distrust it; see the report"
 
 
-def _show_answers(run: "Run", show: Show) -> None:
+def _show_answers(report: "Report", show: Show) -> None:
     """Show each answer with its table, and a reason to distrust it."""
-    from serving_bench.reports.words.told import told
+    from serving_bench.reports.words.verdict_words import clipped
 
-    found = told(run)
-    for answer in found["answers"]:
-        for line in _sentences(answer):
-            show.line(line, "bold" if line == answer["sentence"] else "", is_whole=line == answer["command"])
-        if answer["rows"]:
-            show.console.print(*_tables(answer, show.console), sep="\n\n")
-            if any(value["is_pooled"] for row in answer["rows"] for value in row["values"].values()):
+    for answer in report.answers:
+        for line, style in _sentences(answer.said):
+            show.line(line, style, is_whole=line == answer.said.command)
+        if answer.decision and answer.rows:
+            show.console.print(*_tables(answer, answer.decision, show.console), sep="\n\n")
+            if any(row.values[name].is_pooled for row in answer.rows for name in answer.table.first):
                 show.line("* computed from the requests of all starts together")
-        for row in answer["rows"]:
-            if row["why_not"]:
-                show.line(f"{row['deployment']}: {row['why_not']}")
-    if reasons := found["distrust"]:
-        first = shorten(f"{reasons[0]['title']}: {reasons[0]['text']}", _REASON_AT_MOST, placeholder=" …")
+        for row in answer.rows:
+            if row.why_not:
+                show.line(f"{row.deployment}: {clipped(row.why_not, _WHY_AT_MOST)}")
+    if reasons := report.findings:
+        first = shorten(f"{reasons[0].title}: {reasons[0].text}", _REASON_AT_MOST, placeholder=" …")
         the = "; the first" if reasons[1:] else ""
         show.line(f"{SIGN} {plural(len(reasons), 'reason')} to distrust this{the}: {first}")
 
 
-def _sentences(answer: dict[str, Any]) -> Iterator[str]:
-    """Yield the answer between empty lines. A command in it is on its own line, so that it can be copied."""
-    advice, command = answer["advice"], answer["command"]
-    yield ""
-    yield answer["sentence"]
-    yield from filter(None, (answer["unless"], f"{advice}:" if command else advice, command))
-    yield ""
+def _sentences(said: "Said") -> Iterator[tuple[str, str]]:
+    """Yield an answer's lines with their styles. A command is on its own line, so that it can be copied."""
+    yield "", ""
+    yield f"{said.lead}. {said.text}".strip(), "bold"
+    for line in filter(None, (said.unless, f"{said.advice}:" if said.command else said.advice, said.command)):
+        yield line, ""
+    yield "", ""
 
 
-def _tables(answer: dict[str, Any], console: Console) -> Iterator[Table]:
+def _tables(answer: "Answer", made: "Decision", console: Console) -> Iterator[Table]:
     """Yield the table of an answer, or two if the quality columns do not fit beside speed."""
-    of_quality = (answer["rows"][0]["quality"] or {"cells": {}})["cells"]
-    speed, quality = _speed(answer), {head: _cells(answer, head) for head in of_quality}
-    whole = _drawn(answer, speed | quality)
+    cells = [row.narrow_cells for row in answer.rows]
+    speed, quality = _speed(answer, made), {head: [Text(each[head]) for each in cells] for head in cells[0]}
+    whole = _drawn(answer, made, speed | quality)
     width = console.measure(whole, options=console.options.update(max_width=_WIDEST)).maximum
     if not quality or width <= console.width:
         yield whole
     else:
-        yield from (_drawn(answer, speed), _drawn(answer, quality))
+        yield from (_drawn(answer, made, speed), _drawn(answer, made, quality))
 
 
-def _cells(answer: dict[str, Any], head: str) -> list[Text]:
-    return [Text(row["quality"]["cells"][head] if row["quality"] else "") for row in answer["rows"]]
-
-
-def _speed(answer: dict[str, Any]) -> dict[str, list[Text]]:
+def _speed(answer: "Answer", made: "Decision") -> dict[str, list[Text]]:
     """Return the columns of values. The ratios to the leader follow the metric that decides."""
-    rows, columns = answer["rows"], dict[str, list[Text]]()
-    for name, first in rows[0]["values"].items():
-        columns[first["head"]] = [_value(row["values"][name]) for row in rows]
-        if name == answer["metric"] and any(row["to_leader"] for row in rows):
-            together = " together" * (sum(bool(row["to_leader"]) for row in rows) > 1)
-            head = f"to the leader\n{100 * answer['together']:.4g} %{together}"
-            columns[head] = [Text(row["to_leader"]["text"] if row["to_leader"] else "") for row in rows]
+    from serving_bench.reports.words.verdict_words import ratio_words
+
+    rows, columns = answer.rows, dict[str, list[Text]]()
+    for name in answer.table.first:
+        columns[rows[0].values[name].head] = [_value(row.values[name]) for row in rows]
+        if name == made.metric and any(row.to_leader for row in rows):
+            together = " together" * (sum(bool(row.to_leader) for row in rows) > 1)
+            head = f"to the leader\n{100 * (1 - made.alpha):.4g} %{together}"
+            columns[head] = [Text(ratio_words(*row.to_leader) if row.to_leader else "") for row in rows]
     return columns
 
 
-def _value(value: dict[str, Any]) -> Text:
-    said = value["text"] + "*" * value["is_pooled"]
-    said += f" {SIGN} {len(value['marks'])}" if value["marks"] else ""
-    return Text(said, "bold" if value["is_decided"] else "")
+def _value(value: "Value") -> Text:
+    text = value.text + "*" * value.is_pooled
+    text += f" {SIGN} {len(value.marks)}" if value.marks else ""
+    return Text(text, "bold" if value.is_decided else "")
 
 
-def _drawn(answer: dict[str, Any], columns: dict[str, list[Text]]) -> Table:
+def _drawn(answer: "Answer", made: "Decision", columns: dict[str, list[Text]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("deployment", overflow="fold", min_width=12)
     for head in columns:
@@ -178,7 +180,7 @@ def _drawn(answer: dict[str, Any], columns: dict[str, list[Text]]) -> Table:
         # The unit goes on the next line, so that the table fits into 80 columns.
         below = head if "\n" in head else "\n".join(head.rsplit(" ", 1))
         table.add_column(below, justify=justify, no_wrap=True)
-    for row, *cells in zip(answer["rows"], *columns.values(), strict=True):
-        style = "bold" if row["deployment"] == answer["deployment"] else ""
-        table.add_row(Text(inert(row["deployment"]), style), *cells)
+    for row, *cells in zip(answer.rows, *columns.values(), strict=True):
+        style = "bold" if row.deployment == made.served else ""
+        table.add_row(Text(inert(row.deployment), style), *cells)
     return table

@@ -2,21 +2,25 @@
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from serving_bench.reports.data import Run, command
+from serving_bench.reports.measures import metric_of
 from serving_bench.reports.outputs.tables import tables_of
 from serving_bench.reports.verdicts import comparisons_of
 from serving_bench.reports.words.answer import basis, headline
 from serving_bench.reports.words.described import device, question
-from serving_bench.reports.words.told import told
+from serving_bench.reports.words.report import Answer, Row, Table, Value, report_of
+from serving_bench.reports.words.verdict_words import clipped, ratio_words
 
 # History: 1: format, run, answer, tables. 2: a search's capacities have no interval, and no verdicts.
 # 3: decisions in place of picks; the value of capacities is what is known. 4: `answers`, `distrust`,
 # `standings` and `cells` in place of `answer`; `bench run --json` prints the same object.
 FORMAT = 4
+_REASON_AT_MOST = 200
 
 
 def to_builtins(run: Run) -> dict[str, Any]:
@@ -49,8 +53,102 @@ def to_builtins(run: Run) -> dict[str, Any]:
         },
         "headline": headline(run),
         "basis": basis(run) or None,
-        **told(run),
+        "answers": [_answer(each) for each in report_of(run).answers],
+        "distrust": [
+            {name: getattr(each, name) for name in ("check", "title", "text", "remedy", "command", "marks")}
+            for each in report_of(run).findings
+        ],
+        "standings": [asdict(each) for each in record.standings],
+        "cells": _cells(run),
         "tables": {name: _listed(frame) for name, frame in tables_of(run).items()},
+    }
+
+
+def _cells(run: Run) -> dict[str, Any]:
+    failed = [
+        {
+            "number": cell.number,
+            "deployment": cell.label,
+            "load": cell.load_label,
+            "why": cell.reason and str(cell.reason),
+        }
+        for cell in run.planned_cells
+        if not cell.counts
+    ]
+    return {
+        "planned": len(run.planned_cells),
+        "counted": len(run.planned_cells) - len(failed),
+        "failed": failed,
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    said, made = answer.said, answer.decision
+    words = {"sentence": f"{said.lead}. {said.text}".strip(), "unless": said.unless}
+    words |= {"note": said.note, "advice": said.advice, "command": said.command}
+    if made is None:
+        return {**words, "kind": "none", "deployment": None, "rows": []}
+    best = made.best if made.leader else None
+    ratio, bound = answer.lead
+    return {
+        **words,
+        "kind": made.kind,
+        "deployment": made.served,
+        "scenario": made.case.scenario,
+        "model": made.case.model,
+        "load": made.case.load,
+        "metric": made.metric,
+        "repeats": made.repeats,
+        "next": best.next if best else None,
+        "ratio": ratio,
+        "bound": bound,
+        "confidence": 1 - best.alpha if best else None,
+        "together": 1 - made.alpha if made.best else None,
+        "each": made.confidence if made.best else None,
+        "rows": [_row(answer.table, row) for row in answer.rows],
+    }
+
+
+def _row(table: Table, row: Row) -> dict[str, Any]:
+    ratio = row.to_leader
+    return {
+        "deployment": row.deployment,
+        "why_not": clipped(row.why_not or "", _REASON_AT_MOST) or None,
+        "to_leader": ratio
+        and {"ratio": ratio[0], "low": ratio[1], "high": ratio[2], "text": ratio_words(*ratio)},
+        "values": {name: _value(row.values[name]) for name in dict.fromkeys([*table.first, *table.names])},
+        "quality": _quality(row),
+    }
+
+
+def _value(value: Value) -> dict[str, Any]:
+    return {
+        "value": value.value,
+        "unit": metric_of(value.name).unit,
+        "interval": value.interval,
+        "starts": value.over.k,
+        "is_pooled": value.is_pooled,
+        "is_decided": value.is_decided,
+        "marks": [each.check for each in value.marks],
+        "text": value.text,
+        "head": value.head,
+    }
+
+
+def _quality(row: Row) -> dict[str, Any] | None:
+    if row.quality is None:
+        return None
+    fidelity = asdict(row.quality.told) if row.quality.told else {}
+    return {
+        "against": row.quality.against,
+        "is_reference": row.quality.is_reference,
+        "why": row.quality.why_not_known and str(row.quality.why_not_known),
+        **{name: fidelity.get(name) for name in ("way", "k", "left_out", "kl_nats", "interval", "agreement")},
+        "scores": {
+            each.task: {name: getattr(each, name) for name in ("score", "interval", "scored", "items")}
+            for each in row.scores
+        },
+        "cells": row.narrow_cells,
     }
 
 

@@ -5,33 +5,17 @@ Text from a run may be anything (a model's output, a file's name, a log), so all
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import zip_longest
 
-from serving_bench.reports.checks.examine import SIGN, findings_of, mark_text, marks_of
-from serving_bench.reports.data import Group, Run, command
-from serving_bench.reports.measures import (
-    NOTHING,
-    aggregate,
-    plural,
-    read_rates,
-    unit_of,
-    value_cells,
-    value_text,
-)
-from serving_bench.reports.page.answer import COLUMNS
+from serving_bench.reports.checks.examine import SIGN, mark_text
+from serving_bench.reports.data import Run, command
+from serving_bench.reports.measures import NOTHING, plural, value_text
 from serving_bench.reports.page.cells import STATES
-from serving_bench.reports.verdicts import (
-    Decision,
-    capacities_of,
-    decisions_of,
-    load_cases_of,
-    slo_rows,
-    title_of_case,
-)
+from serving_bench.reports.verdicts import Decision
 from serving_bench.reports.words import quality
-from serving_bench.reports.words.answer import answers_of, basis, joint
+from serving_bench.reports.words.answer import basis, joint
 from serving_bench.reports.words.described import cut_short, environment_words, question, what_was_run
-from serving_bench.reports.words.verdict_words import heading_of, ratio_words, slo_words, title_of
+from serving_bench.reports.words.report import Report, Row, Table, Value, report_of
+from serving_bench.reports.words.verdict_words import ratio_words, slo_words, title_of
 
 # A comment on GitHub holds 65,536 characters; this leaves room for other text around it.
 _LENGTH_AT_MOST = 60_000
@@ -56,27 +40,27 @@ def markdown_text(run: Run) -> str:
 
 def _blocks(run: Run) -> Iterator[str]:
     yield f"### {plain(question(run))}"
-    decisions = decisions_of(run)
-    for said, made in zip_longest(answers_of(run), decisions):
+    report = report_of(run)
+    for answer in report.answers:
+        said = answer.said
         rest = " ".join(filter(None, (said.text, said.unless, said.note)))
         yield f"**{plain(said.lead)}.** {plain(rest)}"
-        if made:
-            yield f"#### {plain(title_of_case(run, made.case))}\n\n{_table(run, made.ranked, made)}"
+        if answer.rows:
+            yield f"#### {plain(answer.table.title)}\n\n{_table(answer.table, answer.decision)}"
     yield plain(what_was_run(run))
     if run.is_going_on:
         yield "**This run is still running**; these are the results so far."
     elif cut := cut_short(run):
         yield f"**{cut[0].rstrip('. ')}** ({plain(run.record.status)})."
-    yield plain(_legend(run))
-    yield from _distrust(run)
+    yield plain(_legend(report))
+    yield from _distrust(report)
     yield (
         f"{plain(environment_words(run))}. "
         f"Run {code(run.record.run_id)} of {plain(run.record.created_at[:10])}."
     )
     yield folded("How it was made", fenced(command(run), "sh"))
-    for case in load_cases_of(run) if run.record.search is None else ():
-        if case.key not in [made.case.key for made in decisions]:
-            yield folded(plain(title_of_case(run, case)), _table(run, case.groups, None))
+    for table in report.others:
+        yield folded(plain(table.title), _table(table))
     if skips := run.record.plan.skips:
         yield folded(
             f"{plural(len(skips), 'combination')} not run",
@@ -84,9 +68,9 @@ def _blocks(run: Run) -> Iterator[str]:
         )
 
 
-def _distrust(run: Run) -> Iterator[str]:
+def _distrust(report: Report) -> Iterator[str]:
     items = [
-        f"- **{plain(each.title)}**: {plain(each.text)} *{plain(each.remedy)}*" for each in findings_of(run)
+        f"- **{plain(each.title)}**: {plain(each.text)} *{plain(each.remedy)}*" for each in report.findings
     ]
     if not items:
         yield "No check found a reason to distrust these numbers. That proves nothing yet."
@@ -97,8 +81,9 @@ def _distrust(run: Run) -> Iterator[str]:
         yield folded(f"{len(more)} more", "\n".join(more))
 
 
-def _legend(run: Run) -> str:
-    made = next((each for each in decisions_of(run) if each.best), None)
+def _legend(report: Report) -> str:
+    run = report.run
+    made = next((each.decision for each in report.answers if each.decision and each.decision.best), None)
     said = (
         "Means over starts [95 % interval] (for two starts, their range).",
         "Bold: the decided leader of a column.",
@@ -110,38 +95,30 @@ def _legend(run: Run) -> str:
     return " ".join(filter(None, said))
 
 
-def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> str:
-    columns = {"deployment": [code(group.deployment) for group in groups]}
-    where = groups[0].scenario, groups[0].load
-    rows = [row for row in slo_rows(run) if (row.scenario, row.load) == where]
-    if kept := {each.deployment: each.words for each in capacities_of(run) if each.scenario == where[0]}:
-        columns["keeps the SLO up to"] = [plain(kept[group.deployment]) for group in groups]
-    elif rows:
-        states = {each.label: STATES[each.state][0] for row in rows for each in row.standings}
-        columns["SLO"] = [states.get(group.deployment, NOTHING) for group in groups]
-    for name in dict.fromkeys([*([made.metric] if made else []), *read_rates(run, groups), *COLUMNS]):
-        if all(aggregate(run, group, name).mean is None for group in groups):
-            continue
-        values = [_value(run, made, group, name) for group in groups]
-        columns[plain(heading_of(name, unit_of(run, name)))] = values
+def _table(answers: Table, made: Decision | None = None) -> str:
+    rows = answers.rows
+    columns = {"deployment": [code(row.deployment) for row in rows]}
+    if any(row.kept for row in rows):
+        columns["keeps the SLO up to"] = [plain(row.kept.words if row.kept else NOTHING) for row in rows]
+    elif any(row.slo for row in rows):
+        columns["SLO"] = [STATES[row.slo][0] if row.slo else NOTHING for row in rows]
+    for name in answers.names:
+        columns[plain(rows[0].values[name].head)] = [_value(row.values[name]) for row in rows]
         if made and made.best and name == made.metric:
-            columns["against the leader"] = [_ratio(made, group) for group in groups]
-    asked = [quality.texts(run, group.deployment) for group in groups]
-    columns |= {plain(head): [plain(each[head]) for each in asked] for head in asked[0]}
+            columns["against the leader"] = [_ratio(row) for row in rows]
+    columns |= {
+        plain(head): [plain(quality.plain(row.cells[head])) for row in rows] for head in rows[0].cells
+    }
     return table(list(columns), zip(*columns.values(), strict=True), right_from=1)
 
 
-def _value(run: Run, made: Decision | None, group: Group, name: str) -> str:
-    said = plain(value_text(name, made.value(run, group, name) if made else aggregate(run, group, name)))
-    strong = f"**{said}**" if made and made.leaders.get(name) == group.deployment else said
-    cells = made.cells(run, group) if made else value_cells(run, group)
-    return f"{strong} {mark_text(marks_of(run, cells, name))}".rstrip()
+def _value(value: Value) -> str:
+    text = plain(value_text(value.name, value.over))
+    return f"{f'**{text}**' if value.is_decided else text} {mark_text(value.marks)}".rstrip()
 
 
-def _ratio(made: Decision, group: Group) -> str:
-    if ratio := made.ratio_to_leader(group.deployment):
-        return plain(ratio_words(*ratio))
-    return plain(str(made.left_out.get(group.deployment, NOTHING)))
+def _ratio(row: Row) -> str:
+    return plain(ratio_words(*row.to_leader) if row.to_leader else str(row.why_not or NOTHING))
 
 
 # --- GitHub-flavoured Markdown ---------------------------------------------------------------------

@@ -213,17 +213,6 @@ def part_cell(name: str, held: Held) -> Html | str:
     return below(gib(part.size_bytes), *part.sources) if part else NOTHING
 
 
-def quality_columns(run: Run) -> Columns[Group]:
-    """Return the columns of deployments' quality; none if no deployment was asked."""
-    return {
-        head: partial(_quality_cell, run, head) for head in quality.columns(run, next(iter(run.deployments)))
-    }
-
-
-def _quality_cell(run: Run, head: str, group: Group) -> Html:
-    return below(*quality.columns(run, group.deployment)[head])
-
-
 def fidelity_columns(run: Run) -> Columns[FidelityRow]:
     """Return the columns of a table of fidelities."""
     return {

@@ -24,7 +24,7 @@ from serving_bench.reports.page.sections import SECTIONS, sections_of
 from serving_bench.reports.verdicts import ranked_labels
 from serving_bench.reports.words.claims import repeat_word
 from serving_bench.reports.words.described import question
-from serving_bench.reports.words.told import digest_of, keep, sources_of
+from serving_bench.reports.words.digest import digest_of, keep, sources_of
 
 # Runs before anything is laid out, so that nothing moves afterwards.
 _HAS_SCRIPT = "'use strict'; document.documentElement.className = 'js'"
@@ -42,8 +42,8 @@ def write_report(run_dir: Path, out: Path | None = None, run: Run | None = None)
     """Write a run's page, by default to results/<run>/report.html, and return its path.
 
     Works on a run that was cut short, failed or is empty. Stores the run's digest beside it
-    (reports/words/told.py). `run`: the run, if it has been read already. Raises StoreError if the run cannot
-    be read, UserError if the page cannot be written.
+    (reports/words/digest.py). `run`: the run, if it has been read already. Raises StoreError if the run
+    cannot be read, UserError if the page cannot be written.
     """
     sources = sources_of(run_dir)
     whole = run or open_run(run_dir)

@@ -38,7 +38,7 @@ from serving_bench.reports.page.looks import (
 from serving_bench.reports.stats.intervals import Kind
 from serving_bench.reports.two_runs.answers import FIGURES, Answers
 from serving_bench.reports.two_runs.compare import ComparedCase, Comparison, MetricRow
-from serving_bench.reports.words.told import Digest, digest
+from serving_bench.reports.words.digest import Digest, digest
 
 # How many levels below the directory are searched for runs.
 DEPTH = 4

@@ -276,7 +276,7 @@ def _measure(job: Job, site: Site, show: Show) -> None:
 
 
 def _standings(directory: Path, repeats: int) -> Sequence[Standing]:
-    from serving_bench.reports.words.told import standings
+    from serving_bench.reports.words.report import standings
 
     return standings(directory, repeats)
 

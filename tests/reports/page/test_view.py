@@ -21,7 +21,7 @@ from serving_bench.harness.store.named_files import DIGEST_FILE
 from serving_bench.reports import open_run, write_report
 from serving_bench.reports.page.of_several import index_page, index_rows, write_index
 from serving_bench.reports.words.answer import answers_of
-from serving_bench.reports.words.told import digest, sources_of
+from serving_bench.reports.words.digest import digest, sources_of
 
 T0 = 102 * S
 HOSTILE_NAME = "<b onclick=alert(1)>x&\"'#%?\u2028 y"

@@ -16,6 +16,7 @@ from serving_bench.reports.data.run import Run
 from serving_bench.reports.measures import aggregate
 from serving_bench.reports.measures.distributions import spreads_of
 from serving_bench.reports.measures.over_starts import pooled, turn_values
+from serving_bench.reports.outputs.as_json import to_builtins
 from serving_bench.reports.outputs.as_markdown import markdown_text
 from serving_bench.reports.outputs.tables import tables_of
 from serving_bench.reports.page.answer import opening
@@ -23,7 +24,7 @@ from serving_bench.reports.page.document import page
 from serving_bench.reports.verdicts.comparisons import comparisons_of
 from serving_bench.reports.verdicts.decisions import decisions_of
 from serving_bench.reports.words.answer import answers_of
-from serving_bench.reports.words.told import standings, told
+from serving_bench.reports.words.report import standings
 from serving_bench.reports.words.verdict_words import title_at
 
 FOUR = (Load(concurrency=4),)
@@ -80,7 +81,7 @@ def test_values_standing_and_ratios_are_of_the_repeats_that_decide(tmp_path: Pat
     run = busy_run(tmp_path, [leads, Made(Q8, per_repeat=BUMPY)], (3, 4))
     [made] = decisions_of(run)
     assert (made.served, made.repeats, made.disturbed) == (FP16.label, 3, 2)
-    first, second = told(run)["answers"][0]["rows"]
+    first, second = to_builtins(run)["answers"][0]["rows"]
     values = [row["values"][SPEED]["value"] for row in (first, second)]
     assert values[1] / values[0] == pytest.approx(second["to_leader"]["ratio"])
     verdict = comparisons_of(run).of(made.case.scenario, "4 users", SPEED, FP16.label, Q8.label)
@@ -90,7 +91,7 @@ def test_values_standing_and_ratios_are_of_the_repeats_that_decide(tmp_path: Pat
     [standing] = standings(run.path, 5)
     assert standing.ratio == pytest.approx(values[0] / values[1])
     left_out = "Left out: 2 repeats, in which the machine was busy or not fit."
-    assert left_out in told(run)["answers"][0]["sentence"]
+    assert left_out in to_builtins(run)["answers"][0]["sentence"]
     assert left_out in re.sub(r"\s+", " ", re.sub("<[^>]*>", "", opening(run)))
 
 
@@ -161,7 +162,7 @@ def test_only_starts_that_count_in_a_number_mark_it(tmp_path, repeats: int, coun
         return {"guard": (SEEN,), "summary": late} if start.repeat >= repeats - 2 else {}
 
     run = open_run(repeated_run(tmp_path, [Made(FP16)], FOUR, repeats=repeats, cell_changes=changes))
-    [row] = told(run)["answers"][0]["rows"]
+    [row] = to_builtins(run)["answers"][0]["rows"]
     assert (row["values"][TTFT]["starts"], row["values"][TTFT]["marks"]) == (counted, marks)
     table = opening(run).partition("<table")[2].partition("</table")[0]
     assert ("▲ 1" in table) == ("▲ 1" in markdown_text(run).partition("Reasons")[0]) == bool(marks)

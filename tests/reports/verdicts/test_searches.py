@@ -27,7 +27,7 @@ from serving_bench.reports.page.sections.throughput import SEARCH
 from serving_bench.reports.verdicts.decisions import decisions_of
 from serving_bench.reports.verdicts.searches import capacities_of
 from serving_bench.reports.words.answer import answers_of
-from serving_bench.reports.words.told import search_words
+from serving_bench.reports.words.report import search_words
 
 SLO = (Objective("ttft_s", 0.95, 0.15), Objective("success", 0.9))
 USERS = SearchTerms("concurrency", 1.0, 64.0)

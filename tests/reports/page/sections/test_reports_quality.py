@@ -19,12 +19,11 @@ from serving_bench.harness.contracts import Load, Token
 from serving_bench.harness.store import store
 from serving_bench.reports import open_run, tables_of, write_report
 from serving_bench.reports.checks.examine import findings_of
-from serving_bench.reports.outputs.as_json import json_text
+from serving_bench.reports.outputs.as_json import json_text, to_builtins
 from serving_bench.reports.outputs.as_markdown import markdown_text
 from serving_bench.reports.verdicts.decisions import front_of
 from serving_bench.reports.words.answer import answers_of
 from serving_bench.reports.words.quality import front, nats, notes
-from serving_bench.reports.words.told import told
 
 FP16, Q8, Q4, VLLM = (
     deployment(*each.split())
@@ -169,7 +168,7 @@ def test_answers_under_load_and_other_tokens_mark_the_speed(run):
 def test_all_outputs_have_the_same_values(run):
     table = tables_of(run)["quality"]
     near = table.query("deployment == 'llama_cpp gguf-q8_0' and way == 'text'").iloc[0]
-    rows = {row["deployment"]: row["quality"] for row in told(run)["answers"][0]["rows"]}
+    rows = {row["deployment"]: row["quality"] for row in to_builtins(run)["answers"][0]["rows"]}
     assert rows["llama_cpp gguf-q8_0"]["kl_nats"] == near["kl_nats"]
     assert tuple(rows["llama_cpp gguf-q8_0"]["interval"]) == (near["low"], near["high"])
     assert rows["llama_cpp fp16"]["cells"] == {"KL nats": "reference", "same token %": "–"}
@@ -249,7 +248,7 @@ def test_a_divergence_of_too_few_is_not_known_in_all_outputs(tmp_path):
     run, why = open_run(with_quality(path, voices)), "only 1 answer, 1 token"
     (row,) = tables_of(run)["quality"].query("deployment == 'llama_cpp gguf-q4_0'").to_dict("records")
     assert (row["tokens"], row["why"], math.isnan(row["kl_nats"])) == (1, why, True)
-    (listed,) = (each for each in told(run)["answers"][0]["rows"] if each["deployment"] == Q4.label)
+    (listed,) = (each for each in to_builtins(run)["answers"][0]["rows"] if each["deployment"] == Q4.label)
     assert (listed["quality"]["kl_nats"], listed["quality"]["why"]) == (None, why)
     assert listed["quality"]["cells"] == {"KL nats": f"– ({why})", "same token %": "–"}
     assert f"| – ({why}) | – |" in markdown_text(run)
@@ -291,7 +290,7 @@ def test_places_without_divergence_are_counted_in_all_outputs(tmp_path):
     run = open_run(with_quality(path, {FP16.label: Voice(), Q8.label: few, Q4.label: none}))
     rows = tables_of(run)["quality"].query("way == 'text'").set_index("deployment")
     assert dict(rows["left_out"]) == {Q8.label: 12, Q4.label: 12}
-    found = {row["deployment"]: row["quality"]["left_out"] for row in told(run)["answers"][0]["rows"]}
+    found = {row["deployment"]: row["quality"]["left_out"] for row in to_builtins(run)["answers"][0]["rows"]}
     assert found == {FP16.label: None, Q8.label: 12, Q4.label: 12}
 
 

@@ -7,9 +7,9 @@ from serving_bench.harness.cli.ending import tell
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.contracts import QualityTerms
 from serving_bench.reports import tables_of, write_report
+from serving_bench.reports.outputs.as_json import to_builtins
 from serving_bench.reports.outputs.as_markdown import markdown_text
 from serving_bench.reports.words.answer import answers_of
-from serving_bench.reports.words.told import told
 
 BEFORE, AFTER = "r" * 60 + "w" * 40, "w" * 20 + "r" * 45 + "w" * 30 + "-" * 5
 
@@ -59,7 +59,7 @@ def test_the_answer_says_what_the_winner_gets_right_and_what_a_faster_one_costs(
 def test_the_answers_tables_have_a_column_of_scores(tmp_path):
     items = {FP16.label: answers(BEFORE), Q4.label: answers("r" * 30 + "w" * 70)}
     run = answered(tmp_path, items, repeats=5, requests=20)
-    (answer,) = told(run)["answers"]
+    (answer,) = to_builtins(run)["answers"]
     rows = {row["deployment"]: row["quality"] for row in answer["rows"]}
     assert rows[FP16.label]["scores"]["bench-basics"] == {
         "score": 0.6, "interval": pytest.approx((0.502, 0.691), abs=5e-4), "scored": 100, "items": 100,
@@ -77,7 +77,7 @@ def test_the_answers_tables_have_a_column_of_scores(tmp_path):
 
 def test_each_of_several_tasks_has_its_column_and_one_that_was_not_asked_a_dash(tmp_path):
     items = {FP16.label: answers(BEFORE) + answers("rw", "gsm8k"), Q4.label: answers(BEFORE)}
-    (answer,) = told(answered(tmp_path, items))["answers"]
+    (answer,) = to_builtins(answered(tmp_path, items))["answers"]
     rows = {row["deployment"]: row["quality"]["cells"] for row in answer["rows"]}
     assert set(rows[FP16.label]) == {"score % (bench-basics)", "score % (gsm8k)"}
     assert rows[Q4.label] == {"score % (bench-basics)": "60.0", "score % (gsm8k)": "–"}

@@ -15,9 +15,10 @@ from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.contracts import CompareTerms, Load, PlannedCell, PlannedStart
 from serving_bench.harness.run.session import sole_writer
 from serving_bench.reports import open_run
+from serving_bench.reports.outputs.as_json import to_builtins
 from serving_bench.reports.verdicts.decisions import decisions_of
 from serving_bench.reports.words.answer import answers_of
-from serving_bench.reports.words.told import standings, told
+from serving_bench.reports.words.report import standings
 
 FOUR = (Load(concurrency=4),)
 FAST, SLOW = Made(deployment("llama_cpp", "fp16")), Made(deployment("vllm", "awq"), 1.2)
@@ -73,7 +74,7 @@ def test_of_one_deployment_there_is_no_standing(tmp_path: Path) -> None:
 def test_a_program_is_told_what_the_page_says(tmp_path: Path) -> None:
     run = open_run(repeated_run(tmp_path, [FAST, SLOW], FOUR))
     [said], [made] = answers_of(run), decisions_of(run)
-    found = told(run)
+    found = to_builtins(run)
     [answer] = found["answers"]
     assert answer["sentence"] == f"{said.lead}. {said.text}"
     assert (answer["kind"], answer["deployment"], answer["next"]) == ("named", "llama_cpp fp16", "vllm awq")
@@ -92,7 +93,7 @@ def test_a_program_is_told_what_the_page_says(tmp_path: Path) -> None:
 def test_the_terminal_shows_intervals_of_the_level_at_their_head(tmp_path: Path, capsys: Any) -> None:
     made = [FAST, SLOW, replace(SLOW, deployment=deployment("vllm", "bf16"), slow=1.5)]
     run = open_run(repeated_run(tmp_path, made, FOUR))
-    found, [decided] = told(run), decisions_of(run)
+    found, [decided] = to_builtins(run), decisions_of(run)
     [answer] = found["answers"]
     assert (answer["together"], answer["each"]) == (0.96, pytest.approx(1 - 0.04 / 3))
     tell(run, 0, Show(quiet=False), as_json=False)
@@ -113,7 +114,7 @@ def test_who_is_ahead_is_ahead_by_the_mean_that_is_shown(tmp_path: Path) -> None
 
 
 def test_a_run_in_which_all_failed_is_told_with_its_reasons(tmp_path: Path) -> None:
-    found = told(open_run(all_failed_run(tmp_path)))
+    found = to_builtins(open_run(all_failed_run(tmp_path)))
     [answer] = found["answers"]
     assert (answer["kind"], answer["deployment"], answer["rows"]) == ("none", None, [])
     assert found["cells"]["counted"] == 0

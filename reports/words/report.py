@@ -1,0 +1,270 @@
+"""The report of a run as data: its answers with their rows, and the reasons to distrust them.
+
+Page, terminal, JSON and Markdown show it; none of them decides or computes any of it. A standing tests
+nothing, so it spends no look at the data.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving_bench.harness.contracts import Fact, Standing, because
+from serving_bench.reports.checks.examine import findings_of, mark_text, marks_of
+from serving_bench.reports.checks.finding import Finding
+from serving_bench.reports.data import Group, Run, once, open_run
+from serving_bench.reports.measures import (
+    MEANS_APART,
+    Aggregate,
+    aggregate,
+    has_interval,
+    mean_text,
+    metric_of,
+    plural,
+    read_rates,
+    several,
+    shown,
+    unit_of,
+    value_cells,
+)
+from serving_bench.reports.measures.quality import Quality, TaskScore, quality_of, task_scores
+from serving_bench.reports.verdicts import (
+    SPEED,
+    Capacity,
+    Decision,
+    LoadCase,
+    State,
+    capacities_of,
+    decisions_of,
+    load_cases_of,
+    slo_metrics,
+    slo_rows,
+    title_of_case,
+)
+from serving_bench.reports.words.answer import MEMORY, Said, answers_of, lead_of, on_each
+from serving_bench.reports.words.quality import HEADS, Cell, columns, plain
+from serving_bench.reports.words.verdict_words import heading_of, title_of
+
+# The columns that every table of an answer has, then those that it has if a deployment has a value there.
+FIRST = (SPEED, "ttft_s.p50", "tpot_s.p50", MEMORY)
+COLUMNS = (
+    "output_tokens_per_s", "prefill_tokens_per_s", "decode_tokens_per_s", "makespan_s", "recovery_s",
+    "valid_share", "left_share", "task_s", "finished_share", "first_answer_s",
+    "ttft_s.p50", "tpot_s.p50", "memory_peak_bytes", "energy_j_per_output_token",
+    "cost_per_million_output_tokens", "cores_used",
+)  # fmt: skip
+_PER_CORE = "output_tokens_per_s_per_core"
+# From this ratio on, a lead is said as a ratio instead of a percentage.
+_AS_RATIO = 2.0
+
+
+@dataclass(frozen=True)
+class Value:
+    """A deployment's value of a metric at the load of an answer."""
+
+    name: str
+    over: Aggregate
+    head: str  # the head of its column, with its unit
+    marks: Sequence[Finding] = ()  # what forbids comparing it
+    is_decided: bool = False  # it leads, and that is proven
+
+    @property
+    def is_pooled(self) -> bool:
+        """Return whether it is a percentile of all starts' requests together, without an interval."""
+        return self.over.mean is None and self.over.pooled is not None
+
+    @property
+    def is_known(self) -> bool:
+        return self.over.mean is not None or self.over.pooled is not None
+
+    @property
+    def value(self) -> float | None:
+        return self.over.mean if self.over.pooled is None or not self.is_pooled else self.over.pooled.value
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Return the 95 % interval of its mean over starts."""
+        return self.over.interval if has_interval(self.over) else None
+
+    @property
+    def text(self) -> str:
+        return shown(self.name, self.value) if self.is_pooled else mean_text(self.name, self.over)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A deployment in the table of an answer.
+
+    `slo`: whether it keeps the objectives at that load; `kept`: up to which load, of a search.
+    """
+
+    group: Group
+    values: Mapping[str, Value]
+    why_not: Fact | str | None  # why it is not compared
+    to_leader: tuple[float, float, float] | None  # the ratio to the leader's value, with its interval
+    quality: Quality | None  # None: no deployment was asked
+    cells: Mapping[str, Cell]  # quality and scores by the heads of their columns
+    scores: Sequence[TaskScore]
+    slo: State | None = None
+    kept: Capacity | None = None
+
+    @property
+    def deployment(self) -> str:
+        return self.group.deployment
+
+    @property
+    def narrow_cells(self) -> dict[str, str]:
+        """Return the columns of quality as a terminal has room for them: scores without their intervals."""
+        scores = {head for head in self.cells if head not in HEADS}
+        return {head: cell[0] if head in scores else plain(cell) for head, cell in self.cells.items()}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Deployments at a load, those that are compared first and best first."""
+
+    title: str
+    rows: Sequence[Row]
+    first: Sequence[str] = ()  # the metrics of a narrow table; if something is decided, by the first of them
+    names: Sequence[str] = ()  # those of a wide one
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to serve, in words; and what decides that, with its table (None: nothing was measured)."""
+
+    said: Said
+    decision: Decision | None
+    table: Table
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        return self.table.rows
+
+    @property
+    def lead(self) -> tuple[float | None, float | None]:
+        """Return the ratio of a winner's value to the next best, and the end nearest to 1 of its least sure
+        test."""
+        made = self.decision
+        best = made.best if made and made.leader else None
+        if made is None or best is None or not best.over[best.next].is_log:
+            return None, None
+        _, least, most = lead_of(made, best, best.nearest)
+        return lead_of(made, best, best.next)[0], least if least and least > 1 else most
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is said of a run before its sections."""
+
+    run: Run
+    answers: Sequence[Answer]
+    others: Sequence[Table]  # at the loads that decide nothing
+    findings: Sequence[Finding]  # the reasons to distrust it, the worst first
+
+
+@once
+def report_of(run: Run) -> Report:
+    decisions = decisions_of(run)
+    decided = {made.case.key for made in decisions}
+    cases = () if run.record.search else load_cases_of(run)
+    return Report(
+        run,
+        [
+            Answer(said, made, _table(run, made.case, made.ranked, made) if made else Table("", ()))
+            for said, made in zip(answers_of(run), decisions or [None], strict=True)
+        ],
+        [_table(run, case, case.groups) for case in cases if case.key not in decided],
+        findings_of(run),
+    )
+
+
+def _table(run: Run, case: LoadCase, groups: Sequence[Group], made: Decision | None = None) -> Table:
+    before = [*([made.metric] if made else []), *read_rates(run, groups)]
+    names = list(dict.fromkeys([*before, *COLUMNS, _PER_CORE]))
+    rows = [_row(run, group, made, names) for group in groups]
+    used = [row.values["cores_used"].over.mean or 0.0 for row in rows]
+    if max(used, default=0.0) <= MEANS_APART * min(filter(None, used), default=math.inf):
+        names.remove(_PER_CORE)
+    known = [each for each in names if any(row.values[each].is_known for row in rows)]
+    wide = dict.fromkeys([*before[: made is not None], *known])
+    return Table(title_of_case(run, case), rows, list(dict.fromkeys([*before, *FIRST])), list(wide))
+
+
+def _row(run: Run, group: Group, made: Decision | None, names: Sequence[str]) -> Row:
+    label, where = group.deployment, (group.scenario, group.load)
+    known = quality_of(run)
+    asked = columns(run, label)
+    standings = [each for row in slo_rows(run) if (row.scenario, row.load) == where for each in row.standings]
+    kept = (each for each in capacities_of(run) if (each.deployment, each.scenario) == (label, where[0]))
+    return Row(
+        group,
+        {name: _value(run, group, made, name) for name in names},
+        made.left_out.get(label) if made else None,
+        made.ratio_to_leader(label) if made else None,
+        known.get(label) or Quality(label, why=because("not_asked_for_tokens")) if asked else None,
+        asked,
+        [each for each in task_scores(run) if each.label == label],
+        next((each.state for each in standings if each.label == label), None),
+        next(kept, None),
+    )
+
+
+def _value(run: Run, group: Group, made: Decision | None, name: str) -> Value:
+    over = made.value(run, group, name) if made else aggregate(run, group, name)
+    cells = made.cells(run, group) if made else value_cells(run, group)
+    is_decided = made is not None and made.leaders.get(name) == group.deployment
+    return Value(name, over, heading_of(name, unit_of(run, name)), marks_of(run, cells, name), is_decided)
+
+
+# --- while it runs, and of a search ----------------------------------------------------------------
+
+
+def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
+    """Return how each answer stands after `repeats` whole repeats; empty for a run of one deployment.
+
+    Raises StoreError as open_run does.
+    """
+    run = open_run(run_dir)
+    return tuple(_standing(run, made, repeats) for made in decisions_of(run) if len(run.deployments) > 1)
+
+
+def _standing(run: Run, made: Decision, whole: int) -> Standing:
+    where = f"{title_of(made.metric)} {title_of_case(run, made.case).replace('At', 'at', 1)}"
+    # Repeats in which the machine was disturbed do not rank anyone.
+    is_disturbed = bool(made.disturbed) and not made.used
+    groups = () if is_disturbed else made.groups
+    first, second, *_ = [*(group.deployment for group in groups), None, None]
+    means = [made.value(run, group, made.metric).mean or 0.0 for group in groups[:2]]
+    ratio, words = None, f"no {'repeat that counts' if is_disturbed else 'value'} yet ({where})"
+    if first:
+        words = f"only {first} has a value ({where})"
+    if second and min(means) > 0 and not metric_of(made.metric).is_additive:
+        ratio = means[0] / means[1] if metric_of(made.metric).better == "higher" else means[1] / means[0]
+    if second:
+        words = f"{first} {_lead_words(ratio)}, not yet decided (next {second}; {where})"
+    if made.disturbed:
+        repeats = plural(made.disturbed + made.repeats, "repeat")
+        words += f"; the machine was busy or not fit in {made.disturbed} of {repeats}"
+    if made.left_out:
+        words += f"; not compared: {several(list(made.left_out))}"
+    case = made.case
+    return Standing(whole, case.scenario, case.model, case.load, made.metric, first, second, ratio, words)
+
+
+def _lead_words(ratio: float | None) -> str:
+    if ratio is None or ratio >= _AS_RATIO:
+        return f"ahead, {ratio:.2f}x" if ratio else "ahead"
+    share = f"{100 * (ratio - 1):.0f} %"
+    return "level with the next" if share == "0 %" else f"ahead by {share}"
+
+
+def search_words(run: Run, found: Capacity) -> str:
+    """Return `11 users ▲ 1 on each of 3 starts (12 users, 12 users, 11 users)`, or why it is not known."""
+    by_start = f" ({', '.join(answer.words for answer in found.answers)})" if found.answers[1:] else ""
+    if found.measured is None:
+        return f"not known{by_start}: {found.why}"
+    marks = mark_text(marks_of(run, found.cells_at_highest, *slo_metrics(run)))
+    tried = " (the highest tried)" * found.is_at_limit
+    at = f"not known: {found.why}; {found.load} as measured{tried}" if found.level is None else found.words
+    return " ".join(filter(None, (at, marks, on_each(run, found)))) + by_start
