@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COUNTED = ("harness", "engines", "scenarios", "reports", "tests")
+COUNTED = ("serving_bench", "harness", "engines", "scenarios", "reports", "tests")
 SMALL_LINES = 60
 COMMANDS = (("--help",), ("list", "engines"))
 RUNS = 5

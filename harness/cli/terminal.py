@@ -172,7 +172,9 @@ def signals_handled(handler: Callable[[int, object], object]) -> Iterator[None]:
             _leave_terminal()
         handler(number, frame)
 
-    heeded = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+    # Signals belong to the main thread; a program may run bench in another one.
+    is_main = threading.current_thread() is threading.main_thread()
+    heeded = [number for number in _ENDING if is_main and signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield

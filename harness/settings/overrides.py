@@ -3,7 +3,7 @@
 Importing Hydra takes 0.2 s, so a command that parses no keys must not import this file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,22 @@ def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
     content = read_yaml(path, f"--from {path}", f"a study has {_LINES}")
     if not isinstance(content, dict):
         raise UserError(f"--from {path}: not a study: it must have {_LINES}")
+    return choices_of(content, f"--from {path}: ")
+
+
+def choices_of(settings: Mapping[str, object], of: str = "") -> dict[str, tuple[Scalar, ...]]:
+    """Return the values of each key of a study, or of a program. `of` begins each error. Raises UserError."""
     choices: dict[str, tuple[Scalar, ...]] = {}
-    for key, value in content.items():
+    for key, value in settings.items():
         refuse_secrets(f"{key}={value}")
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             inner = next(iter(value), "option")
-            raise UserError(f"--from {path}: {key} is nested; keys are flat, such as `{key}.{inner}: VALUE`")
-        values = value if isinstance(value, list) else [value]
-        if not values or not all(item is None or isinstance(item, (str, int, float)) for item in values):
-            raise UserError(f"--from {path}: {key}: must be a value or a list of values")
-        choices[str(key)] = tuple(values)
+            raise UserError(f"{of}{key} is nested; keys are flat, such as `{key}.{inner}: VALUE`")
+        values = value if isinstance(value, list | tuple) else [value]
+        try:
+            choices[str(key)] = tuple(map(_scalar, values))
+        except ValueError:
+            values = []
+        if not values:
+            raise UserError(f"{of}{key}: must be a value or a list of values")
     return choices

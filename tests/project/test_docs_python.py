@@ -27,8 +27,25 @@ def place(tmp_path_factory) -> Path:
 
 
 def block(language: str) -> str:
-    [found] = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return found
+    """Return the last example in this language."""
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[-1]
+
+
+def test_the_first_example_measures_and_reads(place):
+    words = {
+        '["llama_cpp", "vllm"]': '"reference"', "[1, 8]": '1, "repeats": 1', "results/mine": "results/new",
+        '"20s"': '"1s", "load.warmup": "200ms", "load.min_requests": 1, "guard": "off"',
+    }  # fmt: skip
+    example = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
+    for text, other in words.items():
+        assert text in example
+        example = example.replace(text, other)
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=place, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("1 server starts\n")
+    assert done.stdout.endswith(" results/new/report.html\n")
 
 
 def test_the_example_runs_and_prints_what_it_says(place):

@@ -1,0 +1,97 @@
+"""bench from Python. The commands take the same steps with the same keys (harness/cli/commands)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import typer
+
+from serving_bench.harness.cli.commands import jobs, measuring, planning
+from serving_bench.harness.cli.progress import Show
+from serving_bench.harness.contracts import Plan, Scalar
+from serving_bench.harness.errors import BenchError, UserError
+from serving_bench.harness.settings import config, overrides, sections
+from serving_bench.harness.store.named_files import PAGE_FILE
+from serving_bench.reports import Comparison, compare_runs
+from serving_bench.reports.data.run import open_run as read_run
+from serving_bench.reports.outputs.as_notebook import html_of
+from serving_bench.reports.words.report import Report as ReportData
+from serving_bench.reports.words.report import report_of
+
+# Values by key, as `bench list keys` lists them; a list is a sweep. A duration is a text with its unit: "5s".
+Settings = Mapping[str, Scalar | Sequence[Scalar]]
+
+
+class Report(ReportData):
+    """What a run says: `answers`, `findings` (the reasons to distrust them), and `run` with every frame.
+
+    A notebook shows it with its tables.
+    """
+
+    @property
+    def page(self) -> Path:
+        """Return the path of the HTML page."""
+        return self.run.path / PAGE_FILE
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+
+class _Lines(Show):
+    """Gives each line of progress to a function."""
+
+    def __init__(self, progress: Callable[[str], object] | None) -> None:
+        super().__init__(quiet=True)
+        self._progress = progress
+
+    def line(self, text: str, style: str = "", *, is_whole: bool = False) -> None:
+        if self._progress and text:
+            self._progress(text)
+
+
+def run(
+    settings: Settings,
+    *,
+    output: str | Path | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> Report:
+    """Start each deployment in turn, play the same load at each, write the page, and return what it says.
+
+    `output`: the directory to write, by default results/<time>. `progress` is called with each line that
+    `bench run` prints. Raises UserError with what would work, BenchError if no report could be written, and
+    Interrupted when a signal ends the run, whose report is written then too.
+    """
+    whole = jobs.new_plan(config.settings(overrides.choices_of(settings)), _path(output))
+    with jobs.new_job(*whole, _path(output)) as job:
+        try:
+            return _report(measuring.measured(job, _Lines(progress), as_json=False).path)
+        except typer.Exit as error:
+            raise BenchError(f"{job.directory}: the report could not be written") from error
+
+
+def plan(settings: Settings) -> Plan:
+    """Return what a run would do, in order, with what is skipped and why. Starts nothing."""
+    return planning.planned(config.settings(overrides.choices_of(settings)))
+
+
+def open_run(directory: str | Path) -> Report:
+    """Read what a run says. Raises StoreError if the directory cannot be read."""
+    return _report(Path(directory))
+
+
+def compare(a: str | Path, b: str | Path, settings: Settings | None = None) -> Comparison:
+    """Compare two runs, or deployments of them (`DIR:deployment`), with the keys compare.*.
+
+    Raises StoreError if a run cannot be read, UserError if the two have nothing that can be compared.
+    """
+    choices = overrides.choices_of(settings or {})
+    if "compare.baseline" in choices:
+        raise UserError("compare.baseline: the first of the two is the baseline here; swap them instead")
+    return compare_runs(a, b, sections.only_compare_terms(choices))
+
+
+def _report(directory: Path) -> Report:
+    return Report(**vars(report_of(read_run(directory))))
+
+
+def _path(output: str | Path | None) -> Path | None:
+    return None if output is None else Path(output)
