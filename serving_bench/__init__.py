@@ -1,7 +1,7 @@
 """Which engine, at which quantization, should serve your language model on your device.
 
-`run`, `plan`, `open_run` and `compare` do what the commands do (docs/python.md). The rest is what an engine or
-a scenario of another package is made of (docs/adding.md). Each is imported when it is used.
+`run`, `plan`, `open_run` and `compare` do what the commands do (docs/python.md). The rest is what an engine
+or a scenario of another package is made of (docs/adding.md). Each is imported when it is used.
 """
 
 from importlib import import_module
