@@ -22,7 +22,7 @@ from make_run import (
     write_cell,
     write_start,
 )
-from page_data import charts_of
+from page_data import charts_of, plain, rows_of, section_of
 
 from serving_bench.harness.contracts import Load
 from serving_bench.harness.sampling.device_sample import DeviceSample
@@ -219,15 +219,15 @@ def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
     [found] = anatomies(open_run(path)).values()
     assert [a.record.repeat for a in alike(found)] == [1]
     assert len(alike([found[0], found[2]])) == 2
-    text = plain(memory.HELD(open_run(path)).body)
-    assert "Left out, since other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16" in text
+    said = "Left out, since other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16."
+    assert memory.HELD(open_run(path)).claim.endswith(said)
 
 
 def test_a_start_on_which_no_cell_counts_is_not_said_to_have_measured_others(tmp_path):
     path = two_loads(tmp_path, [("completed", "completed"), ("interrupted", None)])
-    text = plain(memory.HELD(open_run(path)).body)
-    assert "Left out, since no cell on them counts: 01-llama_cpp-bf16." in text
-    assert "other cells were measured" not in text
+    claim = memory.HELD(open_run(path)).claim
+    assert claim.endswith("Left out, since no cell on them counts: 01-llama_cpp-bf16.")
+    assert "other cells were measured" not in claim
 
 
 def test_what_a_failed_cell_held_is_no_need(tmp_path):
@@ -394,10 +394,6 @@ def test_a_computed_part_is_no_measurement_of_what_was_expected(tmp_path):
 # --- the page --------------------------------------------------------------------------------------
 
 
-def plain(markup: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup))
-
-
 def test_the_title_names_nobody_whose_heavier_load_does_not_count(tmp_path):
     plan = plan_of(
         [deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")],
@@ -432,21 +428,21 @@ def test_title_and_bars_say_what_was_not_needed(tmp_path):
 
 def test_each_part_stands_with_its_source_and_its_pattern(tmp_path):
     said = {**SAID, "kv_cache": 400 * MIB}
-    made = memory.HELD(open_run(marked_run(tmp_path, memory_said=said)))
-    key = made.body.partition('class="key"')[2].partition("</p>")[0]
-    assert re.findall(r'class="swatch ([^"]*)"', key) == ["", "crosses", "dots"]
-    text = plain(made.body)
-    assert "0.098 said 0.127 said" in text
-    assert "0.391" in text  # as it was reserved
-    assert "0.049 measured step" in text
+    run = open_run(marked_run(tmp_path, memory_said=said))
+    assert [pattern for _, _, pattern, _ in memory.HELD(run).charts[0].key] == ["", "crosses", "dots"]
+    [parts], [kv] = rows_of(memory.PIECES, run), rows_of(memory.KV_CACHE, run)
+    assert (parts["weights"], parts["KV cache"]) == ("0.098 said", "0.127 said")
+    assert kv["reserved GiB"].startswith("0.391")
+    assert parts["program"] == "0.049 measured step"
 
 
 def test_every_deployment_that_was_ready_is_on_the_page(tmp_path):
     page = write_report(engines_run(tmp_path)).read_text(encoding="utf-8")
     assert len(charts_of(page)["memory-parts"]["traces"][0]["y"]) == 8
-    section = plain(page.partition('<section id="memory">')[2].partition("</section>")[0])
+    section = plain(section_of(page, "memory"))
     assert "vllm bf16" in section
     assert "nan" not in section.lower().split()
+    assert {"slash", "dots"} <= set(re.findall(r'class="swatch ([^"]*)"', section_of(page, "memory")))
 
 
 def test_hostile_names_stay_text(tmp_path):
@@ -456,7 +452,7 @@ def test_hostile_names_stay_text(tmp_path):
     page = write_report(path).read_text(encoding="utf-8")
     data = charts_of(page)
     assert "<script>" not in data["memory-parts"]["traces"][0]["y"][0]
-    assert "<img" not in page.partition('<section id="memory">')[2].partition("</section>")[0]
+    assert "<img" not in section_of(page, "memory")
 
 
 # --- memory over time ------------------------------------------------------------------------------
