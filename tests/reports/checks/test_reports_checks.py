@@ -13,6 +13,7 @@ from make_run import (
     GIB,
     MS,
     S,
+    begin_run,
     deployment,
     failed_row,
     full_run,
@@ -461,8 +462,8 @@ def test_a_server_that_generates_for_clients_that_left_is_a_finding(tmp_path):
     assert found.cells
 
 
-def test_missing_cells_are_a_finding(tmp_path):
-    found = {finding.check: finding for finding in findings_of(open_run(full_run(tmp_path)))}
+def test_missing_cells_are_a_finding(full):
+    found = {finding.check: finding for finding in findings_of(full)}
     assert found["cells_not_valid"].text == "vllm fp16 at 4 users (start 1): failed."
 
 
@@ -516,8 +517,7 @@ def test_a_deployment_that_slows_from_start_to_start_is_told_and_what_all_share_
 
     def starts(path, own):
         deployments = [deployment("llama_cpp", "fp16"), deployment("vllm", "fp16")]
-        plan = plan_of(deployments, [Load()], repeats=5)
-        store.write_record(path / "run.json", run_record(plan))
+        plan = begin_run(path, deployments, [Load()], repeats=5)
         for start in plan.starts:
             write_start(path, start_record(start, 90 * S, memory_kind="device"))
             is_second = start.deployment.engine == "vllm"

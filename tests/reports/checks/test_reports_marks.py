@@ -5,22 +5,10 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from make_run import (
-    S,
-    deployment,
-    failed_row,
-    plan_of,
-    row,
-    run_record,
-    start_record,
-    summary,
-    write_cell,
-    write_start,
-)
+from make_run import S, begin_run, deployment, failed_row, row, start_record, summary, write_cell, write_start
 from page_data import section_of
 
 from serving_bench.harness.contracts import Load, Objective, SearchTerms
-from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.checks.examine import CHECKS, clean_of, findings_of, mark_text, marks_of
 from serving_bench.reports.checks.finding import Finding
@@ -42,8 +30,7 @@ def written(path, quantizations=("fp16", "awq"), failing=1, repeats=3, **start_c
     """Two deployments, two loads, three starts each; of vllm with 4 users 6 of 186 requests fail in each
     start but those from `failing` on."""
     pairs = zip(("llama_cpp", "vllm"), quantizations, strict=False)
-    plan = plan_of([deployment(*pair) for pair in pairs], LOADS, repeats=repeats)
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment(*pair) for pair in pairs], LOADS, repeats=repeats)
     for start in plan.starts:
         write_start(path, start_record(start, 90 * S, memory_kind="device", **start_changes))
         for cell in start.cells:

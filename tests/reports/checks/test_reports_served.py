@@ -8,13 +8,11 @@ import pytest
 from make_run import (
     MS,
     S,
+    begin_run,
     deployment,
     failed_row,
-    full_run,
     one_cell_run,
-    plan_of,
     row,
-    run_record,
     start_record,
     summary,
     write_cell,
@@ -164,8 +162,7 @@ def test_tokens_of_which_the_client_does_not_know_the_count_are_not_compared(tmp
 def two_engines(path: Path) -> Run:
     """vllm tells all, llama_cpp has neither cache usage nor a queue, transformers no page."""
     engines = ("vllm", "llama_cpp", "transformers")
-    plan = plan_of([deployment(name, "bf16") for name in engines], [Load(concurrency=4)])
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment(name, "bf16") for name in engines], [Load(concurrency=4)])
     for start in plan.starts:
         spawned_ns = (100 + 100 * start.index) * S
         why = "9 of 9 were not read (the last: /metrics answers HTTP 404; no more)"
@@ -210,8 +207,7 @@ def test_the_section_shows_what_could_not_be_read(tmp_path: Path) -> None:
     assert "host pss" not in shown
 
 
-def test_run_without_server_samples_has_no_section(tmp_path: Path) -> None:
-    run = open_run(full_run(tmp_path))
-    assert run.server is None
-    assert "running requests" not in plain(why.TOLD(run).body)
-    assert server_counts_differ.find(run) is None
+def test_run_without_server_samples_has_no_section(full: Run) -> None:
+    assert full.server is None
+    assert "running requests" not in plain(why.TOLD(full).body)
+    assert server_counts_differ.find(full) is None

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from make_run import (
     S,
+    begin_run,
     deployment,
     engines_run,
     failed_row,
@@ -37,8 +38,7 @@ STAGES = {
 
 def run_of(path, *starts, **changes):
     """Starts of one deployment, each by the seconds of its stages; None: it never became ready."""
-    plan = plan_of([deployment("vllm", "bf16")], [Load()], repeats=len(starts))
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment("vllm", "bf16")], [Load()], repeats=len(starts))
     for start, stages in zip(plan.starts, starts, strict=True):
         spawned_ns = (100 + 100 * start.index) * S
         stamps = {name: spawned_ns + int(seconds * S) for name, seconds in (stages or {}).items()}

@@ -10,13 +10,13 @@ from make_run import (
     GIB,
     HOSTILE,
     S,
+    begin_run,
     deployment,
     engines_run,
     host_samples,
     marked_samples,
     plan_of,
     row,
-    run_record,
     start_record,
     summary,
     write_cell,
@@ -68,8 +68,7 @@ def answers():
 
 def marked_run(path, marks=MARKS, starts=1, rows=None, label=("llama_cpp", "bf16"), **changes):
     """A run whose starts made these marks, with a cell from 12 s (window: 14 to 22 s) after the spawn."""
-    plan = plan_of([deployment(*label)], [Load(concurrency=4)], repeats=starts)
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment(*label)], [Load(concurrency=4)], repeats=starts)
     for start in plan.starts:
         named = [(at, name.replace("000", f"{start.cells[0].number:03d}"), size) for at, name, size in marks]
         phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in named)
@@ -188,10 +187,12 @@ def test_parts_of_several_starts_are_means_that_still_add_up(tmp_path):
 def two_loads(path, outcomes, resolved=None):
     """Starts of one deployment with a cell of 1 user and one of 4; `outcomes` has each cell's status, None:
     it was measured by another start. Each start's memory is 100 MiB more at its end than the one's before."""
-    plan = plan_of(
-        [deployment("llama_cpp", "bf16")], [Load(concurrency=1), Load(concurrency=4)], repeats=len(outcomes)
+    plan = begin_run(
+        path,
+        [deployment("llama_cpp", "bf16")],
+        [Load(concurrency=1), Load(concurrency=4)],
+        repeats=len(outcomes),
     )
-    store.write_record(path / "run.json", run_record(plan))
     for number, (start, statuses) in enumerate(zip(plan.starts, outcomes, strict=True)):
         ends = [
             (25 + k, f"cell {cell.number:03d} end", 280 + 100 * number) for k, cell in enumerate(start.cells)
@@ -395,11 +396,11 @@ def test_a_computed_part_is_no_measurement_of_what_was_expected(tmp_path):
 
 
 def test_the_title_names_nobody_whose_heavier_load_does_not_count(tmp_path):
-    plan = plan_of(
+    plan = begin_run(
+        tmp_path,
         [deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")],
         [Load(concurrency=1), Load(concurrency=4)],
     )
-    store.write_record(tmp_path / "run.json", run_record(plan))
     phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in MARKS[:5])
     taken = marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]])
     for start, pool_mib, status in zip(plan.starts, (64, 32), ("failed", "completed"), strict=True):
@@ -464,7 +465,7 @@ def chart_of(run, id_):
 
 def test_a_course_has_its_peak_and_its_end_in_the_table(tmp_path):
     record = said_record()
-    store.write_record(tmp_path / "run.json", run_record(plan_of([record.deployment], [Load()])))
+    begin_run(tmp_path, [record.deployment], [Load()])
     write_start(tmp_path, replace(record, status="completed"), host_samples(SPAWNED_NS, GIB, 100))
     chart = chart_of(open_run(tmp_path), "memory-0")
     assert chart.columns[1:] == ["start", "peak GiB", "end GiB"]

@@ -10,11 +10,11 @@ from make_run import (
     GIB,
     MS,
     S,
+    begin_run,
     deployment,
     host_samples,
     plan_of,
     row,
-    run_record,
     start_record,
     summary,
     write_cell,
@@ -88,8 +88,12 @@ def settings_of(*words):
 
 def written(path, samples=(), host=None, price=(), users=(1,), **start):
     """A run of a cell per load, at the price that these words of a command line set."""
-    plan = plan_of([deployment("vllm", "awq")], [Load(concurrency=each) for each in users])
-    store.write_record(path / "run.json", run_record(plan, price=settings_of(*price).price))
+    plan = begin_run(
+        path,
+        [deployment("vllm", "awq")],
+        [Load(concurrency=each) for each in users],
+        price=settings_of(*price).price,
+    )
     kind = "device" if samples else "host"
     write_measured(path, plan.starts[0], samples, host, **{"memory_kind": kind, **start})
     return open_run(path)
@@ -232,8 +236,12 @@ def test_each_model_stands_beside_its_own_providers_prices(tmp_path):
             ApiPrice("Two", 0.0, 0.003, "EUR", "2026-01-02", "its page"),
         ),
     }
-    plan = plan_of([replace(deployment("vllm", name), model=name) for name in prices], [Load(concurrency=1)])
-    store.write_record(tmp_path / "run.json", run_record(plan, price=Price(0.72)))
+    plan = begin_run(
+        tmp_path,
+        [replace(deployment("vllm", name), model=name) for name in prices],
+        [Load(concurrency=1)],
+        price=Price(0.72),
+    )
     for start in plan.starts:
         write_measured(tmp_path, start, api_prices=prices[start.deployment.model])
     run = open_run(tmp_path)
@@ -281,8 +289,7 @@ def token_priced(path, changed, *more):
         for row, counts in zip(ROWS, changed, strict=False)
     ]
     price = config.settings(overrides.parse([*TOKENS, *more])).price
-    plan = plan_of([deployment("openai", "-")], [Load(concurrency=1)])
-    store.write_record(path / "run.json", run_record(plan, price=price))
+    plan = begin_run(path, [deployment("openai", "-")], [Load(concurrency=1)], price=price)
     write_start(path, start_record(plan.starts[0], 90 * S, attached=True), host_samples(90 * S, GIB))
     write_cell(path, plan.starts[0].cells[0], plan.starts[0], rows, summary(T0))
     return open_run(path)
@@ -321,8 +328,12 @@ def test_a_server_that_counts_no_tokens_has_no_known_cost(tmp_path):
 
 
 def test_what_is_not_known_of_some_is_said_of_them(tmp_path):
-    plan = plan_of([deployment("vllm", "awq"), deployment("openai", "-")], [Load(concurrency=1)])
-    store.write_record(tmp_path / "run.json", run_record(plan, price=Price(1.0)))
+    plan = begin_run(
+        tmp_path,
+        [deployment("vllm", "awq"), deployment("openai", "-")],
+        [Load(concurrency=1)],
+        price=Price(1.0),
+    )
     counted = of_host(lambda k: 6.0 * k)
     write_measured(tmp_path, plan.starts[0], host=counted, idle_power_w=40.0)
     write_measured(tmp_path, plan.starts[1], host=counted, attached=True)

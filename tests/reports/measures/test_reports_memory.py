@@ -4,18 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from make_run import (
-    GIB,
-    S,
-    deployment,
-    plan_of,
-    row,
-    run_record,
-    start_record,
-    summary,
-    write_cell,
-    write_start,
-)
+from make_run import GIB, S, begin_run, deployment, row, start_record, summary, write_cell, write_start
 from page_data import plain, rows_of
 
 from serving_bench.harness.contracts import Load
@@ -38,8 +27,9 @@ PLAIN = DeviceSample(
 
 def run_of(path: Path, notes: tuple[Mapping[str, str], ...], samples: tuple[DeviceSample, ...] = ()) -> Run:
     """Two deployments, as many starts of each as half of the notes; all with the same samples."""
-    plan = plan_of([deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load()], len(notes) // 2)
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(
+        path, [deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load()], len(notes) // 2
+    )
     for start, said in zip(plan.starts, notes, strict=True):
         write_start(path, start_record(start, SPAWNED_NS, memory_kind="device", memory_notes=said))
         made = summary(SPAWNED_NS + 10 * S)

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from make_run import HOSTILE, deployment, empty_run, full_run
+from make_run import HOSTILE, deployment, empty_run
 from repeated_run import LOADS, Made, repeated_run, three
 from test_searches import write_search
 
@@ -66,8 +66,8 @@ def test_the_table_of_the_deciding_load_is_open_and_its_leader_bold(text):
     assert re.search(r"\| 0\.80x \\\[0\.\d\d, 0\.\d\d\\\] \|", row)
 
 
-def test_two_starts_have_no_ratio_and_their_range_in_round_brackets(tmp_path):
-    text = markdown_text(open_run(full_run(tmp_path)))
+def test_two_starts_have_no_ratio_and_their_range_in_round_brackets(full):
+    text = markdown_text(full)
     assert "against the leader" not in text
     assert re.search(r"\| \d+\.\d+ \(\d+\.\d+–\d+\.\d+\)( ▲ \d)? \|", text)
 

@@ -14,6 +14,7 @@ from make_run import (
     HOSTILE,
     S,
     all_failed_run,
+    begin_run,
     deployment,
     empty_run,
     every_load_run,
@@ -110,11 +111,6 @@ def page(pages):
     return pages("full")
 
 
-@pytest.fixture(scope="module")
-def full(tmp_path_factory):
-    return open_run(full_run(tmp_path_factory.mktemp("full")))
-
-
 def part_of(page: str, name: str) -> str:
     """A part of the page by its id, up to the next one."""
     return re.split(r'<(?:details|div class="part") id="|</section>', page.partition(f' id="{name}"')[2])[0]
@@ -127,8 +123,7 @@ def markup_of(page: str) -> str:
 
 def uneven_run(path, counts):
     """A run whose starts of each deployment have these numbers of requests."""
-    plan = plan_of([deployment(*label.split()) for label in counts], [Load()], repeats=2)
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment(*label.split()) for label in counts], [Load()], repeats=2)
     for start in plan.starts:
         write_start(path, start_record(start, 90 * S))
         count = counts[start.deployment.label][start.repeat]
@@ -315,8 +310,7 @@ def test_facts_have_readable_units_and_no_clocks(tmp_path):
 
 
 def test_what_a_server_is_and_says_stands_side_by_side_with_its_command_below(tmp_path):
-    plan = plan_of([deployment("vllm", "awq"), deployment("llama_cpp", "fp16")], [Load()])
-    store.write_record(tmp_path / "run.json", run_record(plan))
+    plan = begin_run(tmp_path, [deployment("vllm", "awq"), deployment("llama_cpp", "fp16")], [Load()])
     first, second = plan.starts
     image = {"image": "vllm:1", "image_digest": "vllm@sha256:0123456789abcdef"}
     weights = {"size_bytes": 2 * GIB, "note": "made from the Q4_1 file"}
@@ -340,8 +334,9 @@ def test_what_a_server_is_and_says_stands_side_by_side_with_its_command_below(tm
 def test_a_window_in_which_nothing_was_sent_has_a_page(tmp_path):
     """Requests of the warm-up that outlast it; and a second load that has values."""
     reason = "no request was sent in the window of 8 s"
-    plan = plan_of([deployment("vllm", "awq"), deployment("llama_cpp", "fp16")], [Load(), Load(4)], repeats=3)
-    store.write_record(tmp_path / "run.json", run_record(plan))
+    plan = begin_run(
+        tmp_path, [deployment("vllm", "awq"), deployment("llama_cpp", "fp16")], [Load(), Load(4)], repeats=3
+    )
     for start in plan.starts:
         write_start(tmp_path, start_record(start, 90 * S), host_samples(90 * S, GIB))
         for cell in start.cells:
@@ -353,8 +348,7 @@ def test_a_window_in_which_nothing_was_sent_has_a_page(tmp_path):
 
 
 def test_cells_of_every_validity_share_a_page(tmp_path):
-    plan = plan_of([deployment("vllm", "awq")], [Load(), Load(concurrency=4)], repeats=5)
-    store.write_record(tmp_path / "run.json", run_record(plan))
+    plan = begin_run(tmp_path, [deployment("vllm", "awq")], [Load(), Load(concurrency=4)], repeats=5)
     kinds = [
         {"validity": "valid"},
         {"validity": "suspect", "reasons": ("clocks fell",)},
@@ -386,13 +380,13 @@ def test_cells_of_every_validity_share_a_page(tmp_path):
 def test_the_question_names_what_was_compared(tmp_path, question, labels):
     models = {"reference -": "-"}
     planned = [deployment(*label.split(), models.get(label, "tiny-lm")) for label in labels]
-    store.write_record(tmp_path / "run.json", run_record(plan_of(planned, [Load()])))
+    begin_run(tmp_path, planned, [Load()])
     heading = re.search(r'<p class="kicker">(.*?)</p>', write_report(tmp_path).read_text(encoding="utf-8"))[1]
     assert re.sub(r"</?span[^>]*>", "", heading).startswith(question)
 
 
-def test_the_command_to_rerun_is_quoted_for_a_shell(tmp_path):
-    words = shlex.split(command(open_run(full_run(tmp_path))))
+def test_the_command_to_rerun_is_quoted_for_a_shell(full):
+    words = shlex.split(command(full))
     assert words[:2] == ["bench", "run"]
     assert "load.concurrency=1,4" in words
     assert f"scenario.path=it's {HOSTILE}" in words

@@ -7,8 +7,8 @@ import pytest
 from make_run import (
     GIB,
     S,
+    begin_run,
     engines_run,
-    plan_of,
     row,
     run_record,
     served,
@@ -32,8 +32,7 @@ from serving_bench.reports.page.sections.why import TOLD
 def run_of(path, starts, users=4, **terms):
     """One deployment with matched terms (2,048 tokens, 4 requests, 8,192 of cache, prefix cache) and these
     starts: the changes of each one's record."""
-    plan = plan_of([served("vllm", "bf16", **terms)], [Load(concurrency=users)], len(starts))
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [served("vllm", "bf16", **terms)], [Load(concurrency=users)], len(starts))
     for start, changes in zip(plan.starts, starts, strict=True):
         write_start(path, start_record(start, 90 * S, **changes))
     return open_run(path)
@@ -191,10 +190,7 @@ def test_the_page_has_a_column_per_deployment_and_marks_what_is_off_in_words(eng
         title = plain(re.search(r'<th scope="row">(.*?)</th>', line, re.S)[1])
         cells[title] = re.findall(r"<td>(.*?)</td>", line, re.S)
     context = cells["context length not the same everywhere"]
-    assert [plain(cell) for cell in context[:2]] == [
-        "2,048 → 2,048",
-        "2,048 → 1,024 ✕ less than asked",
-    ]
+    assert [plain(cell) for cell in context[:2]] == ["2,048 → 2,048", "2,048 → 1,024 ✕ less than asked"]
     assert ['class="entry off"' in cell for cell in context[:2]] == [False, True]
     kv = [plain(cell) for cell in cells["KV cache, tokens not the same everywhere"]]
     # 8,576 is 5 % above 8,192, 16,384 twice as much
@@ -225,8 +221,7 @@ def test_what_could_not_be_told_is_a_finding_with_its_clause(tmp_path):
 
 
 def test_values_of_several_deployments_are_told_once(tmp_path):
-    plan = plan_of([served("vllm", "bf16"), served("vllm", "awq")], [Load()])
-    store.write_record(tmp_path / "run.json", run_record(plan))
+    plan = begin_run(tmp_path, [served("vllm", "bf16"), served("vllm", "awq")], [Load()])
     for start in plan.starts:
         write_start(tmp_path, start_record(start, 90 * S, resolved={"prefix_cache": False}))
     found = {finding.check: finding for finding in findings_of(open_run(tmp_path))}["terms_not_matched"]
@@ -235,8 +230,7 @@ def test_values_of_several_deployments_are_told_once(tmp_path):
 
 
 def two_servers(path, *resolved):
-    plan = plan_of([served("vllm", "bf16"), served("sglang", "bf16")], [Load()])
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [served("vllm", "bf16"), served("sglang", "bf16")], [Load()])
     for start, said in zip(plan.starts, resolved, strict=True):
         write_start(path, start_record(start, 90 * S, resolved=said))
     return open_run(path)

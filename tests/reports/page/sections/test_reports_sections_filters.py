@@ -9,14 +9,12 @@ import pytest
 from make_run import (
     GIB,
     S,
+    begin_run,
     deployment,
     engines_run,
     every_load_run,
-    full_run,
     host_samples,
-    plan_of,
     row,
-    run_record,
     start_record,
     summary,
     write_cell,
@@ -25,7 +23,6 @@ from make_run import (
 from make_sweep import SIX, sweep_run
 
 from serving_bench.harness.contracts import CacheReset, Load
-from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.data.run import Run
 from serving_bench.reports.measures.anatomy import anatomies
@@ -33,11 +30,6 @@ from serving_bench.reports.page import grounds
 from serving_bench.reports.page.declared import Table
 from serving_bench.reports.page.looks import Of
 from serving_bench.reports.page.sections import memory, side_by_side, trust
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return open_run(full_run(tmp_path_factory.mktemp("full")))
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +130,7 @@ def test_without_parts_there_is_no_overview(full: Run) -> None:
 
 def run_with(path: Path, *given: CacheReset | None) -> Run:
     """One deployment, a cell for each reset."""
-    plan = plan_of([deployment("vllm", "fp16")], [Load(concurrency=k + 1) for k in range(len(given))])
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment("vllm", "fp16")], [Load(concurrency=k + 1) for k in range(len(given))])
     start = plan.starts[0]
     write_start(path, start_record(start, 90 * S), host_samples(90 * S, GIB))
     for cell, reset in zip(start.cells, given, strict=True):
