@@ -10,16 +10,13 @@ import pytest
 from shell_script import shell_script
 from toy_engine import Toy
 
-from serving_bench.engines import ENGINES
 from serving_bench.harness.cli.commands.machine import Finding, examine
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
-    engine = Toy()
-    engine.launchers = ("docker", "native")
-    monkeypatch.setitem(ENGINES, "toy", engine)
-    return engine
+def toy(toy: Toy) -> Toy:
+    toy.launchers = ("docker", "native")
+    return toy
 
 
 def docker_finding(tmp_path: Path) -> Finding:

@@ -12,7 +12,6 @@ from bench_command import BENCH, Place, printed, told
 from toy_engine import Toy
 
 from serving_bench import engines
-from serving_bench.engines import ENGINES
 from serving_bench.harness.cli.commands.listing import facts_of, list_command
 from serving_bench.harness.cli.commands.planning import print_plan
 from serving_bench.harness.contracts import STARTS_NEEDED, InstallSpec, Tuned
@@ -28,13 +27,6 @@ from serving_bench.harness.install.install import environment_dir
 from serving_bench.harness.plan import plan
 from serving_bench.harness.plan.candidates import CONTEXT_LENGTH, SPECULATIVE_TOKENS
 from serving_bench.harness.settings import config, overrides
-
-
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
-    engine = Toy()
-    monkeypatch.setitem(ENGINES, "toy", engine)
-    return engine
 
 
 @pytest.fixture

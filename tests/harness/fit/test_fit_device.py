@@ -5,7 +5,7 @@ from typing import Any
 
 import psutil
 import pytest
-from nvml_asking import GIB, ask, build_library
+from nvml_asking import GIB, ask
 
 DEFINE = """
 from serving_bench.harness.fit.fit import memory_of
@@ -13,11 +13,6 @@ def memory(device, given):
     try: return memory_of(device, given)
     except UserError as error: return str(error)
 """
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_library(tmp_path_factory.mktemp("nvml"))
 
 
 def here(library: Path | None, device: str, given: int | None = None, **faults: int) -> Any:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from toy_engine import Toy
 
 from serving_bench.engines import ENGINES
 from serving_bench.harness.cli.commands.making import _failures
@@ -12,13 +11,8 @@ from serving_bench.harness.errors import UserError
 from serving_bench.harness.install.provision import wanted
 from serving_bench.harness.settings import config, overrides
 
-
-@pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
-    """Reads fp16 and awq as safetensors, where the default engine reads GGUF."""
-    engine = Toy()
-    monkeypatch.setitem(ENGINES, "toy", engine)
-    return engine
+# It reads fp16 and awq as safetensors, where the default engine reads GGUF.
+pytestmark = pytest.mark.usefixtures("toy")
 
 
 class Lacking:

@@ -486,13 +486,6 @@ def test_a_loads_length_is_what_is_known_of_it(load: Load, scenario: ScenarioCho
 # --- launchers, programs, fairness ----------------------------------------------------------------
 
 
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
-    engine = Toy()
-    monkeypatch.setitem(ENGINES, "toy", engine)
-    return engine
-
-
 def planned(*lines: str) -> Plan:
     words = ["engine=toy", "quantization=fp16", "repeats=1", *lines]
     return plan.make(config.settings(overrides.parse(words)))

@@ -4,12 +4,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from nvml_asking import GIB, ask, build_library
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_library(tmp_path_factory.mktemp("nvml"))
+from nvml_asking import GIB, ask
 
 
 def test_devices_are_described(library: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from toy_engine import Toy
 
-from serving_bench.engines import ENGINES
 from serving_bench.harness.errors import UserError
 from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.settings.config import Settings
@@ -230,13 +229,6 @@ def test_a_value_given_twice_is_refused(line: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
         settings(line)
     assert str(caught.value).endswith(said)
-
-
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
-    engine = Toy()
-    monkeypatch.setitem(ENGINES, "toy", engine)
-    return engine
 
 
 def test_a_program_that_an_engine_does_not_have_is_refused_with_those_it_has(toy: Toy) -> None:

@@ -1,6 +1,5 @@
 """What limited a load: each answer is given where its evidence is, and not where it is a little less."""
 
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from make_run import (
     write_cell,
     write_start,
 )
+from page_data import plain
 
 from serving_bench.harness.contracts import GuardFinding, Load, LoadSummary, RequestRow, quoted
 from serving_bench.harness.sampling.device_sample import DeviceSample
@@ -289,20 +289,15 @@ def test_starts_that_halve_are_not_clear(tmp_path: Path) -> None:
     assert (bound.kind, bound.sentence) == ("unclear", "starts disagree: 1 slots full, 1 users")
 
 
-def plain(run: Run) -> str:
-    made = why.BOUNDS(run)
-    return " ".join(re.sub("<[^>]+>", " ", made.body).split())
-
-
 def test_section_has_a_word_for_each_load_and_its_evidence(tmp_path: Path) -> None:
-    text = plain(run_of(tmp_path, FULL_SLOTS, FREE, FULL_SLOTS))
-    assert (
-        "deployment 4 users vllm fp16 4 users: slots full 2 of 3 starts The server serves 2 at once; " in text
-    )
+    run = run_of(tmp_path, FULL_SLOTS, FREE, FULL_SLOTS)
+    bound = bound_of(run, run.groups[0])
+    assert bound is not None
+    assert f"slots full {bound.agreement} T{bound.sentence[1:]}" in plain(why.BOUNDS(run).body)
 
 
 def test_what_is_not_known_is_said_once_below_the_table(tmp_path: Path) -> None:
-    text = plain(run_of(tmp_path, Told()))
+    text = plain(why.BOUNDS(run_of(tmp_path, Told())).body)
     assert f"{FLIGHT}." in text
     assert text.count("whether requests waited") == 1
     assert "Not known: whether requests waited" in text

@@ -13,6 +13,7 @@ from make_run import (
     GIB,
     MS,
     S,
+    begin_run,
     deployment,
     failed_row,
     full_run,
@@ -25,6 +26,7 @@ from make_run import (
     write_cell,
     write_start,
 )
+from page_data import plain
 
 from serving_bench.harness.contracts import GuardFinding, Load, quoted
 from serving_bench.harness.sampling.host import HostSample
@@ -33,6 +35,7 @@ from serving_bench.harness.store import store
 from serving_bench.reports import checks, open_run, write_report
 from serving_bench.reports.checks.examine import CHECKS, findings_of, marks_of
 from serving_bench.reports.measures.metrics import BY_NAME
+from serving_bench.reports.page.sections import trust
 
 T0 = 102 * S
 BUSY = GuardFinding("foreign_load", quoted("other programs used 71 % of the processor"), "during", "suspect")
@@ -459,8 +462,8 @@ def test_a_server_that_generates_for_clients_that_left_is_a_finding(tmp_path):
     assert found.cells
 
 
-def test_missing_cells_are_a_finding(tmp_path):
-    found = {finding.check: finding for finding in findings_of(open_run(full_run(tmp_path)))}
+def test_missing_cells_are_a_finding(full):
+    found = {finding.check: finding for finding in findings_of(full)}
     assert found["cells_not_valid"].text == "vllm fp16 at 4 users (start 1): failed."
 
 
@@ -514,8 +517,7 @@ def test_a_deployment_that_slows_from_start_to_start_is_told_and_what_all_share_
 
     def starts(path, own):
         deployments = [deployment("llama_cpp", "fp16"), deployment("vllm", "fp16")]
-        plan = plan_of(deployments, [Load()], repeats=5)
-        store.write_record(path / "run.json", run_record(plan))
+        plan = begin_run(path, deployments, [Load()], repeats=5)
         for start in plan.starts:
             write_start(path, start_record(start, 90 * S, memory_kind="device"))
             is_second = start.deployment.engine == "vllm"
@@ -552,6 +554,6 @@ def test_variables_that_deployments_do_not_share_stand_side_by_side(tmp_path):
         start_changes={"argv": ("serve",), "environment": {"OMP_NUM_THREADS": "2", "LD_BIND_NOW": "1"}},
         second_start={"environment": {"OMP_NUM_THREADS": "1", "LD_BIND_NOW": "1"}},
     )
-    page = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", write_report(tmp_path).read_text(encoding="utf-8")))
-    assert "variable OMP_NUM_THREADS 2 1" in page
-    assert "variable LD_BIND_NOW" not in page
+    shown = plain(trust.GROUNDS(open_run(tmp_path)).body)
+    assert "variable OMP_NUM_THREADS 2 1" in shown
+    assert "variable LD_BIND_NOW" not in shown

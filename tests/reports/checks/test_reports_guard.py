@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 from make_run import S, deployment, one_cell_run, row
+from page_data import plain
 from repeated_run import Made, repeated_run
 
 from serving_bench.harness.contracts import GuardFinding, Load, because, quoted
 from serving_bench.reports import open_run
 from serving_bench.reports.checks.examine import findings_of
 from serving_bench.reports.page.sections import trust
+from serving_bench.reports.words import grounds
 
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
 BUSY = GuardFinding("foreign_load", because("foreign_load", percent=40.0), "during", "suspect")
@@ -60,20 +62,23 @@ def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
     assert found["cells_not_valid"].text == said
 
 
+def test_what_was_seen_is_told_by_cell_and_nothing_found_differs_from_nobody_looked(tmp_path):
+    run = open_run(one_cell_run(tmp_path / "seen", ROWS, **MARKED, guard=(BUSY, HOT)).path)
+    [seen] = map(grounds.guard_saw, run.planned_cells)
+    assert seen.startswith("other programs used 40 % of the processor (during); device 0 was throttled")
+    assert grounds.cells_claim(run) == "1 of 1 failed or in doubt"
+    assert grounds.guard_notes(run) == ["Checked with guard=mark."]
+    looked = open_run(one_cell_run(tmp_path / "looked", ROWS, guard_mode="strict").path)
+    assert grounds.cells_claim(looked) == "none of 1 failed or in doubt"
+    off = open_run(one_cell_run(tmp_path / "off", ROWS).path)
+    assert grounds.guard_notes(off) == ["Nothing checked that the machine was fit."]
+
+
 def test_the_section_lists_what_was_seen(tmp_path):
-    made = one_cell_run(tmp_path, ROWS, **MARKED, guard=(BUSY, HOT))
-    html = str(trust.GROUNDS(open_run(made.path)).body)
-    assert "Checked with guard=mark." in html
-    assert "1 of 1 failed or in doubt" in html
-    assert "other programs used 40 % of the processor (during); device 0 was throttled" in html
-
-
-def test_the_section_says_that_nothing_was_found_and_that_nobody_looked(tmp_path):
-    made = one_cell_run(tmp_path / "looked", ROWS, guard_mode="strict")
-    html = str(trust.GROUNDS(open_run(made.path)).body)
-    assert "none of 1 failed or in doubt" in html
-    off = one_cell_run(tmp_path / "off", ROWS)
-    assert "Nothing checked that the machine was fit." in str(trust.GROUNDS(open_run(off.path)).body)
+    run = open_run(one_cell_run(tmp_path, ROWS, **MARKED, guard=(BUSY, HOT)).path)
+    shown = plain(trust.GROUNDS(run).body)
+    texts = (grounds.guard_saw(run.planned_cells[0]), grounds.cells_claim(run), *grounds.guard_notes(run))
+    assert [text for text in texts if text not in shown] == []
 
 
 def test_a_start_that_was_refused_has_its_findings(tmp_path):

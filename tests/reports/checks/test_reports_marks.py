@@ -5,26 +5,16 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from make_run import (
-    S,
-    deployment,
-    failed_row,
-    plan_of,
-    row,
-    run_record,
-    start_record,
-    summary,
-    write_cell,
-    write_start,
-)
+from make_run import S, begin_run, deployment, failed_row, row, start_record, summary, write_cell, write_start
+from page_data import section_of
 
 from serving_bench.harness.contracts import Load, Objective, SearchTerms
-from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.checks.examine import CHECKS, clean_of, findings_of, mark_text, marks_of
 from serving_bench.reports.checks.finding import Finding
 from serving_bench.reports.page.cells import mark_html
 from serving_bench.reports.page.document import page
+from serving_bench.reports.words.grounds import where
 
 T0 = 102 * S
 LOADS = (Load(concurrency=1), Load(concurrency=4))
@@ -40,8 +30,7 @@ def written(path, quantizations=("fp16", "awq"), failing=1, repeats=3, **start_c
     """Two deployments, two loads, three starts each; of vllm with 4 users 6 of 186 requests fail in each
     start but those from `failing` on."""
     pairs = zip(("llama_cpp", "vllm"), quantizations, strict=False)
-    plan = plan_of([deployment(*pair) for pair in pairs], LOADS, repeats=repeats)
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment(*pair) for pair in pairs], LOADS, repeats=repeats)
     for start in plan.starts:
         write_start(path, start_record(start, 90 * S, memory_kind="device", **start_changes))
         for cell in start.cells:
@@ -126,18 +115,18 @@ def test_every_mark_leads_to_a_reason_on_the_page_and_says_what_it_is(html):
         assert mark["title"] in mark["aria-label"]
 
 
-def test_the_top_has_every_reason_with_a_link_those_that_mark_a_number_first(html):
+def test_the_top_has_every_reason_with_a_link_those_that_mark_a_number_first(run, html):
     box = html.partition('class="why-box doubts"')[2].partition("</div>")[0]
-    assert "2 reasons to distrust this" in box
     links = re.findall(r'href="#distrust-(\w+)"', box)
-    assert links == ["requests_failed", "quality_not_measured"]
+    assert links == ["requests_failed", "quality_not_measured"] == [each.check for each in findings_of(run)]
+    assert f"{len(links)} reasons to distrust this" in box
 
 
 def test_reasons_are_told_with_their_cells_marking_ones_first(run, html):
-    section = html.partition('<section id="trust">')[2].partition("</section>")[0]
-    assert section.index("Numbers with a mark (1)") < section.index("Worth knowing (1)")
+    section = section_of(html, "trust")
+    assert section.index("Numbers with a mark (") < section.index("Worth knowing (")
     assert 'id="distrust-requests_failed"' in section
-    assert "Cells 003 of 12." in section
+    assert where(run, findings_of(run)[0]) in section
     clean, unlooked = clean_of(run)
     assert len(clean) + len(unlooked) == len(CHECKS) - 2
     assert f"Looked for and not found: {len(clean)} reasons" in section

@@ -1,6 +1,5 @@
 """What servers told of themselves: rates worked out by hand, and the check of their counters."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,18 +8,17 @@ import pytest
 from make_run import (
     MS,
     S,
+    begin_run,
     deployment,
     failed_row,
-    full_run,
     one_cell_run,
-    plan_of,
     row,
-    run_record,
     start_record,
     summary,
     write_cell,
     write_start,
 )
+from page_data import plain, rows_of
 
 from serving_bench.harness.contracts import Load
 from serving_bench.harness.servers.scrape import ServerSample
@@ -31,8 +29,8 @@ from serving_bench.reports.checks.finding import Finding
 from serving_bench.reports.checks.unequal_work import server_counts_differ
 from serving_bench.reports.data.run import Run
 from serving_bench.reports.data.samples import grown_in_cell, growth, mean_gauge, pooled
-from serving_bench.reports.page.looks import Html
 from serving_bench.reports.page.sections import why
+from serving_bench.reports.words import claims
 
 NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)
 # A request takes 50 input and 10 output tokens; the window is from 102 s to 110 s.
@@ -164,8 +162,7 @@ def test_tokens_of_which_the_client_does_not_know_the_count_are_not_compared(tmp
 def two_engines(path: Path) -> Run:
     """vllm tells all, llama_cpp has neither cache usage nor a queue, transformers no page."""
     engines = ("vllm", "llama_cpp", "transformers")
-    plan = plan_of([deployment(name, "bf16") for name in engines], [Load(concurrency=4)])
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment(name, "bf16") for name in engines], [Load(concurrency=4)])
     for start in plan.starts:
         spawned_ns = (100 + 100 * start.index) * S
         why = "9 of 9 were not read (the last: /metrics answers HTTP 404; no more)"
@@ -192,24 +189,25 @@ def two_engines(path: Path) -> Run:
 
 
 def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> None:
-    made = why.TOLD(two_engines(tmp_path))
-    text = plain(made.body)
+    run = two_engines(tmp_path)
+    vllm, llama_cpp, _ = ([*row.values()][2:] for row in rows_of(why.TOLD.shows[0], run))
     # Window from 12 s to 20 s after the spawn: waiting is 0 1 2 0 1 2 0 1; 0 -> 1 preemption in it.
-    assert "vllm bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 50.0 peak 50.0 60.0 1 100.0 8 1" in text
-    assert "llama_cpp bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 – 60.0 – – 8 1" in text
-    assert "Metrics that could not be read: vllm bf16 (9 of 9 were not read" in text
-    assert (
-        "; transformers bf16 (9 of 9 were not read (the last: /metrics answers HTTP 404; no more))." in text
-    )
-    assert "host pss" not in text
+    requests, left_out = ["4.00 peak 4.00", "0.88 peak 2.00"], ["–"] * 4
+    assert vllm == [*requests, "50.0 peak 50.0", "60.0", "1", "100.0", *left_out, "8", "1"]
+    assert llama_cpp == [*requests, "–", "60.0", "–", "–", *left_out, "8", "1"]
+    unread = claims.unread(run)
+    assert unread.startswith("Metrics that could not be read: vllm bf16 (9 of 9 were not read")
+    assert unread.endswith("bf16 (9 of 9 were not read (the last: /metrics answers HTTP 404; no more)).")
 
 
-def plain(body: Html) -> str:
-    return " ".join(re.sub("<[^>]+>", " ", body).split())
+def test_the_section_shows_what_could_not_be_read(tmp_path: Path) -> None:
+    run = two_engines(tmp_path)
+    shown = plain(why.TOLD(run).body)
+    assert claims.unread(run) in shown
+    assert "host pss" not in shown
 
 
-def test_run_without_server_samples_has_no_section(tmp_path: Path) -> None:
-    run = open_run(full_run(tmp_path))
-    assert run.server is None
-    assert "running requests" not in plain(why.TOLD(run).body)
-    assert server_counts_differ.find(run) is None
+def test_run_without_server_samples_has_no_section(full: Run) -> None:
+    assert full.server is None
+    assert "running requests" not in plain(why.TOLD(full).body)
+    assert server_counts_differ.find(full) is None

@@ -10,14 +10,12 @@ from make_run import (
     MS,
     S,
     all_failed_run,
+    begin_run,
     deployment,
     empty_run,
     every_load_run,
-    full_run,
     one_cell_run,
-    plan_of,
     row,
-    run_record,
     selftest,
     start_record,
     starts_run,
@@ -38,11 +36,6 @@ from serving_bench.reports.measures.over_starts import aggregate, cells_frame, s
 from serving_bench.reports.measures.values import values_of
 
 T0 = 102 * S
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory):
-    return open_run(full_run(tmp_path_factory.mktemp("full")))
 
 
 def test_a_directory_without_a_run_is_one_line(tmp_path):
@@ -121,8 +114,7 @@ def test_a_cell_that_was_begun_and_has_no_record_was_in_flight(tmp_path):
 
 
 def test_repeats_are_averaged_with_their_range_and_invalid_ones_left_out(tmp_path):
-    plan = plan_of([deployment("llama_cpp", "fp16")], [Load()], repeats=3)
-    store.write_record(tmp_path / "run.json", run_record(plan))
+    plan = begin_run(tmp_path, [deployment("llama_cpp", "fp16")], [Load()], repeats=3)
     for start, first_ms, validity in zip(
         plan.starts, (100, 300, 900), ("valid", "suspect", "invalid"), strict=True
     ):

@@ -216,10 +216,11 @@ def test_the_table_has_a_row_of_all_requests_and_one_of_each_part(tmp_path):
 
 
 def test_the_page_has_the_three_side_by_side(tmp_path):
-    shown = page(run_of(tmp_path, talks(none, blocks)))
+    run = run_of(tmp_path, talks(none, blocks))
+    shown = page(run)
     assert 'id="prefix-cache"' in shown
-    assert "The ideal was counted in tokens for 72 requests." in shown
-    for words in ("ideal %", "reported %", "by TTFT %", "turn 3", "as cached, but by TTFT it is"):
+    assert f"The ideal was counted in tokens for {TALKS * TURNS} requests." in shown
+    for words in ("ideal %", "reported %", "by TTFT %", f"turn {TURNS}", "as cached, but by TTFT it is"):
         assert words in shown
 
 

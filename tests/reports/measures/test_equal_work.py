@@ -6,13 +6,12 @@ from dataclasses import replace
 import pytest
 from make_run import (
     S,
+    begin_run,
     deployment,
     engines_run,
     failed_row,
     one_cell_run,
-    plan_of,
     row,
-    run_record,
     start_record,
     summary,
     write_cell,
@@ -21,7 +20,6 @@ from make_run import (
 from page_data import charts_of
 
 from serving_bench.harness.contracts import Load
-from serving_bench.harness.store import store
 from serving_bench.reports import compare_runs, open_run, write_report
 from serving_bench.reports.checks.examine import findings_of
 from serving_bench.reports.measures.equal_work import mean_lengths, turn_table, work_of
@@ -43,8 +41,7 @@ def run_of(path, starts, rows=(), models=()):
         deployment(*name.split(), *models[at : at + 1])
         for at, name in zip(range(len(starts)), NAMES, strict=False)
     ]
-    plan = plan_of(wanted, [Load()])
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, wanted, [Load()])
     for at, start in enumerate(plan.starts):
         write_start(path, start_record(start, 90 * S, **starts[at]))
         own = rows[at] if at < len(rows) else requests()

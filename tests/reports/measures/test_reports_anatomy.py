@@ -10,19 +10,19 @@ from make_run import (
     GIB,
     HOSTILE,
     S,
+    begin_run,
     deployment,
     engines_run,
     host_samples,
     marked_samples,
     plan_of,
     row,
-    run_record,
     start_record,
     summary,
     write_cell,
     write_start,
 )
-from page_data import charts_of
+from page_data import charts_of, plain, rows_of, section_of
 
 from serving_bench.harness.contracts import Load
 from serving_bench.harness.sampling.device_sample import DeviceSample
@@ -68,8 +68,7 @@ def answers():
 
 def marked_run(path, marks=MARKS, starts=1, rows=None, label=("llama_cpp", "bf16"), **changes):
     """A run whose starts made these marks, with a cell from 12 s (window: 14 to 22 s) after the spawn."""
-    plan = plan_of([deployment(*label)], [Load(concurrency=4)], repeats=starts)
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment(*label)], [Load(concurrency=4)], repeats=starts)
     for start in plan.starts:
         named = [(at, name.replace("000", f"{start.cells[0].number:03d}"), size) for at, name, size in marks]
         phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in named)
@@ -188,10 +187,12 @@ def test_parts_of_several_starts_are_means_that_still_add_up(tmp_path):
 def two_loads(path, outcomes, resolved=None):
     """Starts of one deployment with a cell of 1 user and one of 4; `outcomes` has each cell's status, None:
     it was measured by another start. Each start's memory is 100 MiB more at its end than the one's before."""
-    plan = plan_of(
-        [deployment("llama_cpp", "bf16")], [Load(concurrency=1), Load(concurrency=4)], repeats=len(outcomes)
+    plan = begin_run(
+        path,
+        [deployment("llama_cpp", "bf16")],
+        [Load(concurrency=1), Load(concurrency=4)],
+        repeats=len(outcomes),
     )
-    store.write_record(path / "run.json", run_record(plan))
     for number, (start, statuses) in enumerate(zip(plan.starts, outcomes, strict=True)):
         ends = [
             (25 + k, f"cell {cell.number:03d} end", 280 + 100 * number) for k, cell in enumerate(start.cells)
@@ -219,15 +220,15 @@ def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
     [found] = anatomies(open_run(path)).values()
     assert [a.record.repeat for a in alike(found)] == [1]
     assert len(alike([found[0], found[2]])) == 2
-    text = plain(memory.HELD(open_run(path)).body)
-    assert "Left out, since other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16" in text
+    said = "Left out, since other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16."
+    assert memory.HELD(open_run(path)).claim.endswith(said)
 
 
 def test_a_start_on_which_no_cell_counts_is_not_said_to_have_measured_others(tmp_path):
     path = two_loads(tmp_path, [("completed", "completed"), ("interrupted", None)])
-    text = plain(memory.HELD(open_run(path)).body)
-    assert "Left out, since no cell on them counts: 01-llama_cpp-bf16." in text
-    assert "other cells were measured" not in text
+    claim = memory.HELD(open_run(path)).claim
+    assert claim.endswith("Left out, since no cell on them counts: 01-llama_cpp-bf16.")
+    assert "other cells were measured" not in claim
 
 
 def test_what_a_failed_cell_held_is_no_need(tmp_path):
@@ -394,16 +395,12 @@ def test_a_computed_part_is_no_measurement_of_what_was_expected(tmp_path):
 # --- the page --------------------------------------------------------------------------------------
 
 
-def plain(markup: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup))
-
-
 def test_the_title_names_nobody_whose_heavier_load_does_not_count(tmp_path):
-    plan = plan_of(
+    plan = begin_run(
+        tmp_path,
         [deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")],
         [Load(concurrency=1), Load(concurrency=4)],
     )
-    store.write_record(tmp_path / "run.json", run_record(plan))
     phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in MARKS[:5])
     taken = marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]])
     for start, pool_mib, status in zip(plan.starts, (64, 32), ("failed", "completed"), strict=True):
@@ -432,21 +429,21 @@ def test_title_and_bars_say_what_was_not_needed(tmp_path):
 
 def test_each_part_stands_with_its_source_and_its_pattern(tmp_path):
     said = {**SAID, "kv_cache": 400 * MIB}
-    made = memory.HELD(open_run(marked_run(tmp_path, memory_said=said)))
-    key = made.body.partition('class="key"')[2].partition("</p>")[0]
-    assert re.findall(r'class="swatch ([^"]*)"', key) == ["", "crosses", "dots"]
-    text = plain(made.body)
-    assert "0.098 said 0.127 said" in text
-    assert "0.391" in text  # as it was reserved
-    assert "0.049 measured step" in text
+    run = open_run(marked_run(tmp_path, memory_said=said))
+    assert [pattern for _, _, pattern, _ in memory.HELD(run).charts[0].key] == ["", "crosses", "dots"]
+    [parts], [kv] = rows_of(memory.PIECES, run), rows_of(memory.KV_CACHE, run)
+    assert (parts["weights"], parts["KV cache"]) == ("0.098 said", "0.127 said")
+    assert kv["reserved GiB"].startswith("0.391")
+    assert parts["program"] == "0.049 measured step"
 
 
 def test_every_deployment_that_was_ready_is_on_the_page(tmp_path):
     page = write_report(engines_run(tmp_path)).read_text(encoding="utf-8")
     assert len(charts_of(page)["memory-parts"]["traces"][0]["y"]) == 8
-    section = plain(page.partition('<section id="memory">')[2].partition("</section>")[0])
+    section = plain(section_of(page, "memory"))
     assert "vllm bf16" in section
     assert "nan" not in section.lower().split()
+    assert {"slash", "dots"} <= set(re.findall(r'class="swatch ([^"]*)"', section_of(page, "memory")))
 
 
 def test_hostile_names_stay_text(tmp_path):
@@ -456,7 +453,7 @@ def test_hostile_names_stay_text(tmp_path):
     page = write_report(path).read_text(encoding="utf-8")
     data = charts_of(page)
     assert "<script>" not in data["memory-parts"]["traces"][0]["y"][0]
-    assert "<img" not in page.partition('<section id="memory">')[2].partition("</section>")[0]
+    assert "<img" not in section_of(page, "memory")
 
 
 # --- memory over time ------------------------------------------------------------------------------
@@ -468,7 +465,7 @@ def chart_of(run, id_):
 
 def test_a_course_has_its_peak_and_its_end_in_the_table(tmp_path):
     record = said_record()
-    store.write_record(tmp_path / "run.json", run_record(plan_of([record.deployment], [Load()])))
+    begin_run(tmp_path, [record.deployment], [Load()])
     write_start(tmp_path, replace(record, status="completed"), host_samples(SPAWNED_NS, GIB, 100))
     chart = chart_of(open_run(tmp_path), "memory-0")
     assert chart.columns[1:] == ["start", "peak GiB", "end GiB"]

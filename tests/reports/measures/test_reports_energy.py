@@ -10,16 +10,17 @@ from make_run import (
     GIB,
     MS,
     S,
+    begin_run,
     deployment,
     host_samples,
     plan_of,
     row,
-    run_record,
     start_record,
     summary,
     write_cell,
     write_start,
 )
+from page_data import notes_of, plain, rows_of
 
 from serving_bench.engines import API_PRICES
 from serving_bench.engines.model.models import MODELS
@@ -34,6 +35,7 @@ from serving_bench.reports.measures.energy import api_cost
 from serving_bench.reports.measures.values import devices_of, power_in, price_of, values_of
 from serving_bench.reports.measures.written import precise
 from serving_bench.reports.page.sections import energy
+from serving_bench.reports.words import claims
 
 T0 = 100 * S
 # Sixteen requests of ten tokens in the window of 8 s: 20 tokens/s.
@@ -86,8 +88,12 @@ def settings_of(*words):
 
 def written(path, samples=(), host=None, price=(), users=(1,), **start):
     """A run of a cell per load, at the price that these words of a command line set."""
-    plan = plan_of([deployment("vllm", "awq")], [Load(concurrency=each) for each in users])
-    store.write_record(path / "run.json", run_record(plan, price=settings_of(*price).price))
+    plan = begin_run(
+        path,
+        [deployment("vllm", "awq")],
+        [Load(concurrency=each) for each in users],
+        price=settings_of(*price).price,
+    )
     kind = "device" if samples else "host"
     write_measured(path, plan.starts[0], samples, host, **{"memory_kind": kind, **start})
     return open_run(path)
@@ -142,15 +148,23 @@ def test_cost_counts_every_device(tmp_path):
     assert "EUR per million output tokens" in str(energy.ENERGY_AND_COST(run).body)
 
 
-def test_the_page_puts_the_same_requests_at_providers_prices_beside_it(tmp_path):
-    api = ApiPrice("Some API", 0.10, 0.40, "USD", "2026-01-02", "its page")
-    run = written(tmp_path, price=("price.gpu_hour=0.72",), api_prices=(api,))
+API = ApiPrice("Some API", 0.10, 0.40, "USD", "2026-01-02", "its page")
+
+
+def test_the_same_requests_at_providers_prices_stand_beside_it(tmp_path):
+    run = written(tmp_path, price=("price.gpu_hour=0.72",), api_prices=(API,))
     # 50 input and 10 output tokens per request: 0.40 + 0.10 x 5.
     assert api_cost(run, ("Some API", "USD"), run.groups[0]) == pytest.approx(0.90)
     assert value(run, "cost_per_million_output_tokens") == pytest.approx(10.0)
-    html = str(energy.ENERGY_AND_COST(run).body)
-    assert "Some API, USD" in html
-    assert "(its page, 2026-01-02)" in html
+    assert claims.cost_note(run).endswith("prices for the model (its page, 2026-01-02). ")
+    assert rows_of(energy.ENERGY_AND_COST.shows[1], run)[0]["Some API, USD"] == "0.90"
+
+
+def test_the_page_has_the_note_on_prices_and_a_column_of_each_provider(tmp_path):
+    run = written(tmp_path, price=("price.gpu_hour=0.72",), api_prices=(API,))
+    shown = plain(energy.ENERGY_AND_COST(run).body)
+    assert f"{API.provider}, {API.currency}" in shown
+    assert claims.cost_note(run).strip() in shown
 
 
 def test_rows_of_cells_that_are_suspect_are_marked(tmp_path):
@@ -222,8 +236,12 @@ def test_each_model_stands_beside_its_own_providers_prices(tmp_path):
             ApiPrice("Two", 0.0, 0.003, "EUR", "2026-01-02", "its page"),
         ),
     }
-    plan = plan_of([replace(deployment("vllm", name), model=name) for name in prices], [Load(concurrency=1)])
-    store.write_record(tmp_path / "run.json", run_record(plan, price=Price(0.72)))
+    plan = begin_run(
+        tmp_path,
+        [replace(deployment("vllm", name), model=name) for name in prices],
+        [Load(concurrency=1)],
+        price=Price(0.72),
+    )
     for start in plan.starts:
         write_measured(tmp_path, start, api_prices=prices[start.deployment.model])
     run = open_run(tmp_path)
@@ -271,8 +289,7 @@ def token_priced(path, changed, *more):
         for row, counts in zip(ROWS, changed, strict=False)
     ]
     price = config.settings(overrides.parse([*TOKENS, *more])).price
-    plan = plan_of([deployment("openai", "-")], [Load(concurrency=1)])
-    store.write_record(path / "run.json", run_record(plan, price=price))
+    plan = begin_run(path, [deployment("openai", "-")], [Load(concurrency=1)], price=price)
     write_start(path, start_record(plan.starts[0], 90 * S, attached=True), host_samples(90 * S, GIB))
     write_cell(path, plan.starts[0].cells[0], plan.starts[0], rows, summary(T0))
     return open_run(path)
@@ -311,15 +328,19 @@ def test_a_server_that_counts_no_tokens_has_no_known_cost(tmp_path):
 
 
 def test_what_is_not_known_of_some_is_said_of_them(tmp_path):
-    plan = plan_of([deployment("vllm", "awq"), deployment("openai", "-")], [Load(concurrency=1)])
-    store.write_record(tmp_path / "run.json", run_record(plan, price=Price(1.0)))
+    plan = begin_run(
+        tmp_path,
+        [deployment("vllm", "awq"), deployment("openai", "-")],
+        [Load(concurrency=1)],
+        price=Price(1.0),
+    )
     counted = of_host(lambda k: 6.0 * k)
     write_measured(tmp_path, plan.starts[0], host=counted, idle_power_w=40.0)
     write_measured(tmp_path, plan.starts[1], host=counted, attached=True)
     run = open_run(tmp_path)
-    html = energy.ENERGY_AND_COST(run).body
-    assert "Energy is not known of openai at 1 user: the server was already running" in html
-    assert "Cost is not known of openai at 1 user: the server was already running" in html
+    why = "is not known of openai at 1 user: the server was already running"
+    assert [text.partition(f" {why}")[0] for text in claims.cost_unknown(run)] == ["Energy", "Cost"]
+    assert notes_of(energy.ENERGY_AND_COST, run) == claims.cost_unknown(run)
     # (60 W - 40 W) / 20 tokens/s of the other.
     assert value(run, "energy_j_per_output_token") == pytest.approx(1.0)
 
@@ -375,10 +396,10 @@ def test_a_reading_at_a_mark_may_be_a_moment_out_of_turn(tmp_path):
 def test_small_joules_and_costs_keep_their_digits(tmp_path):
     host = of_host(lambda k: 0.108 * k)
     run = written(tmp_path, host=host, price=("price.gpu_hour=0.0003",), idle_power_w=1.0)
-    html = energy.ENERGY_AND_COST(run).body
-    assert ">0.0040<" in html  # (1.08 W - 1 W) / 20 tokens/s
-    assert ">0.0042<" in html  # 0.0003 / 72,000 x 1,000,000
-    assert "Priced at 0.00030 USD" in html
+    [shown] = rows_of(energy.ENERGY_AND_COST.shows[1], run)
+    assert shown["J per output token"] == "0.0040"  # (1.08 W - 1 W) / 20 tokens/s
+    assert shown["USD per million output tokens"] == "0.0042"  # 0.0003 / 72,000 x 1,000,000
+    assert "Priced at 0.00030 USD" in claims.cost_note(run)
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,11 @@
 """What devices did in the windows, and what of memory could not be read."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from make_run import (
-    GIB,
-    S,
-    deployment,
-    plan_of,
-    row,
-    run_record,
-    start_record,
-    summary,
-    write_cell,
-    write_start,
-)
+from make_run import GIB, S, begin_run, deployment, row, start_record, summary, write_cell, write_start
+from page_data import plain, rows_of
 
 from serving_bench.harness.contracts import Load
 from serving_bench.harness.sampling.device_sample import DeviceSample
@@ -38,8 +27,9 @@ PLAIN = DeviceSample(
 
 def run_of(path: Path, notes: tuple[Mapping[str, str], ...], samples: tuple[DeviceSample, ...] = ()) -> Run:
     """Two deployments, as many starts of each as half of the notes; all with the same samples."""
-    plan = plan_of([deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load()], len(notes) // 2)
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(
+        path, [deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load()], len(notes) // 2
+    )
     for start, said in zip(plan.starts, notes, strict=True):
         write_start(path, start_record(start, SPAWNED_NS, memory_kind="device", memory_notes=said))
         made = summary(SPAWNED_NS + 10 * S)
@@ -63,18 +53,6 @@ def sampled(**by_second: object) -> tuple[DeviceSample, ...]:
     )
 
 
-def text_of(run: Run) -> str:
-    return plain(memory.OVER_TIME(run).body)
-
-
-def served_text(run: Run) -> str:
-    return plain(why.TOLD(run).body)
-
-
-def plain(markup: str) -> str:
-    return " ".join(re.sub("<[^>]+>", " ", markup).split())
-
-
 # --- what could not be read ------------------------------------------------------------------------
 
 
@@ -96,9 +74,8 @@ def test_run_without_a_reason_has_no_list(tmp_path: Path) -> None:
 
 
 def test_reasons_are_shown_where_nothing_was_sampled(tmp_path: Path) -> None:
-    assert "device sampler: gone 00-llama_cpp-bf16" in text_of(
-        run_of(tmp_path, ({"device sampler": "gone"},) * 2)
-    )
+    run = run_of(tmp_path, ({"device sampler": "gone"},) * 2)
+    assert f"device sampler: gone {run.start_records[0].name}" in plain(memory.OVER_TIME(run).body)
 
 
 # --- devices in the windows ------------------------------------------------------------------------
@@ -110,11 +87,10 @@ def test_devices_are_told_by_means_extremes_and_growth_in_the_windows(tmp_path: 
     seen = device_samples(run, run.groups[0])
     assert len(seen) == 2 * len(WINDOW_S)
     assert seen["temperature_c"].max() == 80.0  # at 19 s; what was before the window does not count
-    text = served_text(run)
-    assert "llama_cpp bf16 1 user 80 80 0 1" in text
+    row = rows_of(why.TOLD.shows[0], run)[0]
+    assert (row["device %"], row["highest °C"]) == ("80", "80")
 
 
 def test_a_column_that_no_device_told_is_left_out(tmp_path: Path) -> None:
-    text = served_text(run_of(tmp_path, ({}, {}), sampled(temperature_c=None)))
+    text = plain(why.TOLD(run_of(tmp_path, ({}, {}), sampled(temperature_c=None))).body)
     assert "deployment load device % samples starts" in text
-    assert "llama_cpp bf16 1 user 80 0 1" in text

@@ -10,12 +10,11 @@ from make_run import (
     GIB,
     MS,
     S,
+    begin_run,
     deployment,
     failed_row,
     one_cell_run,
-    plan_of,
     row,
-    run_record,
     start_record,
     starts_run,
     summary,
@@ -26,7 +25,6 @@ from make_run import (
 from serving_bench.harness.contracts import Load, because
 from serving_bench.harness.contracts.timing import needed
 from serving_bench.harness.sampling.host import HostSample
-from serving_bench.harness.store import store
 from serving_bench.reports import METRICS, open_run, tables_of
 from serving_bench.reports.data.tables import bins_of
 from serving_bench.reports.measures.metrics import Value, why_missing
@@ -214,8 +212,7 @@ def test_memory_peak_is_the_highest_sample_of_the_cell_and_not_of_the_start(tmp_
 def test_cores_are_those_of_the_servers_processes_in_the_window(tmp_path):
     """0.5 s of processor time per second, and 2 requests of 10 tokens in 8 s."""
     samples = [HostSample(90 * S + k * S // 10, GIB, k / 20, 4, 1, 0, None, GIB, 50.0) for k in range(300)]
-    plan = plan_of([deployment("vllm", "awq")], [Load()])
-    store.write_record(tmp_path / "run.json", run_record(plan))
+    plan = begin_run(tmp_path, [deployment("vllm", "awq")], [Load()])
     write_start(tmp_path, start_record(plan.starts[0], 90 * S, memory_kind="host"), samples)
     rows = [row(k, T0 + k * S) for k in range(2)]
     write_cell(tmp_path, plan.starts[0].cells[0], plan.starts[0], rows, summary(100 * S))

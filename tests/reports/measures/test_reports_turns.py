@@ -4,14 +4,15 @@ import re
 
 import pytest
 from make_run import MS, S, deployment, one_cell_run, row
-from page_data import charts_of
+from page_data import charts_in
 from repeated_run import Made, repeated_run
 
 from serving_bench.harness.contracts import Load
-from serving_bench.reports import open_run, write_report
+from serving_bench.reports import open_run
 from serving_bench.reports.measures.metrics import Value
 from serving_bench.reports.measures.over_starts import turn_values
 from serving_bench.reports.measures.values import values_of
+from serving_bench.reports.page.sections import latency
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S
@@ -58,39 +59,27 @@ def test_a_median_by_turn_needs_eleven_requests_of_that_turn(tmp_path) -> None:
 # --- the page --------------------------------------------------------------------------------------
 
 
-def section_of(page: str, name: str) -> str:
-    return page.partition(f'<section id="{name}"')[2].partition("</section>")[0].replace("\n", "")
-
-
-def plain(page: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page)).replace("&#x27;", "'")
-
-
 def grows(k: int) -> dict[str, object]:
     """The second turn's first token comes twice as late, and half of its prompt is cached."""
     return {"input_tokens": 100, "cached_tokens": 80 * (k % 2)}
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def run(tmp_path_factory):
     made = [Made(FP16, changes=grows), Made(Q8, changes=lambda k: {"cached_tokens": None})]
-    run_dir = repeated_run(tmp_path_factory.mktemp("turns"), made, LOADS, 3)
-    return write_report(run_dir).read_text(encoding="utf-8")
+    return open_run(repeated_run(tmp_path_factory.mktemp("turns"), made, LOADS, 3))
 
 
-def test_the_deciding_load_is_open_and_the_other_folded(page) -> None:
-    shown, _, folded = (
-        section_of(page, "latency")
-        .partition("<h3>At 4 users</h3>")[2]
-        .partition("<summary>At 1 user</summary>")
-    )
+def test_the_deciding_load_is_open_and_the_other_folded(run) -> None:
+    opened = latency.LATENCY(run).body.partition("<h3>At 4 users</h3>")[2]
+    shown, _, folded = opened.partition("<summary>At 1 user</summary>")
     names = [f"turns-{name}" for name in ("ttft_s", "cached_share", "input_tokens", "tpot_s")]
     assert re.findall(r'data-chart="(turns-\w+)-0"', shown) == names
     assert re.findall(r'data-chart="(turns-\w+)-1"', folded) == names
 
 
-def test_points_and_lines_say_what_they_are_of(page) -> None:
-    first, second = charts_of(page)["turns-ttft_s-0"]["traces"]
+def test_points_and_lines_say_what_they_are_of(run) -> None:
+    first, second = charts_in(run)["turns-ttft_s-0"].traces
     assert first["meta"]["of"] == {"deployment": "llama_cpp fp16"}
     assert first["meta"]["points"] == [{"load": "4 users"}] * 2
     # BLOCKS of repeated_run: 1.0, 1.1 and 0.95 of 100 ms
@@ -98,22 +87,20 @@ def test_points_and_lines_say_what_they_are_of(page) -> None:
     assert second["meta"]["of"]["deployment"] == "llama_cpp gguf-q8_0"
 
 
-def test_who_tells_nothing_of_its_cache_is_named(page) -> None:
-    text = plain(section_of(page, "latency"))
-    assert "No value: llama_cpp gguf-q8_0." in text
-    assert [trace["name"] for trace in charts_of(page)["turns-cached_share-0"]["traces"]] == [
-        "llama_cpp fp16"
-    ]
-    (by_load,) = (chart for name, chart in charts_of(page).items() if name.startswith("cached_share"))
+def test_who_tells_nothing_of_its_cache_is_named(run) -> None:
+    chart = charts_in(run)["turns-cached_share-0"]
+    assert "No value: llama_cpp gguf-q8_0." in chart.note
+    assert [trace["name"] for trace in chart.traces] == ["llama_cpp fp16"]
+    (by_load,) = (chart for name, chart in charts_in(run).items() if name.startswith("cached_share"))
     # 27, 25 and 29 requests fit into the starts' windows; 13, 12 and 14 of them are second turns.
     mean = 80 * (13 / 27 + 12 / 25 + 14 / 29) / 3
-    assert by_load["traces"][0]["y"] == pytest.approx([mean, mean], rel=1e-4)
+    assert by_load.traces[0]["y"] == pytest.approx([mean, mean], rel=1e-4)
 
 
 def test_one_turn_has_no_charts_by_turn(tmp_path) -> None:
     rows = [row(k, T0 + k * S // 4, turn=0, cached_tokens=None) for k in range(24)]
-    page = write_report(one_cell_run(tmp_path, rows).path).read_text(encoding="utf-8")
-    assert not [name for name in charts_of(page) if name.startswith(("turns", "cached"))]
+    charts = charts_in(open_run(one_cell_run(tmp_path, rows).path))
+    assert not [name for name in charts if name.startswith(("turns", "cached"))]
 
 
 def test_a_conversation_of_many_turns_is_thinned_and_says_so(tmp_path) -> None:
@@ -122,11 +109,11 @@ def test_a_conversation_of_many_turns_is_thinned_and_says_so(tmp_path) -> None:
 
     sent = [T0 + k * S // 100 for k in range(700)]
     rows = [row(k, at, turn=k % 50, chunk_ns=chunks(at)) for k, at in enumerate(sent)]
-    page = write_report(one_cell_run(tmp_path, rows).path).read_text(encoding="utf-8")
-    (trace,) = charts_of(page)["turns-ttft_s-0"]["traces"]
+    chart = charts_in(open_run(one_cell_run(tmp_path, rows).path))["turns-ttft_s-0"]
+    (trace,) = chart.traces
     assert len(trace["x"]) == 17
     assert [trace["customdata"][at] for at in (0, -1)] == ["turn 1", "turn 49"]
-    assert "17 of 50 turns are drawn." in plain(page)
+    assert "17 of 50 turns are drawn." in chart.note
 
 
 def test_who_has_too_few_requests_for_a_median_is_named(tmp_path) -> None:
@@ -134,5 +121,5 @@ def test_who_has_too_few_requests_for_a_median_is_named(tmp_path) -> None:
         return {"outcome": "timeout"} if k > 3 else {}
 
     made = [Made(FP16), Made(Q8, changes=few)]
-    page = write_report(repeated_run(tmp_path, made, LOADS[:1], 1)).read_text(encoding="utf-8")
-    assert "No value: llama_cpp gguf-q8_0." in plain(section_of(page, "latency"))
+    notes = [each.note for each in charts_in(open_run(repeated_run(tmp_path, made, LOADS[:1], 1))).values()]
+    assert any("No value: llama_cpp gguf-q8_0." in note for note in notes)

@@ -22,6 +22,7 @@ from serving_bench.reports.measures.slo import (
 )
 from serving_bench.reports.measures.values import values_of
 from serving_bench.reports.page.sections import throughput
+from serving_bench.reports.words.verdict_words import slo_words
 
 TTFT = Objective("ttft_s", 0.95, 0.5)
 TPOT = Objective("tpot_s", 0.5, 0.05)
@@ -238,9 +239,10 @@ def test_without_objectives_or_requests_there_is_no_goodput(tmp_path):
 
 
 def test_the_page_shows_service_levels_by_load(tmp_path):
-    made = throughput.AGAINST(with_slo(full_run(tmp_path), Objective("ttft_s", 0.95, 0.2), SUCCESS))
+    run = with_slo(full_run(tmp_path), Objective("ttft_s", 0.95, 0.2), SUCCESS)
+    made = throughput.AGAINST(run)
     text = made.body
-    assert "<h3>Who keeps the SLO (p95 TTFT 200 ms, 90 % success)</h3>" in text
+    assert f"<h3>Who keeps the SLO ({slo_words(run.record.slo)})</h3>" in text
     assert re.search(r">p95 TTFT [\d.]+ % of \d+</span><span[^>]*>\[[\d.]+, [\d.]+\]</span>", text)
     assert all(f">{word}</span>" in text for word in ("keeps it", "does not"))
     assert [chart.id for chart in made.charts][-1] == "goodput_per_s-0"

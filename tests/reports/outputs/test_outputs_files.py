@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from make_run import HOSTILE, S, all_failed_run, every_load_run, failed_row, full_run, one_cell_run
+from make_run import HOSTILE, S, all_failed_run, every_load_run, failed_row, one_cell_run
 from repeated_run import repeated_run, three
 from typer.testing import CliRunner
 
@@ -30,8 +30,8 @@ def test_csv_and_parquet_are_read_back_as_they_were(run, tmp_path):
             pd.testing.assert_frame_equal(found, frame, check_dtype=False)
 
 
-def test_csv_keeps_lines_quotes_and_commas_in_their_field(tmp_path):
-    frame = tables_of(open_run(full_run(tmp_path)))["skips"]
+def test_csv_keeps_lines_quotes_and_commas_in_their_field(full):
+    frame = tables_of(full)["skips"]
     rows = list(csv.reader(io.StringIO(csv_text(frame))))
     said = HOSTILE.replace("\u2028", " ")  # a separator of lines that nobody sees
     assert rows == [["what", "reason"], ["tgi awq", f"no such pair {said}"]]

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from make_run import HOSTILE, deployment, empty_run, full_run
+from make_run import HOSTILE, deployment, empty_run
 from repeated_run import LOADS, Made, repeated_run, three
 from test_searches import write_search
 
@@ -13,15 +13,23 @@ from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.checks.examine import examine
 from serving_bench.reports.checks.finding import Finding
+from serving_bench.reports.data import command
 from serving_bench.reports.outputs import as_markdown
 from serving_bench.reports.outputs.as_markdown import markdown_text
+from serving_bench.reports.words.answer import answers_of
+from serving_bench.reports.words.described import question
 
 TRAPS = f"`x` @team #12 https://evil.example www.evil.example \u202e | a\\| {HOSTILE} \n\n# head\x07"
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    return markdown_text(open_run(repeated_run(tmp_path_factory.mktemp("three"), three())))
+def run(tmp_path_factory):
+    return open_run(repeated_run(tmp_path_factory.mktemp("three"), three()))
+
+
+@pytest.fixture(scope="module")
+def text(run):
+    return markdown_text(run)
 
 
 def tables_in(text: str) -> list[list[str]]:
@@ -38,14 +46,13 @@ def outside_code(text: str) -> str:
     return re.sub(r"`[^`\n]*`", "", re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE))
 
 
-def test_it_has_question_answer_reasons_and_command(text):
-    lines = text.splitlines()
-    assert lines[0] == "### Which engine, at which quantization, for tiny-lm on Test CPU?"
-    said = "**Serve llama_cpp gguf-q8_0.** It has 1.25x the output tokens/s of the next best, "
-    assert lines[2].startswith(said)
+def test_it_has_question_answer_reasons_and_command(run, text):
+    lines, [said] = text.splitlines(), answers_of(run)
+    assert lines[0] == f"### {question(run)}"
+    assert lines[2].startswith(f"**{said.lead}.** {said.text}".partition(", llama_cpp")[0])
     items = re.findall(r"^- \*\*.+\*\*: .+ \*.+\*$", text, re.MULTILINE)
     assert f"#### {len(items)} reasons to distrust" in text
-    assert "```sh\nbench run engine=llama_cpp,vllm load.concurrency=1,4 'model=tiny lm'\n```" in text
+    assert f"```sh\n{command(run)}\n```" in text
 
 
 def test_the_table_of_the_deciding_load_is_open_and_its_leader_bold(text):
@@ -59,8 +66,8 @@ def test_the_table_of_the_deciding_load_is_open_and_its_leader_bold(text):
     assert re.search(r"\| 0\.80x \\\[0\.\d\d, 0\.\d\d\\\] \|", row)
 
 
-def test_two_starts_have_no_ratio_and_their_range_in_round_brackets(tmp_path):
-    text = markdown_text(open_run(full_run(tmp_path)))
+def test_two_starts_have_no_ratio_and_their_range_in_round_brackets(full):
+    text = markdown_text(full)
     assert "against the leader" not in text
     assert re.search(r"\| \d+\.\d+ \(\d+\.\d+–\d+\.\d+\)( ▲ \d)? \|", text)
 

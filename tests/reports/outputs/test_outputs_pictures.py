@@ -8,7 +8,6 @@ from xml.etree import ElementTree
 
 import psutil
 import pytest
-from make_run import full_run
 from repeated_run import repeated_run, three
 from waiting import number_in, wait_until
 
@@ -82,8 +81,8 @@ def test_a_png_has_twice_the_size_of_the_svg(chromium, svgs, run):
 
 @pytest.mark.browser
 @pytest.mark.long
-def test_hostile_names_are_words_in_the_picture_which_has_a_light_ground(chromium, tmp_path):
-    [svg] = drawn(open_run(full_run(tmp_path)), TTFT, format_="svg")
+def test_hostile_names_are_words_in_the_picture_which_has_a_light_ground(chromium, full):
+    [svg] = drawn(full, TTFT, format_="svg")
     root = ElementTree.fromstring(svg)
     tags = {each.tag.rpartition("}")[2] for each in root.iter()}
     assert tags.isdisjoint(("script", "img", "foreignObject"))

@@ -68,8 +68,8 @@ def test_a_missing_value_has_a_reason_and_no_mark(tables):
     assert missing["marks"].isna().all()
 
 
-def test_of_two_starts_there_are_ranges_and_reasons_and_no_ratio(tmp_path):
-    tables = tables_of(open_run(full_run(tmp_path)))
+def test_of_two_starts_there_are_ranges_and_reasons_and_no_ratio(full):
+    tables = tables_of(full)
     found = one(tables["values"], deployment="llama_cpp fp16", load="1 user", metric="ttft_s.p50")
     assert (found["starts"], found["least"], found["most"]) == pytest.approx((2, 0.0855, 0.0855))
     assert found[["low", "high"]].isna().all()

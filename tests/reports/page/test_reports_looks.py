@@ -5,10 +5,9 @@ import re
 from importlib import resources
 
 import pytest
-from make_run import deployment, engines_run, plan_of, run_record, served
+from make_run import begin_run, deployment, engines_run, served
 
 from serving_bench.harness.contracts import Load
-from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.page.looks import CACHE, INKS, MEMORY, STAGES, looks, named
 
@@ -28,8 +27,7 @@ VISION = {
 
 
 def looks_of(path, *wanted):
-    plan = plan_of(wanted, [Load()])
-    store.write_record(path / "run.json", run_record(plan))
+    begin_run(path, wanted, [Load()])
     return looks(open_run(path))
 
 

@@ -6,21 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_run import (
-    MS,
-    S,
-    deployment,
-    plan_of,
-    row,
-    run_record,
-    start_record,
-    summary,
-    write_cell,
-    write_start,
-)
+from make_run import MS, S, begin_run, deployment, row, start_record, summary, write_cell, write_start
 
 from serving_bench.harness.contracts import Load
-from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.data.run import Run
 from serving_bench.reports.measures.over_starts import Aggregate, has_interval, shorter_half, span
@@ -119,8 +107,7 @@ def test_a_tables_cell_is_the_mean_and_what_stands_beside_it(values: tuple[float
 def run_with(path: Path, *first_ms: float, attached: bool = False) -> Run:
     """A run of one deployment at two loads, a start for each TTFT."""
     loads = [Load(concurrency=1), Load(concurrency=2)]
-    plan = plan_of([deployment("vllm", "awq")], loads, repeats=len(first_ms))
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment("vllm", "awq")], loads, repeats=len(first_ms))
     for start, ms in zip(plan.starts, first_ms, strict=True):
         write_start(path, start_record(start, 90 * S, attached=attached))
         begun = [T0 + k * S // 2 for k in range(11)]

@@ -10,11 +10,10 @@ from make_run import (
     GIB,
     MS,
     S,
+    begin_run,
     deployment,
     host_samples,
-    plan_of,
     row,
-    run_record,
     start_record,
     summary,
     write_cell,
@@ -22,7 +21,6 @@ from make_run import (
 )
 
 from serving_bench.harness.contracts import Load, Objective, RequestRow, SearchTerms, because
-from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.data.run import Run
 from serving_bench.reports.page.by_load import load_charts
@@ -69,8 +67,7 @@ def run_of(
     """Deployments by their label (`vllm awq`)."""
     deployments = [deployment(*label.split()) for label in does]
     repeats = len(next(iter(does.values())).counts)
-    plan = plan_of(deployments, loads, repeats)
-    store.write_record(path / "run.json", run_record(plan, **{"slo": SLO, **changes}))
+    plan = begin_run(path, deployments, loads, repeats, **{"slo": SLO, **changes})
     for start in plan.starts:
         spawned_ns = (1000 + 100 * start.index) * S
         own = does[start.deployment.label]

@@ -16,6 +16,7 @@ from make_run import (
     write_cell,
     write_start,
 )
+from page_data import rows_of
 from repeated_run import sentences
 
 from serving_bench.harness.contracts import Load, Objective, PlannedCell, SearchTerms, quoted
@@ -23,7 +24,7 @@ from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.measures.over_starts import aggregate
 from serving_bench.reports.page.document import page
-from serving_bench.reports.page.sections.throughput import SEARCH
+from serving_bench.reports.page.sections.throughput import ANSWERS, SEARCH
 from serving_bench.reports.verdicts.decisions import decisions_of
 from serving_bench.reports.verdicts.searches import capacities_of
 from serving_bench.reports.words.answer import answers_of
@@ -197,12 +198,17 @@ def test_an_invalid_window_is_not_in_the_curve(tmp_path):
 
 
 def test_the_page_has_answers_curve_and_every_trial(twice):
-    made = SEARCH(twice)
-    assert made is not None
-    text = made.body
+    text = SEARCH(twice).body
     assert "The highest load, in users, that keeps the SLO" in text
-    assert "4 – 5; 5 – 6; 4 – 5" in text
-    (chart,) = made.charts
+    assert rows_of(ANSWERS, twice)[0]["highest kept – lowest missed, by start"] in text
+    assert re.search(r">SLO</th></tr>.*?keeps it</span>.*?does not</span>", text)
+    assert "not clear (" not in text
+    assert "Every load that was tried" in page(twice)
+
+
+def test_the_section_has_brackets_and_the_curve_of_all_trials(twice):
+    assert rows_of(ANSWERS, twice)[0]["highest kept – lowest missed, by start"] == "4 – 5; 5 – 6; 4 – 5"
+    (chart,) = SEARCH(twice).charts
     tried = [[1, 2, 4, 5, 6, 8], [1, 2, 4, 8, 9, 10, 11, 16]]
     assert [[at.split()[0] for at in trace["customdata"]] for trace in chart.traces] == [
         list(map(str, each)) for each in tried
@@ -210,9 +216,6 @@ def test_the_page_has_answers_curve_and_every_trial(twice):
     good, late = chart.traces[0]["y"][2], chart.traces[0]["y"][-1]
     assert (good, late) == (10.0, 0.0), "80 requests in 8 s"
     assert chart.layout["xaxis"]["ticktext"] == ["1", "2", "4", "5", "6", "8", "9", "10", "11", "16"]
-    assert re.search(r">SLO</th></tr>.*?keeps it</span>.*?does not</span>", text)
-    assert "not clear (" not in text
-    assert "Every load that was tried" in page(twice)
 
 
 def test_windows_of_one_start_are_one_observation(tmp_path):

@@ -476,14 +476,13 @@ def test_the_traffic_is_one_line_with_what_matters_of_the_scenario(tmp_path: Pat
     )
 
 
-def test_reasons_beyond_the_first_five_are_folded_and_named_only(tmp_path: Path) -> None:
-    run = open_run(full_run(tmp_path))
-    box = opening(run).partition('class="why-box doubts"')[2].partition("</div>")[0]
-    assert len(findings_of(run)) > 5
+def test_reasons_beyond_the_first_five_are_folded_and_named_only(full: Run) -> None:
+    box = opening(full).partition('class="why-box doubts"')[2].partition("</div>")[0]
+    assert len(findings_of(full)) > 5
     assert box.partition("<details>")[0].count("<li") == 5
-    assert f"<summary>{len(findings_of(run)) - 5} more</summary>" in box
+    assert f"<summary>{len(findings_of(full)) - 5} more</summary>" in box
     assert "…" not in box
-    assert len(re.findall('href="#distrust-', box)) == len(findings_of(run))
+    assert len(re.findall('href="#distrust-', box)) == len(findings_of(full))
 
 
 def test_what_was_not_run_is_said_below(tmp_path: Path) -> None:

@@ -107,6 +107,15 @@ def run_record(plan: Plan, **changes) -> RunRecord:
     return replace(plain, **changes)
 
 
+def begin_run(
+    path: Path, deployments, loads, repeats=1, skips=(), scenario: ScenarioChoice = CHAT, **changes
+) -> Plan:
+    """Write the record of a run with such a plan, changed by `changes`, and return the plan."""
+    plan = plan_of(deployments, loads, repeats, skips, scenario)
+    store.write_record(path / "run.json", run_record(plan, **changes))
+    return plan
+
+
 def start_record(planned: PlannedStart, spawned_ns: int, **changes) -> StartRecord:
     ready_ns = spawned_ns + 3 * S
     plain = StartRecord(
@@ -197,8 +206,9 @@ def one_cell_run(
     **cell_changes,
 ) -> OneCell:
     made = OneCell(path)
-    plan = plan_of([deployment("llama_cpp", "fp16")], [load or Load(concurrency=1)], scenario=scenario)
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(
+        path, [deployment("llama_cpp", "fp16")], [load or Load(concurrency=1)], scenario=scenario
+    )
     start = plan.starts[0]
     write_start(
         path, start_record(start, made.started_ns - 10 * S), host_samples(made.started_ns - 10 * S, GIB)
@@ -209,8 +219,7 @@ def one_cell_run(
 
 def starts_run(path: Path, *starts_rows, load: Load | None = None, scenario: ScenarioChoice = CHAT) -> Path:
     """Write a run of one deployment with a start per list of rows. The window is [102 s, 110 s)."""
-    plan = plan_of([deployment("vllm", "awq")], [load or Load()], len(starts_rows), scenario=scenario)
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment("vllm", "awq")], [load or Load()], len(starts_rows), scenario=scenario)
     for start, rows in zip(plan.starts, starts_rows, strict=True):
         write_start(path, start_record(start, 90 * S))
         write_cell(path, start.cells[0], start, rows, summary(100 * S))
@@ -229,15 +238,15 @@ def gaps_of(path: Path, number: int = 0) -> list[list[float]]:
 
 def empty_run(path: Path) -> Path:
     """Write a run that was planned, and ended before its first start."""
-    plan = plan_of([deployment("llama_cpp", "fp16")], [Load(concurrency=1)])
-    store.write_record(path / "run.json", run_record(plan, status="interrupted"))
+    begin_run(path, [deployment("llama_cpp", "fp16")], [Load(concurrency=1)], status="interrupted")
     return path
 
 
 def all_failed_run(path: Path) -> Path:
     """Write a run of two starts that never became ready, one of them with its cell recorded as failed."""
-    plan = plan_of([deployment("llama_cpp", "fp16"), deployment("vllm", "awq")], [Load(concurrency=1)])
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(
+        path, [deployment("llama_cpp", "fp16"), deployment("vllm", "awq")], [Load(concurrency=1)]
+    )
     for start in plan.starts:
         record = start_record(
             start, S, status="failed", ready_ns=None, error=quoted(f"exited with code 1 {HOSTILE}")
@@ -466,8 +475,9 @@ def servers() -> list[Server]:
 def engines_run(path: Path, given: list[Server] | None = None) -> Path:
     """Write a run of many deployments of one model (see `servers`), at 1 and 4 users, two starts each."""
     given = servers() if given is None else given
-    plan = plan_of([server.deployment for server in given], [Load(concurrency=1), Load(concurrency=4)], 2)
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(
+        path, [server.deployment for server in given], [Load(concurrency=1), Load(concurrency=4)], 2
+    )
     by_label = {server.deployment.label: server for server in given}
     for start in plan.starts:
         _write_server(path, start, by_label[start.deployment.label])

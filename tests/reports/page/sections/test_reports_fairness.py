@@ -7,8 +7,8 @@ import pytest
 from make_run import (
     GIB,
     S,
+    begin_run,
     engines_run,
-    plan_of,
     row,
     run_record,
     served,
@@ -17,6 +17,7 @@ from make_run import (
     write_cell,
     write_start,
 )
+from page_data import plain, rows_of
 
 from serving_bench.harness.contracts import Load
 from serving_bench.harness.sampling.host import HostSample
@@ -25,13 +26,13 @@ from serving_bench.reports import open_run, write_report
 from serving_bench.reports.checks.examine import findings_of
 from serving_bench.reports.checks.ledger import Entry, ledger_of
 from serving_bench.reports.measures.equal_work import one_at_a_time
+from serving_bench.reports.page.sections.why import TOLD
 
 
 def run_of(path, starts, users=4, **terms):
     """One deployment with matched terms (2,048 tokens, 4 requests, 8,192 of cache, prefix cache) and these
     starts: the changes of each one's record."""
-    plan = plan_of([served("vllm", "bf16", **terms)], [Load(concurrency=users)], len(starts))
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [served("vllm", "bf16", **terms)], [Load(concurrency=users)], len(starts))
     for start, changes in zip(plan.starts, starts, strict=True):
         write_start(path, start_record(start, 90 * S, **changes))
     return open_run(path)
@@ -186,15 +187,12 @@ def test_the_page_has_a_column_per_deployment_and_marks_what_is_off_in_words(eng
     assert table.count('<th scope="col"') == 1 + 8
     cells = {}
     for line in re.findall(r"<tr>(.*?)</tr>", table, re.S)[1:]:
-        title = plain(re.search(r'<th scope="row">(.*?)</th>', line, re.S)[1]).strip()
+        title = plain(re.search(r'<th scope="row">(.*?)</th>', line, re.S)[1])
         cells[title] = re.findall(r"<td>(.*?)</td>", line, re.S)
     context = cells["context length not the same everywhere"]
-    assert [plain(cell).strip() for cell in context[:2]] == [
-        "2,048 → 2,048",
-        "2,048 → 1,024 ✕ less than asked",
-    ]
+    assert [plain(cell) for cell in context[:2]] == ["2,048 → 2,048", "2,048 → 1,024 ✕ less than asked"]
     assert ['class="entry off"' in cell for cell in context[:2]] == [False, True]
-    kv = [plain(cell).strip() for cell in cells["KV cache, tokens not the same everywhere"]]
+    kv = [plain(cell) for cell in cells["KV cache, tokens not the same everywhere"]]
     # 8,576 is 5 % above 8,192, 16,384 twice as much
     assert kv[3:] == [
         "8,192 → 8,576", "8,192 → 8,576", "8,192 → 16,384 ▲ 100 % more",
@@ -223,8 +221,7 @@ def test_what_could_not_be_told_is_a_finding_with_its_clause(tmp_path):
 
 
 def test_values_of_several_deployments_are_told_once(tmp_path):
-    plan = plan_of([served("vllm", "bf16"), served("vllm", "awq")], [Load()])
-    store.write_record(tmp_path / "run.json", run_record(plan))
+    plan = begin_run(tmp_path, [served("vllm", "bf16"), served("vllm", "awq")], [Load()])
     for start in plan.starts:
         write_start(tmp_path, start_record(start, 90 * S, resolved={"prefix_cache": False}))
     found = {finding.check: finding for finding in findings_of(open_run(tmp_path))}["terms_not_matched"]
@@ -233,8 +230,7 @@ def test_values_of_several_deployments_are_told_once(tmp_path):
 
 
 def two_servers(path, *resolved):
-    plan = plan_of([served("vllm", "bf16"), served("sglang", "bf16")], [Load()])
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [served("vllm", "bf16"), served("sglang", "bf16")], [Load()])
     for start, said in zip(plan.starts, resolved, strict=True):
         write_start(path, start_record(start, 90 * S, resolved=said))
     return open_run(path)
@@ -263,8 +259,8 @@ def test_unequal_use_of_the_processor_is_in_a_table(tmp_path):
         ]
         write_start(tmp_path, start_record(start, 90 * S), samples)
         write_cell(tmp_path, start.cells[0], start, [row(0, 103 * S)], summary(100 * S))
-    page = plain(write_report(tmp_path).read_text(encoding="utf-8"))
-    assert "sglang bf16 1 user 1.9" in page.partition("the machine reported")[2]
+    shown = {row["deployment"]: row["cores used"] for row in rows_of(TOLD.shows[0], open_run(tmp_path))}
+    assert shown == {"vllm bf16": "1.00", "sglang bf16": "1.90"}
 
 
 @pytest.mark.parametrize(
@@ -294,8 +290,3 @@ def test_a_deployment_that_never_started_has_its_column(tmp_path):
 def fairness(path) -> str:
     page = path.read_text(encoding="utf-8")
     return page.partition('id="fairness"')[2].partition("</details>")[0]
-
-
-def plain(markup: str) -> str:
-    markup = re.sub(r"<(script|style)\b.*?</\1>", "", markup, flags=re.S)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup))

@@ -5,34 +5,31 @@ import re
 import numpy as np
 import pytest
 from make_run import deployment
-from page_data import charts_of
 from repeated_run import Made, repeated_run
 
 from serving_bench.harness.contracts import Load
-from serving_bench.reports import write_report
+from serving_bench.reports import open_run
 from serving_bench.reports.measures.distributions import Steps
+from serving_bench.reports.page.sections.latency import LATENCY
 
 LOADS = (Load(concurrency=1), Load(concurrency=4))
 FP16, VLLM = deployment("llama_cpp", "fp16"), deployment("vllm", "fp16")
 NAMES = ["ttft_s", "itl_s", "tpot_s", "e2e_s"]
 
 
-def section_of(page: str) -> str:
-    return page.partition('<section id="latency"')[2].partition("</section>")[0].replace("\n", "")
-
-
-def page_of(path, **changes) -> str:
+@pytest.fixture(scope="module")
+def section(tmp_path_factory):
     made = [Made(FP16), Made(VLLM, slow=2.0)]
-    return write_report(repeated_run(path, made, LOADS, 3, **changes)).read_text(encoding="utf-8")
+    return LATENCY(open_run(repeated_run(tmp_path_factory.mktemp("latency"), made, LOADS, 3)))
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    return page_of(tmp_path_factory.mktemp("latency"))
+def charts(section):
+    return {chart.id: chart for chart in section.charts}
 
 
-def test_the_deciding_load_is_open_and_the_other_folded(page) -> None:
-    shown, _, folded = section_of(page).partition("<summary>At 1 user</summary>")
+def test_the_deciding_load_is_open_and_the_other_folded(section) -> None:
+    shown, _, folded = section.body.partition("<summary>At 1 user</summary>")
     assert re.findall(r'data-chart="ecdf-(\w+)-0"', shown) == NAMES
     assert re.findall(r'data-chart="ecdf-(\w+)-1"', folded) == NAMES
     assert "<h3>At 4 users</h3>" in shown
@@ -40,17 +37,17 @@ def test_the_deciding_load_is_open_and_the_other_folded(page) -> None:
     assert '<div data-load="1 user">' in shown[-200:]
 
 
-def test_percentiles_of_ttft_and_tpot_come_first_and_the_rest_is_folded(page) -> None:
-    shown, _, rest = section_of(page).partition("<summary>ITL, E2E and p99 by load</summary>")
+def test_percentiles_of_ttft_and_tpot_come_first_and_the_rest_is_folded(section) -> None:
+    shown, _, rest = section.body.partition("<summary>ITL, E2E and p99 by load</summary>")
     assert re.findall(r'data-chart="(\w+-p\d+)-0"', shown) == ["ttft_s-p50", "tpot_s-p50"]
     # Some 27 requests of each start have no p95; their gaps do.
     folded = rest.partition("<h3>")[0]
     assert re.findall(r'data-chart="(\w+-p\d+)-0"', folded) == ["itl_s-p50", "itl_s-p95", "e2e_s-p50"]
 
 
-def test_a_distribution_has_the_curve_of_each_start(page) -> None:
-    chart = charts_of(page)["ecdf-ttft_s-0"]
-    first = chart["traces"][0]
+def test_a_distribution_has_the_curve_of_each_start(charts) -> None:
+    chart = charts["ecdf-ttft_s-0"]
+    first = chart.traces[0]
     assert first["meta"]["of"] == {"deployment": "llama_cpp fp16", "load": "4 users"}
     assert sorted(first["meta"]["by_start"]) == ["1", "2", "3"]
     # TTFT is 95 ms in the third start, 100 in the first and 110 in the second: 29, 27 and 25 requests.
@@ -59,18 +56,19 @@ def test_a_distribution_has_the_curve_of_each_start(page) -> None:
     assert first["meta"]["by_start"] == {"1": [0, 0, 1, 1], "2": [0, 0, 0, 1], "3": [0, 1, 1, 1]}
     assert first["meta"]["n_by_start"] == {"1": ["27"], "2": ["25"], "3": ["29"]}
     assert first["text"] == "n = 81"
-    assert ">p50 ms, starts together</th>" in section_of(page)
+    assert "p50 ms, starts together" in chart.columns
     assert "%{text}" in first["hovertemplate"]
 
 
-def test_a_distribution_is_titled_by_the_verdicts_on_its_median(page) -> None:
-    said = "llama_cpp fp16 has the lowest TTFT p50 at 4 users"
-    drawn = section_of(page).partition("<h3>At 4 users")[2].partition('data-chart="ecdf-ttft_s-0"')[0]
-    assert f'<figcaption>{said}</figcaption><p class="quantity">TTFT at 4 users</p>' in drawn
+def test_a_distribution_is_titled_by_the_verdicts_on_its_median(section, charts) -> None:
+    chart = charts["ecdf-ttft_s-0"]
+    assert chart.finding == "llama_cpp fp16 has the lowest TTFT p50 " + chart.what.removeprefix("TTFT ")
+    caption = f'<figcaption>{chart.title}</figcaption><p class="quantity">{chart.what}</p>'
+    assert caption in section.body.replace("\n", "").partition(f'data-chart="{chart.id}"')[0]
 
 
-def test_the_curves_of_a_folded_load_are_of_all_starts(page) -> None:
-    meta = charts_of(page)["ecdf-ttft_s-1"]["traces"][0]["meta"]
+def test_the_curves_of_a_folded_load_are_of_all_starts(charts) -> None:
+    meta = charts["ecdf-ttft_s-1"].traces[0]["meta"]
     assert meta == {"of": {"deployment": "llama_cpp fp16", "load": "1 user"}}
 
 

@@ -10,7 +10,7 @@ import pytest
 from browser import browser, draw_all, open_all, problems, show  # noqa: F401
 from make_quality import Voice, with_quality
 from make_run import HOSTILE, deployment
-from page_data import charts_of
+from page_data import charts_in, plain, section_of
 from repeated_run import Made, repeated_run
 
 from serving_bench.harness.cli.ending import tell
@@ -21,9 +21,11 @@ from serving_bench.reports import open_run, tables_of, write_report
 from serving_bench.reports.checks.examine import findings_of
 from serving_bench.reports.outputs.as_json import json_text, to_builtins
 from serving_bench.reports.outputs.as_markdown import markdown_text
+from serving_bench.reports.page.document import page
+from serving_bench.reports.page.sections.quality import FIDELITY
 from serving_bench.reports.verdicts.decisions import front_of
 from serving_bench.reports.words.answer import answers_of
-from serving_bench.reports.words.quality import front, nats, notes
+from serving_bench.reports.words.quality import front, nats, notes, origins
 
 FP16, Q8, Q4, VLLM = (
     deployment(*each.split())
@@ -74,35 +76,31 @@ def html(path, run):
     return write_report(path, run=run).read_text(encoding="utf-8")
 
 
-def section(html: str) -> str:
-    return html.partition('<section id="quality">')[2].partition("</section>")[0]
+section = partial(section_of, name="quality")
+HEADS = ("KL p99", "same token %", "perplexity", "perplexity ratio", "the same", "near ties", "cut off")
 
 
-def test_the_section_has_each_way_the_curve_and_what_became_of_prompts_asked_again(html):
-    found = section(html)
-    assert "Against llama_cpp fp16: llama_cpp gguf-q8_0 KL 0.0032, llama_cpp gguf-q4_0 KL 0.26." in found
-    for words in (
-        "KL p99",
-        "same token %",
-        "perplexity",
-        "perplexity ratio",
-        "the same",
-        "near ties",
-        "cut off",
-    ):
-        assert f">{words}</th>" in found, words
-    assert "KL is against llama_cpp fp16 (made from the Q4_1 file)." in found
-    chart = charts_of(html)["answers-same"]
-    assert [trace["name"] for trace in chart["traces"]] == ["llama_cpp gguf-q8_0", "llama_cpp gguf-q4_0"]
-    assert all(trace["y"][0] == 100 and trace["y"] == sorted(trace["y"])[::-1] for trace in chart["traces"])
+def test_the_section_has_each_way_and_what_became_of_prompts_asked_again(run, html):
+    claim, [against] = FIDELITY(run).claim.strip(), origins(run)
+    assert [text for text in (claim, against) if text not in section(html)] == []
+    assert [words for words in HEADS if f">{words}</th>" not in section(html)] == []
 
 
-def test_a_chart_has_speed_quality_and_memory_of_those_that_have_all_three(run, html):
-    chart = charts_of(html)["speed-quality-memory"]
-    fp16, q8, q4 = chart["traces"]
+def test_the_claim_is_how_far_each_is_from_the_reference_and_the_curve_how_long_answers_agree(run):
+    claim = FIDELITY(run).claim
+    assert claim == "Against llama_cpp fp16: llama_cpp gguf-q8_0 KL 0.0032, llama_cpp gguf-q4_0 KL 0.26. "
+    assert origins(run) == ["KL is against llama_cpp fp16 (made from the Q4_1 file)."]
+    chart = charts_in(run)["answers-same"]
+    assert [trace["name"] for trace in chart.traces] == ["llama_cpp gguf-q8_0", "llama_cpp gguf-q4_0"]
+    assert all(trace["y"][0] == 100 and trace["y"] == sorted(trace["y"])[::-1] for trace in chart.traces)
+
+
+def test_a_chart_has_speed_quality_and_memory_of_those_that_have_all_three(run):
+    chart = charts_in(run)["speed-quality-memory"]
+    fp16, q8, q4 = chart.traces
     names = ["llama_cpp fp16", "llama_cpp gguf-q8_0", "llama_cpp gguf-q4_0"]
     assert [trace["name"] for trace in (fp16, q8, q4)] == names, "vllm's text is another one"
-    axis = chart["layout"]["xaxis"]
+    axis = chart.layout["xaxis"]
     assert dict(zip(axis["tickvals"], axis["ticktext"], strict=True))[fp16["x"][0]] == "0"
     known = tables_of(run)["quality"].query("way == 'text'").set_index("deployment")["kl_nats"].dropna()
     assert [q8["x"][0], q4["x"][0]] == pytest.approx([known[names[1]], known[names[2]]], rel=1e-4)
@@ -119,8 +117,7 @@ def test_a_divergence_that_is_rounding_has_no_digits_and_no_place_of_its_own(
     run = open_run(with_quality(tmp_path, {FP16.label: Voice(), Q8.label: Voice(noise)}))
     [near] = [each for each in front_of(run) if each.group.deployment == Q8.label]
     assert nats(near.kl_nats).startswith(said)
-    chart = charts_of(write_report(tmp_path, run=run).read_text())["speed-quality-memory"]
-    (zero,), (at,) = (trace["x"] for trace in chart["traces"])
+    (zero,), (at,) = (trace["x"] for trace in charts_in(run)["speed-quality-memory"].traces)
     assert (at == zero) == is_at_zero
 
 
@@ -136,11 +133,11 @@ def test_who_is_beaten_in_all_three_is_named_in_its_caption(run):
     )
 
 
-def test_the_first_screen_has_divergence_and_agreement_of_each(html):
+def test_the_first_screen_has_divergence_and_agreement_of_each(run, html):
     first = html.partition('id="answer"')[2].partition("<section")[0]
+    near, of_base, *_ = (row["quality"]["cells"]["KL nats"] for row in to_builtins(run)["answers"][0]["rows"])
     assert ">KL nats</th>" in first
-    assert "[0.0031, 0.0033]" in first
-    assert "beyond quality.limit=0.1" in first
+    assert [cell for cell in (near, of_base, "beyond quality.limit=") if cell not in plain(first)] == []
     assert 'href="#distrust-answers_change_under_load"' in first.partition("doubts")[0]
 
 
@@ -173,21 +170,19 @@ def test_all_outputs_have_the_same_values(run):
     assert tuple(rows["llama_cpp gguf-q8_0"]["interval"]) == (near["low"], near["high"])
     assert rows["llama_cpp fp16"]["cells"] == {"KL nats": "reference", "same token %": "–"}
     assert rows["vllm bf16"]["why"].startswith("not comparable: ")
-    assert "| 0.0032 \\[0.0031, 0.0033\\] | 95 |" in markdown_text(run)
+    cells = {"KL nats": "0.0032 [0.0031, 0.0033]", "same token %": "95"}
+    assert rows["llama_cpp gguf-q8_0"]["cells"] == cells
     listed = json.loads(json_text(run))["tables"]["quality"]
     assert near["kl_nats"] in [row["kl_nats"] for row in listed]
-    again = (
-        tables_of(run)["asked_again"].query("deployment == 'llama_cpp gguf-q8_0' and way == 'load'").iloc[0]
-    )
-    assert again[["at_once", "same", "tie", "other", "empty", "cut", "failed"]].tolist() == [
-        4,
-        6,
-        1,
-        1,
-        0,
-        2,
-        0,
-    ]
+    again = tables_of(run)["asked_again"].query("deployment == 'llama_cpp gguf-q8_0' and way == 'load'")
+    columns = ["at_once", "same", "tie", "other", "empty", "cut", "failed"]
+    assert again[columns].values.tolist() == [[4, 6, 1, 1, 0, 2, 0]]
+
+
+def test_markdown_has_the_cells_of_quality(run):
+    cells = [row["quality"]["cells"].values() for row in to_builtins(run)["answers"][0]["rows"]]
+    escaped = [" | ".join(each).replace("[", "\\[").replace("]", "\\]") for each in cells]
+    assert all(f"| {each} |" in markdown_text(run) for each in escaped)
 
 
 def one_answer(row):
@@ -254,11 +249,11 @@ def test_a_divergence_of_too_few_is_not_known_in_all_outputs(tmp_path):
     assert f"| – ({why}) | – |" in markdown_text(run)
     (said,) = answers_of(run)
     assert f"; its quality is not known ({why})." in said.text
-    html = write_report(path, run=run).read_text(encoding="utf-8")
-    assert f"llama_cpp gguf-q8_0 KL 0.0032. Not known: llama_cpp gguf-q4_0 ({why}). " in section(html)
-    assert f'<span class="range">{why}</span>' in section(html)
-    assert [trace["name"] for trace in charts_of(html)["answers-same"]["traces"]] == [Q8.label]
-    assert Q4.label not in [trace["name"] for trace in charts_of(html)["speed-quality-memory"]["traces"]]
+    made, charts = FIDELITY(run), charts_in(run)
+    assert f"llama_cpp gguf-q8_0 KL 0.0032. Not known: llama_cpp gguf-q4_0 ({why}). " in made.claim
+    assert f'<span class="range">{why}</span>' in made.body
+    assert [trace["name"] for trace in charts["answers-same"].traces] == [Q8.label]
+    assert Q4.label not in [trace["name"] for trace in charts["speed-quality-memory"].traces]
     text = tables_of(run)["findings"].set_index("check").loc["quality_not_measured", "text"]
     assert text == f"{NOT_MEASURED}: llama_cpp gguf-q4_0: {why}."
 
@@ -272,10 +267,10 @@ def test_what_was_not_measured_is_told_with_what_the_server_sent_and_the_answer_
         f"Not measured, or not all: llama_cpp gguf-q8_0 by chat, llama_cpp gguf-q8_0 by load: {sent}.",
         "Not measured, or not all: llama_cpp gguf-q8_0 by text: got no answer in time.",
     ]
-    html = write_report(path, run=run).read_text(encoding="utf-8")
-    assert "answered 500: {&quot;error&quot;: &quot;no NaN&quot;}." in section(html)
+    html = page(run)
+    assert plain(sent) in plain(section(html))
     (said,) = answers_of(run)
-    assert "; its quality is not known (POST /v1/chat/completions answered 500)." in said.text
+    assert f"; its quality is not known ({sent.partition(':')[0]})." in said.text
     assert "NaN" not in html.partition("<section")[0]
 
 
@@ -306,13 +301,13 @@ def test_the_terminal_has_divergence_and_agreement_behind_the_values(run, capsys
 def test_a_run_none_of_whose_cells_counts_has_its_quality(tmp_path):
     spoilt = {"cell_changes": lambda cell, start: {"validity": "invalid", "reasons": ("it swapped",)}}
     path = repeated_run(tmp_path, [Made(FP16), Made(Q8)], (Load(concurrency=4),), 1, 5, **spoilt)
-    html = write_report(with_quality(path, {FP16.label: Voice(), Q8.label: Voice(0.1)})).read_text("utf-8")
-    assert "Against llama_cpp fp16: llama_cpp gguf-q8_0 KL 0.0032. " in section(html)
+    run = open_run(with_quality(path, {FP16.label: Voice(), Q8.label: Voice(0.1)}))
+    assert "Against llama_cpp fp16: llama_cpp gguf-q8_0 KL 0.0032. " in FIDELITY(run).claim
 
 
 def test_a_run_that_was_not_asked_says_that_nobody_measured(tmp_path):
     path = repeated_run(tmp_path, [Made(FP16), Made(Q8)], (Load(concurrency=4),), 1, 5)
-    html = write_report(path).read_text(encoding="utf-8")
+    html = page(open_run(path))
     assert "Quality was not measured; a smaller quantization may answer worse." in section(html)
     assert "KL nats" not in html
 

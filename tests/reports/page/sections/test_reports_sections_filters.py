@@ -2,20 +2,19 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from make_run import (
     GIB,
     S,
+    begin_run,
     deployment,
     engines_run,
     every_load_run,
-    full_run,
     host_samples,
-    plan_of,
     row,
-    run_record,
     start_record,
     summary,
     write_cell,
@@ -24,18 +23,13 @@ from make_run import (
 from make_sweep import SIX, sweep_run
 
 from serving_bench.harness.contracts import CacheReset, Load
-from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.data.run import Run
 from serving_bench.reports.measures.anatomy import anatomies
+from serving_bench.reports.page import grounds
+from serving_bench.reports.page.declared import Table
+from serving_bench.reports.page.looks import Of
 from serving_bench.reports.page.sections import memory, side_by_side, trust
-
-ROW = re.compile(r"<tr data-([^>]*)>")
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return open_run(full_run(tmp_path_factory.mktemp("full")))
 
 
 @pytest.fixture(scope="module")
@@ -47,28 +41,26 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return open_run(path)
 
 
-def about(section: object) -> set[str]:
-    """What the rows of a section are about, as attributes."""
-    return set(ROW.findall(section.body))  # type: ignore[attr-defined]
+def about(table: Table[Any], run: Run) -> list[Of]:
+    return [table.of(thing) for thing in table.rows(run)]
 
 
 # --- rows ------------------------------------------------------------------------------------------
 
 
 def test_rows_of_deployments_and_loads_can_be_filtered(full: Run) -> None:
-    assert 'deployment="vllm fp16" data-load="4 users"' in about(trust.GROUNDS(full))
+    assert Of("vllm fp16", "4 users") in about(grounds.CLIENT, full)
 
 
 def test_rows_of_cells_say_their_start(full: Run) -> None:
-    assert 'deployment="vllm fp16" data-load="1 user" data-start="2"' in about(trust.GROUNDS(full))
+    assert Of("vllm fp16", "1 user", 2) in about(grounds.CELLS, full)
     cell = full.planned_cells[5]
-    wanted = f'deployment="{cell.label}" data-load="{cell.load_label}" data-start="{cell.planned.repeat + 1}"'
-    assert wanted in about(trust.GROUNDS(full))
+    assert about(grounds.CELLS, full)[5] == Of(cell.label, cell.load_label, cell.planned.repeat + 1)
 
 
 def test_workers_are_about_their_start(tmp_path: Path) -> None:
-    made = trust.GROUNDS(open_run(every_load_run(tmp_path)))
-    assert any(re.search(r'data-load="trace[^"]*" data-start="2"', found) for found in about(made))
+    cells = about(grounds.CELLS, open_run(every_load_run(tmp_path)))
+    assert any(str(each.load).startswith("trace") and each.start == 2 for each in cells)
 
 
 # --- charts ----------------------------------------------------------------------------------------
@@ -138,8 +130,7 @@ def test_without_parts_there_is_no_overview(full: Run) -> None:
 
 def run_with(path: Path, *given: CacheReset | None) -> Run:
     """One deployment, a cell for each reset."""
-    plan = plan_of([deployment("vllm", "fp16")], [Load(concurrency=k + 1) for k in range(len(given))])
-    store.write_record(path / "run.json", run_record(plan))
+    plan = begin_run(path, [deployment("vllm", "fp16")], [Load(concurrency=k + 1) for k in range(len(given))])
     start = plan.starts[0]
     write_start(path, start_record(start, 90 * S), host_samples(90 * S, GIB))
     for cell, reset in zip(start.cells, given, strict=True):

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from make_run import HOSTILE, deployment
+from page_data import plain, section_of
 from repeated_run import LOADS, Made, repeated_run, three
 
 from serving_bench.harness.contracts import CompareTerms, Load, SearchTerms
@@ -30,14 +31,6 @@ def run_dir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(run_dir):
     return write_report(run_dir).read_text(encoding="utf-8")
-
-
-def section_of(page: str, name: str) -> str:
-    return page.partition(f'<section id="{name}">')[2].partition("</section>")[0].replace("\n", "")
-
-
-def plain(markup: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup)).strip()
 
 
 # --- words -----------------------------------------------------------------------------------------

@@ -2,14 +2,18 @@
 
 import pytest
 from make_tasks import FP16, Q4, answered, answers
+from page_data import plain, rows_of, section_of
 
 from serving_bench.harness.cli.ending import tell
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.contracts import QualityTerms
-from serving_bench.reports import tables_of, write_report
+from serving_bench.reports import tables_of
 from serving_bench.reports.outputs.as_json import to_builtins
 from serving_bench.reports.outputs.as_markdown import markdown_text
+from serving_bench.reports.page.document import page
+from serving_bench.reports.page.sections.quality import FIDELITY
 from serving_bench.reports.words.answer import answers_of
+from serving_bench.reports.words.report import report_of
 
 BEFORE, AFTER = "r" * 60 + "w" * 40, "w" * 20 + "r" * 45 + "w" * 30 + "-" * 5
 
@@ -21,13 +25,20 @@ def run(tmp_path_factory):
 
 
 def test_the_section_has_scores_with_intervals_and_flips(run):
-    html = write_report(run.path, run=run).read_text(encoding="utf-8")
-    found = html.partition('<section id="quality">')[2].partition("</section>")[0]
-    assert "llama_cpp gguf-q4_0 47.4 % of 95 items of bench-basics right" in found
-    assert "llama_cpp fp16 60.0 % of 100 items of bench-basics right" in found
-    assert "Not measured" not in found
-    for words in ("score %", "right to wrong", "wrong to right", "95 of 100", "[50.2, 69.1]"):
-        assert words in found, words
+    claim = FIDELITY(run).claim
+    assert "llama_cpp gguf-q4_0 47.4 % of 95 items of bench-basics right" in claim
+    assert "llama_cpp fp16 60.0 % of 100 items of bench-basics right" in claim
+    q4, fp16 = ([*row.values()][2:] for row in rows_of(FIDELITY.shows[-2], run))
+    assert q4 == ["47.4 [37.6, 57.3]", "95 of 100", "20", "5", "0.0041"]
+    assert fp16 == ["60.0 [50.2, 69.1]", "100 of 100", "", "", ""]
+
+
+def test_the_page_has_claim_heads_and_cells(run):
+    shown = plain(section_of(page(run), "quality"))
+    rows = rows_of(FIDELITY.shows[-2], run)
+    texts = (FIDELITY(run).claim.strip(), *rows[0], *(text for row in rows for text in row.values()))
+    assert [text for text in texts if text not in shown] == []
+    assert "Not measured" not in shown
 
 
 def test_the_tables_have_the_same_values(run):
@@ -66,13 +77,19 @@ def test_the_answers_tables_have_a_column_of_scores(tmp_path):
     }  # fmt: skip
     assert rows[FP16.label]["cells"] == {"score %": "60.0"}
     assert rows[Q4.label]["cells"] == {"score %": "30.0"}
-    text = markdown_text(run)
-    assert "| score % |" in text
-    assert "| 60.0 \\[50.2, 69.1\\] |" in text
-    html = write_report(run.path, run=run).read_text(encoding="utf-8")
-    found = html.partition('<section id="quality">')[0]
-    assert "score %" in found
-    assert "[50.2, 69.1]" in found
+    cells = {row.deployment: row.cells for row in report_of(run).answers[0].rows}
+    assert cells[FP16.label] == {"score %": ("60.0", "[50.2, 69.1]")}
+    assert cells[Q4.label] == {"score %": ("30.0", "[21.9, 39.6]")}
+
+
+def test_the_answers_tables_are_in_markdown_and_on_the_first_screen(run):
+    text, first = markdown_text(run), plain(page(run).partition('<section id="quality"')[0])
+    for row in report_of(run).answers[0].rows:
+        [(head, cell)] = row.cells.items()
+        assert head in first
+        assert " ".join(cell) in first
+        assert f"| {head} |" in text
+        assert " ".join(cell).replace("[", "\\[").replace("]", "\\]") in text
 
 
 def test_each_of_several_tasks_has_its_column_and_one_that_was_not_asked_a_dash(tmp_path):
