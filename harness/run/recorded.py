@@ -6,11 +6,12 @@ The record may be a stranger's. The user has agreed to its settings, and only wh
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import msgspec
 
+from serving_bench.engines import ENGINES, QUANTIZATIONS
 from serving_bench.harness.cache import local
 from serving_bench.harness.contracts import Deployment, Plan, PlannedStart, ScenarioChoice, scalars, words_of
 from serving_bench.harness.errors import StoreError, UserError
@@ -23,6 +24,7 @@ from serving_bench.harness.settings.config import Settings
 from serving_bench.harness.settings.decoding import Choices, as_text
 from serving_bench.harness.store import store
 from serving_bench.harness.store.named_files import RUN_FILE
+from serving_bench.scenarios import SCENARIOS
 
 _MOST_VALUES = 1000  # of all settings
 # What as_text writes: a text in quotes, or a word or number. A range or a list would be many values.
@@ -62,6 +64,42 @@ def check_machine(directory: Path, record: store.RunRecord) -> None:
         changed.append("devices")
     if changed:
         raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
+
+
+def outside(planned: Plan) -> dict[str, str]:
+    """Return the package and version, or the file's SHA-256, of what is not bench's own in a plan."""
+    deployments = planned.deployments.values()
+    return _origins(
+        engine=(each.engine for each in deployments),
+        quantization=(each.quantization for each in deployments),
+        scenario=(cell.scenario.name for start in planned.starts for cell in start.cells),
+    )
+
+
+def _origins(**used: Iterable[str]) -> dict[str, str]:
+    known = {
+        "engine": ENGINES.origins,
+        "quantization": QUANTIZATIONS.origins,
+        "scenario": SCENARIOS.origins,
+    }
+    return {
+        f"{kind} {PurePath(name).name}": known[kind][name]
+        for kind, names in used.items()
+        for name in sorted(known[kind].keys() & {*names})
+    }
+
+
+def check_outside(directory: Path, record: store.RunRecord, settings: Settings) -> None:
+    """Raise StoreError if a run was begun with another version of what is not bench's own."""
+    now = _origins(
+        engine=settings.engines,
+        quantization=settings.quantizations,
+        scenario=(each.name for each in settings.scenarios),
+    )
+    for name, was in scalars(record.environment.get("outside")).items():
+        if was != now.get(name):
+            said = f"{name} was {was}, and is {now.get(name, 'of bench')} now"
+            raise StoreError(f"{directory}: {said}; begin a new run")
 
 
 def recorded_plan(directory: Path, recorded: Plan, settings: Settings) -> Plan:
