@@ -23,15 +23,25 @@ def given_scenario(name: str) -> tuple[Scenario, str] | None:
     named = _IN_MODULE.fullmatch(name)
     if not (named or name.endswith(".py")):
         return None
-    path = expanded("scenario", name).absolute()
+    path, attribute = expanded("scenario", name).absolute(), named[2] if named else "SCENARIO"
     try:
-        return _of_module(*named.groups()) if named else _of_file(path)
+        module, source = _imported(named[1]) if named else _run(path)
+        scenario = getattr(module, attribute, None)
+        if not isinstance(scenario, Scenario):
+            raise UserError(f"has no {attribute} = Scenario(...)")
+        check_section(scenario.options)
     except (Exception, SystemExit) as error:
         raise UserError(f"scenario={name}: {reason(error)}") from error
+    return scenario, f"SHA-256 {hashlib.sha256(source).hexdigest()}"
+
+
+def _imported(name: str) -> tuple[ModuleType, bytes]:
+    module = import_module(name)
+    return module, Path(str(module.__file__)).read_bytes()
 
 
 @cache
-def _of_file(path: Path) -> tuple[Scenario, str]:
+def _run(path: Path) -> tuple[ModuleType, bytes]:
     if not path.is_file():
         raise UserError("no such file; give one with SCENARIO = Scenario(...)")
     source = path.read_bytes()
@@ -39,21 +49,4 @@ def _of_file(path: Path) -> tuple[Scenario, str]:
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses look up the types of their fields
     exec(compile(source, path, "exec"), vars(module))
-    return _checked(module, "SCENARIO"), _origin(source)
-
-
-def _of_module(module_name: str, attribute: str) -> tuple[Scenario, str]:
-    module = import_module(module_name)
-    return _checked(module, attribute), _origin(Path(str(module.__file__)).read_bytes())
-
-
-def _origin(source: bytes) -> str:
-    return f"SHA-256 {hashlib.sha256(source).hexdigest()}"
-
-
-def _checked(module: ModuleType, attribute: str) -> Scenario:
-    scenario = getattr(module, attribute, None)
-    if not isinstance(scenario, Scenario):
-        raise UserError(f"has no {attribute} = Scenario(...)")
-    check_section(scenario.options)
-    return scenario
+    return module, source

@@ -6,6 +6,7 @@ Also makes the engines that bench can only attach to.
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -139,19 +140,13 @@ def _flags_in(words: Iterable[str]) -> set[str]:
 
 def _remedy(engine: Engine, deployment: Deployment, place: Place, flag: str) -> str:
     """Return the advice to give the key without which the flag is not set."""
-    options = replace(deployment.options, args=None)
-    for section, values in (("engine", deployment.terms), (engine.name, options)):
+    for section, name in (("engine", "terms"), (engine.name, "options")):
+        values = getattr(deployment, name)
         for each in fields(values):
-            if getattr(values, each.name) == each.default:
-                continue
-            unset = replace(values, **{each.name: each.default})
-            changed = {"terms": unset, "options": options} if section == "engine" else {"options": unset}
-            try:
-                is_set = flag in _flags_of(engine.launch(replace(deployment, **changed), place))
-            except Exception:  # values that do not work together
-                continue
-            if not is_set:
-                return f"give {section}.{each.name}"
+            unset = replace(deployment, **{name: replace(values, **{each.name: each.default})})
+            with suppress(Exception):  # values that do not work together
+                if flag not in _flags_of(engine.launch(unset, place)):
+                    return f"give {section}.{each.name}"
     return "leave it out, or give the key that sets it (`bench list keys`)"
 
 

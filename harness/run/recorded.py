@@ -6,7 +6,7 @@ The record may be a stranger's. The user has agreed to its settings, and only wh
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from serving_bench.harness.errors import StoreError, UserError
 from serving_bench.harness.plan import plan
 from serving_bench.harness.plan.candidates import candidates
 from serving_bench.harness.plan.terms import able_to_call
+from serving_bench.harness.plugins import Table
 from serving_bench.harness.sampling import environment
 from serving_bench.harness.settings import overrides
 from serving_bench.harness.settings.config import Settings
@@ -31,6 +32,12 @@ _MOST_VALUES = 1000  # of all settings
 _ONE_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|[^"(,]*', re.DOTALL)
 # Facts that all cells of one run must share to be comparable.
 _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
+# What a run used that is not bench's own, by its kind and name.
+OUTSIDE = "outside_packages"
+_OF_DEPLOYMENTS = ("engine", "quantization")
+_TABLES: Mapping[str, Table[Any]] = {
+    "engine": ENGINES, "quantization": QUANTIZATIONS, "scenario": SCENARIOS,
+}  # fmt: skip
 _Typed = TypeVar("_Typed")
 # What the settings ask for, each with its form on record.
 _Known = Sequence[tuple[Any, _Typed]]
@@ -68,38 +75,20 @@ def check_machine(directory: Path, record: store.RunRecord) -> None:
 
 def outside(planned: Plan) -> dict[str, str]:
     """Return the package and version, or the file's SHA-256, of what is not bench's own in a plan."""
-    deployments = planned.deployments.values()
-    return _origins(
-        engine=(each.engine for each in deployments),
-        quantization=(each.quantization for each in deployments),
-        scenario=(cell.scenario.name for start in planned.starts for cell in start.cells),
-    )
+    used = [
+        *((kind, getattr(each, kind)) for each in planned.deployments.values() for kind in _OF_DEPLOYMENTS),
+        *(("scenario", cell.scenario.name) for start in planned.starts for cell in start.cells),
+    ]
+    return {f"{kind} {name}": found for kind, name in used if (found := _TABLES[kind].origins.get(name))}
 
 
-def _origins(**used: Iterable[str]) -> dict[str, str]:
-    known = {
-        "engine": ENGINES.origins,
-        "quantization": QUANTIZATIONS.origins,
-        "scenario": SCENARIOS.origins,
-    }
-    return {
-        f"{kind} {PurePath(name).name}": known[kind][name]
-        for kind, names in used.items()
-        for name in sorted(known[kind].keys() & {*names})
-    }
-
-
-def check_outside(directory: Path, record: store.RunRecord, settings: Settings) -> None:
+def check_outside(directory: Path, record: store.RunRecord) -> None:
     """Raise StoreError if a run was begun with another version of what is not bench's own."""
-    now = _origins(
-        engine=settings.engines,
-        quantization=settings.quantizations,
-        scenario=(each.name for each in settings.scenarios),
-    )
-    for name, was in scalars(record.environment.get("outside")).items():
-        if was != now.get(name):
-            said = f"{name} was {was}, and is {now.get(name, 'of bench')} now"
-            raise StoreError(f"{directory}: {said}; begin a new run")
+    for used, was in scalars(record.environment.get(OUTSIDE)).items():
+        kind, _, name = local(used).partition(" ")
+        now = _TABLES[kind].origins.get(name) if kind in _TABLES else None
+        if was != now:
+            raise StoreError(f"{directory}: {used} was {was}, and is {now} now; begin a new run")
 
 
 def recorded_plan(directory: Path, recorded: Plan, settings: Settings) -> Plan:

@@ -95,10 +95,11 @@ def test_every_example_is_found() -> None:
 
 def test_an_engine_of_few_lines_and_a_scenario_are_planned(copy: Path) -> None:
     assert (copy / PACKAGE / "smallama" / "engine.py").read_text().count("\n") < 120
-    listed, kinds, planned, threads, digits, file = told(
+    listed, kinds, metrics, planned, threads, digits, file = told(
         copy,
         ("list", "engines"),
         ("list", "quantizations"),
+        ("list", "metrics"),
         ("plan", "engine=smallama", "quantization=gguf,awq", "engine.concurrent_sequences=2"),
         ("plan", "engine=smallama", "smallama.threads=0"),
         ("plan", "engine=reference", "scenario=quiz", "scenario.digits=0"),
@@ -106,6 +107,7 @@ def test_an_engine_of_few_lines_and_a_scenario_are_planned(copy: Path) -> None:
     )
     assert "(of bench-smallama 1.0)" in listed[1]
     assert "gguf-iq4_xs: 4-bit, with a table of values (of bench-smallama 1.0)" in kinds[1]
+    assert "time spent answering, in share (of bench-smallama 1.0)" in metrics[1]
     assert "quiz.py" in file[1], file
     assert planned[0] == 0, planned
     assert "skipped smallama awq: smallama reads GGUF files; awq is not one" in planned[1]

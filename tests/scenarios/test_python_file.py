@@ -34,14 +34,14 @@ def test_a_file_is_played_and_recorded_and_resumed_only_as_it_was(place: Place, 
     assert (cell["status"], cell["scenario"]["label"]) == ("completed", "mine.py")
     assert cell["scenario"]["options"]["digits"] == 2
     assert run["settings"]["scenario"][0].endswith("/mine.py")
-    assert run["environment"]["outside"] == {"scenario mine.py": f"SHA-256 {digest}"}
+    assert run["environment"]["outside_packages"] == {f"scenario {file}": f"SHA-256 {digest}"}
     shown = bench(place, "run", "--resume", place.run_dir, "repeats=2")
     assert shown.returncode == 0, shown.stderr
 
     file.write_text(file.read_text() + "# another one\n")
     now = hashlib.sha256(file.read_bytes()).hexdigest()
     refused = bench(place, "run", "--resume", place.run_dir, "repeats=3")
-    said = f"scenario mine.py was SHA-256 {digest}, and is SHA-256 {now} now; begin a new run"
+    said = f"scenario {file} was SHA-256 {digest}, and is SHA-256 {now} now; begin a new run"
     assert (refused.returncode, refused.stderr) == (2, f"{place.run_dir}: {said}\n")
 
 

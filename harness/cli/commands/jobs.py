@@ -165,7 +165,7 @@ def left_of(directory: Path, record: RunRecord, repeats: int | None = None) -> J
     """Return what a run or search lacks: cells, and quality, which may need a start of its own."""
     settings = typed_settings(choices_of(record), is_search=record.search is not None)
     check_machine(directory, record)
-    check_outside(directory, record, settings)
+    check_outside(directory, record)
     if settings.search:
         whole = recorded_plan(directory, without_trials(record.plan, settings), settings)
         record, starts = starts_left(directory, record, whole)

@@ -1,20 +1,11 @@
-"""echo: bench's reference server as another package starts it, with keys of its own."""
+"""echo: the reference server as another package starts it, with keys of its own; and two that are broken."""
 
 from dataclasses import dataclass, replace
 
 from serving_bench.engines import ENGINES
-from serving_bench.engines.common.launching import flags, given
-from serving_bench.engines.places import INSIDE
-from serving_bench.harness.contracts import (
-    COUNT,
-    Deployment,
-    Engine,
-    InstallSpec,
-    LaunchSpec,
-    NativeSpec,
-    Place,
-    key,
-)
+from serving_bench.harness.contracts import COUNT, Deployment, LaunchSpec, Place, key
+
+REFERENCE = ENGINES["reference"]
 
 
 @dataclass(frozen=True)
@@ -24,34 +15,22 @@ class Options:
     note: str = key("", "A text without a class.")
 
 
-def _install(program: str | None, device: str) -> InstallSpec | None:
-    return None  # it runs in bench's own environment
-
-
 def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
-    import sys
-
-    options = deployment.options
-    values = {
-        "model": deployment.model,
-        "port": place.port,
-        "sends": given(place.scratch, "echo needs a folder"),
-        "ttft-s": options.ttft_s,
-        "slots": options.slots,
-    }
-    server = INSIDE / "reference" / "reference_server.py"
-    argv = (sys.executable, "-P", str(server), *flags(values))
-    return NativeSpec(argv, place.base_url, deployment.model)
+    asked = deployment.options
+    options = REFERENCE.options(ttft_s=asked.ttft_s, slots=asked.slots)
+    return REFERENCE.launch(replace(deployment, options=options), place)
 
 
-ENGINE = Engine(
+ENGINE = replace(
+    REFERENCE,
     name="echo",
     description="the reference server, of another package",
     options=Options,
     launch=_launch,
-    install=_install,
-    bytes_per_token=4,
+    programs=(None,),
+    install=lambda program, device: None,
     forces_length=lambda deployment: True,
+    why_no_adapters=lambda deployment: None,
 )
-TAKEN = replace(ENGINES["reference"], description="of another package")
+TAKEN = replace(REFERENCE, description="of another package")
 SECTION = replace(ENGINE, name="load")
