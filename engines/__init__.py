@@ -1,6 +1,9 @@
 """List every engine by its name, and the quantizations. Each engine's package has one line here."""
 
+import re
+
 from serving_bench.engines.anthropic import engine as anthropic
+from serving_bench.engines.common.launching import launch_of
 from serving_bench.engines.gemini import engine as gemini
 from serving_bench.engines.llama_cpp import engine as llama_cpp
 from serving_bench.engines.model.models import API_PRICES, MODELS, TOOL_TEMPLATES, aliases
@@ -14,14 +17,16 @@ from serving_bench.engines.sglang import engine as sglang
 from serving_bench.engines.tgi import engine as tgi
 from serving_bench.engines.transformers import engine as transformers
 from serving_bench.engines.vllm import engine as vllm
-from serving_bench.harness.contracts import Engine
+from serving_bench.harness.contracts import Engine, check_section
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.plugins import Table
 
 __all__ = [
     "API_PRICES", "ENGINES", "MODELS", "ONLY_ATTACHED", "QUANTIZATIONS", "TASKS_PROGRAM", "TOOLS",
-    "TOOL_TEMPLATES", "aliases", "value_bytes", "weights_bytes",
+    "TOOL_TEMPLATES", "aliases", "launch_of", "value_bytes", "weights_bytes",
 ]  # fmt: skip
 
-ENGINES: dict[str, Engine] = {
+_OWN = {
     "anthropic": anthropic.ENGINE,
     "gemini": gemini.ENGINE,
     "llama_cpp": llama_cpp.ENGINE,
@@ -33,3 +38,17 @@ ENGINES: dict[str, Engine] = {
     "transformers": transformers.ENGINE,
     "vllm": vllm.ENGINE,
 }
+# Sections of keys, which an engine cannot be named like.
+SECTIONS = (
+    "compare", "engine", "fit", "gate", "guard", "load", "price", "quality", "run", "scenario", "search",
+    "slo", "until",
+)  # fmt: skip
+
+
+def _check(engine: Engine) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", engine.name) or engine.name in SECTIONS:
+        raise UserError("its name must be of a-z, 0-9 and _, and no section of keys")
+    check_section(engine.options)
+
+
+ENGINES = Table("engines", _OWN, _check)

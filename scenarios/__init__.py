@@ -1,6 +1,9 @@
 """Generate what users say and when: pure, seeded generators of conversations, one file each."""
 
-from serving_bench.harness.contracts import Form, Scenario, ScenarioChoice
+from collections.abc import Mapping
+
+from serving_bench.harness.contracts import Form, Scenario, ScenarioChoice, check_section
+from serving_bench.harness.plugins import Table
 from serving_bench.scenarios import (
     agent_loop,
     burst,
@@ -19,6 +22,7 @@ from serving_bench.scenarios import (
     trace,
 )
 from serving_bench.scenarios.lengths import is_column, length
+from serving_bench.scenarios.python_file import given_scenario
 from serving_bench.scenarios.text import TOKENS_PER_WORD, prose
 
 __all__ = [
@@ -32,7 +36,7 @@ __all__ = [
     "prose",
 ]
 
-SCENARIOS: dict[str, Scenario] = {
+_OWN: Mapping[str, Scenario] = {
     each.SCENARIO.name: each.SCENARIO
     for each in (
         chat_multi_turn,
@@ -52,6 +56,7 @@ SCENARIOS: dict[str, Scenario] = {
         file,
     )
 }
+SCENARIOS = Table("scenarios", _OWN, lambda scenario: check_section(scenario.options), given_scenario)
 
 
 def forms_of(chosen: ScenarioChoice) -> tuple[Form, ...]:

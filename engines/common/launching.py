@@ -4,13 +4,17 @@ Also makes the engines that bench can only attach to.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from serving_bench.engines.model.models import MODELS
+from serving_bench.engines.model.sizes import QUANTIZATIONS
 from serving_bench.harness.contracts import (
+    AttachSpec,
     ContainerSpec,
     Deployment,
     Engine,
@@ -63,7 +67,8 @@ def checkpoint(
     """
     quantization, dtype = deployment.quantization, deployment.terms.dtype
     served = (*DTYPES, *QUANTIZED)
-    if quantization not in served:
+    known_format = QUANTIZATIONS.get(quantization)
+    if quantization not in served and not (known_format and deployment.engine in known_format.engines):
         return Reason(f"{engine} serves no {quantization} checkpoints; it serves {', '.join(served)}")
     if quantization in DTYPES and dtype not in (None, DTYPES[quantization]):
         return Reason(f"engine.dtype={dtype} would cast the weights: they would not be {quantization}")
@@ -96,6 +101,53 @@ def environment_key() -> str | None:
 
 def image_key() -> str | None:
     return key(None, "The image of its container.", foreign="never")
+
+
+def args_key() -> str | None:
+    return key(
+        None,
+        "Further arguments of its server, whose effect bench does not know.",
+        takes='flags as a shell reads them, such as "--flag value"',
+        foreign="never",
+    )
+
+
+def launch_of(engine: Engine, deployment: Deployment, place: Place) -> LaunchSpec:
+    """Return what to start, with the user's further arguments at the end of its command line.
+
+    Raises UserError like Engine.launch, and for a flag that bench sets itself.
+    """
+    spec = engine.launch(deployment, place)
+    words = tuple(shlex.split(getattr(deployment.options, "args", None) or ""))
+    if not words or isinstance(spec, AttachSpec):
+        return spec
+    if both := sorted(_flags_in(words) & _flags_of(spec)):
+        own = f"{engine.name}.args: bench sets --{both[0]} itself"
+        raise UserError(f"{own}; {_remedy(engine, deployment, place, both[0])}")
+    if isinstance(spec, ContainerSpec):
+        return replace(spec, arguments=(*spec.arguments, *words))
+    return replace(spec, argv=(*spec.argv, *words))
+
+
+def _flags_of(spec: LaunchSpec) -> set[str]:
+    return _flags_in(spec.arguments if isinstance(spec, ContainerSpec) else getattr(spec, "argv", ()))
+
+
+def _flags_in(words: Iterable[str]) -> set[str]:
+    named = (word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--"))
+    return {name[2:].removeprefix("no-") for name in named}
+
+
+def _remedy(engine: Engine, deployment: Deployment, place: Place, flag: str) -> str:
+    """Return the advice to give the key without which the flag is not set."""
+    for section, name in (("engine", "terms"), (engine.name, "options")):
+        values = getattr(deployment, name)
+        for each in fields(values):
+            unset = replace(deployment, **{name: replace(values, **{each.name: each.default})})
+            with suppress(Exception):  # values that do not work together
+                if flag not in _flags_of(engine.launch(unset, place)):
+                    return f"give {section}.{each.name}"
+    return "leave it out, or give the key that sets it (`bench list keys`)"
 
 
 def flags(values: Mapping[str, object], glue: str | None = "=") -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from serving_bench.engines.common import llama_cpp_said
 from serving_bench.engines.common.launching import (
+    args_key,
     container,
     draft_of,
     environment_key,
@@ -38,6 +39,7 @@ class Options:
     program: str = key(XLLAMACPP, "The program that serves.", foreign="program")
     environment: str | None = environment_key()
     image: str | None = image_key()
+    args: str | None = args_key()
     threads: int | None = key(None, "The threads on the CPU.", COUNT)
     batch: int | None = key(None, "The tokens of a logical batch.", COUNT)
     ubatch: int | None = key(None, "The tokens of a physical batch.", COUNT)
@@ -156,6 +158,10 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         raise UserError(
             f"engine.tensor_parallel={shares}: llama_cpp was given {len(place.devices)} devices; "
             f"name {shares} with device="
+        )
+    if deployment.options.args and program == XLLAMACPP and terms.launcher != "docker":
+        raise UserError(
+            f"llama_cpp.args: {XLLAMACPP} takes none but bench's; llama_cpp.program={LLAMA_SERVER} does"
         )
     layers = deployment.options.gpu_layers
     if layers and not place.devices:

@@ -3,9 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from serving_bench.harness.contracts import EngineTerms, ModelFacts, Reason
+from serving_bench.harness.contracts import EngineTerms, InstallSpec, ModelFacts, Reason
+from serving_bench.harness.errors import UserError
+from serving_bench.harness.plugins import Table
 
 HALF_BYTES = 2.0  # of a number in float16 and bfloat16
 # Bytes per number in a KV cache. Types with a q include the scales of their blocks of 32 numbers.
@@ -16,23 +19,41 @@ KV_CACHE_BYTES: Mapping[str, float] = {
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How another package makes a quantized checkpoint of a 16-bit one.
+
+    The program is called with the checkpoint, an empty directory for the result, a calibration text and a
+    seed. `environments`: those that it runs in, by `cpu` and `cuda`, each with the `package` whose version is
+    recorded.
+    """
+
+    script: Path
+    environments: Mapping[str, InstallSpec]
+    package: str
+
+
+@dataclass(frozen=True)
 class Quantization:
     """A format that weights are reduced to.
 
     `bits_per_weight` includes scales; for mixed kinds (_k_) it is that of Llama 3.1 8B. `file_format` is None
-    for a precision, which each engine takes in its own format.
+    for a precision, which each engine takes in its own format. Of another package: a checkpoint's `recipe`,
+    and those `engines` of bench that serve it; a GGUF file is made by llama-quantize, whose kind follows
+    `gguf-` in its name.
     """
 
     name: str
     bits_per_weight: float
     file_format: Literal["gguf", "safetensors"] | None
     description: str
+    recipe: Recipe | None = None
+    engines: tuple[str, ...] = ()
 
 
 # Sources of the bits. Mixed kinds: llama.cpp's tools/quantize/README.md. The others: their block layout
 # (Q8_0: 32 weights of 8 bits, a scale of 16; AWQ and GPTQ: 128 of 4 bits, a scale of 16, a zero of 4; W4A16:
 # no zero).
-QUANTIZATIONS: Mapping[str, Quantization] = {
+_OWN: Mapping[str, Quantization] = {
     row.name: row
     for row in (
         Quantization("fp16", 16.0, None, "16-bit floating point"),
@@ -59,13 +80,24 @@ QUANTIZATIONS: Mapping[str, Quantization] = {
     )
 }
 
+
+def _check(row: Quantization) -> None:
+    is_gguf = row.name.startswith("gguf-") and row.file_format == "gguf"
+    if not re.fullmatch(r"[a-z][a-z0-9._-]*", row.name) or is_gguf == bool(row.recipe):
+        raise UserError("give a `recipe`, or name a GGUF file's kind: gguf-...")
+    if row.recipe and not row.recipe.script.is_file():
+        raise UserError(f"{row.recipe.script}: no such file")
+
+
+QUANTIZATIONS = Table("quantizations", _OWN, _check)
+
 # ExLlama's, with any number of bits per weight. Bench starts no engine that serves them, and makes none.
 ONLY_ATTACHED = re.compile(r"exl[23]-[\d.]+bpw")
 
 # Bits of a weight that is not quantized.
 PLAIN_BITS: Mapping[str, int] = {"fp16": 16, "bf16": 16, "fp32": 32}
-# These are made by calibrating a 16-bit checkpoint.
-CALIBRATED = ("awq", "w4a16")
+# Steps that calibrate a 16-bit checkpoint.
+CALIBRATED = ("awq", "w4a16", "recipe")
 
 
 def is_cast(stored: str, wanted: str) -> bool:

@@ -31,6 +31,7 @@ class Options:
 
     environment: str | None = launching.environment_key()
     image: str | None = launching.image_key()
+    args: str | None = launching.args_key()
     mem_fraction_static: float | None = key(
         None,
         "The memory's share for weights and KV cache, which engine.kv_cache_tokens can only make smaller.",
@@ -175,7 +176,7 @@ def _arguments(
         "speculative-num-draft-tokens": None if tokens is None else tokens + 1,
         "trust-remote-code": terms.trust_remote_code,
     }
-    own = launching.named(options, "environment", "image", "attention_backend")
+    own = launching.named(options, "environment", "image", "args", "attention_backend")
     return *launching.flags(values), *launching.flags(own), *_adapter_words(terms, place)
 
 

@@ -13,6 +13,7 @@ from serving_bench.engines.common import overhead
 from serving_bench.engines.common.launching import (
     DTYPES,
     QUANTIZED,
+    args_key,
     checkpoint,
     container,
     flags,
@@ -42,6 +43,7 @@ _NOT_INSTALLED = (
 class Options:
     program: str | None = key(None, "Your text-generation-launcher.", foreign="program")
     image: str | None = image_key()
+    args: str | None = args_key()
     cuda_memory_fraction: float | None = key(None, "The share of the GPU's memory.", SHARE_OF_MEMORY)
     max_batch_prefill_tokens: int | None = key(None, "The most tokens of prompts in one batch.", COUNT)
     max_concurrent_requests: int | None = key(None, "The most that run or wait; TGI refuses more.", COUNT)

@@ -13,6 +13,7 @@ from serving_bench.engines.common.launching import (
     DTYPES,
     PLAIN_SAMPLING,
     adapters_at_once,
+    args_key,
     checkpoint,
     compile_caches,
     container,
@@ -47,6 +48,7 @@ class Options:
 
     environment: str | None = environment_key()
     image: str | None = image_key()
+    args: str | None = args_key()
     gpu_memory_utilization: float | None = key(
         None,
         "The share of the GPU's memory, of which engine.kv_cache_tokens sizes the KV cache.",
@@ -196,7 +198,9 @@ def _arguments(
         "enable-auto-tool-choice": place.has_tools,
         "tool-call-parser": options.tool_call_parser if place.has_tools else None,
     }
-    own = named(options, "environment", "image", "async_scheduling", "threads_bind", "tool_call_parser")
+    own = named(
+        options, "environment", "image", "args", "async_scheduling", "threads_bind", "tool_call_parser"
+    )
     own |= switch("async-scheduling", options.async_scheduling)
     words = (*flags(values), *flags(_cache_flags(deployment, place)), *flags(own))
     return weights, *words, *_adapter_words(terms, place)

@@ -32,7 +32,8 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY=VALUE",
-        help="What is measured, such as load.concurrency=1,8 (see `bench list keys`)",
+        help="What is measured, such as load.concurrency=1,8 (see `bench list keys`). scenario=FILE.py runs "
+        "the file's code.",
     ),
 ]
 Study = Annotated[

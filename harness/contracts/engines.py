@@ -85,8 +85,9 @@ class Engine:
     name: str
     description: str
     # The frozen dataclass of its own keys (`vllm.block_size`). A sweep of one multiplies this engine only.
-    # Three fields mean the same everywhere: `program` (one of `programs`, or the path of the user's own),
-    # `environment` (a directory, instead of the one that bench installs), `image` (of a container).
+    # Four fields mean the same everywhere: `program` (one of `programs`, or the path of the user's own),
+    # `environment` (a directory, instead of the one that bench installs), `image` (of a container), `args`
+    # (further arguments of its server, which bench appends).
     options: type
     # Return what to start. The plan calls it too, with a made-up place. It is never called for a deployment
     # with engine.base_url. Raise UserError if options cannot work together.

@@ -25,7 +25,12 @@ class RunTerms:
     quantization: tuple[str, ...] = listed_key(
         ("fp16", "gguf-q8_0", "gguf-q4_0"), "What the weights are reduced to.", "quantizations"
     )
-    scenario: tuple[str, ...] = listed_key(("chat_multi_turn",), "What users say, and when.", "scenarios")
+    scenario: tuple[str, ...] = listed_key(
+        ("chat_multi_turn",),
+        "What users say, and when.",
+        "scenarios",
+        takes="a name of `bench list scenarios`; FILE.py or package:NAME, whose code is run",
+    )
     device: str = key(
         "auto", "Where servers run.", takes='auto, cpu, 0, or several as "0,1"', foreign="device"
     )

@@ -4,9 +4,9 @@ The field's name, type and default are the key's, and a suffix of the name is it
 bench knows about a key is here.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import inf, nextafter
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
 Value = TypeVar("Value")
 
@@ -74,3 +74,9 @@ def listed_key(default: Value, about: str, names: str, **more: Any) -> Value:
     """Return a key that takes a name of one of the lists of `bench list`."""
     more.setdefault("takes", f"a name of `bench list {names}`")
     return key(default, about, foreign="looked up", **more)
+
+
+def check_section(kind: type) -> None:
+    """Raise an error unless a class of another package can be a section of keys: a dataclass whose fields
+    have defaults, and types that can be resolved."""
+    fields(kind), get_type_hints(kind), kind()

@@ -46,7 +46,8 @@ class LoadJob:
     `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary. All workers but the first
     write to files beside these. `api_key_env` is empty for a server that bench started: it gets no key.
     `steps_to_first`: how many steps the window may last while none of its requests has ended. `adapters`:
-    their names in the server's order.
+    their names in the server's order. `scenario_origin`: what the run has of a scenario that is not bench's
+    own, its version or its file's SHA-256.
     """
 
     cell: str
@@ -65,6 +66,7 @@ class LoadJob:
     begun_path: str
     steps_to_first: int = 0
     adapters: tuple[str, ...] = ()
+    scenario_origin: str | None = None
 
 
 @dataclass(frozen=True)

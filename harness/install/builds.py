@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from serving_bench import engines
-from serving_bench.engines import ENGINES, QUANTIZATIONS, aliases
+from serving_bench.engines import ENGINES, QUANTIZATIONS, aliases, launch_of
 from serving_bench.harness.contracts import (
     ContainerSpec,
     Deployment,
@@ -124,7 +124,7 @@ def _no_build(devices: Sequence[int], deployment: Deployment) -> Reason | None:
 def _launch_somewhere(devices: Sequence[int], deployment: Deployment) -> LaunchSpec:
     path = Path("program")
     somewhere = Place(path, Path("/weights"), "127.0.0.1", 0, Path(), program=path, devices=tuple(devices))
-    return ENGINES[deployment.engine].launch(deployment, somewhere)
+    return launch_of(ENGINES[deployment.engine], deployment, somewhere)
 
 
 def images_of(deployments: Iterable[Deployment], devices: Sequence[int]) -> list[str]:
@@ -190,6 +190,7 @@ class EngineHere:
     description: str
     launchers: tuple[str, ...]  # how it can be started, the default first; empty if bench only attaches to it
     programs: tuple[Installable, ...]
+    origin: str | None  # the distribution and its version, if it is not bench's own
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ class QuantizationServed:
     file_format: str | None
     description: str
     engines: Mapping[str, str]
+    origin: str | None
 
 
 def engines_here(cache: Path, *, has_device: bool) -> list[EngineHere]:
@@ -211,7 +213,11 @@ def engines_here(cache: Path, *, has_device: bool) -> list[EngineHere]:
         for build in (Build(name, program) for program in engine.programs):
             spec = build.spec(has_device=has_device) if engine.launchers else None
             programs.append(_installable(name, build.program, spec, build.install_line, cache))
-        found.append(EngineHere(name, engine.description, tuple(engine.launchers), tuple(programs)))
+        found.append(
+            EngineHere(
+                name, engine.description, tuple(engine.launchers), tuple(programs), ENGINES.origins.get(name)
+            )
+        )
     return found
 
 
@@ -288,7 +294,7 @@ def quantizations_served(
                 lacking = can_prepare(needed)
                 served[engine] = f"{SERVED_BUT}{lacking.text}" if lacking else "yes"
         what = (facts.bits_per_weight, facts.file_format, facts.description)
-        rows.append(QuantizationServed(name, short.get(name), *what, served))
+        rows.append(QuantizationServed(name, short.get(name), *what, served, QUANTIZATIONS.origins.get(name)))
     return rows
 
 

@@ -71,6 +71,8 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
 
     if job.scenario not in SCENARIOS or job.engine not in ENGINES:
         raise LoadError(f"no scenario {job.scenario} or no engine {job.engine} in this version")
+    if (origin := SCENARIOS.origins.get(job.scenario)) != job.scenario_origin:
+        raise LoadError(f"scenario {job.scenario} was {job.scenario_origin}, and is {origin} now")
     api = APIS[ENGINES[job.engine].api]
     key = os.environ.get(job.api_key_env)
     sys.stdout = sys.stderr = _Log(key)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from serving_bench.engines import ENGINES
+from serving_bench.engines import ENGINES, launch_of
 from serving_bench.harness.contracts import (
     Deployment,
     Load,
@@ -203,7 +203,7 @@ def why_impossible(deployment: Deployment) -> Reason | None:
     needed = all_weights(engine, deployment)
     if needed[0] is None:
         # Raises UserError if the options cannot work; better now than after other starts.
-        engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
+        launch_of(engine, deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
     lacks = (_lack(deployment), *(each for each in needed if isinstance(each, Reason)))
     return next(filter(None, lacks), None)
 

@@ -118,6 +118,7 @@ def _job(
         engine_options=msgspec.to_builtins(deployment.options),
         fairness=deployment.terms.fairness,
         scenario=cell.scenario.name,
+        scenario_origin=SCENARIOS.origins.get(cell.scenario.name),
         scenario_options=msgspec.to_builtins(cell.scenario.options),
         load=replace(cell.load, steps=steps),
         seed=cell.seed,

@@ -11,24 +11,33 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from serving_bench.engines import ENGINES, QUANTIZATIONS
 from serving_bench.harness.cache import local
 from serving_bench.harness.contracts import Deployment, Plan, PlannedStart, ScenarioChoice, scalars, words_of
 from serving_bench.harness.errors import StoreError, UserError
 from serving_bench.harness.plan import plan
 from serving_bench.harness.plan.candidates import candidates
 from serving_bench.harness.plan.terms import able_to_call
+from serving_bench.harness.plugins import Table
 from serving_bench.harness.sampling import environment
 from serving_bench.harness.settings import overrides
 from serving_bench.harness.settings.config import Settings
 from serving_bench.harness.settings.decoding import Choices, as_text
 from serving_bench.harness.store import store
 from serving_bench.harness.store.named_files import RUN_FILE
+from serving_bench.scenarios import SCENARIOS
 
 _MOST_VALUES = 1000  # of all settings
 # What as_text writes: a text in quotes, or a word or number. A range or a list would be many values.
 _ONE_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|[^"(,]*', re.DOTALL)
 # Facts that all cells of one run must share to be comparable.
 _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
+# What a run used that is not bench's own, by its kind and name.
+OUTSIDE = "outside_packages"
+_OF_DEPLOYMENTS = ("engine", "quantization")
+_TABLES: Mapping[str, Table[Any]] = {
+    "engine": ENGINES, "quantization": QUANTIZATIONS, "scenario": SCENARIOS,
+}  # fmt: skip
 _Typed = TypeVar("_Typed")
 # What the settings ask for, each with its form on record.
 _Known = Sequence[tuple[Any, _Typed]]
@@ -62,6 +71,24 @@ def check_machine(directory: Path, record: store.RunRecord) -> None:
         changed.append("devices")
     if changed:
         raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
+
+
+def outside(planned: Plan) -> dict[str, str]:
+    """Return the package and version, or the file's SHA-256, of what is not bench's own in a plan."""
+    used = [
+        *((kind, getattr(each, kind)) for each in planned.deployments.values() for kind in _OF_DEPLOYMENTS),
+        *(("scenario", cell.scenario.name) for start in planned.starts for cell in start.cells),
+    ]
+    return {f"{kind} {name}": found for kind, name in used if (found := _TABLES[kind].origins.get(name))}
+
+
+def check_outside(directory: Path, record: store.RunRecord) -> None:
+    """Raise StoreError if a run was begun with another version of what is not bench's own."""
+    for used, was in scalars(record.environment.get(OUTSIDE)).items():
+        kind, _, name = local(used).partition(" ")
+        now = _TABLES[kind].origins.get(name) if kind in _TABLES else None
+        if was != now:
+            raise StoreError(f"{directory}: {used} was {was}, and is {now} now; begin a new run")
 
 
 def recorded_plan(directory: Path, recorded: Plan, settings: Settings) -> Plan:

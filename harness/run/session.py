@@ -36,6 +36,7 @@ from serving_bench.harness.plan.candidates import NO_QUANTIZATION
 from serving_bench.harness.processes.supervise import reap
 from serving_bench.harness.quality.due import Due
 from serving_bench.harness.run.held import missing, remove_made, taken_lock
+from serving_bench.harness.run.recorded import OUTSIDE, outside
 from serving_bench.harness.run.room import left_bytes, needed_bytes
 from serving_bench.harness.run.run import NextCell, planned_cell, run_starts
 from serving_bench.harness.run.start import api_of, attach_spec, key_of
@@ -175,7 +176,7 @@ def begin(directory: Path, record: store.RunRecord, site: Site) -> store.Kept[st
 
 def _environment(planned: Plan, own_error: SelfTest | None) -> dict[str, Any]:
     """Return what is known of this machine, with bench's own error here as `bench selftest` measured it."""
-    facts = environment.facts()
+    facts = environment.facts() | {OUTSIDE: outside(planned)}
     deployments = planned.deployments.values()
     if any(each.model != NO_QUANTIZATION and each.terms.base_url is None for each in deployments):
         facts["memory"] = {"read_bytes_per_s": environment.read_bytes_per_s()}

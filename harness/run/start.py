@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from serving_bench.engines import API_PRICES, ENGINES
+from serving_bench.engines import API_PRICES, ENGINES, launch_of
 from serving_bench.harness import contracts
 from serving_bench.harness.describe.ideal import SentTo, nothing_sent
 from serving_bench.harness.install import builds, install
@@ -174,7 +174,7 @@ def _launch_spec(
         adapters=site.provisions.adapters_of(deployment),
         cache=install.compiled_dir(site.cache_dir, (installed and installed.name) or deployment.engine),
     )
-    spec = ENGINES[deployment.engine].launch(deployment, place)
+    spec = launch_of(ENGINES[deployment.engine], deployment, place)
     if not isinstance(spec, contracts.NativeSpec) or not devices:
         return spec
     # Makes CUDA number the devices as NVML does.

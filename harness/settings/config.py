@@ -1,14 +1,16 @@
 """Turn the chosen values of each key into typed, frozen Settings, with defaults; check which go together."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from random import Random
 from typing import Any
 
 from serving_bench.engines import ENGINES, ONLY_ATTACHED, QUANTIZATIONS, aliases
 from serving_bench.harness.contracts import (
     CompareTerms,
+    Conversation,
     Deployment,
     EngineTerms,
     FitTerms,
@@ -20,11 +22,14 @@ from serving_bench.harness.contracts import (
     QualityTerms,
     RunTerms,
     Scalar,
+    Scenario,
     ScenarioChoice,
     SearchTerms,
     Until,
+    masked_argv,
 )
 from serving_bench.harness.errors import UserError, choose_from, expanded, refuse_first, see_list
+from serving_bench.harness.plugins import reason
 from serving_bench.harness.settings import sections
 from serving_bench.harness.settings.attached import check_attached, check_price, key_env
 from serving_bench.harness.settings.decoding import (
@@ -85,7 +90,8 @@ class Settings:
 
     @property
     def scenario_names(self) -> tuple[str, ...]:
-        return tuple(scenario.name for scenario in self.scenarios)
+        """Return their names; of a file without its directory."""
+        return tuple(PurePath(scenario.name).name for scenario in self.scenarios)
 
     @property
     def is_attached(self) -> bool:
@@ -96,6 +102,8 @@ def settings(given: Choices) -> Settings:
     """Check and type all choices. Raises UserError with the key, the value, and what would work."""
     for key, values in given.items():
         refuse_secrets(f"{key}={values}")
+        if key.endswith(".args"):
+            _check_args(key, values)
     check_keys(given)
     if "fairness" in given and "engine.fairness" in given:
         raise UserError("fairness and engine.fairness are one key; give one of them")
@@ -208,6 +216,17 @@ def engines_with_weights() -> tuple[str, ...]:
     )
 
 
+def _check_args(key: str, values: Sequence[Scalar]) -> None:
+    """Raise UserError for further arguments that a shell could not read, or that have a secret in them."""
+    for text in (value for value in values if isinstance(value, str)):
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise UserError(f"{key}={text}: {error}") from error
+        if masked_argv(words) != tuple(words):
+            raise UserError(f"{key}: has a secret in it, which would be stored with the run; leave it out")
+
+
 def _as_given(given: Choices) -> dict[str, tuple[str, ...]]:
     return {key: tuple(map(as_text, values)) for key, values in given.items()}
 
@@ -223,6 +242,7 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
         if isinstance(value, str)
         and (
             kind == "file"
+            or (key == "scenario" and value.endswith(".py"))
             or (kind == "program" and "/" in value)
             or (key == "quality.against" and Path(value).is_dir())
             or (kind == "length" and is_column(value))
@@ -288,11 +308,27 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
     for name in _names("scenario", choices["scenario"], SCENARIOS):
         scenario = SCENARIOS[name]
         for point in points("scenario", scenario.options, choices):
-            # Making the first conversation shows whether the options work, before anything is started.
-            next(iter(scenario.conversations(point.value, Random(0))))
-            label = " ".join([name, *(f"{key.partition('.')[2]}={v}" for key, v in point.differs.items())])
+            _try_out(name, scenario, point.value)
+            differs = (f"{key.partition('.')[2]}={v}" for key, v in point.differs.items())
+            label = " ".join([PurePath(name).name, *differs])
             arrivals = scenario.arrivals(point.value)
             span_s = None if arrivals is None else max(at_s for at_s, _ in arrivals)
             width = scenario.width(point.value)
             made.append(ScenarioChoice(name, point.value, label, span_s, scenario.ends_itself, width))
+    if len({choice.label for choice in made}) < len(made):
+        raise UserError(
+            f"scenario={','.join(map(shown, choices['scenario']))}: two have one name; rename one"
+        )
     return tuple(made)
+
+
+def _try_out(name: str, scenario: Scenario, options: Any) -> None:
+    """Make the first conversation, which shows whether the options work, before anything is started."""
+    try:
+        first = next(iter(scenario.conversations(options, Random(0))), None)
+    except Exception as error:
+        if isinstance(error, UserError) or name not in SCENARIOS.origins:
+            raise
+        raise UserError(f"scenario={name}: {reason(error)}") from error
+    if not isinstance(first, Conversation):
+        raise UserError(f"scenario={name}: it yields no Conversation")

@@ -83,10 +83,10 @@ def _keys_of(section: str, known: Iterable[str]) -> str:
 
 def check_keys(given: Choices) -> None:
     """Raise UserError for a key that does not exist, belongs to another command, or would have no effect."""
-    known = known_keys()
     engines = {str(value) for value in given.get("engine", DEFAULTS["engine"])}
     chosen = [str(value) for value in given.get("scenario", DEFAULTS["scenario"])]
     asked = [SCENARIOS[name] for name in chosen if name in SCENARIOS]
+    known = known_keys()  # with those of a scenario in a file
     options = {key for scenario in asked for key in fields_by_key("scenario", scenario.options)}
     for key, values in given.items():
         what, section = f"{key}={shown(values[0])}", key.partition(".")[0]

@@ -8,7 +8,7 @@ user types, and a study given with --from, is the user's own word.
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -21,7 +21,6 @@ from serving_bench.scenarios import is_column, length
 # taken: as it is. shown: taken, but told before anything starts. asked: only if the user agrees.
 Belief = Literal["taken", "shown", "asked"]
 _PLAIN = re.compile(r"[A-Za-z0-9_][\w.,:|-]{0,63}", re.ASCII)
-_PROGRAMS = {program for engine in ENGINES.values() for program in engine.programs}
 
 
 def _is_plain(value: Scalar) -> bool:
@@ -54,7 +53,7 @@ _TAKES: Mapping[Foreign, Callable[[Scalar], bool]] = {
     "never": lambda value: False,  # it is started, or says where requests and keys are sent
     "file": lambda value: False,
     "false": lambda value: value is False,
-    "program": _PROGRAMS.__contains__,
+    "program": lambda value: any(value in engine.programs for engine in ENGINES.values()),
     "model": MODELS.__contains__,
     "device": ("auto", "cpu").__contains__,
     "speculation": _is_speculation,
@@ -73,16 +72,26 @@ _MOST_S, _MOST_NUMBER = 3600, 8192
 
 def field_of(key: str) -> Field | None:
     """Return the field by which values of a key are judged; None for objectives and for no key."""
-    every = fields().get(SHORT.get(key, key), ())
+    every = _fields_of(key)
     return next((field for field in every if field.key.foreign), every[0] if every else None)
+
+
+def _fields_of(key: str) -> Sequence[Field]:
+    return fields().get(SHORT.get(key, key), ())
 
 
 def belief(key: str, value: Scalar) -> Belief:
     """Return how a value from a stranger's file is treated. Raises UserError for one of a wrong type."""
     field = field_of(key)
+    # FILE.py and package:NAME are code, and so is a scenario whose options are not known.
+    is_code = key == "scenario" and (":" in str(value) or str(value).endswith(".py"))
+    if is_code or (field is None and key.startswith("scenario.")):
+        return "asked"
     if value is None or field is None:
         return "taken"
-    kind, most = field.key.foreign or ("never" if str in field.parts else None), field.key.ask_above
+    kind, most = field.key.foreign, field.key.ask_above
+    if any(str in each.parts and not each.key.foreign for each in _fields_of(key)):
+        kind = "never"  # of another package, which did not say
     if kind and not _TAKES[kind](value):
         return "shown" if key == "model" and str(value).startswith("hf:") else "asked"
     if kind == "length":

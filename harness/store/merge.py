@@ -42,7 +42,7 @@ from serving_bench.harness.whole_files import check_room
 _TERMS = ("settings", "price", "slo", "compare", "quality")
 NONE_LOST: Mapping[int, Sequence[str]] = MappingProxyType({})
 _FOLDERS = ("starts", "cells", REFERENCE)
-_FACTS = ("packages.serving-bench", "machine.architecture", "engine_packages")
+_FACTS = ("packages.serving-bench", "machine.architecture", "engine_packages", "outside_packages")
 
 
 def mergeable(folders: Sequence[Path]) -> dict[Path, RunRecord]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TypeGuard
 
+import msgspec
+
 from serving_bench.harness.contracts import Deployment, Scalar
 from serving_bench.reports.data import Run, StartRecord, gathered
 
@@ -46,6 +48,9 @@ TOLD = {
     "kernel_stand_in": "stand-in for kernels",
     "engine_version": "engine version",
 }
+
+
+ARGS = "args"  # an engine's option: what it changes is not known, so nothing is said of equal terms
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,10 @@ class Term:
 
 def ledger_of(run: Run) -> tuple[Term, ...]:
     """Return the terms that were asked for or reported, over all planned deployments."""
-    rows = (Term(name, title, dict(_entries(run, name))) for name, title in (COMMON | TOLD).items())
+    rows = (
+        Term(name, title, dict(_entries(run, name)))
+        for name, title in (COMMON | TOLD | {ARGS: "further arguments"}).items()
+    )
     return tuple(row for row in rows if row.is_telling)
 
 
@@ -110,6 +118,11 @@ def _entries(run: Run, name: str) -> Iterator[tuple[str, Entry]]:
     for label, deployment in run.deployments.items():
         terms, records = deployment.terms, run.starts_of(label)
         asked = getattr(terms, name) if name in COMMON and terms.base_url is None else None
+        if name == ARGS:
+            given = msgspec.to_builtins(deployment.options).get(ARGS)
+            unknown = "bench does not know what they change" if given else ""
+            yield label, Entry(name, given, {}, unknown, False, None)
+            continue
         clause = next((r.unmatched[name] for r in records if name in r.unmatched), None)
         said = ((_said(deployment, record, name), record.repeat + 1) for record in records)
         got = gathered(pair for pair in said if pair[0] is not None)

@@ -107,7 +107,7 @@ def terms_not_matched(run: Run) -> Iterator[Case]:
 
 
 def _asked_and_got(entry: Entry) -> str:
-    got = f"got {entry.got_text}" if entry.got else "could not be told"
+    got = f"got {entry.got_text}" if entry.got else entry.said
     return f"asked {entry.asked_text}, {got}" + (f": {entry.clause}" if entry.clause else "")
 
 

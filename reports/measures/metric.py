@@ -1,7 +1,25 @@
 """The Metric type, and the metrics that only one scenario or kind of load has."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+
+from serving_bench.harness.contracts import Fact
+from serving_bench.reports.data import Cell, Run
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of a metric over n observations, or None if it is not defined.
+
+    `requests`: how many requests the observations come from, if one gives several (gaps). `why`: why there
+    is no value, if n does not say it.
+    """
+
+    value: float | None
+    n: int
+    requests: int | None = None
+    why: Fact | None = None
 
 
 @dataclass(frozen=True)
@@ -13,7 +31,8 @@ class Metric:
     so starts are averaged and compared as they are, not by logarithms. `needs_equal_lengths`: it depends on
     the length of answers, so it is withheld where they differ. `needs_every_start`: there is no mean if a
     start has no value, since the slow starts are those without. `may_be_small`: two significant digits are
-    shown, however small the value. `words`: what a better and a worse value are called.
+    shown, however small the value. `words`: what a better and a worse value are called. `value`: what
+    computes it for a completed cell, if it is of another package.
     """
 
     name: str
@@ -31,6 +50,7 @@ class Metric:
     may_be_small: bool = False
     is_additive: bool = False
     words: tuple[str, str] = ("faster", "slower")
+    value: Callable[[Run, Cell], Value] | None = None
 
 
 STAMPS = "client's stamps in requests.parquet"

@@ -4,12 +4,12 @@ Knows no run, chart or comparison.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 from serving_bench.harness.contracts import Fact, because, timing
 from serving_bench.harness.errors import UserError
+from serving_bench.harness.plugins import Table
 from serving_bench.reports.measures.metric import (
     BOTH,
     FEWER,
@@ -27,6 +27,7 @@ from serving_bench.reports.measures.metric import (
     tokens_each,
     tokens_rate,
 )
+from serving_bench.reports.measures.metric import Value as Value
 
 PERCENTILES = (50, 90, 95, 99)
 # Gaps of one request are not independent, so a percentile of gaps needs several requests.
@@ -43,7 +44,7 @@ _WASTED = (
     "their lengths, not read from the server"
 )
 
-METRICS: tuple[Metric, ...] = (
+_OWN: tuple[Metric, ...] = (
     latency(
         "ttft_s",
         "time to first token (TTFT)",
@@ -223,7 +224,15 @@ METRICS: tuple[Metric, ...] = (
     ),
     *TRAFFIC_METRICS,
 )
-BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
+
+
+def _check(metric: Metric) -> None:
+    if metric.value is None or metric.is_distribution or metric.better not in ("higher", "lower", "-"):
+        raise UserError("a metric has a `value`, is better higher, lower or -, and is no distribution")
+
+
+BY_NAME = Table("metrics", {metric.name: metric for metric in _OWN}, _check)
+METRICS = BY_NAME.values()
 LATENCIES = ("ttft_s", "itl_s", "tpot_s", "e2e_s")
 
 
@@ -248,20 +257,6 @@ def check_metric_name(name: str, key: str) -> None:
 
 
 # --- values ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Value:
-    """One value of a metric over n observations, or None if it is not defined.
-
-    `requests`: how many requests the observations come from, if one gives several (gaps). `why`: why there
-    is no value, if n does not say it.
-    """
-
-    value: float | None
-    n: int
-    requests: int | None = None
-    why: Fact | None = None
 
 
 def is_supported(percentile: int, n: int, requests: int | None = None) -> bool:

@@ -5,14 +5,15 @@ the tokens of a server that was already running.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from serving_bench.harness.contracts import Price, because, counter_fell, mean_power_w
+from serving_bench.harness.contracts import Price, because, counter_fell, mean_power_w, quoted
+from serving_bench.harness.plugins import reason
 from serving_bench.reports.data import (
     Cell,
     ChunkTotals,
@@ -97,8 +98,18 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
         **kv_waste(ok, _context_tokens(run, cell)),
         **slo.slo_values(run, cell),
         **traffic_values(run, cell),
+        **{each.name: _value_of(each.value, run, cell) for each in METRICS if each.value},
     }
     return Measured(values, gaps / totals.streamed_s if totals.streamed_s else None, steadiness, totals.gaps)
+
+
+def _value_of(compute: Callable[[Run, Cell], Value], run: Run, cell: Cell) -> Value:
+    """Return the value of another package's metric; None, with the reason, if it raises an error."""
+    try:
+        found = compute(run, cell)
+        return found if isinstance(found, Value) else Value(found, 1)
+    except Exception as error:
+        return Value(None, 0, why=quoted(reason(error)))
 
 
 def request_values(ok: Mapping[str, np.ndarray]) -> dict[str, Value]:

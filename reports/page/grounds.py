@@ -238,7 +238,7 @@ def machine(run: Run) -> list[charts.Part]:
     for key, value in flat(run.record.environment):
         topic, _, name = key.partition(".")
         if topic.endswith("packages"):
-            whole = name if topic.startswith("engine") else f"bench.{name}"
+            whole = f"bench.{name}" if topic == "packages" else name
             tables["Packages"].append((whole, fact(key, value)))
         elif not key.startswith(_NOT_SHOWN):
             tables["Machine"].append((key_words(key.removeprefix("machine.")), fact(key, value)))

@@ -3,7 +3,7 @@
 from serving_bench.reports.checks.examine import SIGN, clean_of, findings_of
 from serving_bench.reports.checks.finding import Finding
 from serving_bench.reports.checks.late_client import ms, nearest_of
-from serving_bench.reports.checks.ledger import MORE_SHARE, ledger_of
+from serving_bench.reports.checks.ledger import ARGS, MORE_SHARE, ledger_of
 from serving_bench.reports.data import Cell, Run
 from serving_bench.reports.measures import NOTHING, plural, several
 
@@ -56,6 +56,9 @@ def fairness_claim(run: Run) -> str:
     """Return how many terms are not as asked; empty if none was asked for or reported."""
     off = sum(entry.is_off for row in ledger_of(run) for entry in row.entries.values())
     said = f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers say"
+    said += "; bench does not know what further arguments change" * any(
+        r.name == ARGS for r in ledger_of(run)
+    )
     return said if ledger_of(run) else ""
 
 

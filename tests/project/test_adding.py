@@ -1,4 +1,5 @@
-"""The examples in docs/adding.md, made in a copy of the project as the document says, and used."""
+"""The examples in docs/adding.md, made as it says, and used: a package that is installed beside bench, and
+changes of a copy of the project."""
 
 import json
 import os
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from make_run import MS, S, one_cell_run, row
 from places import ROOT
+from uv import find_uv_bin
 
 DOCUMENT = (ROOT / "docs" / "adding.md").read_text()
-EXAMPLE = re.compile(r"`(\S+\.py)`:\n\n```(python|diff)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+EXAMPLE = re.compile(r"`(\S+\.(?:py|toml))`:\n\n```(python|diff|toml)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PACKAGE = "installed"  # the package's place in the copy
 # `make served` has prepared its weights.
 MODEL = ("quantization=gguf-q4_0",)
 SHORT = (
@@ -45,10 +48,14 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
         )
     shutil.copy(ROOT / "pyproject.toml", folder)
+    source = folder / "source"
     for name, kind, text in EXAMPLE.findall(DOCUMENT):
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text if kind == "python" else changed(path.read_text(), text))
+        path = (source if name.startswith(("smallama", "pyproject")) else folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(changed(path.read_text(), text) if kind == "diff" else text)
+    install = [find_uv_bin(), "--quiet", "--no-config", "pip", "install", "--offline", "--no-deps"]
+    install += ["--no-build-isolation", "--python", sys.executable, "--target", folder / PACKAGE, source]
+    subprocess.run(install, check=True)
     return folder
 
 
@@ -57,7 +64,7 @@ def bench(copy: Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 def python(copy: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(copy), "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": f"{copy}:{copy / PACKAGE}", "COLUMNS": "200"}
     command = [sys.executable, "-P", *map(str, words)]
     return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -83,19 +90,25 @@ def records(path: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def test_every_example_is_found() -> None:
-    assert len(EXAMPLE.findall(DOCUMENT)) == DOCUMENT.count("```python\n") + DOCUMENT.count("```diff\n") == 11
+    assert len(EXAMPLE.findall(DOCUMENT)) == DOCUMENT.count("```") // 2 == 10
 
 
 def test_an_engine_of_few_lines_and_a_scenario_are_planned(copy: Path) -> None:
-    assert (copy / "engines" / "smallama" / "engine.py").read_text().count("\n") < 120
-    listed, planned, threads, digits = told(
+    assert (copy / PACKAGE / "smallama" / "engine.py").read_text().count("\n") < 120
+    listed, kinds, metrics, planned, threads, digits, file = told(
         copy,
         ("list", "engines"),
+        ("list", "quantizations"),
+        ("list", "metrics"),
         ("plan", "engine=smallama", "quantization=gguf,awq", "engine.concurrent_sequences=2"),
         ("plan", "engine=smallama", "smallama.threads=0"),
         ("plan", "engine=reference", "scenario=quiz", "scenario.digits=0"),
+        ("plan", "engine=reference", f"scenario={copy / PACKAGE / 'smallama' / 'quiz.py'}"),
     )
-    assert "smallama" in listed[1]
+    assert "(of bench-smallama 1.0)" in listed[1]
+    assert "gguf-iq4_xs: 4-bit, with a table of values (of bench-smallama 1.0)" in kinds[1]
+    assert "time spent answering, in share (of bench-smallama 1.0)" in metrics[1]
+    assert "quiz.py" in file[1], file
     assert planned[0] == 0, planned
     assert "skipped smallama awq: smallama reads GGUF files; awq is not one" in planned[1]
     assert threads[2] == "smallama.threads=0: must be 1 or more"

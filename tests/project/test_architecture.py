@@ -42,7 +42,7 @@ LEVELS = (
     ("plan", "servers", "load", "sampling", "store", "install", "fit", "describe"),
     ("claims",),
     ("settings", "processes"),
-    ("contracts", "errors", "whole_files", "foreign_files", "cache"),
+    ("contracts", "errors", "plugins", "whole_files", "foreign_files", "cache"),
 )
 # The same for reports.
 REPORTS = ("outputs", "page", "two_runs", "words", "checks", "verdicts", "measures", "data", "stats")
@@ -88,8 +88,8 @@ def is_inside(name: str) -> bool:
 
 
 def is_shared(module: str) -> bool:
-    files = ("harness.contracts", "harness.errors", "harness.whole_files", "harness.foreign_files")
-    return module in files or module.startswith("harness.contracts.")
+    files = ("contracts", "errors", "plugins", "whole_files", "foreign_files")
+    return module in {f"harness.{each}" for each in files} or module.startswith("harness.contracts.")
 
 
 def strays(*folders: str) -> Iterator[tuple[str, str]]:
@@ -151,9 +151,8 @@ def test_harness_knows_engines_and_scenarios_by_their_dicts() -> None:
 
 
 def test_what_everyone_may_import_imports_the_standard_library_only() -> None:
-    found = strays(
-        "harness/contracts/", "harness/errors.py", "harness/whole_files.py", "harness/foreign_files.py"
-    )
+    files = (f"harness/{each}.py" for each in ("errors", "plugins", "whole_files", "foreign_files"))
+    found = strays("harness/contracts/", *files)
     assert [pair for pair in found if not (top(pair[1]) in _STANDARD or is_shared(pair[1]))] == []
 
 

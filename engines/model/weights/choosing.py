@@ -203,6 +203,8 @@ def _local_gguf(path: Path, weights: Weights) -> Way:
 def _of_checkpoint(source: Way, wanted: str, why: str) -> Way:
     if source.quantization == wanted or is_cast(source.quantization, wanted):
         return source
+    if source.quantization in PLAIN_BITS and wanted in QUANTIZATIONS and QUANTIZATIONS[wanted].recipe:
+        return made("recipe", source, wanted)
     if source.quantization in PLAIN_BITS and wanted in CALIBRATED:
         return made("w4a16" if wanted == "w4a16" else "awq", source, wanted)
     raise UserError(why)

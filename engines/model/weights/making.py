@@ -23,7 +23,7 @@ from serving_bench.engines.model.facts import (
 from serving_bench.engines.model.files import check_weights, config_of, facts_in, gguf_header
 from serving_bench.engines.model.models import HubRepo, PackageSource
 from serving_bench.engines.model.shape import quantization_of
-from serving_bench.engines.model.sizes import CALIBRATED, mixed_kinds
+from serving_bench.engines.model.sizes import CALIBRATED, QUANTIZATIONS, mixed_kinds
 from serving_bench.engines.model.weights import kept, tools
 from serving_bench.engines.model.weights.ways import CALIBRATION, CALIBRATION_SEED, Step, Way, kind_of
 from serving_bench.engines.places import INSIDE
@@ -42,9 +42,10 @@ _ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 _SLOW = "; on a CPU a small model takes minutes, a large one hours"
-# Step -> the program's environment by device, its script in engines/inside (None: llama-quantize), and what
-# the manifest's `made_by` says: words, then the version of a package.
-_PROGRAMS: Mapping[Step, tuple[Mapping[str, InstallSpec], str | None, str, str | None]] = {
+# A program's environment by device, its script, in engines/inside unless it is a whole path (None:
+# llama-quantize), and what the manifest's `made_by` says: words, then the version of a package.
+_Program = tuple[Mapping[str, InstallSpec], str | None, str, str | None]
+_PROGRAMS: Mapping[Step, _Program] = {
     "from_checkpoint": (
         {"cpu": tools.CONVERT},
         "convert_checkpoint.py",
@@ -104,12 +105,18 @@ def tool_of(way: Way) -> InstallSpec | None:
         return None if find_spec("huggingface_hub") else HUB
     if way.step == "package":
         return tools.GGUF
-    return None if way.step == "local" else _tool_of(way.step)
+    return None if way.step == "local" else _tool_of(way)
 
 
-def _tool_of(step: Step) -> InstallSpec:
-    specs, *_ = _PROGRAMS[step]
-    return specs["cuda" if step in CALIBRATED and _CUDA_DRIVER.exists() else "cpu"]
+def _tool_of(way: Way) -> InstallSpec:
+    specs, *_ = _program_of(way)
+    wanted = "cuda" if "cuda" in specs and _CUDA_DRIVER.exists() else "cpu"
+    return specs.get(wanted) or next(iter(specs.values()))
+
+
+def _program_of(way: Way) -> _Program:
+    recipe = QUANTIZATIONS[way.quantization].recipe if way.step == "recipe" else None
+    return (recipe.environments, str(recipe.script), "", recipe.package) if recipe else _PROGRAMS[way.step]
 
 
 def make(way: Way, means: Means) -> None:
@@ -152,10 +159,10 @@ def _put_together(way: Way, package: PackageSource, part: Path, means: Means) ->
 
 def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     assert way.source is not None
-    _, script, maker, package = _PROGRAMS[way.step]
+    _, script, maker, package = _program_of(way)
     source, kind = way.source.at(means.cache), kind_of(way.quantization)
     is_calibrated = way.step in CALIBRATED
-    programs = means.workshop.tool(_tool_of(way.step)) / "bin"
+    programs = means.workshop.tool(_tool_of(way)) / "bin"
     doing = f"{way.name}: making {way.quantization} from {source.name}"
     means.workshop.line(doing + (_SLOW if is_calibrated else ""))
     if way.file_format == "safetensors":
@@ -231,7 +238,8 @@ def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
             config = config_of(part)
             check_weights(part)
             shape = way.facts or facts_in(part, config)
-            found = {"quantization": quantization_of(config), "facts": asdict(shape) if shape else None}
+            kind = way.quantization if way.step == "recipe" else quantization_of(config)
+            found = {"quantization": kind, "facts": asdict(shape) if shape else None}
     except UserError as error:
         raise MissingError(str(error)) from error
     if way.file_format == "gguf" and found["quantization"] != way.quantization:

@@ -22,7 +22,16 @@ RECIPE = 1
 METADATA_BYTES = 7_000_000
 
 Step = Literal[
-    "local", "package", "hub", "from_checkpoint", "convert", "quantize", "checkpoint", "awq", "w4a16"
+    "local",
+    "package",
+    "hub",
+    "from_checkpoint",
+    "convert",
+    "quantize",
+    "checkpoint",
+    "awq",
+    "w4a16",
+    "recipe",
 ]
 
 
@@ -137,6 +146,9 @@ def made(step: Step, source: Way, quantization: str) -> Way:
     if is_local:  # keeps sources with equal names apart
         folder = Path("local", f"{source.name}-{hashlib.sha256(str(source.path).encode()).hexdigest()[:8]}")
     path, file_format, metadata_bytes = folder, "safetensors", 0
+    recipe = QUANTIZATIONS[quantization].recipe if step == "recipe" else None
+    if recipe:
+        identity["script_sha256"] = _sha256(recipe.script)
     if step in CALIBRATED:
         identity |= {"calibration_sha256": _sha256(CALIBRATION), "calibration_seed": CALIBRATION_SEED}
         stem = folder.name if is_local else source.path.name.removesuffix(f"-{source.quantization}")

@@ -16,7 +16,7 @@ from serving_bench.harness.install.tokenizer import resolved
 from serving_bench.harness.plan import plan
 from serving_bench.harness.quality.due import Due, due
 from serving_bench.harness.run import next_starts, session
-from serving_bench.harness.run.recorded import check_machine, choices_of, recorded_plan
+from serving_bench.harness.run.recorded import check_machine, check_outside, choices_of, recorded_plan
 from serving_bench.harness.run.search import prepared, starts_left, without_trials
 from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.settings.config import Settings
@@ -165,6 +165,7 @@ def left_of(directory: Path, record: RunRecord, repeats: int | None = None) -> J
     """Return what a run or search lacks: cells, and quality, which may need a start of its own."""
     settings = typed_settings(choices_of(record), is_search=record.search is not None)
     check_machine(directory, record)
+    check_outside(directory, record)
     if settings.search:
         whole = recorded_plan(directory, without_trials(record.plan, settings), settings)
         record, starts = starts_left(directory, record, whole)

@@ -56,7 +56,13 @@ def _print_engines(engines: Sequence[builds.EngineHere]) -> None:
             rows.append({"engine": f"  {each.program}", "here": _state(each), "started as": ""})
     print_rows(rows)
     out.print()
-    print_rows([{"engine": each.engine, "what it is": each.description} for each in engines])
+    print_rows(
+        [{"engine": each.engine, "what it is": each.description + _from(each.origin)} for each in engines]
+    )
+
+
+def _from(origin: str | None) -> str:
+    return f" (of {origin})" if origin else ""
 
 
 def _tools() -> list[dict[str, Any]]:
@@ -115,6 +121,9 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
     if mixed := mixed_kinds(MODELS[DEFAULT_MODEL].facts, "gguf-q4_k_m"):
         why.append({"": "K", "why": f"gguf-q4_k_m and others with a k: {mixed}"})
     print_rows(why)
+    for row in served:
+        if row.origin:
+            out.print(f"{row.quantization}: {row.description}{_from(row.origin)}")
     short = ", ".join(f"{row.alias} is {row.quantization}" for row in served if row.alias)
     out.print(f"For {DEFAULT_MODEL} ({short}) with default options; `bench plan` says what this machine can.")
 
@@ -157,7 +166,7 @@ def _kind(weights: Weights) -> str:
     return f"{weights.quantization} ({weights.file_format})" if is_plain else weights.quantization
 
 
-def _scenarios() -> list[Row]:
+def _scenarios() -> list[dict[str, Any]]:
     from serving_bench.harness.settings.decoding import fields_by_key
     from serving_bench.scenarios import SCENARIOS
 
@@ -165,32 +174,39 @@ def _scenarios() -> list[Row]:
     for name, scenario in SCENARIOS.items():
         fields = fields_by_key("scenario", scenario.options)
         options = ", ".join(f"{key}={field.default_text}" for key, field in fields.items())
-        rows.append({"scenario": name, "description": scenario.description, "options": options})
+        facts = {"scenario": name, "description": scenario.description, "options": options}
+        rows.append({**facts, "origin": SCENARIOS.origins.get(name)})
     return rows
 
 
-def _print_scenarios(scenarios: Sequence[Row]) -> None:
+def _print_scenarios(scenarios: Sequence[dict[str, Any]]) -> None:
     rows = []
     for each in scenarios:
         rows += [
-            {"scenario": each["scenario"], "what it is": each["description"]},
+            {"scenario": each["scenario"], "what it is": each["description"] + _from(each["origin"])},
             {"scenario": "  options", "what it is": each["options"]},
         ]
     print_rows(rows)
 
 
-def _metrics() -> list[Row]:
-    from serving_bench.reports import METRICS
+def _metrics() -> list[dict[str, Any]]:
+    from serving_bench.reports.measures.metrics import BY_NAME, METRICS
 
     names = ("title", "unit", "better", "formula", "source")
-    return [{"metric": metric.name} | {name: getattr(metric, name) for name in names} for metric in METRICS]
+    return [
+        {"metric": metric.name}
+        | {name: getattr(metric, name) for name in names}
+        | {"origin": BY_NAME.origins.get(metric.name)}
+        for metric in METRICS
+    ]
 
 
-def _print_metrics(metrics: Sequence[Row]) -> None:
+def _print_metrics(metrics: Sequence[dict[str, Any]]) -> None:
     rows = []
     for each in metrics:
         better = f"; {each['better']} is better" if each["better"] in ("lower", "higher") else ""
-        rows.append({"metric": each["metric"], "what it is": f"{each['title']}, in {each['unit']}{better}"})
+        what = f"{each['title']}, in {each['unit']}{better}{_from(each['origin'])}"
+        rows.append({"metric": each["metric"], "what it is": what})
         rows += [{"metric": f"  {name}", "what it is": each[name]} for name in ("formula", "source")]
     print_rows(rows)
 

@@ -250,6 +250,9 @@ def _unmatched(whole: Plan) -> list[dict[str, Any]]:
         if deployment.terms.base_url is None:
             for term, why in ENGINES[deployment.engine].unmatched(deployment).items():
                 found.setdefault((f"engine.{term}", why), []).append(deployment.label)
+            if getattr(deployment.options, "args", None):
+                said = f"{deployment.engine}.args", "bench does not know what they change"
+                found.setdefault(said, []).append(deployment.label)
     return [{"term": term, "reason": why, "deployments": labels} for (term, why), labels in found.items()]
 
 

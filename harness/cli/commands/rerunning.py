@@ -25,7 +25,7 @@ from serving_bench.harness.install.builds import select_devices
 from serving_bench.harness.install.provision import at_hand, device_of
 from serving_bench.harness.quality.due import asking
 from serving_bench.harness.run.next_starts import unlike_cells
-from serving_bench.harness.run.recorded import choices_of
+from serving_bench.harness.run.recorded import OUTSIDE, choices_of, outside
 from serving_bench.harness.sampling import environment
 from serving_bench.harness.settings import overrides
 from serving_bench.harness.settings.config import Settings
@@ -92,7 +92,7 @@ def _differences(
 
     deployments, has_device = whole.deployments, bool(select_devices(device_of(settings)))
     here = at_hand(deployments.values(), weights, install.cache_dir(), has_device=has_device)
-    facts = {**environment.facts(), "engine_packages": here.versions}
+    facts = {**environment.facts(), "engine_packages": here.versions, OUTSIDE: outside(whole)}
     # A fact that an earlier bench did not record is no difference.
     facts = {name: fact for name, fact in facts.items() if name in record.environment}
     given = store.as_stored(settings.given)

@@ -27,6 +27,7 @@ from serving_bench.reports.checks.examine import findings_of
 from serving_bench.reports.checks.ledger import Entry, ledger_of
 from serving_bench.reports.measures.equal_work import one_at_a_time
 from serving_bench.reports.page.sections.why import TOLD
+from serving_bench.reports.words.grounds import fairness_claim
 
 
 def run_of(path, starts, users=4, **terms):
@@ -50,6 +51,23 @@ def entry(path, name, *got, unmatched=None, **terms) -> Entry:
         {"resolved": {} if value is None else {name: value}, "unmatched": unmatched or {}} for value in got
     ]
     return entry_of(run_of(path, said, **terms), name)
+
+
+def test_what_further_arguments_change_is_not_known(tmp_path):
+    run = run_of(tmp_path, [{}])
+    (label,) = run.deployments
+    run.deployments[label] = replace(run.deployments[label], options={"args": "--flag 1"})
+    found = entry_of(run, "args")
+    said = "bench does not know what they change"
+    assert (found.asked_text, found.got_text, found.said, found.is_off) == (
+        "--flag 1",
+        "not said",
+        said,
+        False,
+    )
+    (finding,) = (each for each in findings_of(run) if each.title == "Not all terms are as asked")
+    assert f"further arguments asked --flag 1, {said}" in finding.text
+    assert fairness_claim(run).endswith("; bench does not know what further arguments change")
 
 
 @pytest.mark.parametrize(
