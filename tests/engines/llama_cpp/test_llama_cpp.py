@@ -23,7 +23,7 @@ from serving_bench.harness.contracts import (
 )
 from serving_bench.harness.errors import UserError
 
-INSIDE = ROOT / "engines" / "inside"
+INSIDE = ROOT / "serving_bench" / "engines" / "inside"
 PROGRAMS = ("xllamacpp", "llama-server", "llama-cpp-python")
 MATCHED = EngineTerms(
     launcher="native", context_length=2048, concurrent_sequences=4, kv_cache_tokens=8192, prefix_cache=True
