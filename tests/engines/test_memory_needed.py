@@ -120,8 +120,7 @@ def test_caches_of_the_measured_run_are_as_its_servers_said() -> None:
         ("vllm", {}, 215_875_584),
     ):
         assert need_of(engine, options=options, **users(4, 4096)).kv_cache_bytes == size
-    sglang = need_of("sglang", **users(4, 4096)).kv_cache_bytes
-    assert sglang / GIB == pytest.approx(0.281, abs=0.0005)
+    assert need_of("sglang", **users(4, 4096)).kv_cache_bytes / GIB == pytest.approx(0.281, abs=0.0005)
 
 
 def test_sglang_has_a_slot_for_each_token_in_every_layer() -> None:
@@ -139,8 +138,7 @@ def test_sglang_has_a_smaller_pool_for_the_windows_of_some() -> None:
 
 
 def test_cache_of_transformers_is_of_one_conversation() -> None:
-    found = need_of("transformers", **users(8, 4096))
-    assert found.kv_cache_bytes == (3 * 4096 + 15 * 512) * 1024
+    assert need_of("transformers", **users(8, 4096)).kv_cache_bytes == (3 * 4096 + 15 * 512) * 1024
 
 
 def test_tgi_needs_the_tokens_that_were_asked_for_in_every_layer() -> None:

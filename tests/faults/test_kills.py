@@ -32,8 +32,7 @@ def strike(root: Path, kinds: Sequence[Blow], blows: int, runs: int) -> list[int
 
 @pytest.mark.faults
 def test_20_kills_lose_nothing(tmp_path: Path) -> None:
-    codes = strike(tmp_path, KILLS, blows=20, runs=4)
-    assert codes.count(-SIGKILL) == 10
+    assert strike(tmp_path, KILLS, blows=20, runs=4).count(-SIGKILL) == 10
 
 
 @pytest.mark.faults
@@ -62,5 +61,4 @@ def test_a_load_process_that_was_stopped_makes_its_cell_suspect(tmp_path: Path) 
 
 @pytest.mark.faults_long
 def test_100_kills_lose_nothing(tmp_path: Path) -> None:
-    codes = strike(tmp_path, KILLS, blows=100, runs=4)
-    assert codes.count(-SIGKILL) == 50
+    assert strike(tmp_path, KILLS, blows=100, runs=4).count(-SIGKILL) == 50

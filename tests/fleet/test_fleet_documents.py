@@ -51,8 +51,7 @@ def test_a_script_is_one_of_the_shell_and_may_be_run(name: str) -> None:
 def test_all_name_the_ray_that_was_tried() -> None:
     tried = re.search(r"^ray==([0-9.]+)", (ROOT / "tests" / "ray.lock").read_text(), re.MULTILINE)
     assert tried is not None
-    cluster = MANIFEST["spec"]["rayClusterSpec"]
-    assert cluster["rayVersion"] == tried[1]
+    assert MANIFEST["spec"]["rayClusterSpec"]["rayVersion"] == tried[1]
     assert f'"ray[default]=={tried[1]}"' in (FOLDER / "ray.Dockerfile").read_text()
 
 

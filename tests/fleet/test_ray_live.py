@@ -124,8 +124,7 @@ def test_the_repeats_of_a_run_are_measured_on_two_nodes_one_at_a_time(cluster, t
     out, err = run.communicate(timeout=LIMIT_S)
     assert run.returncode == 0, err
     assert out.strip() == str(tmp_path / "run" / "report.html")
-    record = store.read_run(tmp_path / "run")
-    assert sorted(node.repeats for node in record.nodes) == [(0,), (1,)]
+    assert sorted(node.repeats for node in store.read_run(tmp_path / "run").nodes) == [(0,), (1,)]
     assert all(cell.counts for cell in store.read_cells(tmp_path / "run"))
     assert checksums.findings(tmp_path / "run") == []
     assert not (tmp_path / "run-repeats").exists()

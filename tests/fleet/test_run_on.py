@@ -160,8 +160,7 @@ def test_strange_facts_are_one_line_with_the_nodes_address(tmp_path, monkeypatch
     monkeypatch.setattr(Cluster, "facts", facts)
     _, done = run_on(Place(tmp_path), [])
     assert (done.returncode, done.stdout) == (2, "")
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("the node at 127.0.0.1 cannot run bench (sent ")
+    assert done.stderr.splitlines()[-1].startswith("the node at 127.0.0.1 cannot run bench (sent ")
 
 
 def test_the_panel_of_all_nodes_says_in_80_columns_where_each_repeat_is():

@@ -61,8 +61,7 @@ def test_without_a_fault_every_machine_measures_its_share():
 def test_a_node_that_cannot_measure_does_not_eat_all_repeats():
     ray = Ray(machines(1, 1), [("cannot measure", 0), *[("whole", 3)] * 4], {})
     with installed(ray) as folder:
-        jobs = played(ray, folder, 4)
-        assert all(job.is_whole for job in jobs)
+        assert all(job.is_whole for job in played(ray, folder, 4))
     assert [stream.at.host for stream in ray.begun] == ["host0"] + ["host1"] * 4
 
 
@@ -183,8 +182,7 @@ def test_a_file_outside_the_run_is_refused_and_its_node_gets_no_more(monkeypatch
     monkeypatch.setitem(FATES, "is killed", [("file", "../../mine", b""), RUN, StopIteration()])
     ray = Ray(machines(1, 1), [("is killed", 0), *[("whole", 3)] * 3], {})
     with installed(ray) as folder:
-        jobs = played(ray, folder, 3)
-        assert all(job.is_whole for job in jobs)
+        assert all(job.is_whole for job in played(ray, folder, 3))
         assert not (folder.parent / "mine").exists()
     assert [stream.at.host for stream in ray.begun] == ["host0"] + ["host1"] * 3
     assert ray.cancelled == [1]

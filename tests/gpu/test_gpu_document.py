@@ -27,8 +27,7 @@ IMAGES = read_versions()
 def test_bench_takes_each_command(command: str) -> None:
     name, asked = taken(command)
     if name == "install":
-        spec = builds.spec_of(asked["name"], asked["program"], has_device=True)
-        assert isinstance(spec, InstallSpec)
+        assert isinstance(builds.spec_of(asked["name"], asked["program"], has_device=True), InstallSpec)
     elif name != "doctor":
         assert settings_of(asked).engines.keys() == {"vllm", "sglang", "tgi", "llama_cpp"}
 

@@ -58,8 +58,7 @@ def test_an_image_is_built_on_the_base_of_versions_env_and_runs_as_nobody_specia
     text = path.read_text()
     assert f"ARG BASE={read_versions()['BASE_IMAGE']}\n" in text
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "10001"
-    bases = set(re.findall(r"^FROM (\S+)", text, re.MULTILINE))
-    assert bases <= {"${BASE}", "${HARNESS}", "scratch"}
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) <= {"${BASE}", "${HARNESS}", "scratch"}
 
 
 def test_the_tags_in_dockerfiles_are_those_of_versions_env() -> None:

@@ -80,8 +80,7 @@ def test_each_conversation_is_for_one_adapter_and_popular_ones_come_more_often()
     own = mix.adapters(mix.options(adapters="/x/sql/:/y/chat/"))
     assert [(each.name, each.source) for each in own] == [("sql", "/x/sql"), ("chat", "/y/chat")]
     # A running server may name its own by the place where it found them.
-    named = mix.adapters(mix.options(adapters="org/a:/y/a"))
-    assert [each.name for each in named] == ["org/a", "/y/a"]
+    assert [each.name for each in mix.adapters(mix.options(adapters="org/a:/y/a"))] == ["org/a", "/y/a"]
 
 
 def test_questions_overlap_in_the_documents_that_are_popular() -> None:

@@ -93,8 +93,7 @@ def assert_serves(made: WeightsFile, folder: Path, said: str) -> None:
     with serving("xllamacpp", folder, gguf=made.path) as live:
         assert live.answer("The capital of France is", 8).output_tokens == 8
         assert live.facts()["/props"]["model_ftype"] == said
-        resolved = ENGINE.said(live.log.read_text(), live.facts()).terms
-        assert resolved["chat_template"] == "the file's"
+        assert ENGINE.said(live.log.read_text(), live.facts()).terms["chat_template"] == "the file's"
 
 
 def test_interrupted_conversion_is_not_taken_for_finished(tmp_path: Path) -> None:

@@ -31,8 +31,7 @@ def written(folder: Path, config: Mapping[str, Any]) -> str:
 
 @pytest.mark.parametrize("name", LISTED)
 def test_parameters_of_an_unknown_architecture_are_estimated_to_two_percent(name: str, tmp_path: Path):
-    known = known_facts(written(tmp_path, LISTED[name]))
-    assert not known.is_estimated
+    assert not known_facts(written(tmp_path, LISTED[name])).is_estimated
     guess = known_facts(written(tmp_path, {**LISTED[name], "model_type": "newest"}))
     assert guess.facts.parameters == pytest.approx(MODELS[name].facts.parameters, rel=0.02)
     assert guess.is_estimated
@@ -47,8 +46,7 @@ def test_experts_are_estimated_as_well(config: dict[str, Any], tmp_path: Path) -
 
 
 def test_a_listed_model_is_known_without_any_file() -> None:
-    known = known_facts("llama-3.3-70b-instruct")
-    assert known.facts is MODELS["llama-3.3-70b-instruct"].facts
+    assert known_facts("llama-3.3-70b-instruct").facts is MODELS["llama-3.3-70b-instruct"].facts
 
 
 def test_a_directory_needs_no_weights(tmp_path: Path) -> None:

@@ -59,8 +59,7 @@ def test_layers_without_keys_and_values_take_none() -> None:
 
 @pytest.mark.parametrize(("devices", "size"), [(2, 131_072), (8, 131_072), (16, 262_144)])
 def test_devices_share_the_heads_until_there_are_more_of_them(devices: int, size: int) -> None:
-    facts = MODELS["llama-3.1-8b-instruct"].facts
-    assert sizes.token_bytes(facts, tensor_parallel=devices) == size
+    assert sizes.token_bytes(MODELS["llama-3.1-8b-instruct"].facts, tensor_parallel=devices) == size
 
 
 @pytest.mark.parametrize(

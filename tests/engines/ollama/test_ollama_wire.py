@@ -253,6 +253,5 @@ def test_without_a_program_the_plan_leaves_it_out_and_says_why(tmp_path: Path) -
     place = made(tmp_path / "place")
     keys = asked("engine=ollama,llama_cpp", "model=smollm2-135m", f"quantization={QUANTIZATION}")
     done = told(place, "plan", *keys, PATH="/nowhere")
-    said = " ".join(done.stdout.split())
-    assert "no program ollama on PATH, and bench does not install it" in said
+    assert "no program ollama on PATH, and bench does not install it" in " ".join(done.stdout.split())
     assert done.returncode == 0

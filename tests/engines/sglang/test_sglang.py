@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,13 +44,8 @@ def deployment(
     return Deployment("sglang", "gemma3-270m", quantization, terms, options or Options(), "label")
 
 
-def native(
-    quantization: str = "bf16",
-    terms: EngineTerms = MATCHED,
-    options: Options | None = None,
-    place: Place = CPU,
-) -> NativeSpec:
-    spec = ENGINE.launch(deployment(quantization, terms, options), place)
+def native(*given: Any, place: Place = CPU, **terms_and_options: Any) -> NativeSpec:
+    spec = ENGINE.launch(deployment(*given, **terms_and_options), place)
     assert isinstance(spec, NativeSpec)
     return spec
 
@@ -106,7 +102,7 @@ def test_tuned_options_are_options_of_the_engine() -> None:
     tuned = ENGINE.tuned
     assert tuned is not None
     terms = replace(MATCHED, fairness="tuned")
-    spec = native("awq", terms, Options(**dict(tuned.options)), GPU)  # type: ignore[arg-type]
+    spec = native("awq", terms, Options(**dict(tuned.options)), place=GPU)  # type: ignore[arg-type]
     assert spec.argv[-3:] == ("--max-running-requests=4", "--max-total-tokens=8192", "--schedule-policy=lpm")
 
 
@@ -146,7 +142,7 @@ def test_quantized_kernels_are_not_on_a_cpu_without_its_own_build(quantization: 
     with pytest.raises(UserError, match=f"no kernels for {quantization} with torch_native"):
         native(quantization, EngineTerms(launcher="native"), place=CPU)
     own = Options(attention_backend="intel_amx")
-    argv = native(quantization, EngineTerms(launcher="native"), own, CPU).argv
+    argv = native(quantization, EngineTerms(launcher="native"), own).argv
     assert "--attention-backend=intel_amx" in argv
 
 
@@ -163,7 +159,7 @@ def test_every_option_has_its_flag() -> None:
         quantization="awq_marlin", enable_mixed_chunk=True, enable_torch_compile=True,
     )  # fmt: skip
     plain = native("awq", EngineTerms(launcher="native"), place=GPU)
-    argv = native("awq", EngineTerms(launcher="native"), options, GPU).argv
+    argv = native("awq", EngineTerms(launcher="native"), options, place=GPU).argv
     assert argv[: len(plain.argv)] == plain.argv
     assert argv[len(plain.argv) :] == (
         "--attention-backend=fa3", "--mem-fraction-static=0.8", "--sampling-backend=pytorch",

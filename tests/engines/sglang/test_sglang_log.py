@@ -123,9 +123,8 @@ def test_stages_are_reached_in_their_order() -> None:
     ],
 )
 def test_a_failed_start_has_its_remedy(cause: str, remedy: str) -> None:
-    found = remedies((DATA / f"fail_{cause}.log").read_text())
-    assert len(found) == 1
-    assert remedy in found[0]
+    [found] = remedies((DATA / f"fail_{cause}.log").read_text())
+    assert remedy in found
 
 
 @pytest.mark.parametrize(
@@ -137,8 +136,7 @@ def test_a_failed_start_has_its_remedy(cause: str, remedy: str) -> None:
     ],
 )
 def test_the_cause_of_a_failed_start_is_quoted_and_not_that_a_child_failed(cause: str, quoted: str) -> None:
-    tail = log_tail(DATA / f"fail_{cause}.log")
-    assert telling_line(tail, HINTS).startswith(quoted)
+    assert telling_line(log_tail(DATA / f"fail_{cause}.log"), HINTS).startswith(quoted)
 
 
 # From the sources of SGLang, torch and uvicorn: there was no GPU, and the port was free.
@@ -153,9 +151,8 @@ def test_the_cause_of_a_failed_start_is_quoted_and_not_that_a_child_failed(cause
     ],
 )  # fmt: skip
 def test_what_was_not_made_to_fail_has_its_remedy(line: str, remedy: str) -> None:
-    found = remedies(line)
-    assert len(found) == 1
-    assert remedy in found[0]
+    [found] = remedies(line)
+    assert remedy in found
 
 
 def test_a_good_start_has_no_remedy() -> None:

@@ -295,8 +295,7 @@ def test_without_flash_attention_there_is_no_prefix_cache_whatever_was_said_firs
 def test_without_a_label_the_commit_tells_releases_apart() -> None:
     info = {**INFO, "docker_label": None}
     assert ENGINE.said("", {"/info": info}).terms["engine_version"] == f"3.3.6-dev0 ({INFO['sha']})"
-    bare = ENGINE.said("", {"/info": {"version": "2.0.2"}}).terms
-    assert bare == {"engine_version": "2.0.2"}
+    assert ENGINE.said("", {"/info": {"version": "2.0.2"}}).terms == {"engine_version": "2.0.2"}
 
 
 @pytest.mark.parametrize("facts", [{}, {"/info": None}, {"/info": ["?"]}])

@@ -71,8 +71,7 @@ def test_a_model_that_it_does_not_have_is_answered_and_usage_comes_only_where_as
 @pytest.mark.parametrize("capture", ["chat-no-model", "chat-unknown-model", "chat-ignore-eos"])
 def test_prompts_are_counted_whatever_model_or_length_is_named(replay: Replay, capture: str) -> None:
     replay.answers[CHAT] = capture
-    counted = count_prompt_tokens(replay.base_url, "nosuch", timeout_s=20, key=None)
-    assert set(counted.values()) == {15}
+    assert set(count_prompt_tokens(replay.base_url, "nosuch", timeout_s=20, key=None).values()) == {15}
     assert {body["model"] for body in replay.bodies} == {"nosuch"}
 
 
@@ -85,8 +84,7 @@ def test_a_backend_that_samples_at_temperature_0_is_found_by_asking_again(replay
         replay.answers[CHAT] = iter(captures)
         assert repeats_answers(replay.base_url, "tgi", timeout_s=20, key=None) is is_alike
     assert [body["temperature"] for body in replay.bodies] == [0] * 6
-    pages = fetch_facts(replay.base_url, ENGINE.pages)
-    assert ENGINE.said("", pages).terms["backend"] == "llama.cpp"
+    assert ENGINE.said("", fetch_facts(replay.base_url, ENGINE.pages)).terms["backend"] == "llama.cpp"
 
 
 @pytest.mark.parametrize("replay", ["v3"], indirect=True)

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from places import TESTS
@@ -35,13 +36,8 @@ def deployment(
     )
 
 
-def launched(
-    quantization: str = "bf16",
-    terms: EngineTerms | None = None,
-    options: Options | None = None,
-    place: Place = PLACE,
-) -> NativeSpec:
-    spec = ENGINE.launch(deployment(quantization, terms, options), place)
+def launched(*given: Any, place: Place = PLACE, **terms_and_options: Any) -> NativeSpec:
+    spec = ENGINE.launch(deployment(*given, **terms_and_options), place)
     assert isinstance(spec, NativeSpec)
     return spec
 

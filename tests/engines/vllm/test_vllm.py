@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,19 +50,16 @@ def deployment(
     return Deployment("vllm", "gemma3-270m", quantization, terms, options or Options(), "label")
 
 
-def native(
-    quantization: str = "bf16",
-    terms: EngineTerms = MATCHED,
-    options: Options | None = None,
-    place: Place = CPU,
-) -> NativeSpec:
-    spec = ENGINE.launch(deployment(quantization, terms, options), place)
+def native(*given: Any, place: Place = CPU, **terms_and_options: Any) -> NativeSpec:
+    spec = ENGINE.launch(deployment(*given, **terms_and_options), place)
     assert isinstance(spec, NativeSpec)
     return spec
 
 
 def cache_of(place: Place, terms: EngineTerms = MATCHED, options: Options | None = None) -> int:
-    found = re.search(r"--kv-cache-memory-bytes=(\d+)", " ".join(native("bf16", terms, options, place).argv))
+    found = re.search(
+        r"--kv-cache-memory-bytes=(\d+)", " ".join(native("bf16", terms, options, place=place).argv)
+    )
     assert found
     return int(found[1])
 
@@ -171,7 +169,7 @@ def test_every_option_has_its_flag() -> None:
         attention_backend="FLASH_ATTN", quantization="awq",
         performance_mode="interactivity", async_scheduling=False, threads_bind="0-7",
     )  # fmt: skip
-    spec = native("awq", EngineTerms(fairness="stock", launcher="native"), options, GPU)
+    spec = native("awq", EngineTerms(fairness="stock", launcher="native"), options, place=GPU)
     assert spec.argv[10:] == (
         "--gpu-memory-utilization=0.8", "--max-num-batched-tokens=4096", "--block-size=64",
         "--attention-backend=FLASH_ATTN", "--quantization=awq",

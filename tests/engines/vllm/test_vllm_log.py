@@ -144,9 +144,8 @@ def test_stages_are_reached_in_the_order_of_the_log() -> None:
     ],
 )
 def test_a_failed_start_has_its_remedy(cause: str, remedy: str) -> None:
-    found = remedies((DATA / f"fail_{cause}.log").read_text())
-    assert len(found) == 1
-    assert remedy in found[0]
+    [found] = remedies((DATA / f"fail_{cause}.log").read_text())
+    assert remedy in found
 
 
 @pytest.mark.parametrize(
@@ -183,9 +182,8 @@ def test_the_cause_is_quoted_and_not_that_the_engine_core_failed(tmp_path: Path,
     ],
 )  # fmt: skip
 def test_a_failure_that_was_not_provoked_has_its_remedy(line: str, remedy: str) -> None:
-    found = remedies(line)
-    assert len(found) == 1
-    assert remedy in found[0]
+    [found] = remedies(line)
+    assert remedy in found
 
 
 def test_a_good_start_has_no_remedy() -> None:

@@ -34,8 +34,7 @@ def damage(place: Place) -> None:
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_changed_file_is_named(place: Place, words: str) -> None:
-    before = told(place, *words.split())
-    assert "bench verify" not in before.stderr
+    assert "bench verify" not in told(place, *words.split()).stderr
     damage(place)
     done = told(place, *words.split())
     said = f"run: {TABLE} is changed, and 1 more; see `bench verify run`"

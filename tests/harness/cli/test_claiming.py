@@ -155,8 +155,7 @@ def test_turns_are_told_apart(place: Place, turn: int, outcome: str) -> None:
     first, later = rows_of(100, 26), rows_of(10, 26)
     rows = [a if a.turn == 0 else b for a, b in zip(first, later, strict=True)]
     run = sides_run(place.path / "run", {A: [rows] * 3, B: [rows_of(20, 26)] * 3})
-    done = told(place, "claim", "sooner.yaml", "--from", run)
-    assert f"sooner: {outcome}\n" in done.stdout
+    assert f"sooner: {outcome}\n" in told(place, "claim", "sooner.yaml", "--from", run).stdout
 
 
 def test_too_few_starts_have_no_interval_and_say_so(place: Place) -> None:

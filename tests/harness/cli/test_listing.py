@@ -45,8 +45,7 @@ def reference_text(*lines: str) -> str:
 
 
 def planned_text(*lines: str) -> str:
-    settings = config.settings(overrides.parse(list(lines)))
-    return printed(200, print_plan, plan.make(settings))
+    return printed(200, print_plan, plan.make(config.settings(overrides.parse(list(lines)))))
 
 
 def listed(what: str) -> str:

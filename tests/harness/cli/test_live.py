@@ -86,8 +86,7 @@ def test_percentiles_of_too_few_requests_are_not_shown_but_how_many_there_are():
     ],
 )
 def test_each_phase_tells_how_far_it_is(phase, t_s, said):
-    progress = replace(PROGRESS, phase=phase, t_s=t_s)
-    assert words(replace(MEASURING, progress=progress))["phase"] == said
+    assert words(replace(MEASURING, progress=replace(PROGRESS, phase=phase, t_s=t_s)))["phase"] == said
 
 
 def test_a_window_without_a_length_tells_how_long_it_lasts():

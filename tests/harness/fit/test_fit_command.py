@@ -190,8 +190,7 @@ def test_mistakes_are_one_line(here: Place) -> None:
 
 
 def test_nothing_that_fits_is_an_answer(here: Place) -> None:
-    said = answered(here, LLAMA, "fit.device_memory=8GiB")
-    assert " fits " not in said.partition("fits: up to")[0]
+    assert " fits " not in answered(here, LLAMA, "fit.device_memory=8GiB").partition("fits: up to")[0]
 
 
 def test_it_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -449,8 +449,7 @@ def test_with_a_device_what_serves_on_the_cpu_only_is_left_out(
     )
     elsewhere = [toy_of(program="second"), toy_of(program=str(own_program)), toy_of("docker")]
     assert [on_device(each) for each in (*elsewhere, PYTHON, NATIVE)] == [None] * 5
-    attached = dataclasses.replace(toy_of(), terms=EngineTerms(base_url="http://h/v1"))
-    assert on_device(attached) is None
+    assert on_device(dataclasses.replace(toy_of(), terms=EngineTerms(base_url="http://h/v1"))) is None
 
 
 @pytest.mark.parametrize(

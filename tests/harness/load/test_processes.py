@@ -54,8 +54,7 @@ def test_a_load_reports_progress_and_leaves_rows_and_summary(tmp_path, port):
 def test_a_load_process_that_crashes_is_told_with_the_end_of_its_log(tmp_path, port):
     with pytest.raises(LoadError) as caught:
         play(tmp_path, job(tmp_path, port, scenario_options={"turns": "many"}))
-    log = (tmp_path / "load.log").read_text()
-    assert log.splitlines()[-1][:300] in str(caught.value)
+    assert (tmp_path / "load.log").read_text().splitlines()[-1][:300] in str(caught.value)
     assert "turns" in str(caught.value)
     assert "ended with code 1" in str(caught.value)
     assert "\n" not in str(caught.value)

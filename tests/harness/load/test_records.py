@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from load_process import row
+from load_process import row, rows_of
 
 from serving_bench.harness.contracts import BegunRow, Load, LoadJob, LoadSummary, RequestRow, WorkerSummary
 from serving_bench.harness.load.records import append_lost, gather, merged, of_worker, read_summary
@@ -26,11 +26,6 @@ def job(folder: Path) -> LoadJob:
 
 def write(path: str, rows: list[BegunRow] | list[RequestRow], cut: bytes = b"") -> None:
     Path(path).write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in rows) + cut)
-
-
-def rows_of(job: LoadJob) -> list[RequestRow]:
-    lines = Path(job.rows_path).read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=RequestRow) for line in lines]
 
 
 def test_what_began_and_did_not_end_is_lost(tmp_path: Path) -> None:

@@ -128,8 +128,7 @@ def test_until_plans_three_repeats_at_the_least() -> None:
 def test_an_estimate_is_the_loads_and_a_guess_for_each_start_and_cell() -> None:
     words = ["engine=reference", "reference.label=a,b", "repeats=1", "load.concurrency=1,2"]
     settings = config.settings(overrides.parse([*words, "load.warmup=1s", "load.duration=9s"]))
-    whole = plan.make(settings)
-    assert whole.estimate_s == pytest.approx(2 * (4 + 2 * (10 + 2)))
+    assert plan.make(settings).estimate_s == pytest.approx(2 * (4 + 2 * (10 + 2)))
 
 
 @pytest.mark.parametrize(

@@ -190,8 +190,7 @@ def program(path: Path, lines: list[str], then: str) -> Tasks:
     """A python that writes these lines to the file that its job names, and then goes on."""
     (path / "lines").write_bytes("\n".join(lines).encode())
     lines = f'cat "{path}/lines" > "$(dirname "$3")/tasks.jsonl"\n{then}'
-    python = shell_script(path / "python", lines)
-    return Tasks(python, {"t": None})
+    return Tasks(shell_script(path / "python", lines), {"t": None})
 
 
 SERVER = TasksServer("http://127.0.0.1:9/v1", "tiny", {}, 1)

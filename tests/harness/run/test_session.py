@@ -95,8 +95,7 @@ def test_a_secret_on_the_command_line_is_on_no_record(tmp_path, monkeypatch):
 )
 def test_how_fast_memory_is_read_is_on_record_where_a_server_of_bench_reads_weights(tmp_path, words, is_read):
     settings = settings_of(*words)
-    record = write_begun(tmp_path, settings, plan.make(settings))
-    assert ("memory" in record.environment) == is_read
+    assert ("memory" in write_begun(tmp_path, settings, plan.make(settings)).environment) == is_read
 
 
 def test_a_run_that_was_killed_after_its_last_cell_is_ended(begun):

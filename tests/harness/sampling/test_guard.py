@@ -352,8 +352,7 @@ def test_a_busy_machine_is_refused_by_strict(tmp_path: Path) -> None:
     assert cell["status"] == "failed"
     assert cell["error"].startswith("the machine was not fit: other programs used ")
     assert [finding["kind"] for finding in cell["guard"]] == ["foreign_load"]
-    page = (place.run_dir / "report.html").read_text()
-    assert "the machine was not fit" in page
+    assert "the machine was not fit" in (place.run_dir / "report.html").read_text()
 
 
 @pytest.mark.alone

@@ -104,8 +104,7 @@ SHELL, TEST, SERVER = (OURS + k for k in (1, 2, 3))
 def test_only_what_was_used_between_the_scans_is_counted(
     before: dict[int, Reading], after: dict[int, Reading], used_s: dict[int, float]
 ) -> None:
-    found = programs._used_s(Scan(0, before), Scan(10 * S, after), 2)
-    assert found == pytest.approx(used_s)
+    assert programs._used_s(Scan(0, before), Scan(10 * S, after), 2) == pytest.approx(used_s)
 
 
 def test_programs_are_told_with_their_shares_or_that_none_is_seen() -> None:

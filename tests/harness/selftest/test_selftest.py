@@ -245,8 +245,7 @@ def test_a_run_records_what_is_known_of_this_machine_and_nothing_of_another(tmp_
     ours = result_of(known_error.machine(), known_error.version())
     known_error.keep(tmp_path, ours)
     write_begun(tmp_path / "b", settings, whole, tmp_path)
-    read = store.read_run(tmp_path / "b").environment["selftest"]
-    assert msgspec.convert(read, SelfTest) == ours
+    assert msgspec.convert(store.read_run(tmp_path / "b").environment["selftest"], SelfTest) == ours
 
 
 def test_each_machine_has_one_result(tmp_path):
@@ -339,8 +338,7 @@ def self_tested(place: Place, *words: str) -> subprocess.CompletedProcess[str]:
 
 def story_of_all(place: Place):
     done = self_tested(place)
-    ran = bench(place, "run", *quick("load.duration=0.3s"), "--output", "run")
-    return place, done, ran
+    return place, done, bench(place, "run", *quick("load.duration=0.3s"), "--output", "run")
 
 
 def story_of_an_interrupt(place: Place):

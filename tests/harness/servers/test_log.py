@@ -113,8 +113,7 @@ def test_a_log_tail_takes_any_bytes_and_only_the_end(tmp_path: Path) -> None:
     path.write_bytes(
         b"first\n" + b"x" * 300_000 + b"\n\xff\xfe bad\nprogress 1\rprogress 2\n\x1b[1;32mdone\x1b[0m\n"
     )
-    tail = log_tail(path, lines=4)
-    assert tail == "\ufffd\ufffd bad\nprogress 1\nprogress 2\ndone"
+    assert log_tail(path, lines=4) == "\ufffd\ufffd bad\nprogress 1\nprogress 2\ndone"
     assert "first" not in log_tail(path, lines=1000)
 
 

@@ -60,8 +60,7 @@ def test_gguf_is_resolved() -> None:
 def test_given_settings_parse_again_to_the_same(load: str) -> None:
     lines = [load, "load.duration=1s", "load.max_failed=10%", "engine=reference", "reference.label=a,b"]
     made = settings(*lines)
-    again = settings(*(f"{key}={','.join(values)}" for key, values in made.given.items()))
-    assert again == made
+    assert settings(*(f"{key}={','.join(values)}" for key, values in made.given.items())) == made
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,7 @@ def test_a_table_of_several_row_groups_is_read_whole(tmp_path):
     rows = [chunked(k, 102 * S + k * MS, [10], turn=k % 2) for k in range(count)]
     made = one_cell_run(tmp_path, rows, WINDOW)
     assert len(list(tables.chunk_batches(made.path, 0))) == 3
-    found = open_run(made.path)
-    assert measured_of(found)[0].gaps.requests == count
+    assert measured_of(open_run(made.path))[0].gaps.requests == count
 
 
 def test_percentiles_are_those_of_all_gaps_exactly(tmp_path):

@@ -190,8 +190,7 @@ def test_a_server_that_does_not_heed_the_length_it_is_told_has_figures_per_token
 
 
 def test_a_single_deployment_keeps_all_its_figures(tmp_path):
-    run = run_of(tmp_path, NOT_FORCED[1:])
-    assert None not in offered(run, FIRST).values()
+    assert None not in offered(run_of(tmp_path, NOT_FORCED[1:]), FIRST).values()
 
 
 @pytest.mark.parametrize(

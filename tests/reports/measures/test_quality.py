@@ -362,8 +362,7 @@ def test_a_damaged_file_of_one_start_is_missing_and_the_others_are_compared(tmp_
         f"Not measured, or not all: {NEAR} by fidelity: {name}: damaged.",
         f"Not measured, or not all: {FAR} by tasks: {tasks}: damaged.",
     ]
-    page = write_report(tmp_path, run=run).read_text(encoding="utf-8")
-    assert f"{NEAR}: {name}: damaged." in page
+    assert f"{NEAR}: {name}: damaged." in write_report(tmp_path, run=run).read_text(encoding="utf-8")
 
 
 def test_without_the_answers_of_the_one_with_most_bits_there_is_no_reference(tmp_path):

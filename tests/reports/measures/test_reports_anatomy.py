@@ -232,8 +232,7 @@ def test_a_start_on_which_no_cell_counts_is_not_said_to_have_measured_others(tmp
 
 
 def test_what_a_failed_cell_held_is_no_need(tmp_path):
-    found = only(two_loads(tmp_path, [("completed", "failed")]))
-    assert found.kv.peak_tokens == pytest.approx(350)
+    assert only(two_loads(tmp_path, [("completed", "failed")])).kv.peak_tokens == pytest.approx(350)
     assert long_conversation(open_run(tmp_path)) == 220
 
 
@@ -282,8 +281,7 @@ def test_on_a_device_it_is_the_servers_own_or_what_is_above_the_baseline(tmp_pat
 
 
 def test_a_start_that_never_was_ready_has_no_anatomy(tmp_path):
-    path = marked_run(tmp_path, MARKS[:4], status="failed", ready_ns=None)
-    assert anatomies(open_run(path)) == {}
+    assert anatomies(open_run(marked_run(tmp_path, MARKS[:4], status="failed", ready_ns=None))) == {}
 
 
 # --- the KV cache ----------------------------------------------------------------------------------
@@ -451,8 +449,7 @@ def test_hostile_names_stay_text(tmp_path):
     for record in [path / "run.json", *path.glob("*/*/start.json"), *path.glob("*/*/cell.json")]:
         record.write_text(record.read_text().replace('"llama_cpp bf16"', json.dumps(f"llama_cpp {HOSTILE}")))
     page = write_report(path).read_text(encoding="utf-8")
-    data = charts_of(page)
-    assert "<script>" not in data["memory-parts"]["traces"][0]["y"][0]
+    assert "<script>" not in charts_of(page)["memory-parts"]["traces"][0]["y"][0]
     assert "<img" not in section_of(page, "memory")
 
 

@@ -40,8 +40,7 @@ T0 = 102 * S
 
 
 def values_in(path, rows, **changes):
-    made = one_cell_run(path, rows, **changes)
-    return values_of(open_run(made.path))[0]
+    return values_of(open_run(one_cell_run(path, rows, **changes).path))[0]
 
 
 def test_latencies_count_from_sent_to_each_instant(tmp_path):
@@ -87,8 +86,7 @@ def test_tokens_per_chunk_are_of_ok_requests_whose_tokens_are_known(tmp_path):
 @pytest.mark.parametrize(("tokens", "is_defined"), [(None, False), (0, False), (1, False), (2, True)])
 def test_tpot_is_undefined_below_two_tokens(tmp_path, tokens, is_defined):
     made = one_cell_run(tmp_path, [row(0, T0, output_tokens=tokens)])
-    tpot_s = open_run(made.path).requests["tpot_s"]
-    assert tpot_s.notna().tolist() == [is_defined]
+    assert open_run(made.path).requests["tpot_s"].notna().tolist() == [is_defined]
 
 
 def test_itl_has_no_gap_across_requests_and_leaves_failures_out(tmp_path):
@@ -118,8 +116,7 @@ def test_tokens_count_by_the_chunks_that_arrived_in_the_window(tmp_path):
         # a failed request without a count is left out
         row(3, T0 + S, outcome="reset", chunk_ns=(T0 + 2 * S,), output_tokens=None),
     ]
-    value = values_in(tmp_path, rows)["output_tokens_per_s"]
-    assert value.value == pytest.approx((4 + 2.5 + 12) / 8)
+    assert values_in(tmp_path, rows)["output_tokens_per_s"].value == pytest.approx((4 + 2.5 + 12) / 8)
 
 
 def test_a_window_in_which_nothing_came_was_zero_and_is_told_from_one_that_is_not_known(tmp_path):
@@ -175,8 +172,7 @@ def test_the_rate_of_reading_is_shown_where_prompts_are_ten_times_as_long_as_ans
     tmp_path, tokens, is_shown
 ):
     made = one_cell_run(tmp_path, [row(0, T0 + S, input_tokens=tokens)])
-    shown = page(open_run(made.path))
-    assert ("input tokens/s" in shown.partition('id="frontier"')[0]) == is_shown
+    assert ("input tokens/s" in page(open_run(made.path)).partition('id="frontier"')[0]) == is_shown
 
 
 def test_success_and_tokens_are_of_requests_sent_in_the_window(tmp_path):

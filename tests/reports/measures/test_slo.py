@@ -139,8 +139,7 @@ def test_several_starts_widen_the_interval_by_how_much_they_differ():
     assert wilson(2880, 3000)[0] > 0.95, "kept, if requests were independent"
     assert found.interval == pytest.approx((0.96 - 0.08957, 1.0), abs=1e-4)
     assert found.verdict == "unclear"
-    alike = Attainment(TTFT, 300, 300, starts=((100, 100),) * 3)
-    assert alike.interval == wilson(300, 300)
+    assert Attainment(TTFT, 300, 300, starts=((100, 100),) * 3).interval == wilson(300, 300)
 
 
 def test_windows_of_several_starts_are_counted_by_start():

@@ -50,8 +50,7 @@ def test_a_ratio_of_pairs_leaves_out_what_a_block_has_in_common() -> None:
 
 
 def test_a_difference_of_pairs_is_not_of_logarithms() -> None:
-    found = of_pairs([0.9, 1.0, 0.8], [0.8, 0.8, 0.8], is_log=False)
-    assert found.shown == pytest.approx(0.1)
+    assert of_pairs([0.9, 1.0, 0.8], [0.8, 0.8, 0.8], is_log=False).shown == pytest.approx(0.1)
 
 
 def test_two_samples_have_welchs_error_and_degrees_of_freedom() -> None:

@@ -23,8 +23,7 @@ def test_a_rise_and_a_fall_over_a_window_have_their_size(way):
     at = rng.permutation(n)  # rows come in no order of time
     logs = way * 0.3 * at / n + 0.05 * rng.standard_normal(n)
     # The thirds' middles lie two thirds of the window apart.
-    found = window_change(at, np.exp(logs), np.zeros(n, dtype=int))
-    assert found == pytest.approx(way * 0.2, abs=0.03)
+    assert window_change(at, np.exp(logs), np.zeros(n, dtype=int)) == pytest.approx(way * 0.2, abs=0.03)
 
 
 def test_longer_prompts_of_later_turns_are_no_drift():

@@ -33,8 +33,7 @@ def test_two_humps_half_as_far_again_apart_are_seen(share):
     is_upper = rng.random((50, 200)) < share
     found = [humps(np.where(each, 1.5, 1.0) * np.exp(0.05 * rng.standard_normal(200))) for each in is_upper]
     assert sum(each is not None for each in found) >= 48
-    seen = next(each for each in found if each)
-    assert seen[:2] == pytest.approx((1.0, 1.5), rel=0.03)
+    assert next(each for each in found if each)[:2] == pytest.approx((1.0, 1.5), rel=0.03)
 
 
 def test_a_hump_of_few_requests_is_none():

@@ -46,8 +46,7 @@ def test_rate_counts_events():
 
 
 def test_a_windows_thirds_have_their_means():
-    found = np.repeat([8.0, 10.0, 12.0], PARTS // 3)
-    assert thirds(found) == pytest.approx((8, 10, 12))
+    assert thirds(np.repeat([8.0, 10.0, 12.0], PARTS // 3)) == pytest.approx((8, 10, 12))
 
 
 @pytest.mark.parametrize(

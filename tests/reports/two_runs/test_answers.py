@@ -226,8 +226,7 @@ def test_the_worse_of_its_reference_and_of_base_counts(tmp_path, base, own, outc
     """The first is broken as its reference in NEW is, so that within NEW nothing differs. The last is as in
     BASE, but not as its reference."""
     sides = ({FP16: leaning(0.5), Q4: leaning(base)}, {FP16: leaning(0.25), Q4: leaning(own)})
-    gate = gated(tmp_path, *sides, kl=0.1)
-    assert of_quality(gate)[Q4] == (outcome, None)
+    assert of_quality(gated(tmp_path, *sides, kl=0.1))[Q4] == (outcome, None)
 
 
 @pytest.mark.parametrize(
@@ -338,8 +337,7 @@ def test_every_form_of_the_gate_has_the_cases_of_quality(gate):
     assert "\nslo.kl_nats.mean=0.1, in nats:\n" in markdown
     assert "| `llama_cpp gguf-q4_0` | `–` | `–` | 0.14 \\[0.14, 0.14\\] |" in markdown
     assert f"\n- {Q4}: held against {FP16}\n" in markdown
-    terminal = printed(300, print_gate, gate)
-    assert terminal.splitlines()[-1] == gate.summary
+    assert printed(300, print_gate, gate).splitlines()[-1] == gate.summary
     assert "slo.tasks.score is not decided in 2 of 2 cases" in gate.summary
     made = json.loads(json.dumps(gate_to_builtins(gate), default=sentence))
     assert made["limits"] == {KL: 0.1, SCORE: 0.5}

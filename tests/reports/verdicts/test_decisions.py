@@ -87,8 +87,7 @@ def test_a_lead_within_the_margin_is_said_to_be_slight(tmp_path):
 
 def test_those_within_the_margin_of_the_leader_are_the_same(tmp_path):
     steady = (1.0, 1.004, 0.998, 1.001, 0.997)
-    made = decided(tmp_path, [replace(FAST, slow=0.9, per_repeat=steady), MIDDLE])
-    assert made.kind == "same"
+    assert decided(tmp_path, [replace(FAST, slow=0.9, per_repeat=steady), MIDDLE]).kind == "same"
 
 
 @pytest.mark.parametrize(("repeats", "kind"), [(1, "values"), (2, "values"), (3, "named")])

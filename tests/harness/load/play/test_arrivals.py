@@ -38,8 +38,7 @@ def gaps(load: Load, count: int = 20_000) -> list[float]:
 
 
 def test_the_phases_follow_each_other() -> None:
-    load = Load(ramp_up_s=3, warmup_s=2, duration_s=10, ramp_down_s=4)
-    assert phases(load) == (3, 5, 15, 19)
+    assert phases(Load(ramp_up_s=3, warmup_s=2, duration_s=10, ramp_down_s=4)) == (3, 5, 15, 19)
     assert phases(Load(warmup_s=2, duration_s=None, conversations=9)) == (0, 2, inf, inf)
 
 

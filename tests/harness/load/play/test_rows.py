@@ -212,8 +212,7 @@ def test_the_key_is_masked_in_all_that_is_kept() -> None:
         sending(CHUNKED + chunk(event(content="a") + finish()) + LAST_CHUNK), keep_bytes=True
     ).raw_response
     refused = b'{"error": {"message": "' + b"x" * 190 + KEY.encode() + b'"}}'
-    cut = asked(sending(whole(b"401 No", JSON, refused)))
-    assert cut.error == f"HTTP 401: {'x' * 190}***"
+    assert asked(sending(whole(b"401 No", JSON, refused))).error == f"HTTP 401: {'x' * 190}***"
     failed = asked(sending(whole(b"401 No", SSE, b"x" * (RAW_BYTES - 100) + KEY.encode() * 20)))
     assert "sk-" not in str(failed)
 

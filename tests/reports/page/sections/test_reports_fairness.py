@@ -306,5 +306,4 @@ def test_a_deployment_that_never_started_has_its_column(tmp_path):
 
 
 def fairness(path) -> str:
-    page = path.read_text(encoding="utf-8")
-    return page.partition('id="fairness"')[2].partition("</details>")[0]
+    return path.read_text(encoding="utf-8").partition('id="fairness"')[2].partition("</details>")[0]

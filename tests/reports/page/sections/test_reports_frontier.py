@@ -218,8 +218,7 @@ def test_every_section_opens_with_the_load_of_the_first_screen(sweep: Run) -> No
 def test_a_search_has_no_frontier(sweep: Run) -> None:
     slo = (Objective("ttft_s", 0.95, 0.3),)
     record = replace(sweep.record, search=SearchTerms("concurrency", 1, 64), slo=slo)
-    found = SEARCH(replace(sweep, record=record))
-    assert [chart.id for chart in found.charts] == ["goodput_per_s-0"]
+    assert [chart.id for chart in SEARCH(replace(sweep, record=record)).charts] == ["goodput_per_s-0"]
 
 
 def test_a_load_of_a_rate_is_named_as_it_is(tmp_path: Path) -> None:

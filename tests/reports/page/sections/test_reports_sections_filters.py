@@ -110,15 +110,13 @@ def test_who_holds_the_least_is_said_where_it_is_decided(tmp_path: Path) -> None
     chosen = [each for each in SIX if each.engine in ("vllm", "llama_cpp")]
     sweep_run(tmp_path, chosen, users=(1,), repeats=3, window_s=5.0, slo=())
     made = memory.HELD(open_run(tmp_path))
-    title = made.charts[0].title
-    assert title == "llama_cpp gguf-q4_k_m has the lowest peak memory at 1 user"
+    assert made.charts[0].title == "llama_cpp gguf-q4_k_m has the lowest peak memory at 1 user"
 
 
 def test_with_too_few_starts_for_verdicts_nobody_is_named(tmp_path: Path) -> None:
     chosen = [each for each in SIX if each.engine in ("vllm", "llama_cpp")]
     sweep_run(tmp_path, chosen, users=(1,), repeats=1, window_s=5.0)
-    made = memory.HELD(open_run(tmp_path))
-    assert made.charts[0].title == "Peak memory by use, GiB"
+    assert memory.HELD(open_run(tmp_path)).charts[0].title == "Peak memory by use, GiB"
 
 
 def test_without_parts_there_is_no_overview(full: Run) -> None:
