@@ -1,8 +1,6 @@
 """A package of somebody else's, installed beside bench in an environment of its own, and what bench makes of
 its entry points: an engine, a scenario, two quantizations, and four that are broken."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

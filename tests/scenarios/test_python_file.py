@@ -1,7 +1,5 @@
 """scenario=FILE.py and scenario=package:NAME: played by load processes, recorded, and refused in one line."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from pathlib import Path
