@@ -6,7 +6,7 @@ package, and stops nothing else.
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, MutableMapping, ValuesView
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from threading import RLock
@@ -45,6 +45,7 @@ class Table(MutableMapping[str, Row], Generic[Row]):
         self._group, self._own = f"serving_bench.{kind}", own
         self._check, self._elsewhere = check, elsewhere
         self._known: dict[str, Row] | None = None
+        self._given = set[str]()  # names that only `elsewhere` knows
         self._lock = RLock()
 
     @property
@@ -75,8 +76,10 @@ class Table(MutableMapping[str, Row], Generic[Row]):
 
     def __getitem__(self, name: str) -> Row:
         rows = self._rows
-        if name not in rows and isinstance(name, str) and (found := self._elsewhere(name)):
-            rows[name], self.origins[name] = found
+        is_listed = name in rows and name not in self._given
+        if not is_listed and isinstance(name, str) and (found := self._elsewhere(name)):
+            rows[name], self.origins[name] = found  # again each time: a file may have changed since
+            self._given.add(name)
         return rows[name]
 
     def __setitem__(self, name: str, row: Row) -> None:
@@ -84,6 +87,13 @@ class Table(MutableMapping[str, Row], Generic[Row]):
 
     def __delitem__(self, name: str) -> None:
         del self._rows[name]
+
+    def values(self) -> ValuesView[Row]:
+        """Return the rows as they are known, without reading a file again."""
+        return self._rows.values()
+
+    def items(self) -> ItemsView[str, Row]:
+        return self._rows.items()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Message,
         NativeSpec,
         Place,
+        Plan,
         Reason,
         Said,
         Scenario,
@@ -26,19 +27,30 @@ if TYPE_CHECKING:
         Weights,
         key,
     )
-    from serving_bench.harness.errors import BenchError, StoreError, UserError
+    from serving_bench.harness.errors import BenchError, Interrupted, StoreError, UserError
+    from serving_bench.reports import Comparison
 
 _API = ("Report", "compare", "open_run", "plan", "run")
-_ERRORS = ("BenchError", "StoreError", "UserError")
+_ERRORS = ("BenchError", "Interrupted", "StoreError", "UserError")
 __all__ = [
-    "BenchError", "Conversation", "Deployment", "Engine", "InstallSpec", "LaunchSpec", "Message",
-    "NativeSpec", "Place", "Reason", "Report", "Said", "Scenario", "ScenarioOptions", "StoreError", "Turn",
-    "UserError", "Weights", "compare", "key", "open_run", "plan", "run",
+    "BenchError", "Comparison", "Conversation", "Deployment", "Engine", "InstallSpec", "Interrupted",
+    "LaunchSpec", "Message", "NativeSpec", "Place", "Plan", "Reason", "Report", "Said", "Scenario",
+    "ScenarioOptions", "StoreError", "Turn", "UserError", "Weights", "compare", "key", "open_run", "plan",
+    "run",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "api" if name in _API else "harness.errors" if name in _ERRORS else "harness.contracts"
+    homes = {
+        **dict.fromkeys(_API, "api"),
+        **dict.fromkeys(_ERRORS, "harness.errors"),
+        "Comparison": "reports",
+    }
+    home = homes.get(name, "harness.contracts")
     return getattr(import_module(f"serving_bench.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

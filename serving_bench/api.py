@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from serving_bench.harness.cli.commands import jobs, measuring, planning
+from serving_bench.harness.cli.commands import jobs, measuring
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.contracts import Plan, Scalar
 from serving_bench.harness.errors import BenchError, UserError
@@ -70,7 +70,7 @@ def run(
 
 def plan(settings: Settings) -> Plan:
     """Return what a run would do, in order, with what is skipped and why. Starts nothing."""
-    return planning.planned(config.settings(overrides.choices_of(settings)))
+    return jobs.new_plan(config.settings(overrides.choices_of(settings)), None)[1]
 
 
 def open_run(directory: str | Path) -> Report:

@@ -121,7 +121,8 @@ def launch_of(engine: Engine, deployment: Deployment, place: Place) -> LaunchSpe
     words = tuple(shlex.split(getattr(deployment.options, "args", None) or ""))
     if not words or isinstance(spec, AttachSpec):
         return spec
-    if both := sorted(_flags_in(words) & _flags_of(spec)):
+    given = _flags_in(words)  # a server may take the beginning of a flag for the flag
+    if both := sorted(own for own in _flags_of(spec) if any(own.startswith(each) for each in given)):
         own = f"{engine.name}.args: bench sets --{both[0]} itself"
         raise UserError(f"{own}; {_remedy(engine, deployment, place, both[0])}")
     if isinstance(spec, ContainerSpec):

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from serving_bench.harness.whole_files import check_room, disk_size
 
 _CONNECT_S, _FACTS_S = 5.0, 60.0
 # Nothing is fetched: how large an answer is must be known first.
+# How long a raylet may take to take a connection.
+_ANSWER_S = 5.0
 _WAIT: dict[str, Any] = {"num_returns": 1, "timeout": 1.0, "fetch_local": False}
 # A node that has not begun after this time is busy with other work of the cluster.
 _BUSY_S = 60.0
@@ -263,8 +265,10 @@ def _check_own(own: Mapping[str, Any] | None) -> None:
 
 def answers(path: str) -> bool:
     """Return whether a process listens at this Unix socket."""
-    with socket.socket(socket.AF_UNIX) as asking:
+    with socket.socket(socket.AF_UNIX) as asking, suppress(OSError):  # of a path that is too long, too
+        asking.settimeout(_ANSWER_S)
         return asking.connect_ex(path) == 0
+    return False
 
 
 def _tell_busy(running: Iterable[tuple[Job, Node]], tell: Tell) -> None:

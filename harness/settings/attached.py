@@ -36,6 +36,13 @@ def check_attached(
             f"engine.launcher={terms[0].value.launcher}: a running server ({url}) is not started; "
             "give one of them",
         ),
+        *(
+            (
+                f"{name}.args" in given,
+                f"{name}.args: a running server ({url}) is not started; give one of them",
+            )
+            for name in engines
+        ),
         (
             any("engine.base_url" in point.differs for point in terms),
             "engine.base_url: cannot be swept; measure one running server per run",

@@ -102,7 +102,7 @@ def settings(given: Choices) -> Settings:
     """Check and type all choices. Raises UserError with the key, the value, and what would work."""
     for key, values in given.items():
         refuse_secrets(f"{key}={values}")
-        if key.endswith(".args"):
+        if key.endswith(".args") and key.partition(".")[0] in ENGINES:
             _check_args(key, values)
     check_keys(given)
     if "fairness" in given and "engine.fairness" in given:
@@ -308,13 +308,9 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
     for name in _names("scenario", choices["scenario"], SCENARIOS):
         scenario = SCENARIOS[name]
         for point in points("scenario", scenario.options, choices):
-            _try_out(name, scenario, point.value)
             differs = (f"{key.partition('.')[2]}={v}" for key, v in point.differs.items())
             label = " ".join([PurePath(name).name, *differs])
-            arrivals = scenario.arrivals(point.value)
-            span_s = None if arrivals is None else max(at_s for at_s, _ in arrivals)
-            width = scenario.width(point.value)
-            made.append(ScenarioChoice(name, point.value, label, span_s, scenario.ends_itself, width))
+            made.append(ScenarioChoice(name, point.value, label, *_shape(name, scenario, point.value)))
     if len({choice.label for choice in made}) < len(made):
         raise UserError(
             f"scenario={','.join(map(shown, choices['scenario']))}: two have one name; rename one"
@@ -322,13 +318,22 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
     return tuple(made)
 
 
-def _try_out(name: str, scenario: Scenario, options: Any) -> None:
-    """Make the first conversation, which shows whether the options work, before anything is started."""
+def _shape(name: str, scenario: Scenario, options: Any) -> tuple[float | None, bool, int]:
+    """Return how long the arrivals of a scenario take, whether it ends itself, and its width.
+
+    Making the first conversation shows whether the options work, before anything is started.
+    """
     try:
         first = next(iter(scenario.conversations(options, Random(0))), None)
+        arrivals = scenario.arrivals(options)
+        span_s = None if arrivals is None else max(at_s for at_s, _ in arrivals)
+        shape = span_s, scenario.ends_itself, scenario.width(options)
+        for each in (scenario.adapters, scenario.largest, scenario.forms):
+            each(options)
     except Exception as error:
         if isinstance(error, UserError) or name not in SCENARIOS.origins:
             raise
         raise UserError(f"scenario={name}: {reason(error)}") from error
     if not isinstance(first, Conversation):
         raise UserError(f"scenario={name}: it yields no Conversation")
+    return shape

@@ -76,6 +76,8 @@ def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
 def choices_of(settings: Mapping[str, object], of: str = "") -> dict[str, tuple[Scalar, ...]]:
     """Return the values of each key of a study, or of a program. `of` begins each error. Raises UserError."""
     choices: dict[str, tuple[Scalar, ...]] = {}
+    if not isinstance(settings, Mapping):
+        raise UserError(f"{of}settings are values by key, such as {{'load.concurrency': [1, 8]}}")
     for key, value in settings.items():
         refuse_secrets(f"{key}={value}")
         if isinstance(value, Mapping):

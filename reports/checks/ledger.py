@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TypeGuard
 
-import msgspec
-
 from serving_bench.harness.contracts import Deployment, Scalar
 from serving_bench.reports.data import Run, StartRecord, gathered
 
@@ -119,9 +117,11 @@ def _entries(run: Run, name: str) -> Iterator[tuple[str, Entry]]:
         terms, records = deployment.terms, run.starts_of(label)
         asked = getattr(terms, name) if name in COMMON and terms.base_url is None else None
         if name == ARGS:
-            given = msgspec.to_builtins(deployment.options).get(ARGS)
-            unknown = "bench does not know what they change" if given else ""
-            yield label, Entry(name, given, {}, unknown, False, None)
+            options = deployment.options
+            given = options.get(ARGS) if isinstance(options, Mapping) else getattr(options, ARGS, None)
+            words = given if isinstance(given, str) else None
+            unknown = "bench does not know what they change" if words else ""
+            yield label, Entry(name, words, {}, unknown, False, None)
             continue
         clause = next((r.unmatched[name] for r in records if name in r.unmatched), None)
         said = ((_said(deployment, record, name), record.repeat + 1) for record in records)

@@ -14,7 +14,7 @@ from serving_bench.reports.verdicts import Decision
 from serving_bench.reports.words import quality
 from serving_bench.reports.words.answer import basis, joint
 from serving_bench.reports.words.described import cut_short, environment_words, question, what_was_run
-from serving_bench.reports.words.report import Report, Row, Table, Value, report_of
+from serving_bench.reports.words.report import NO_DOUBT, Report, Row, Table, Value, report_of
 from serving_bench.reports.words.verdict_words import ratio_words, slo_words, title_of
 
 # A comment on GitHub holds 65,536 characters; this leaves room for other text around it.
@@ -73,7 +73,7 @@ def _distrust(report: Report) -> Iterator[str]:
         f"- **{plain(each.title)}**: {plain(each.text)} *{plain(each.remedy)}*" for each in report.findings
     ]
     if not items:
-        yield "No check found a reason to distrust these numbers. That proves nothing yet."
+        yield NO_DOUBT
         return
     yield f"#### {plural(len(items), 'reason')} to distrust these numbers"
     yield "\n".join(items[:_REASONS_OPEN])

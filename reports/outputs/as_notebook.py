@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 
+from serving_bench.reports.checks.examine import mark_text
 from serving_bench.reports.measures import NOTHING, plural, value_text
 from serving_bench.reports.page.looks import Html, join, table, tag
 from serving_bench.reports.words.quality import plain
-from serving_bench.reports.words.report import Report, Row, Table
-from serving_bench.reports.words.verdict_words import ratio_words
+from serving_bench.reports.words.report import NO_DOUBT, Report, Row, Table, Value
+from serving_bench.reports.words.verdict_words import clipped, ratio_words
+
+_WHY_AT_MOST = 200
 
 
 def html_of(report: Report) -> str:
@@ -22,8 +25,8 @@ def _parts(report: Report) -> Iterator[Html]:
         if answer.rows:
             yield _table(answer.table)
     doubts = [tag("li", tag("b", each.title), f": {each.text}") for each in report.findings]
-    title = f"{plural(len(doubts), 'reason')} to distrust this"
-    yield tag("details", tag("summary", title), tag("ul", *doubts))
+    title = f"{plural(len(doubts), 'reason')} to distrust this" if doubts else NO_DOUBT
+    yield tag("details", tag("summary", title), tag("ul", *doubts)) if doubts else tag("p", title)
 
 
 def _table(answers: Table) -> Html:
@@ -33,7 +36,12 @@ def _table(answers: Table) -> Html:
     return table(heads, [_cells(row, answers) for row in answers.rows], "plain", answers.title)
 
 
-def _cells(row: Row, answers: Table) -> list[str]:
-    ratio = ratio_words(*row.to_leader) if row.to_leader else str(row.why_not or NOTHING)
-    values = [value_text(name, row.values[name].over) for name in answers.names]
+def _cells(row: Row, answers: Table) -> list[Html | str]:
+    ratio = ratio_words(*row.to_leader) if row.to_leader else clipped(row.why_not or NOTHING, _WHY_AT_MOST)
+    values = [_value(row.values[name]) for name in answers.names]
     return [row.deployment, *values, ratio, *map(plain, row.cells.values())]
+
+
+def _value(value: Value) -> Html:
+    text = value_text(value.name, value.over)
+    return tag("span", tag("b", text) if value.is_decided else text, f" {mark_text(value.marks)}".rstrip())

@@ -41,7 +41,7 @@ from serving_bench.reports.verdicts import (
     slo_rows,
     title_of_case,
 )
-from serving_bench.reports.words.answer import MEMORY, Said, answers_of, lead_of, on_each
+from serving_bench.reports.words.answer import MEMORY, Said, answers_of, headline, lead_of, on_each
 from serving_bench.reports.words.quality import HEADS, Cell, columns, plain
 from serving_bench.reports.words.verdict_words import heading_of, title_of
 
@@ -53,6 +53,7 @@ COLUMNS = (
     "ttft_s.p50", "tpot_s.p50", "memory_peak_bytes", "energy_j_per_output_token",
     "cost_per_million_output_tokens", "cores_used",
 )  # fmt: skip
+NO_DOUBT = "No check found a reason to distrust these numbers. That proves nothing yet."
 _PER_CORE = "output_tokens_per_s_per_core"
 # From this ratio on, a lead is said as a ratio instead of a percentage.
 _AS_RATIO = 2.0
@@ -153,7 +154,7 @@ class Answer:
         return lead_of(made, best, best.next)[0], least if least and least > 1 else most
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """All that is said of a run before its sections."""
 
@@ -161,6 +162,9 @@ class Report:
     answers: Sequence[Answer]
     others: Sequence[Table]  # at the loads that decide nothing
     findings: Sequence[Finding]  # the reasons to distrust it, the worst first
+
+    def __repr__(self) -> str:
+        return f"<Report of {self.run.path}: {headline(self.run)}>"
 
 
 @once

@@ -98,6 +98,7 @@ def test_further_arguments_come_last_on_the_command_line(engine: str, launcher: 
         ),
         ("llama_cpp", "--parallel 9", {}, "bench sets --parallel itself; give engine.concurrent_sequences"),
         ("tgi", "--port 9", {}, "bench sets --port itself; leave it out"),
+        ("tgi", "--por 9", {}, "bench sets --port itself; leave it out"),
         (
             "llama_cpp",
             "--x",

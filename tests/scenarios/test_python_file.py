@@ -2,13 +2,16 @@
 
 import hashlib
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from bench_command import Place, bench, quick, told
 from places import TESTS
 
+from serving_bench.harness.errors import UserError
 from serving_bench.harness.settings.strangers import belief
+from serving_bench.scenarios import SCENARIOS
 
 SOURCE = TESTS / "data" / "outside_package" / "bench_outside" / "scenario.py"
 
@@ -48,6 +51,29 @@ def test_a_module_that_is_installed_is_taken_by_its_name(place: Place) -> None:
     done = bench(place, "plan", "engine=reference", f"scenario={name}", "repeats=1")
     assert done.returncode == 0, done.stderr
     assert name in done.stdout
+
+
+def test_a_module_that_only_the_folder_of_a_script_has_is_refused(file: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(
+        file.parent
+    )  # as a notebook and `python script.py` do; a load process does not
+    with pytest.raises(UserError, match=r"no module mine is installed; install it, or give its ./FILE.py"):
+        SCENARIOS["mine:SCENARIO"]
+
+
+def test_a_changed_file_is_read_again(file: Path) -> None:
+    assert [each.name for each in fields(SCENARIOS[str(file)].options)].count("digits") == 1
+    file.write_text(file.read_text().replace("digits", "figures"))
+    assert [each.name for each in fields(SCENARIOS[str(file)].options)].count("digits") == 0
+
+
+def test_what_a_later_conversation_raises_is_one_line(place: Place, file: Path) -> None:
+    file.write_text(file.read_text().replace("    while True:", "    for n in (1, 0):\n        1 // n"))
+    done = told(place, "describe", "scenario=mine.py")
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "mine.py: ZeroDivisionError: integer division or modulo by zero (mine.py, line 18)\n"
+    )
 
 
 @pytest.mark.parametrize(

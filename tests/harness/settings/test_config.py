@@ -183,6 +183,10 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
             ["engine=openai", "engine.base_url=http://h/v1", "model=m", "engine.launcher=docker"],
             "engine.launcher=docker: a running server (http://h/v1) is not started",
         ),
+        (
+            ["engine=vllm", "engine.base_url=http://h/v1", "model=m", 'vllm.args="--x"'],
+            "vllm.args: a running server (http://h/v1) is not started; give one of them",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_key_and_value(lines: list[str], said: str) -> None:

@@ -70,6 +70,14 @@ def test_what_further_arguments_change_is_not_known(tmp_path):
     assert fairness_claim(run).endswith("; bench does not know what further arguments change")
 
 
+@pytest.mark.parametrize("options", [{"args": ["x"]}, {"args": {"a": 1}}, [1], None, 3])
+def test_options_of_any_shape_have_no_further_arguments(tmp_path, options):
+    run = run_of(tmp_path, [{}])
+    (label,) = run.deployments
+    run.deployments[label] = replace(run.deployments[label], options=options)
+    assert "args" not in {term.name for term in ledger_of(run)}
+
+
 @pytest.mark.parametrize(
     ("name", "got", "said", "is_off"),
     [
