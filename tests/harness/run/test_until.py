@@ -99,7 +99,10 @@ def grown_run(place: Place) -> Place:
     """
     words = quick("until=ci:0.001%", "until.budget=1h", *SHORT)
     with begun(place, "run", *words, "--output", "run") as process:
-        wait_until(lambda: len(starts := place.starts()) >= 4 and starts[3]["spawned_ns"], 160)
+        wait_until(
+            lambda: process.poll() is not None
+            or (len(starts := place.starts()) >= 4 and starts[3]["spawned_ns"]), 160,
+        )  # fmt: skip
         process.send_signal(signal.SIGINT)
         done = ended(process)
     assert done.returncode == 130, done.stderr
