@@ -127,6 +127,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory):
         yield runs
 
 
+@pytest.mark.alone
 def test_a_grown_run_is_resumed_with_its_blocks_and_goes_on_with_until(runs) -> None:
     place = runs["grown"].result()
     record, starts = place.run(), place.starts()
@@ -146,6 +147,7 @@ def test_a_grown_run_is_resumed_with_its_blocks_and_goes_on_with_until(runs) -> 
     place.wait_until_empty()
 
 
+@pytest.mark.alone
 def test_until_measures_three_repeats_at_the_least_and_says_why_it_stops(runs) -> None:
     place, done = runs["narrow"].result()
     assert done.returncode == 0, done.stderr
