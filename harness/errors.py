@@ -108,11 +108,14 @@ class CellError(BenchError):
 
 
 class ServerError(CellError):
-    """A server exited, timed out or answered wrongly. `log_tail` holds the end of its log."""
+    """A server exited, timed out or answered wrongly.
 
-    def __init__(self, message: str, log_tail: str = "") -> None:
-        super().__init__(message)
-        self.log_tail = log_tail
+    `log_tail` holds the end of its log, `sent` what it sent, which is the end of the message.
+    """
+
+    def __init__(self, what: str, log_tail: str = "", sent: str = "") -> None:
+        super().__init__(what + sent)
+        self.what, self.log_tail, self.sent = what, log_tail, sent
 
 
 class LoadError(CellError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
 from serving_bench.harness.contracts.keys import DAY_S, Range, key
+from serving_bench.harness.contracts.sentences import Fact
 from serving_bench.harness.contracts.servers import HttpCall
 
 T = TypeVar("T")
@@ -115,8 +116,8 @@ class QualityRecord:
     """How a start was asked for its quality. The answers are in quality.parquet.
 
     `sha256`: of the prompts and texts that were to be asked, in their order. `logprobs`: how many top tokens
-    were asked for at each position of a chat's answer, or 0. `missing`: why a way was not measured, as a
-    clause. `in_flight`: requests at once in the way `load`. `bits`: bits per weight; the deployment with the
+    were asked for at each position of a chat's answer, or 0. `missing`: why a way was not measured.
+    `in_flight`: requests at once in the way `load`. `bits`: bits per weight; the deployment with the
     most is the reference.
     """
 
@@ -125,7 +126,7 @@ class QualityRecord:
     took_s: float
     in_flight: int | None = None
     bits: float | None = None
-    missing: Mapping[Way | Quality, str] = field(default_factory=dict)
+    missing: Mapping[Way | Quality, Fact] = field(default_factory=dict)
 
 
 class Ask(Protocol):

@@ -225,6 +225,12 @@ SENTENCES: Mapping[str, str] = {
     # Quality.
     "few_answers": "only {items:#answer}, {tokens:#token}",
     "few_texts": "only {items:#text}, {tokens:#token}",
+    "asked_too_late": "no answer in time; a longer quality.budget than {budget}, or a less busy machine, "
+    "gives it more",
+    "no_probabilities_of_text": "its API gives no probabilities for a given text",
+    "no_probabilities_of_tokens": "its API gives no probabilities of its tokens",
+    "answered_wrongly": "{what}{sent}",
+    "damaged": "{file}: damaged",
     "not_asked": "it was not asked",
     "not_asked_for_tokens": "it was not asked for its tokens",
     "quality_off": "quality was not asked; give quality=fidelity",

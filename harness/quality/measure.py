@@ -19,6 +19,7 @@ from serving_bench.harness.contracts import (
     Asked,
     Deployment,
     Engine,
+    Fact,
     HttpCall,
     LaunchSpec,
     Message,
@@ -26,9 +27,11 @@ from serving_bench.harness.contracts import (
     Token,
     Turn,
     Way,
+    because,
     fields_of,
     masked_known,
 )
+from serving_bench.harness.contracts.sentences import inert
 from serving_bench.harness.errors import BenchError, ServerError
 from serving_bench.harness.load.answer import openai
 from serving_bench.harness.quality.chat import greedy
@@ -87,6 +90,10 @@ def measure(
     return rows, QualityRecord(*facts, dict(asking.missing))
 
 
+class _LateError(ServerError):
+    """A call had not been answered by its way's end."""
+
+
 @dataclass
 class _Asking:
     """One server being asked.
@@ -100,16 +107,15 @@ class _Asking:
     budget_s: float
     at_length: bool
     began_s: float = field(default_factory=time.monotonic)
-    missing: dict[Any, str] = field(default_factory=dict)
+    missing: dict[Any, Fact] = field(default_factory=dict)
     is_over: bool = False
     is_answered: bool = False
     logprobs: int = field(init=False)
-    late: str = field(init=False)
+    late: Fact = field(init=False)
 
     def __post_init__(self) -> None:
         self.logprobs = self.server.engine.logprobs
-        budget = f"a longer quality.budget than {duration_text(self.budget_s)}"
-        self.late = f"no answer in time; {budget}, or a less busy machine, gives it more"
+        self.late = because("asked_too_late", budget=duration_text(self.budget_s))
 
     def rows(self, way: Way) -> list[Asked]:
         """Ask in one way, while there is time, and return the answers."""
@@ -123,7 +129,7 @@ class _Asking:
             return self._all(way, self._prompt, prompts) if engine.prompt_tokens else []
         if way == "text":
             if engine.given_text is None:
-                self.missing[way] = "its API gives no probabilities for a given text"
+                self.missing[way] = because("no_probabilities_of_text")
                 return []
             slots = self.server.deployment.terms.concurrent_sequences or 1
             return self._all(way, self._text, texts, min(slots, _TEXTS_AT_ONCE))
@@ -144,27 +150,32 @@ class _Asking:
             found = self._all("chat", partial(self._answer, "chat"), prompts)
         self.is_answered = bool(found)
         if any(row.answer for row in found) and not any(row.tokens for row in found):
-            self.missing.setdefault("chat", "its API gives no probabilities of its tokens")
+            self.missing.setdefault("chat", because("no_probabilities_of_tokens"))
         return found
 
     def _all(
         self, way: Way, ask: Callable[[int], Asked], items: Sequence[int], at_once: int = 1
     ) -> list[Asked]:
         """Ask all items and return their rows, sorted. If every one failed, return none and set `missing`."""
-        tried, end_s = list[Asked](), self._end_s(way)
+        tried, whys, end_s = list[Asked](), dict[int, Fact](), self._end_s(way)
         try:
-            found, late = in_threads(partial(self._one, way, ask, tried), items, at_once, end_s)
+            found, late = in_threads(partial(self._one, way, ask, tried, whys), items, at_once, end_s)
         except BaseException:
             self.is_over = True
             raise
-        rows = [row for row in found if row] + [Asked(way, item, error=self.late) for item in late]
+        rows = [row for row in found if row] + [Asked(way, item, error=str(self.late)) for item in late]
         if items and all(row.error for row in rows):
-            self.missing[way] = (rows[0].error if rows else None) or self.late
+            self.missing[way] = whys.get(rows[0].item, self.late) if rows else self.late
             return []
         return sorted(rows, key=lambda row: row.item)
 
-    def _one(self, way: Way, ask: Callable[[int], Asked], tried: list[Asked], item: int) -> Asked | None:
-        """Ask one item and return its row; None if it is too late or the way was given up."""
+    def _one(
+        self, way: Way, ask: Callable[[int], Asked], tried: list[Asked], whys: dict[int, Fact], item: int
+    ) -> Asked | None:
+        """Ask one item and return its row; None if it is too late or the way was given up.
+
+        Adds to `tried`, and to `whys` if it failed.
+        """
         is_vain = len(tried) >= _IN_VAIN and all(row.error for row in tried)
         is_late = time.monotonic() >= self.began_s + _ENDS[way] * self.budget_s
         if is_vain or (tried and is_late):
@@ -173,9 +184,16 @@ class _Asking:
             row = ask(item)
             _check(row, self.server.key)
         except BenchError as error:
+            whys[item] = self._why(error)
             row = Asked(way, item, error=str(error))
         tried.append(row)
         return row
+
+    def _why(self, error: BenchError) -> Fact:
+        if isinstance(error, _LateError):
+            return self.late
+        sent = error.sent if isinstance(error, ServerError) else ""
+        return because("answered_wrongly", what=inert(str(error).removesuffix(sent)), sent=inert(sent))
 
     def _end_s(self, way: Way) -> float:
         """Return the instant at which requests in flight in this way are ended."""
@@ -190,7 +208,7 @@ class _Asking:
                 return probe.ask(call, kind, server.spec.base_url, timeout_s=left_s, key=server.key)
             except ServerError as error:
                 if time.monotonic() >= self._end_s(way):
-                    raise ServerError(self.late) from error
+                    raise _LateError(str(self.late)) from error
                 raise
 
         return send
@@ -222,7 +240,7 @@ class _Asking:
         for token in ask(self._sender("text"), model, text, engine.logprobs):
             tokens.append(token)
             if self.is_over or time.monotonic() >= self._end_s("text"):
-                raise ServerError(self.late)
+                raise _LateError(str(self.late))
         return Asked("text", item, tuple(tokens))
 
 

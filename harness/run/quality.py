@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from serving_bench.harness.contracts import QualityRecord, QualityTerms
+from serving_bench.harness.contracts import QualityRecord, QualityTerms, quoted
 from serving_bench.harness.errors import BenchError
 from serving_bench.harness.quality.due import has_answers
 from serving_bench.harness.quality.measure import Server, measure, most_s
@@ -28,7 +28,7 @@ _WAYS = {
 
 def missing_lines(record: QualityRecord) -> list[str]:
     """Return a line for each reason why some ways of asking gave nothing."""
-    reasons = grouped((why, _WAYS[way]) for way, why in record.missing.items() if way in _WAYS)
+    reasons = grouped((str(why), _WAYS[way]) for way, why in record.missing.items() if way in _WAYS)
     return [f"quality by {', '.join(ways)} not measured: {why}" for why, ways in reasons.items()]
 
 
@@ -57,7 +57,7 @@ def ask_quality(up: Serving, site: Site) -> float:
                 site.observer.line(f"{up.start.name}: gave no answers for its quality; {again}")
         up.record.update(quality=record)
         if due.tasks and (untold := _ask_tasks(server, due.tasks, due.terms, up, site)):
-            up.record.update(quality=replace(record, missing={**record.missing, "tasks": untold}))
+            up.record.update(quality=replace(record, missing={**record.missing, "tasks": quoted(untold)}))
             site.observer.line(f"{up.start.name}: not all of its quality by tasks is measured: {untold}")
         if has_answers(up.record.path.parent):
             due.labels.discard(label)

@@ -75,7 +75,12 @@ class Answer:
     read_ends: Sequence[int] = ()
 
     def __str__(self) -> str:
-        return f"got {self.shown}" if self.status is None else f"answered {self.status}: {self.shown}"
+        return f"{self.outcome}: {self.shown}" if self.status is not None else self.outcome
+
+    @property
+    def outcome(self) -> str:
+        """What came back, without what a server sent."""
+        return f"got {self.shown}" if self.status is None else f"answered {self.status}"
 
     @property
     def text(self) -> str:
@@ -118,12 +123,13 @@ def ask(call: HttpCall, kind: type[T], base_url: str, *, timeout_s: float, key: 
     """Send a call to a server and return its JSON as `kind`. Raises ServerError for any other answer."""
     answer = request(call.method, root_of(base_url) + call.path, timeout_s=timeout_s, body=call.body, key=key)
     if answer.status != 200:
-        raise ServerError(f"{call.method} {call.path} {answer}")
+        sent = "" if answer.status is None else f": {answer.shown}"
+        raise ServerError(f"{call.method} {call.path} {answer.outcome}", sent=sent)
     try:
         return msgspec.json.decode(answer.body, type=kind)
     except (ValueError, RecursionError) as error:
-        said = f"{call.method} {call.path} answered what bench cannot read ({error})"
-        raise ServerError(f"{said}: {answer.shown}") from error
+        what = f"{call.method} {call.path} answered what bench cannot read"
+        raise ServerError(what, sent=f" ({error}): {answer.shown}") from error
 
 
 def _answer(method: str, url: str, timeout_s: float, body: object, headers: dict[str, str]) -> Answer:

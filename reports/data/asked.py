@@ -1,6 +1,5 @@
 """What servers answered when asked for quality, who read other tokens than most, and who is the reference."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations, zip_longest
@@ -26,8 +25,6 @@ from serving_bench.reports.stats.intervals import odd_ones
 
 # Fewer than 1 place in 20 may name fewer tokens than `Heard.named` says: tokens of one name count once.
 _ONE_PLACE_IN = 20
-# Where the reason for a missing way ends and what the server sent begins.
-_SENT = re.compile(r"(?<=cannot read) \(|(?<=answered \d{3}): ")
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,10 @@ class Heard:
         return self.start.deployment.model
 
     @property
-    def missing(self) -> list[str]:
+    def missing(self) -> list[Fact]:
         """The reasons why ways were not measured, without what the server sent."""
-        return [_SENT.split(why)[0] for way, why in self.record.missing.items() if way != "tasks"]
+        whys = [why for way, why in self.record.missing.items() if way != "tasks"]
+        return [Fact(why.kind, {**why.values, "sent": ""}) if "sent" in why.values else why for why in whys]
 
     @property
     def is_asked(self) -> bool:
@@ -181,7 +179,7 @@ def _heard(folder: Path, start: StartRecord, name: str) -> Heard | None:
     """Return what a start answered. What a damaged file held is missing, and the record says why."""
     if start.quality is None:
         return None
-    damaged: dict[Way | Quality, str] = {}
+    damaged: dict[Way | Quality, Fact] = {}
     asked = _read(read_quality, folder / QUALITY_FILE, "fidelity", damaged)
     items = _read(read_items, folder / TASKS_FILE, "tasks", damaged)
     rows, tasks = gathered((row.way, row) for row in asked), gathered((item.task, item) for item in items)
@@ -191,12 +189,12 @@ def _heard(folder: Path, start: StartRecord, name: str) -> Heard | None:
 
 
 def _read(
-    read: Callable[[Path], list[Any]], path: Path, what: Quality, damaged: dict[Way | Quality, str]
+    read: Callable[[Path], list[Any]], path: Path, what: Quality, damaged: dict[Way | Quality, Fact]
 ) -> list[Any]:
     try:
         return read(path)
     except StoreError:
-        damaged[what] = f"{path.parent.name}/{path.name}: damaged"
+        damaged[what] = because("damaged", file=f"{path.parent.name}/{path.name}")
         return []
 
 

@@ -50,4 +50,4 @@ def asking_quality(run: Run) -> str:
 
 
 def _was_late(heard: Heard) -> bool:
-    return any("quality.budget" in why for why in heard.missing)
+    return any(why.kind == "asked_too_late" for why in heard.missing)

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.special import bdtr
 
-from serving_bench.harness.contracts import LOGPROBS, Deployment, Fact, Item, Way, because, quoted
+from serving_bench.harness.contracts import LOGPROBS, Deployment, Fact, Item, Way, because
 from serving_bench.harness.store.quality_table import reference_rank
 from serving_bench.reports.data import (
     Heard,
@@ -125,7 +125,7 @@ def _quality(run: Run, label: str, own: Heard | None) -> Quality:
         return replace(made, why=because("not_comparable", why=made.unlike))
     if base is None or base is own:
         is_mute = own.missing and not own.is_told
-        why = quoted(own.missing[0]) if is_mute else why_no_reference(run, own.model)
+        why = own.missing[0] if is_mute else why_no_reference(run, own.model)
         return made if base else replace(made, why=why)
     if base.name in odd:
         why = because("reference_not_comparable", reference=base.name, why=odd[base.name])
@@ -160,7 +160,7 @@ def _held(made: Quality, own: Heard, base: Heard, others: Sequence[Heard] = ()) 
     found = {way: each for way, k in ks.items() if (each := fidelity(way, own, base, k))}
     made = replace(made, by_way=found)
     names = because("other_token_names", reference=base.name)
-    whys = [made.few, *map(quoted, (*own.missing, *base.missing)), names]
+    whys = [made.few, *own.missing, *base.missing, names]
     return made if made.told else replace(made, why=next(filter(None, whys)))
 
 

@@ -241,7 +241,7 @@ def notes(run: Run) -> list[str]:
         told_by = f" To measure it: {helps}" if helps else ""
         return [f"Quality was not measured; a smaller quantization may answer worse.{told_by}"]
     whys = (
-        (f"{why.rstrip('.')}.", f"{label} by {way}")
+        (f"{str(why).rstrip('.')}.", f"{label} by {way}")
         for label, each in heard.items()
         for way, why in each.record.missing.items()
     )

@@ -329,17 +329,17 @@ SENT = '{"id": "chat-1"}'
 @pytest.mark.parametrize(
     ("why", "cause"),
     [
-        (f"POST /v1/x answered 500: {SENT}", "POST /v1/x answered 500"),
         (
-            f"POST /v1/x answered what bench cannot read (JSON is malformed (byte 2)): {SENT}",
-            "POST /v1/x answered what bench cannot read",
+            because("answered_wrongly", what="POST /v1/x answered 500", sent=f": {SENT}"),
+            "POST /v1/x answered 500",
         ),
         ("it gives nan as the log-probability of 'a: b'", "it gives nan as the log-probability of 'a: b'"),
     ],
 )
 def test_why_it_is_not_known_is_said_without_what_the_server_sent(tmp_path, why, cause):
     voice = Voice(ways=(), missing={"chat": why})
-    assert quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR].why_not_known == quoted(cause)
+    known = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR]
+    assert str(known.why_not_known) == cause
 
 
 def damage(run: Run, label: str, name: str) -> str:
@@ -356,7 +356,7 @@ def test_a_damaged_file_of_one_start_is_missing_and_the_others_are_compared(tmp_
     tasks = damage(run, FAR, "tasks.parquet")
     run = open_run(tmp_path)
     found = quality_of(run)
-    assert (found[NEAR].told, found[NEAR].why_not_known) == (None, quoted(f"{name}: damaged"))
+    assert (found[NEAR].told, found[NEAR].why_not_known) == (None, because("damaged", file=name))
     assert found[FAR].told.kl_nats == pytest.approx(0.26, rel=0.15)
     assert notes(run) == [
         f"Not measured, or not all: {NEAR} by fidelity: {name}: damaged.",

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from serving_bench.harness.contracts import Asked, QualityRecord, Token, Way
+from serving_bench.harness.contracts import Asked, Fact, QualityRecord, Token, Way, quoted
+from serving_bench.harness.contracts.sentences import read
 from serving_bench.harness.store import store
 from serving_bench.harness.store.named_files import QUALITY_FILE
 from serving_bench.harness.store.quality_table import write_quality
@@ -94,9 +95,12 @@ def rows_of(voice: Voice) -> list[Asked]:
 def ask(folder: Path, voice: Voice) -> None:
     """Write the answers of a start into its folder."""
     path = folder / "start.json"
-    start = msgspec.json.decode(path.read_bytes(), type=store.StartRecord)
+    start = msgspec.json.decode(path.read_bytes(), type=store.StartRecord, dec_hook=read)
     bits = BITS.get(start.deployment.quantization)
-    record = QualityRecord(voice.sha256, voice.k, 6.5, IN_FLIGHT, bits, voice.missing or {})
+    missing = {
+        way: why if isinstance(why, Fact) else quoted(why) for way, why in (voice.missing or {}).items()
+    }
+    record = QualityRecord(voice.sha256, voice.k, 6.5, IN_FLIGHT, bits, missing)
     store.write_record(path, replace(start, quality=record))
     write_quality(folder / QUALITY_FILE, rows_of(voice))
 

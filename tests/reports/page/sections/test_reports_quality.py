@@ -15,7 +15,7 @@ from repeated_run import Made, repeated_run
 
 from serving_bench.harness.cli.ending import tell
 from serving_bench.harness.cli.progress import Show
-from serving_bench.harness.contracts import Load, Token
+from serving_bench.harness.contracts import Load, Token, because
 from serving_bench.harness.store import store
 from serving_bench.reports import open_run, tables_of, write_report
 from serving_bench.reports.checks.examine import findings_of
@@ -191,7 +191,7 @@ def one_answer(row):
 
 
 LONGER = "bench run quality=fidelity quality.budget=60s"
-LATE = "no answer in time; a longer quality.budget than 12 s, or a less busy machine, gives it more"
+LATE = because("asked_too_late", budget="12 s")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,9 @@ def test_a_divergence_of_too_few_is_not_known_in_all_outputs(tmp_path):
 def test_what_was_not_measured_is_told_with_what_the_server_sent_and_the_answer_quotes_nothing(tmp_path):
     path = repeated_run(tmp_path, [Made(FP16), Made(Q8, 0.5)], (Load(concurrency=4),), 3, 60)
     sent = 'POST /v1/chat/completions answered 500: {"error": "no NaN"}'
-    silent = Voice(ways=(), missing={"chat": sent, "load": sent, "text": "got no answer in time"})
+    what, colon, rest = sent.partition(":")
+    why = because("answered_wrongly", what=what, sent=colon + rest)
+    silent = Voice(ways=(), missing={"chat": why, "load": why, "text": "got no answer in time"})
     run = open_run(with_quality(path, {FP16.label: Voice(), Q8.label: silent}))
     assert notes(run) == [
         f"Not measured, or not all: llama_cpp gguf-q8_0 by chat, llama_cpp gguf-q8_0 by load: {sent}.",
@@ -270,7 +272,7 @@ def test_what_was_not_measured_is_told_with_what_the_server_sent_and_the_answer_
     html = page(run)
     assert plain(sent) in plain(section(html))
     (said,) = answers_of(run)
-    assert f"; its quality is not known ({sent.partition(':')[0]})." in said.text
+    assert f"; its quality is not known ({what})." in said.text
     assert "NaN" not in html.partition("<section")[0]
 
 
