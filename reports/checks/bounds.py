@@ -102,21 +102,21 @@ class Bound:
 
 def bound_of(run: Run, group: Group) -> Bound | None:
     """Return what limited a group; None if no counted cell of it has a window."""
-    told = [each for cell in group.counted if (each := _evidence(run, cell))]
-    if not told:
+    seen = [each for cell in group.counted if (each := _evidence(run, cell))]
+    if not seen:
         return None
-    by_kind = grouped(told, lambda each: _kind(*each))
-    kind, own = max(by_kind.items(), key=lambda pair: len(pair[1]))
-    if 2 * len(own) <= len(told):
-        said = ", ".join(f"{len(each)} {WORDS[name]}" for name, each in by_kind.items())
-        return Bound("unclear", f"starts disagree: {said}", len(told), len(told))
-    mean = pd.DataFrame([each for each, _ in own]).mean()
-    late = "; ".join(dict.fromkeys(late for _, late in own))
+    by_kind = grouped(seen, lambda each: _kind(*each))
+    kind, limiting = max(by_kind.items(), key=lambda pair: len(pair[1]))
+    if 2 * len(limiting) <= len(seen):
+        counts = ", ".join(f"{len(each)} {WORDS[name]}" for name, each in by_kind.items())
+        return Bound("unclear", f"starts disagree: {counts}", len(seen), len(seen))
+    mean = pd.DataFrame([each for each, _ in limiting]).mean()
+    late = "; ".join(dict.fromkeys(late for _, late in limiting))
     unknown = ", ".join(words for name, words in _UNKNOWN.items() if np.isnan(mean[name]))
     # Only where the limit is not clear would more evidence help, except that too few requests were ok.
     is_open = kind == "unclear" and not _is_of_few(mean)
     evidence = "; ".join(filter(None, _said(kind, mean, late)))
-    return Bound(kind, evidence, len(own), len(told), unknown if is_open else "")
+    return Bound(kind, evidence, len(limiting), len(seen), unknown if is_open else "")
 
 
 @once
@@ -144,7 +144,7 @@ def _evidence(run: Run, cell: Cell) -> tuple[Known, str] | None:
     running, waiting, usage = (run.window_values("server", cell, name) for name in names)
     waits = waiting >= 1
     kept = waits if waits.any() else np.ones(len(waits), dtype=bool)
-    known = {
+    facts = {
         "is_closed": cell.load.kind == "closed",
         "is_on_device": record.memory_kind == "device",
         "users": cell.load.concurrency,
@@ -167,14 +167,14 @@ def _evidence(run: Run, cell: Cell) -> tuple[Known, str] | None:
         **_work(run, cell, record),
         "others": _others(run, cell),
     }
-    numbers = {name: math.nan if value is None else float(value) for name, value in known.items()}
+    numbers = {name: math.nan if value is None else float(value) for name, value in facts.items()}
     return numbers, _late_client(run, cell, summary)
 
 
 def _mean(values: np.ndarray) -> float:
     """Return the mean of the known values; NaN if there are none."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else math.nan
 
 
 def _share_from(values: np.ndarray, least: float) -> float:
@@ -186,10 +186,10 @@ def _long_request(run: Run, cell: Cell, record: StartRecord) -> float:
     pool = record.resolved.get("kv_cache_tokens")
     prompts, answers = (run.values(cell.number, name) for name in ("input_tokens", "output_tokens"))
     lengths = (prompts + answers)[run.is_counted(cell.number)]
-    known = lengths[~np.isnan(lengths)]
-    if not len(known) or not isinstance(pool, int | float) or pool <= 0:
+    present = lengths[~np.isnan(lengths)]
+    if not len(present) or not isinstance(pool, int | float) or pool <= 0:
         return math.nan
-    return float(np.percentile(known, LONG_REQUEST_PERCENTILE)) / pool
+    return float(np.percentile(present, LONG_REQUEST_PERCENTILE)) / pool
 
 
 def _work(run: Run, cell: Cell, record: StartRecord) -> dict[str, float | None]:
@@ -210,9 +210,9 @@ def _others(run: Run, cell: Cell) -> float | None:
 
 
 def _slots(run: Run, label: str, record: StartRecord) -> float:
-    said = record.resolved.get("concurrent_sequences")
-    if isinstance(said, int) and not isinstance(said, bool):
-        return said
+    slots = record.resolved.get("concurrent_sequences")
+    if isinstance(slots, int) and not isinstance(slots, bool):
+        return slots
     if label in one_at_a_time(run):
         return 1
     is_told = "concurrent_sequences" not in record.unmatched and not record.attached
@@ -268,7 +268,7 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
     busy = f"{used} cores busy, {idle} while idle, of {limit} that it computes on"
     if e["is_on_device"]:
         busy = f"the device ran kernels in {pct['work']} of the time"
-    said = {
+    words = {
         "client": [f"the client did not keep up: {late}"],
         "unclear": [flight, grew, wait],
         "others": [f"other programs used {pct['others']} of the processor, and none of it was free"],
@@ -292,7 +292,7 @@ def _said(kind: str, e: "pd.Series[Any]", late: str) -> Sequence[str]:
         few = f"only {e['ok']:,.0f} of {sent} requests were ok"
         return [few if e["sent"] else "no request was sent in the window"]
     is_busy_told = kind not in ("client", "unclear") and not np.isnan(e["work"])
-    return [*said[kind], busy if is_busy_told else ""]
+    return [*words[kind], busy if is_busy_told else ""]
 
 
 def _is_of_few(e: "pd.Series[Any]") -> bool:
@@ -326,8 +326,8 @@ class Decode:
 def decodes_of(run: Run) -> list[Decode]:
     """Return a Decode for each group whose weights, TPOT and requests in flight are known, fewest in flight
     first."""
-    found = (each for group in run.groups if (each := _decode(run, group)))
-    return sorted(found, key=lambda each: each.in_flight)
+    decodes = (each for group in run.groups if (each := _decode(run, group)))
+    return sorted(decodes, key=lambda each: each.in_flight)
 
 
 def _decode(run: Run, group: Group) -> Decode | None:

@@ -72,16 +72,16 @@ def examine(run: Run) -> dict[str, Finding | None]:
 def findings_of(run: Run) -> tuple[Finding, ...]:
     """Return the reasons to distrust a run, whether they mark a number or not. The reason why no winner is
     named comes first, then the worst first."""
-    found, deciding = tuple(filter(None, examine(run).values())), _deciding(run)
-    return tuple(sorted(found, key=lambda each: each.check not in deciding))
+    findings, deciding = tuple(filter(None, examine(run).values())), _deciding(run)
+    return tuple(sorted(findings, key=lambda each: each.check not in deciding))
 
 
 def _deciding(run: Run) -> set[str]:
     """Return the name of the check that says why no test was made; empty if tests were made."""
-    untested = [made for made in decisions_of(run) if made.why and made.groups]
-    if any(made.is_for_busy(run) for made in untested):
+    untested = [decision for decision in decisions_of(run) if decision.why and decision.groups]
+    if any(decision.is_for_busy(run) for decision in untested):
         return {late_client.machine_unfit.name}
-    is_few = any(made.repeats < STARTS_NEEDED for made in untested)
+    is_few = any(decision.repeats < STARTS_NEEDED for decision in untested)
     return {starts.single_repeat.name} if is_few else set()
 
 
@@ -96,14 +96,14 @@ def marks_of(run: Run, cells: Iterable[Cell], *metrics: str) -> tuple[Finding, .
     """Return the findings that mark a value of these cells on any of these metrics (`ttft_s.p95`)."""
     numbers, names = {cell.number for cell in cells}, {metric.partition(".")[0] for metric in metrics}
     return tuple(
-        found
-        for found in findings_of(run)
-        if found.marks
-        and not numbers.isdisjoint(found.cells)
-        and (not found.metrics or not names.isdisjoint(found.metrics))
+        finding
+        for finding in findings_of(run)
+        if finding.marks
+        and not numbers.isdisjoint(finding.cells)
+        and (not finding.metrics or not names.isdisjoint(finding.metrics))
     )
 
 
-def mark_text(found: Sequence[object]) -> str:
+def mark_text(marked: Sequence[object]) -> str:
     """Return `▲ 2` for a terminal; empty for none."""
-    return f"{SIGN} {len(found)}" if found else ""
+    return f"{SIGN} {len(marked)}" if marked else ""

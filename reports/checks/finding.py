@@ -182,8 +182,8 @@ def of_cells(see: Callable[[Run, Cell], str | None]) -> Look:
 
     @functools.wraps(see)
     def look(run: Run) -> Iterator[Case]:
-        found = ((what, cell) for cell in measured_cells(run) if (what := see(run, cell)))
-        for what, cells in gathered(found).items():
+        hits = ((what, cell) for cell in measured_cells(run) if (what := see(run, cell)))
+        for what, cells in gathered(hits).items():
             labels = dict.fromkeys(cell.label for cell in cells)
             yield Case(several(list(map(cell_name, cells))), what, cells, tuple(labels))
 

@@ -50,20 +50,23 @@ class Tested:
 
 def tested(run: Run, cell: Cell) -> Tested | None:
     """Return what the self-test says of a cell's load; None without a self-test, a window or a stream."""
-    found = measured_of(run).get(cell.number)
-    if run.selftest is None or found is None or not found.steadiness or not found.chunk_rate_per_s:
+    selftest = measured_of(run).get(cell.number)
+    if run.selftest is None or selftest is None or not selftest.steadiness or not selftest.chunk_rate_per_s:
         return None
     workers = len(cell.summary.workers) if cell.summary else 0
-    streams = float(found.steadiness.in_flight.mean()) / max(workers, 1)
-    return nearest(run.selftest, streams, found.chunk_rate_per_s)
+    streams = float(selftest.steadiness.in_flight.mean()) / max(workers, 1)
+    return nearest(run.selftest, streams, selftest.chunk_rate_per_s)
 
 
 @once
 def nearest_of(run: Run) -> dict[tuple[str, str, str], Tested]:
     """Return by group key what the self-test says of the cell that streamed most."""
     cells = (cell for group in run.groups for cell in group.counted)
-    known = gathered((cell.key, found) for cell in cells if (found := tested(run, cell)))
-    return {key: max(own, key=lambda each: each.streams * each.chunks_per_s) for key, own in known.items()}
+    tested_by_case = gathered((cell.key, result) for cell in cells if (result := tested(run, cell)))
+    return {
+        key: max(results, key=lambda each: each.streams * each.chunks_per_s)
+        for key, results in tested_by_case.items()
+    }
 
 
 def nearest(selftest: SelfTest, streams: float, chunks_per_s: float) -> Tested | None:
@@ -104,11 +107,11 @@ def ms(seconds: float) -> str:
 )
 @of_cells
 def error_not_small(run: Run, cell: Cell) -> str | None:
-    ttft_s, found = values_of(run)[cell.number]["ttft_s.p50"].value, tested(run, cell)
-    if ttft_s is None or found is None or found.error_s[1] <= ERROR_SHARE * ttft_s:
+    ttft_s, selftest = values_of(run)[cell.number]["ttft_s.p50"].value, tested(run, cell)
+    if ttft_s is None or selftest is None or selftest.error_s[1] <= ERROR_SHARE * ttft_s:
         return None
-    at = f"{found.at}, n = {found.step.requests:,} requests"
-    return f"TTFT p50 {number(ttft_s * 1e3)} ms, error p99 {ms(found.error_s[1])} ms ({at})"
+    at = f"{selftest.at}, n = {selftest.step.requests:,} requests"
+    return f"TTFT p50 {number(ttft_s * 1e3)} ms, error p99 {ms(selftest.error_s[1])} ms ({at})"
 
 
 @check(
@@ -125,13 +128,13 @@ def client_late(run: Run, cell: Cell) -> str | None:
     if not len(ttfts_s):
         return None
     ttft_s = float(np.median(ttfts_s))
-    said = []
+    causes = []
     if loop_s > max(LATE_LOOP_S, ERROR_SHARE * ttft_s):
-        said.append(f"a timer {number(loop_s * 1e3)} ms late at p99")
+        causes.append(f"a timer {number(loop_s * 1e3)} ms late at p99")
     lag_s = np.percentile(lags_s, 99) if cell.load.kind != "closed" and len(lags_s) else 0.0
     if lag_s > min(LATE_SEND_S, ERROR_SHARE * ttft_s):
-        said.append(f"requests left up to {number(lags_s.max() * 1e3)} ms late (n = {len(lags_s):,})")
-    return f"{', '.join(said)}, at a median TTFT of {number(ttft_s * 1e3)} ms" if said else None
+        causes.append(f"requests left up to {number(lags_s.max() * 1e3)} ms late (n = {len(lags_s):,})")
+    return f"{', '.join(causes)}, at a median TTFT of {number(ttft_s * 1e3)} ms" if causes else None
 
 
 @check(
@@ -157,13 +160,13 @@ def conversations_never_began(run: Run, cell: Cell) -> str | None:
 )
 @of_cells
 def beyond_selftest(run: Run, cell: Cell) -> str | None:
-    found = tested(run, cell)
-    if found is None or not found.is_beyond:
+    selftest = tested(run, cell)
+    if selftest is None or not selftest.is_beyond:
         return None
-    median, p99 = map(ms, found.error_s)
+    median, p99 = map(ms, selftest.error_s)
     return (
-        f"{plural(round(found.streams), 'stream')} x {found.chunks_per_s:,.0f} chunks/s; at the nearest load "
-        f"tested ({found.at}) bench's own TTFT error was p50 {median} ms, p99 {p99} ms"
+        f"{plural(round(selftest.streams), 'stream')} x {selftest.chunks_per_s:,.0f} chunks/s; at the "
+        f"nearest load tested ({selftest.at}) bench's own TTFT error was p50 {median} ms, p99 {p99} ms"
     )
 
 
@@ -189,14 +192,14 @@ def stamps_not_kernel(run: Run, cell: Cell) -> str | None:
 def machine_unfit(run: Run) -> Iterator[Case]:
     are_named = False
     for cell in run.planned_cells:
-        found = cell.record.guard if cell.record else ()
-        in_window = {each.kind for each in found if each.when == "during"}
-        told = [each for each in found if each.when == "during" or each.kind not in in_window]
+        guarded = cell.record.guard if cell.record else ()
+        in_window = {each.kind for each in guarded if each.when == "during"}
+        signs = [each for each in guarded if each.when == "during" or each.kind not in in_window]
         # Name the busiest programs of one cell only; Trust has those of the others.
-        facts = [_unnamed(each.fact) if are_named else each.fact for each in told]
+        facts = [_unnamed(each.fact) if are_named else each.fact for each in signs]
         are_named = are_named or any(fact.kind == "foreign_load_by" for fact in facts)
-        if told:
-            seen = (f"{fact} ({each.when})" for fact, each in zip(facts, told, strict=True))
+        if signs:
+            seen = (f"{fact} ({each.when})" for fact, each in zip(facts, signs, strict=True))
             yield Case(cell_name(cell), ", ".join(seen), [cell], (cell.label,))
 
 

@@ -88,9 +88,9 @@ class Term:
     @property
     def is_telling(self) -> bool:
         """Whether anything was asked or reported, other than that there is one device."""
-        asked = {entry.asked for entry in self.entries.values()} - {None}
-        is_one_device = self.name == "tensor_parallel" and asked == {1}
-        return any(entry.got for entry in self.entries.values()) or bool(asked and not is_one_device)
+        requested = {entry.asked for entry in self.entries.values()} - {None}
+        is_one_device = self.name == "tensor_parallel" and requested == {1}
+        return any(entry.got for entry in self.entries.values()) or bool(requested and not is_one_device)
 
     @property
     def is_uneven(self) -> bool:
@@ -115,7 +115,7 @@ def ledger_of(run: Run) -> tuple[Term, ...]:
 def _entries(run: Run, name: str) -> Iterator[tuple[str, Entry]]:
     for label, deployment in run.deployments.items():
         terms, records = deployment.terms, run.starts_of(label)
-        asked = getattr(terms, name) if name in COMMON and terms.base_url is None else None
+        requested = getattr(terms, name) if name in COMMON and terms.base_url is None else None
         if name == ARGS:
             options = deployment.options
             given = options.get(ARGS) if isinstance(options, Mapping) else getattr(options, ARGS, None)
@@ -124,44 +124,44 @@ def _entries(run: Run, name: str) -> Iterator[tuple[str, Entry]]:
             yield label, Entry(name, words, {}, unknown, False, None)
             continue
         clause = next((r.unmatched[name] for r in records if name in r.unmatched), None)
-        said = ((_said(deployment, record, name), record.repeat + 1) for record in records)
-        got = gathered(pair for pair in said if pair[0] is not None)
+        answers = ((_said(deployment, record, name), record.repeat + 1) for record in records)
+        got = gathered(pair for pair in answers if pair[0] is not None)
         # Without a model such a term means nothing, so it does not differ.
-        is_untold = asked is not None and not got and bool(clause) and deployment.model != "-"
+        is_untold = requested is not None and not got and bool(clause) and deployment.model != "-"
         untold = (is_untold, "could not be told" if is_untold else "")
-        is_off, words = max((_unlike(name, asked, value) for value in got), default=untold)
-        yield label, Entry(name, asked, got, words, is_off, clause)
+        is_off, words = max((_unlike(name, requested, value) for value in got), default=untold)
+        yield label, Entry(name, requested, got, words, is_off, clause)
 
 
 def _said(deployment: Deployment, record: StartRecord, name: str) -> Scalar | None:
-    said = record.resolved.get(name)
-    if name == "chat_template" and said is not None:
-        return _template(deployment.terms.chat_template, str(said))
-    return (record.version or said) if name == "engine_version" else said
+    answer = record.resolved.get(name)
+    if name == "chat_template" and answer is not None:
+        return _template(deployment.terms.chat_template, str(answer))
+    return (record.version or answer) if name == "engine_version" else answer
 
 
-def _template(asked: str | None, said: str) -> str:
+def _template(requested: str | None, answered: str) -> str:
     """Return the name of a server's chat template.
 
     A server that was given a file reports its path, its name, or `given`. Without engine.chat_template the
     file comes with the model's weights.
     """
-    if said != "given" and "/" not in said and not said.endswith(".jinja"):
-        return said
-    file = PurePath(asked if asked and said == "given" else said).name
-    return "the file given with the model" if asked is None else file
+    if answered != "given" and "/" not in answered and not answered.endswith(".jinja"):
+        return answered
+    file = PurePath(requested if requested and answered == "given" else answered).name
+    return "the file given with the model" if requested is None else file
 
 
-def _unlike(name: str, asked: Scalar | None, got: Scalar) -> tuple[bool, str]:
+def _unlike(name: str, requested: Scalar | None, got: Scalar) -> tuple[bool, str]:
     """Return whether a value is off what was asked, and how it differs. A larger KV cache is not off."""
-    if asked is None or value_text(name, got) == value_text(name, asked):
+    if requested is None or value_text(name, got) == value_text(name, requested):
         return False, ""
-    if not _is_number(asked) or not _is_number(got):
+    if not _is_number(requested) or not _is_number(got):
         return True, "not what was asked"
-    if name == _KV_CACHE and got >= asked:
-        above = got / asked - 1
+    if name == _KV_CACHE and got >= requested:
+        above = got / requested - 1
         return False, f"{100 * above:.0f} % more" if above > MORE_SHARE else ""
-    return True, f"{'less' if got < asked else 'more'} than asked"
+    return True, f"{'less' if got < requested else 'more'} than asked"
 
 
 def value_text(name: str, value: Scalar) -> str:

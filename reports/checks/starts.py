@@ -45,13 +45,13 @@ from serving_bench.reports.stats.steadiness import start_drifts
 def measured_by_another_tool(run: Run) -> Iterator[Case]:
     if source := run.record.foreign:
         origin = "Latencies count from the send, even in an open loop"
-        said = [
+        facts = [
             str(run.foreign),
             *source.definitions,
             origin,
             f"Not in its files: {'; '.join(source.missing)}",
         ]
-        yield Case("", ". ".join(said), run.planned_cells)
+        yield Case("", ". ".join(facts), run.planned_cells)
 
 
 # --- starts -----------------------------------------------------------------------------------------
@@ -88,14 +88,14 @@ def single_repeat(run: Run) -> Iterator[Case]:
 )
 @of_groups
 def repeats_disagree(run: Run, group: Group) -> str | None:
-    said = []
+    differences = []
     for name in _NAMES:
         value = aggregate(run, group, name)
         low, high, mean = value.low, value.high, value.mean
         if low is not None and high is not None and mean and high - low > STARTS_DIFFER * mean:
             ends = f"{shown(name, low)} to {shown(name, high)}{' ms' if name.endswith('.p50') else ''}"
-            said.append(f"{_NAMES[name]} {ends} ({100 * (high - low) / mean:.0f} % of the mean)")
-    return ", ".join(said)
+            differences.append(f"{_NAMES[name]} {ends} ({100 * (high - low) / mean:.0f} % of the mean)")
+    return ", ".join(differences)
 
 
 @check(
@@ -110,7 +110,7 @@ def drift_over_run(run: Run) -> Iterator[Case]:
     if run.record.search is not None or run.record.nodes or is_attached:
         return
     for metric in _NAMES:
-        logs = {label: own for label in run.deployments if (own := _logs(run, label, metric))}
+        logs = {label: log_rates for label in run.deployments if (log_rates := _logs(run, label, metric))}
         for labels, drift in start_drifts(logs, run.record.compare.margin_share, tests=len(_NAMES)).items():
             either = ", and either may have drifted" if labels[1:] else ""
             what = f"{_NAMES[metric]} {drift_words(drift)}{either}"
@@ -158,10 +158,10 @@ def powers_differ(run: Run) -> Iterator[Case]:
             for device, pair in _powers(run, cell)
             if max(pair) - min(pair) > POWERS_APART * max(pair)
         ]
-        for device, found in gathered(apart).items():
-            counter_w, readings_w = np.mean([pair for pair, _ in found], axis=0).tolist()
+        for device, apart_powers in gathered(apart).items():
+            counter_w, readings_w = np.mean([pair for pair, _ in apart_powers], axis=0).tolist()
             watts = f"{number(counter_w)} and {number(readings_w)} W"
-            yield of_group(group, f"{watts} (device {device})", [cell for _, cell in found])
+            yield of_group(group, f"{watts} (device {device})", [cell for _, cell in apart_powers])
 
 
 def _powers(run: Run, cell: Cell) -> list[tuple[int, tuple[float, float]]]:
@@ -171,10 +171,10 @@ def _powers(run: Run, cell: Cell) -> list[tuple[int, tuple[float, float]]]:
     is_long = (cell.window_s or 0.0) >= _LEAST_WINDOW_S
     if start is None or start.memory_kind != "device" or not is_long or power_in(run, cell) is None:
         return []
-    found = ((device, power_of_device(run, cell, device)) for device in devices_of(run, cell))
+    powers = ((device, power_of_device(run, cell, device)) for device in devices_of(run, cell))
     return [
         (device, (power.by_counter_w, power.by_readings_w))
-        for device, power in found
+        for device, power in powers
         if power and power.by_counter_w is not None and power.by_readings_w is not None
     ]
 
@@ -194,14 +194,14 @@ _OF_DEVICES = ("driver", "cuda", "power_limit_w", "sm_clock_max_mhz", "pcie_widt
     can_look=lambda run: len(run.record.nodes) > 1,
 )
 def machines_differ(run: Run) -> Iterator[Case]:
-    said = gathered(
+    by_machine = gathered(
         ((key, str(value)), repeat + 1)
         for node in run.record.nodes
         for key, value in flat(node.environment)
         if key in _FACTS or key.rpartition(".")[2] in _OF_DEVICES
         for repeat in node.repeats
     )
-    values = gathered((key, (value, repeats)) for (key, value), repeats in said.items())
+    values = gathered((key, (value, repeats)) for (key, value), repeats in by_machine.items())
     for key, each in values.items():
         if not are_alike(key, [value for value, _ in each]):
             name = key.removeprefix("machine.").replace("_", " ")
@@ -237,8 +237,8 @@ def nodes_lost(run: Run) -> Iterator[Case]:
     can_look=lambda run: any(each.image for each in run.start_records),
 )
 def images_by_tag(run: Run) -> Iterator[Case]:
-    found = ((record.image.get("image") or "", record.deployment.label) for record in run.start_records)
-    for image, labels in gathered(found).items():
+    images = ((record.image.get("image") or "", record.deployment.label) for record in run.start_records)
+    for image, labels in gathered(images).items():
         if image and "@" not in image:
             yield of_deployments(run, dict.fromkeys(labels), image)
 
@@ -255,8 +255,10 @@ _OWN_PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
 )
 def variables_differ(run: Run) -> Iterator[Case]:
     for label in run.deployments:
-        known = [record.environment for record in run.starts_of(label) if record.argv]
-        for name in sorted({name for each in known for name in each}):
-            values = list(dict.fromkeys(_OWN_PORT.sub("PORT", each.get(name, "unset")) for each in known))
+        environments = [record.environment for record in run.starts_of(label) if record.argv]
+        for name in sorted({name for each in environments for name in each}):
+            values = list(
+                dict.fromkeys(_OWN_PORT.sub("PORT", each.get(name, "unset")) for each in environments)
+            )
             if len(values) > 1:
                 yield of_deployments(run, [label], f"{name} ({several(values, ', then ')})")

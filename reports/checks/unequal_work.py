@@ -157,13 +157,13 @@ def server_counts_differ(run: Run, cell: Cell) -> str | None:
     is_sure = np.all([run.holds(cell.number, *each) for each in wanted], axis=0)
     if not is_sure.all() or run.holds(cell.number, "is_resent", True).any():
         return None
-    said = []
+    differences = []
     for term, column in _COUNTERS:
         answers, server = float(run.values(cell.number, column).sum()), grown_in_cell(run, cell, term)
         least = max(SERVER_DIFFERS_SHARE * answers, SERVER_DIFFERS_TOKENS)
         if server is not None and abs(server - answers) > least:
-            said.append(f"{column.replace('_', ' ')}: server {server:,.0f}, answers {answers:,.0f}")
-    return ", ".join(said)
+            differences.append(f"{column.replace('_', ' ')}: server {server:,.0f}, answers {answers:,.0f}")
+    return ", ".join(differences)
 
 
 @check(
@@ -216,12 +216,12 @@ def text_not_comparable(run: Run) -> Iterator[Case]:
 )
 def answers_missing(run: Run) -> Iterator[Case]:
     counts = {}
-    for label, own in heard_of(run).items():
-        whole = chosen_of(run).get(own.model, own).answered("chat")
+    for label, heard in heard_of(run).items():
+        whole = chosen_of(run).get(heard.model, heard).answered("chat")
         # For an answer without text some servers report the token that ends it.
         counts[label] = Counter(
             "empty" if row.answer == "" else outcome(whole[row.item], row)
-            for row in own.rows.get("chat", ())
+            for row in heard.rows.get("chat", ())
             if row.item in whole and whole[row.item].answer != ""
         )
     return _counted(run, counts, ("empty", "cut"))
@@ -259,10 +259,10 @@ def not_repeatable(run: Run) -> Iterator[Case]:
 )
 def server_samples(run: Run) -> Iterator[Case]:
     for label in run.deployments:
-        asked = [record for record in run.starts_of(label) if record.repeats_answers is not None]
-        if odd := [record for record in asked if not record.repeats_answers]:
+        repeating = [record for record in run.starts_of(label) if record.repeats_answers is not None]
+        if odd := [record for record in repeating if not record.repeats_answers]:
             backend = f" (backend: {odd[0].resolved['backend']})" if "backend" in odd[0].resolved else ""
-            what = f"in {len(odd)} of {plural(len(asked), 'start')}"
+            what = f"in {len(odd)} of {plural(len(repeating), 'start')}"
             yield of_deployments(run, [label], what, f"{label}{backend}")
 
 
@@ -317,13 +317,13 @@ def speculation_changes_answers(run: Run) -> Iterator[Case]:
     can_look=quality_of,
 )
 def same_weights_differ(run: Run) -> Iterator[Case]:
-    known = (each for each in heard_of(run).values() if each.start.deployment.quantization != "-")
-    for alike in grouped(known, lambda each: (each.model, each.start.deployment.quantization)).values():
-        for base, own in combinations(alike, 2):
-            ends = nearness(own, base).interval
+    comparable = (each for each in heard_of(run).values() if each.start.deployment.quantization != "-")
+    for alike in grouped(comparable, lambda each: (each.model, each.start.deployment.quantization)).values():
+        for base, heard in combinations(alike, 2):
+            ends = nearness(heard, base).interval
             if ends and ends[0] > SAME_WEIGHTS_NATS:
                 what = f"KL at least {precise(ends[0], 2)} nats"
-                yield of_deployments(run, [own.name, base.name], what, f"{own.name} and {base.name}")
+                yield of_deployments(run, [heard.name, base.name], what, f"{heard.name} and {base.name}")
 
 
 @check(
@@ -336,14 +336,16 @@ def same_weights_differ(run: Run) -> Iterator[Case]:
     command=asking_quality,
 )
 def quality_not_measured(run: Run) -> Iterator[Case]:
-    found, scored = quality_of(run), {each.label for each in task_scores(run) if each.score is not None}
+    qualities, scored = quality_of(run), {each.label for each in task_scores(run) if each.score is not None}
     kinds = {label: answers_by(each) for label, each in run.deployments.items() if each.model != "-"}
     first = next(iter(kinds.values()), ())
     may_differ = any(each != first and each[0] != "-" for each in kinds.values())
-    if len(kinds) < 2 or not (found or may_differ):
+    if len(kinds) < 2 or not (qualities or may_differ):
         return
     whys = (
-        (found[each].why_not_known if found else "not measured", each) for each in kinds if each not in scored
+        (qualities[each].why_not_known if qualities else "not measured", each)
+        for each in kinds
+        if each not in scored
     )
     for why, labels in gathered(whys).items():
         if why:

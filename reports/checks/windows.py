@@ -56,11 +56,11 @@ def cells_not_valid(run: Run) -> Iterator[Case]:
         # What the guard saw has its own check. An earlier bench stored it as a text.
         unfit = [each.reason for each in cell.record.guard] if cell.record else []
         reasons = cell.record.reasons if cell.record else ()
-        own = [str(each) for each in reasons if each not in (*unfit, *(quoted(str(one)) for one in unfit))]
+        others = [str(each) for each in reasons if each not in (*unfit, *(quoted(str(one)) for one in unfit))]
         if cell.status not in ("completed", *to_come):
             yield Case(cell_name(cell), cell.status, of=(cell.label,))
-        elif cell.validity != "valid" and (own or not reasons):
-            what = f"{cell.validity}, {'; '.join(own) or cell.reason or 'no reason given'}"
+        elif cell.validity != "valid" and (others or not reasons):
+            what = f"{cell.validity}, {'; '.join(others) or cell.reason or 'no reason given'}"
             marked = [cell] if cell.validity == "invalid" else []
             yield Case(cell_name(cell), what, marked, (cell.label,))
 
@@ -177,10 +177,10 @@ def answers_not_valid(run: Run) -> Iterator[Case]:
 def _lost(groups: Iterable[Group], is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Case]:
     """Yield the groups that lost requests. If they lost LOST_SHARE or more, their cells are marked."""
     for group in groups:
-        found = [(cell, is_lost(cell)) for cell in group.counted]
-        count, total = sum(int(each.sum()) for _, each in found), sum(len(each) for _, each in found)
+        losses = [(cell, is_lost(cell)) for cell in group.counted]
+        count, total = sum(int(each.sum()) for _, each in losses), sum(len(each) for _, each in losses)
         if count:
-            cells = [cell for cell, each in found if each.any()] if count >= LOST_SHARE * total else []
+            cells = [cell for cell, each in losses if each.any()] if count >= LOST_SHARE * total else []
             yield of_group(group, f"{count:,} of {total:,}", cells)
 
 
@@ -196,8 +196,8 @@ def _lost(groups: Iterable[Group], is_lost: Callable[[Cell], np.ndarray]) -> Ite
 )
 @of_groups
 def short_windows(run: Run, group: Group) -> str | None:
-    found = [(len(run.observations(c.number, "e2e_s")), c.window_s or math.inf) for c in group.counted]
-    n, window_s = map(min, zip(*found, strict=True)) if found else (_ENOUGH, math.inf)
+    windows = [(len(run.observations(c.number, "e2e_s")), c.window_s or math.inf) for c in group.counted]
+    n, window_s = map(min, zip(*windows, strict=True)) if windows else (_ENOUGH, math.inf)
     if n >= _ENOUGH and window_s >= SHORT_WINDOW_S:
         return None
     enough = f" ({_ENOUGH} take {_ENOUGH * window_s / n:,.0f} s)" if 0 < n < _ENOUGH else ""
@@ -255,11 +255,11 @@ def _changes(run: Run) -> Iterator[tuple[tuple[tuple[str, str, str], str], float
 )
 @of_groups
 def bimodal(run: Run, group: Group) -> str | None:
-    found = {
+    humped = {
         metric: [words for cell in group.counted if (words := _humps(run, cell, metric))]
         for metric in ("ttft_s", "tpot_s")
     }
-    most = {metric: own[0] for metric, own in found.items() if 2 * len(own) > len(group.counted)}
+    most = {metric: humps[0] for metric, humps in humped.items() if 2 * len(humps) > len(group.counted)}
     return ", ".join(f"{_NAMES[metric]} of {words}" for metric, words in most.items())
 
 
@@ -267,10 +267,10 @@ def _humps(run: Run, cell: Cell, metric: str) -> str | None:
     # Turn by turn, since later ones have longer prompts.
     values, turns = (run.ok_values(cell.number, name) for name in (metric, "turn"))
     for turn in np.unique(turns):
-        own = values[(turns == turn) & ~np.isnan(values)]
-        if two := humps(own):
+        of_turn = values[(turns == turn) & ~np.isnan(values)]
+        if two := humps(of_turn):
             low, high = (f"{number(1e3 * each)} ms" for each in two[:2])
-            share = f"{100 * two[2]:.0f} % (n = {len(own):,} requests of a start)"
+            share = f"{100 * two[2]:.0f} % (n = {len(of_turn):,} requests of a start)"
             return f"turn {turn + 1:.0f}: medians {low}, and {high} in {share}"
     return None
 

@@ -90,10 +90,10 @@ def heard_of(run: Run) -> dict[str, Heard]:
     return {label: _last(by_label[label]) for label in run.deployments if label in by_label}
 
 
-def _last(asked: list[Heard]) -> Heard:
-    told = [each for each in asked if each.rows] or asked
-    scored = [each for each in asked if each.tasks] or asked
-    return replace(told[-1], tasks=scored[-1].tasks)
+def _last(candidates: list[Heard]) -> Heard:
+    answering = [each for each in candidates if each.rows] or candidates
+    scored = [each for each in candidates if each.tasks] or candidates
+    return replace(answering[-1], tasks=scored[-1].tasks)
 
 
 @once
@@ -106,23 +106,23 @@ def chosen_of(run: Run) -> dict[str, Heard]:
     model has no entry if the chosen deployment did not answer, or if the bits of one are not known.
     """
     heard = heard_of(run)
-    found = {model: heard[label] for model, label in _choices(run).items() if label in heard}
-    return {**found, **{each.model: each for each in _named(run)}}
+    chosen = {model: heard[label] for model, label in _choices(run).items() if label in heard}
+    return {**chosen, **{each.model: each for each in _named(run)}}
 
 
 @once
 def _choices(run: Run) -> dict[str, str]:
     """Return the label of the chosen deployment of this run by model, whether it answered or not."""
-    against, known = run.record.quality.against, run.deployments
-    if against is not None and against not in known:
+    against, deployments = run.record.quality.against, run.deployments
+    if against is not None and against not in deployments:
         return {}
-    by_model = grouped(known, lambda label: known[label].model)
-    found = {
+    by_model = grouped(deployments, lambda label: deployments[label].model)
+    choices = {
         model: min(labels, key=lambda label: _rank(run, label))
         for model, labels in by_model.items()
         if not _without_bits(run, model)
     }
-    return {**found, **({known[against].model: against} if against else {})}
+    return {**choices, **({deployments[against].model: against} if against else {})}
 
 
 def _rank(run: Run, label: str) -> tuple[Any, ...]:
@@ -168,11 +168,11 @@ def _named(run: Run) -> list[Heard]:
     against = run.record.quality.against
     if against is None or against in run.deployments:
         return [heard for label, heard in heard_of(run).items() if label == against]
-    found = [
+    references = [
         _heard(folder, without_secrets(start), f"{start.deployment.label} of an earlier run")
         for folder, start in store.read_references(run.path).items()
     ]
-    return list(filter(None, found))
+    return list(filter(None, references))
 
 
 def _heard(folder: Path, start: StartRecord, name: str) -> Heard | None:
@@ -180,9 +180,9 @@ def _heard(folder: Path, start: StartRecord, name: str) -> Heard | None:
     if start.quality is None:
         return None
     damaged: dict[Way | Quality, Fact] = {}
-    asked = _read(read_quality, folder / QUALITY_FILE, "fidelity", damaged)
+    answers = _read(read_quality, folder / QUALITY_FILE, "fidelity", damaged)
     items = _read(read_items, folder / TASKS_FILE, "tasks", damaged)
-    rows, tasks = gathered((row.way, row) for row in asked), gathered((item.task, item) for item in items)
+    rows, tasks = gathered((row.way, row) for row in answers), gathered((item.task, item) for item in items)
     return Heard(
         start, replace(start.quality, missing={**damaged, **start.quality.missing}), rows, tasks, name, folder
     )
@@ -208,7 +208,7 @@ def unlike_of(run: Run) -> dict[str, Fact]:
 
     Where no majority agrees, all that differ are returned. A reference of an earlier run counts too.
     """
-    found: dict[str, Fact] = {}
+    unlike: dict[str, Fact] = {}
     heard = [each for each in [*_named(run), *heard_of(run).values()] if any(map(each.answered, each.rows))]
     for alike in grouped(heard, lambda each: (each.model, each.record.sha256)).values():
         by_name = {each.name: each for each in alike}
@@ -217,13 +217,13 @@ def unlike_of(run: Run) -> dict[str, Fact]:
         odd, is_split = odd_ones([*by_name], {frozenset(pair): why for pair, why in whys.items()})
         for (a, b), why in whys.items():
             if is_split or (a in odd and b not in odd):
-                found.setdefault(a, why)
-    return found
+                unlike.setdefault(a, why)
+    return unlike
 
 
-def why_unlike(own: Heard, base: Heard) -> Fact | None:
+def why_unlike(heard: Heard, base: Heard) -> Fact | None:
     """Return the first difference between the tokens of two; None if there is none."""
-    for way, item, row, other in _of_both(own, base, "prompt", "text"):
+    for way, item, row, other in _of_both(heard, base, "prompt", "text"):
         names = zip_longest(*([token.name for token in each.tokens] for each in (row, other)))
         for at, (a, b) in enumerate(names):
             if a != b:
@@ -231,8 +231,8 @@ def why_unlike(own: Heard, base: Heard) -> Fact | None:
                 where = {"place": at + 1, "way": way, "item": item + 1, "reference": base.name}
                 return because("token_differs", **where, **tokens)
     # Where one of them gives no prompt tokens, the counts are compared.
-    is_told = own.rows.get("prompt") and base.rows.get("prompt")
-    for _, item, row, other in () if is_told else _of_both(own, base, "chat"):
+    is_told = heard.rows.get("prompt") and base.rows.get("prompt")
+    for _, item, row, other in () if is_told else _of_both(heard, base, "chat"):
         counts = (row.prompt_tokens, other.prompt_tokens)
         if None not in counts and counts[0] != counts[1]:
             where = {"item": item + 1, "reference": base.name}
@@ -240,9 +240,9 @@ def why_unlike(own: Heard, base: Heard) -> Fact | None:
     return None
 
 
-def _of_both(own: Heard, base: Heard, *ways: Way) -> Iterator[tuple[Way, int, Asked, Asked]]:
+def _of_both(heard: Heard, base: Heard, *ways: Way) -> Iterator[tuple[Way, int, Asked, Asked]]:
     for way in ways:
         theirs = base.answered(way)
         yield from (
-            (way, item, row, theirs[item]) for item, row in own.answered(way).items() if item in theirs
+            (way, item, row, theirs[item]) for item, row in heard.answered(way).items() if item in theirs
         )

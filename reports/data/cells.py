@@ -59,9 +59,9 @@ class Cell:
     @property
     def window_ns(self) -> tuple[int, int] | None:
         """The begin and end of its window; None if it has none."""
-        found = self.summary
-        is_there = found is not None and found.window_end_ns > found.window_start_ns
-        return (found.window_start_ns, found.window_end_ns) if found and is_there else None
+        summary = self.summary
+        is_there = summary is not None and summary.window_end_ns > summary.window_start_ns
+        return (summary.window_start_ns, summary.window_end_ns) if summary and is_there else None
 
     @property
     def window_s(self) -> float | None:
@@ -114,44 +114,52 @@ class Group:
 
 def gathered(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
     """Return the items of (key, item) pairs by key. Keys and items stay in order."""
-    found: dict[Key, list[Item]] = {}
+    groups: dict[Key, list[Item]] = {}
     for key, item in pairs:
-        found.setdefault(key, []).append(item)
-    return found
+        groups.setdefault(key, []).append(item)
+    return groups
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
     return gathered((key(item), item) for item in items)
 
 
-def first_that_holds(found: Mapping[Key, object]) -> Key | None:
+def first_that_holds(conditions: Mapping[Key, object]) -> Key | None:
     """Return the first key (a reason, a state) whose value is true; None if there is none."""
-    return next((key for key, holds in found.items() if holds), None)
+    return next((key for key, holds in conditions.items() if holds), None)
 
 
 def groups_of(
-    cells: Sequence[Cell], labels: Sequence[str], asked: Mapping[str, Sequence[str]]
+    cells: Sequence[Cell], labels: Sequence[str], requested: Mapping[str, Sequence[str]]
 ) -> tuple[Group, ...]:
     """Return the groups of cells: scenarios and deployments in the order asked for, then loads ascending.
 
     `asked`: the values given for each key.
     """
     groups = []
-    for (label, scenario, load), found in grouped(cells, lambda cell: cell.key).items():
-        of, own = found[0].start.deployment, tuple(sorted(found, key=lambda cell: cell.planned.repeat))
-        family, level = load_family(own[0].load), load_level(own[0].load)
-        groups.append(Group(label, of.engine, of.model, of.quantization, scenario, load, family, level, own))
+    for (label, scenario, load), of_key in grouped(cells, lambda cell: cell.key).items():
+        of, ordered = of_key[0].start.deployment, tuple(sorted(of_key, key=lambda cell: cell.planned.repeat))
+        family, level = load_family(ordered[0].load), load_level(ordered[0].load)
+        groups.append(
+            Group(label, of.engine, of.model, of.quantization, scenario, load, family, level, ordered)
+        )
     groups.sort(
-        key=lambda g: (_place(g.scenario, asked), g.scenario, labels.index(g.deployment), g.family, g.level)
+        key=lambda g: (
+            _place(g.scenario, requested),
+            g.scenario,
+            labels.index(g.deployment),
+            g.family,
+            g.level,
+        )
     )
     return tuple(groups)
 
 
-def _place(scenario: str, asked: Mapping[str, Sequence[str]]) -> list[int]:
+def _place(scenario: str, requested: Mapping[str, Sequence[str]]) -> list[int]:
     """Return a scenario's place in the order asked for, from its label (`fixed input_tokens=64`)."""
     name, *options = scenario.split(" ")
     pairs = [("scenario", name), *(f"scenario.{option}".partition("=")[::2] for option in options)]
-    return [list(asked[key]).index(value) for key, value in pairs if value in asked.get(key, ())]
+    return [list(requested[key]).index(value) for key, value in pairs if value in requested.get(key, ())]
 
 
 # --- loads -----------------------------------------------------------------------------------------
@@ -193,5 +201,5 @@ def level_axis(family: str, levels: Sequence[float]) -> tuple[str, list[str]]:
         "trace": ("speed of the trace", "x{:g}"),
         "batch": ("conversations at once", "{:,.0f}"),
     }
-    title, shown = axes.get(family, ("conversations begun per second", "{:g}"))
-    return title, [shown.format(level) for level in levels]
+    title, pattern = axes.get(family, ("conversations begun per second", "{:g}"))
+    return title, [pattern.format(level) for level in levels]

@@ -34,16 +34,16 @@ def asking_quality(run: Run) -> str:
     quality, or allows more time for it. Empty if no command would help: bench did not measure the run, a
     server gives no probabilities, or it was running already.
     """
-    asked, record, heard = run.record.quality.asked, run.record, heard_of(run)
+    requested, record, heard = run.record.quality.asked, run.record, heard_of(run)
     is_mute = any(each.missing and not each.is_told and not _was_late(each) for each in heard.values())
     if run.foreign or is_mute or any(each.terms.base_url for each in run.deployments.values()):
         return ""
-    if not asked or asked == ("tasks",):
-        return command(run, quality=["fidelity", *asked])
+    if not requested or requested == ("tasks",):
+        return command(run, quality=["fidelity", *requested])
     unasked = {label for label, each in run.deployments.items() if each.model != "-"} - heard.keys()
     if unasked and not (record.only_repeat or record.nodes or record.search):
         return resumed(run)
-    kinds = ["fidelity", *(each for each in asked if each not in ("auto", "fidelity"))]
+    kinds = ["fidelity", *(each for each in requested if each not in ("auto", "fidelity"))]
     longer_s = max(_LEAST_S, 2 * record.quality.budget_s)
     changes: dict[str, Sequence[str]] = {"quality": kinds, "quality.budget": [f"{ceil(longer_s)}s"]}
     return command(run, **changes)

@@ -209,16 +209,16 @@ class Run:
         """Return the samples taken in the cell's window."""
         if cell.record is None or cell.window_ns is None:
             return pd.DataFrame()
-        own, (begin_ns, end_ns) = self.start_samples(kind, cell.record.start), cell.window_ns
-        if "t_ns" not in own:
-            return own
-        t_ns = own["t_ns"].to_numpy(dtype=np.int64)
-        return taken(own, (t_ns >= begin_ns) & (t_ns < end_ns))
+        samples, (begin_ns, end_ns) = self.start_samples(kind, cell.record.start), cell.window_ns
+        if "t_ns" not in samples:
+            return samples
+        t_ns = samples["t_ns"].to_numpy(dtype=np.int64)
+        return taken(samples, (t_ns >= begin_ns) & (t_ns < end_ns))
 
     def window_values(self, kind: SampleKind, cell: Cell, name: str) -> np.ndarray:
         """Return a column of `window_samples`. NaN is unknown; all are NaN if the run has no such column."""
-        own = self.window_samples(kind, cell)
-        return floats(own[name]) if name in own else np.full(len(own), np.nan)
+        samples = self.window_samples(kind, cell)
+        return floats(samples[name]) if name in samples else np.full(len(samples), np.nan)
 
     # --- requests ---
 
@@ -301,9 +301,9 @@ class Run:
         The array is read-only. Gaps between chunks are not here; see Measured.gaps.
         """
         values = self.ok_values(number, name)
-        known: np.ndarray = values[~np.isnan(values)]
-        known.flags.writeable = False
-        return known
+        present: np.ndarray = values[~np.isnan(values)]
+        present.flags.writeable = False
+        return present
 
 
 def sent_in_window(requests: pd.DataFrame) -> pd.DataFrame:
@@ -321,32 +321,34 @@ def open_run(run_dir: Path) -> Run:
     """
     record: RunRecord = without_secrets(store.read_run(run_dir))
     starts: tuple[StartRecord, ...] = tuple(map(without_secrets, store.read_starts(run_dir)))
-    for found in starts:
-        if found.deployment.label not in record.plan.deployments:
-            raise StoreError(f"{run_dir}: damaged: its plan has no {found.deployment.label} ({found.name})")
+    for start_record in starts:
+        if start_record.deployment.label not in record.plan.deployments:
+            raise StoreError(
+                f"{run_dir}: damaged: its plan has no {start_record.deployment.label} ({start_record.name})"
+            )
     records = {each.number: without_secrets(each) for each in store.read_cells(run_dir)}
     for number, each in records.items():
         requests = store.cell_dir(run_dir, number) / "requests.parquet"
         if each.status == "completed" and not requests.is_file():
             raise StoreError(f"{requests}: damaged: no regular file there")
-        if each.status == "completed" and all(found.name != each.start for found in starts):
+        if each.status == "completed" and all(start_record.name != each.start for start_record in starts):
             raise StoreError(f"{run_dir}/starts/{each.start}/start.json: damaged: no regular file there")
     planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
     labels = load_labels([cell.load for _, cell in planned])
-    by_name = {found.name: found for found in starts}
-    begun = {phase.name.partition(" warm-up")[0] for found in starts for phase in found.phases}
+    by_name = {start_record.name: start_record for start_record in starts}
+    begun = {phase.name.partition(" warm-up")[0] for start_record in starts for phase in start_record.phases}
     is_going_on = store.is_going_on(run_dir, record.status)
     cells = []
     for start, cell in planned:
-        if own := records.get(cell.number):
-            status, reason = own.status, own.why
+        if cell_record := records.get(cell.number):
+            status, reason = cell_record.status, cell_record.why
         elif store.cell_dir(run_dir, cell.number).exists():
             status, reason = "in flight", None if is_going_on else because("cut_off")
         else:
             is_begun = f"cell {cell.number:03d}" in begun
             why = _why_not_measured(cell.number, by_name.get(start.name), is_begun, is_going_on)
             status, reason = "not measured", why
-        cells.append(Cell(cell.number, cell, start, own, status, labels[cell.load], reason))
+        cells.append(Cell(cell.number, cell, start, cell_record, status, labels[cell.load], reason))
     alone = tuple(start for start in starts if start.is_for_quality)
     measured = tuple(start for start in starts if not start.is_for_quality)
     claim = store.read_claim(run_dir)

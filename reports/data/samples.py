@@ -57,15 +57,15 @@ def launches_of(run: Run) -> list[Launch]:
     If the first start never became ready, the next one still counts as a later one: the first may have
     compiled.
     """
-    found = []
+    launches = []
     for label in run.deployments:
         records = run.starts_of(label)
         for which, chosen in ((FIRST, records[:1]), (LATER, records[1:])):
             if ready := tuple(record for record in chosen if record.launch_s is not None):
                 means = pd.DataFrame(map(instants_s, ready)).dropna(axis=1).mean().sort_values()
                 steps_s = means.diff().fillna(means)  # the first is from the spawn
-                found.append(Launch(label, which, ready, {str(k): float(v) for k, v in steps_s.items()}))
-    return [launch for launch in found if launch.steps_s]
+                launches.append(Launch(label, which, ready, {str(k): float(v) for k, v in steps_s.items()}))
+    return [launch for launch in launches if launch.steps_s]
 
 
 def stage_titles(run: Run) -> dict[str, str]:
@@ -122,15 +122,17 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
     otherwise all memory in use there.
     """
     is_host = start.memory_kind == "host"
-    own = run.start_samples("host" if is_host else "device", start.name)
-    is_attributed = is_host or not len(own) or bool(own["process_bytes"].notna().any())
+    samples = run.start_samples("host" if is_host else "device", start.name)
+    is_attributed = is_host or not len(samples) or bool(samples["process_bytes"].notna().any())
     column = "rss_bytes" if is_host else "process_bytes" if is_attributed else "used_bytes"
-    known = own.reindex(columns=["t_ns", column]).astype(float)
-    if "device" in own and own["device"].nunique() > 1:
+    levels = samples.reindex(columns=["t_ns", column]).astype(float)
+    if "device" in samples and samples["device"].nunique() > 1:
         # A server on several devices: add the samples that were read together.
-        known = known.dropna().groupby(own.groupby("device").cumcount()).agg({"t_ns": "min", column: "sum"})
-    known = known.dropna()
-    return Memory(_MEMORY[column], known["t_ns"].to_numpy(), known[column].to_numpy(), is_attributed)
+        levels = (
+            levels.dropna().groupby(samples.groupby("device").cumcount()).agg({"t_ns": "min", column: "sum"})
+        )
+    levels = levels.dropna()
+    return Memory(_MEMORY[column], levels["t_ns"].to_numpy(), levels[column].to_numpy(), is_attributed)
 
 
 # --- the processor ---------------------------------------------------------------------------------
@@ -170,8 +172,8 @@ def idle_cores(run: Run, record: StartRecord) -> float | None:
     guarded = {f"cell {cell.number:03d} warm-up" for cell in cells if cell.record and cell.record.guard_mode}
     looks = [phase.t_ns for phase in record.phases if phase.name in guarded]
     times += [(end_ns - round(LOOK_S * 1e9), end_ns) for end_ns in looks]
-    found = [_cores_between(run, record.name, begin, end, IDLE_SAMPLES) for begin, end in times]
-    return min((cores for cores in found if cores is not None), default=None)
+    busy_cores = [_cores_between(run, record.name, begin, end, IDLE_SAMPLES) for begin, end in times]
+    return min((cores for cores in busy_cores if cores is not None), default=None)
 
 
 def usable_cores(run: Run) -> int | None:
@@ -180,8 +182,8 @@ def usable_cores(run: Run) -> int | None:
 
 
 def _count(environment: Mapping[str, Any], name: str) -> int | None:
-    known = (number(at(topic, name)) for topic in environment.values())
-    return next((int(each) for each in known if each and each >= 1), None)
+    numbers = (number(at(topic, name)) for topic in environment.values())
+    return next((int(each) for each in numbers if each and each >= 1), None)
 
 
 def _cores_between(run: Run, start: str, begin_ns: int, end_ns: int, samples: int) -> float | None:
@@ -195,10 +197,10 @@ def _cores_between(run: Run, start: str, begin_ns: int, end_ns: int, samples: in
 @once
 def _course(run: Run, kind: SampleKind, start: str, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Return a column of a start's samples as instants, ascending, and values, where it is known."""
-    own = run.start_samples(kind, start)
-    if column not in own:
+    samples = run.start_samples(kind, start)
+    if column not in samples:
         return np.empty(0, dtype=np.int64), np.empty(0)
-    t_ns, values = own["t_ns"].to_numpy(dtype=np.int64), floats(own[column])
+    t_ns, values = samples["t_ns"].to_numpy(dtype=np.int64), floats(samples[column])
     order = np.argsort(t_ns, kind="stable")
     order = order[~np.isnan(values[order])]
     return t_ns[order], values[order]
@@ -218,12 +220,12 @@ def read_roof(run: Run, start: StartRecord) -> float | None:
         is_here = start.deployment.terms.base_url is None
         return number(at(environment, "memory", "read_bytes_per_s")) if is_here else None
     devices = environment.get("devices")
-    known = {str(at(each, "index")): each for each in devices} if isinstance(devices, list) else {}
+    by_index = {str(at(each, "index")): each for each in devices} if isinstance(devices, list) else {}
     roofs = [
         2e6 * clock * bits / 8
         for index in start.devices
-        if (clock := number(at(known, str(index), "memory_clock_max_mhz")))
-        and (bits := number(at(known, str(index), "memory_bus_bits")))
+        if (clock := number(at(by_index, str(index), "memory_clock_max_mhz")))
+        and (bits := number(at(by_index, str(index), "memory_bus_bits")))
     ]
     return sum(roofs) if roofs and len(roofs) == len(start.devices) else None
 
@@ -231,9 +233,9 @@ def read_roof(run: Run, start: StartRecord) -> float | None:
 @once
 def device_samples(run: Run, group: Group) -> pd.DataFrame:
     """Return the device samples in the windows of a group's counted cells; empty if there are none."""
-    found = (run.window_samples("device", cell) for cell in group.counted)
-    known = [each for each in found if len(each)]
-    return pd.concat(known).drop(columns="start").astype(float) if known else pd.DataFrame()
+    frames = (run.window_samples("device", cell) for cell in group.counted)
+    sampled = [each for each in frames if len(each)]
+    return pd.concat(sampled).drop(columns="start").astype(float) if sampled else pd.DataFrame()
 
 
 # --- the servers' own metrics ----------------------------------------------------------------------
@@ -243,8 +245,8 @@ def mean_gauge(run: Run, group: Group, term: ServerTerm) -> tuple[float, float] 
     """Return a gauge's mean over the windows of a group's counted cells, and its peak; None if no server has
     it."""
     windows = (run.window_samples("server", cell) for cell in group.counted)
-    known = [each for frame in windows if len(frame) and len(each := frame[term].dropna().astype(float))]
-    return (float(np.mean([each.mean() for each in known])), max(map(max, known))) if known else None
+    gauges = [each for frame in windows if len(frame) and len(each := frame[term].dropna().astype(float))]
+    return (float(np.mean([each.mean() for each in gauges])), max(map(max, gauges))) if gauges else None
 
 
 def growth(run: Run, cell: Cell, term: ServerTerm) -> float | None:

@@ -64,7 +64,7 @@ def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
     return _frame(tables or [_latencies(REQUEST_SCHEMA.empty_table().select(list(_COLUMNS)), 0, "sent_ns")])
 
 
-def with_columns(run_dir: Path, number: int, own: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def with_columns(run_dir: Path, number: int, frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Return all requests of a cell with further columns of requests.parquet (null in older runs), or with
     `chunks`, the number of content chunks."""
     folder, stored = store.cell_dir(run_dir, number), [name for name in names if name != "chunks"]
@@ -74,7 +74,7 @@ def with_columns(run_dir: Path, number: int, own: pd.DataFrame, names: Sequence[
             lists = (table["chunk_ns"] for table in store.request_batches(folder, ["chunk_ns"]))
             counts = [pc.list_value_length(each).to_numpy() for each in lists]
             more = more.assign(chunks=np.concatenate([np.empty(0, dtype=np.int64), *counts]))
-    return own.assign(**{name: more[name].array for name in names})
+    return frame.assign(**{name: more[name].array for name in names})
 
 
 def row_batches(run_dir: Path, number: int, names: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
@@ -192,8 +192,8 @@ def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
 
 
 def _where(is_so: Any, instants: Any) -> np.ndarray:
-    known = pc.if_else(is_so, instants, None)
-    return np.asarray(pc.cast(known, pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+    when_so = pc.if_else(is_so, instants, None)
+    return np.asarray(pc.cast(when_so, pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
 @dataclass(frozen=True)
@@ -212,9 +212,9 @@ class GapCounts:
 NO_GAPS = GapCounts(np.zeros(BINS, dtype=np.int64), 0)
 
 
-def together(found: Iterable[GapCounts]) -> GapCounts:
+def together(counts: Iterable[GapCounts]) -> GapCounts:
     """Return the sum of several cells' gaps."""
-    each = [NO_GAPS, *found]
+    each = [NO_GAPS, *counts]
     return GapCounts(np.sum([gaps.counts for gaps in each], axis=0), sum(gaps.requests for gaps in each))
 
 
@@ -264,8 +264,8 @@ def chunk_totals(
     for batch in batches:
         lengths = np.bincount(batch.of, minlength=len(batch.tokens))
         good = batch.is_ok & batch.in_window
-        counted = good & ~np.isnan(batch.tokens) & (lengths > 0)
-        of_counted += batch.tokens[counted].sum(), lengths[counted].sum(), counted.sum()
+        countable = good & ~np.isnan(batch.tokens) & (lengths > 0)
+        of_counted += batch.tokens[countable].sum(), lengths[countable].sum(), countable.sum()
         is_gap = (np.diff(batch.of) == 0) & good[batch.of[1:]]
         gaps.append(np.maximum(np.diff(batch.at_ns)[is_gap], 0))
         counts += np.bincount(bins_of(gaps[-1]), minlength=BINS)
@@ -294,10 +294,10 @@ def _arrived(batch: Chunks, lengths: np.ndarray, begin_ns: int, end_ns: int) -> 
     """
     part = np.clip((batch.at_ns - begin_ns) * PARTS // (end_ns - begin_ns) + 1, 0, PARTS + 1)
     tokens = np.where(batch.is_ok, batch.tokens, np.nan_to_num(batch.tokens))
-    found = np.bincount(part, (tokens / np.maximum(lengths, 1))[batch.of], minlength=PARTS + 2)
+    arrived = np.bincount(part, (tokens / np.maximum(lengths, 1))[batch.of], minlength=PARTS + 2)
     is_span = ~np.isnan(batch.spans_ns).any(axis=0)
     first_ns, last_ns = batch.spans_ns[:, is_span, None]
     edges_ns = np.concatenate([[-np.inf], np.linspace(begin_ns, end_ns, PARTS + 1), [np.inf]])
     until = np.clip((edges_ns - first_ns) / np.maximum(last_ns - first_ns, 1), 0, 1)
-    spread: np.ndarray = found + tokens[is_span] @ np.diff(until)
+    spread: np.ndarray = arrived + tokens[is_span] @ np.diff(until)
     return spread

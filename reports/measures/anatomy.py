@@ -116,10 +116,10 @@ class Anatomy:
 def anatomies(run: Run) -> dict[str, list[Anatomy]]:
     """Return the anatomy of each start whose memory was sampled, by deployment in the plan's order."""
     return gathered(
-        (label, made)
+        (label, anatomy)
         for label in run.deployments
         for record in run.starts_of(label)
-        if (made := _anatomy(run, record))
+        if (anatomy := _anatomy(run, record))
     )
 
 
@@ -152,13 +152,13 @@ def _levels(run: Run, record: StartRecord) -> Memory:
             what="device memory in use, less what was in use before the start",
             size_bytes=(memory.size_bytes - record.baseline_bytes).clip(0.0),
         )
-    own = run.start_samples("host", record.name).reindex(columns=["t_ns", "pss_bytes"]).dropna()
-    if not len(own):
+    samples = run.start_samples("host", record.name).reindex(columns=["t_ns", "pss_bytes"]).dropna()
+    if not len(samples):
         return replace(memory, what=f"{memory.what}, as PSS could not be read")
     return Memory(
         "host memory (PSS of the server's process tree, at marks)",
-        floats(own["t_ns"]),
-        floats(own["pss_bytes"]),
+        floats(samples["t_ns"]),
+        floats(samples["pss_bytes"]),
     )
 
 
@@ -178,13 +178,13 @@ def _at(record: StartRecord, memory: Memory, name: str) -> float | None:
 
 def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: float) -> dict[str, Part]:
     """Return the parts that are known by the rules above, and the rest. `stages`: bytes at each stage."""
-    said, pool = record.memory_said, pool_of(record)
+    figures, pool = record.memory_said, pool_of(record)
     weights, weights_source = _weights(record, stages)
     wanted: list[tuple[str, float | None, Source]] = [
         (WEIGHTS, weights, weights_source),
         (KV_CACHE, pool.size_bytes, "computed" if pool.is_computed else "said"),
-        (GRAPHS, said.get(GRAPHS), "said"),
-        (WORKSPACE, said.get(WORKSPACE), "said"),
+        (GRAPHS, figures.get(GRAPHS), "said"),
+        (WORKSPACE, figures.get(WORKSPACE), "said"),
     ]
     first_bytes = max(stages["ready"], stages.get("engine_ready", 0.0))
     program, source = _program(stages, weights, first_bytes - sum(size or 0.0 for _, size, _ in wanted))
@@ -205,7 +205,7 @@ def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: floa
     step = first_bytes - given_bytes()
     if program is not None and step > 0:  # otherwise the step would include the program
         give(WORKSPACE, step, "measured step")
-    give(KV_COPIES, said.get(KV_COPIES), "said")
+    give(KV_COPIES, figures.get(KV_COPIES), "said")
     return {**parts, REST: Part(total_bytes - given_bytes())}
 
 
@@ -246,7 +246,9 @@ def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
     """
     pool, long_tokens = pool_of(record), long_conversation(run)
     cells = [(_known(run, cell), cell.window_ns) for cell in run.counted_on(record)]
-    peak = max((peak_tokens(own, *window) for own, window in cells if window and own.size), default=None)
+    peak = max(
+        (peak_tokens(levels, *window) for levels, window in cells if window and levels.size), default=None
+    )
     needed, per_token = None, record.memory_expected.get("kv_bytes_per_token")
     if peak is not None and pool.size_bytes is not None and (per_token or pool.tokens):
         needed = min(peak * (per_token or pool.size_bytes / (pool.tokens or 1)), pool.size_bytes)
@@ -256,18 +258,18 @@ def kv_cache_of(run: Run, record: StartRecord) -> KvCache:
 
 def _known(run: Run, cell: Cell) -> np.ndarray:
     """Return HELD_COLUMNS (ns and tokens) of a cell's n requests that have them all, with shape (6, n)."""
-    found = np.array([run.values(cell.number, name) for name in HELD_COLUMNS])
-    return np.asarray(found[:, ~np.isnan(found).any(axis=0)])
+    columns = np.array([run.values(cell.number, name) for name in HELD_COLUMNS])
+    return np.asarray(columns[:, ~np.isnan(columns).any(axis=0)])
 
 
 @once
 def long_conversation(run: Run) -> float | None:
     """Return the 95th percentile over conversations of the tokens at the longest turn, with all requests that
     it sends at once. Takes all cells that count, since all deployments had the same conversations."""
-    counted = [cell.number for cell in run.planned_cells if cell.counts]
+    numbers = [cell.number for cell in run.planned_cells if cell.counts]
     turn = ["cell", "conversation", "turn"]
     columns = [*turn, "input_tokens", "output_tokens"]
-    rows = run.requests.loc[run.requests["cell"].isin(counted), columns]
+    rows = run.requests.loc[run.requests["cell"].isin(numbers), columns]
     tokens = rows["input_tokens"] + rows["output_tokens"]
     at_once = tokens.groupby([rows[name] for name in turn]).sum(min_count=1)
     longest = at_once.groupby(level=turn[:2]).max().dropna().astype(float)
@@ -276,11 +278,11 @@ def long_conversation(run: Run) -> float | None:
 
 def pool_of(record: StartRecord) -> KvCache:
     """Return the pool as the server says: its bytes, or its tokens times the model's bytes per token."""
-    said = record.memory_said.get("kv_cache", _whole(record.resolved.get("kv_cache_bytes")))
+    pool_bytes = record.memory_said.get("kv_cache", _whole(record.resolved.get("kv_cache_bytes")))
     tokens, per_token = _whole(record.resolved.get("kv_cache_tokens")), "kv_bytes_per_token"
-    if said is None and tokens is not None and record.memory_expected.get(per_token):
+    if pool_bytes is None and tokens is not None and record.memory_expected.get(per_token):
         return KvCache(tokens * record.memory_expected[per_token], tokens, is_computed=True)
-    return KvCache(said, tokens)
+    return KvCache(pool_bytes, tokens)
 
 
 def kv_bytes_per_token(run: Run, label: str) -> float | None:

@@ -64,21 +64,21 @@ class Spread:
 def spreads_of(run: Run, groups: Sequence[Group], name: str, *, is_split: bool) -> list[Spread]:
     """Return the groups' distributions of a latency (`ttft_s`); nothing if no group has enough for a median.
     `is_split`: also return those of single starts."""
-    found = []
+    spreads = []
     for group in groups:
         starts = calm_starts(run, group)
         split = starts.items() if is_split and len(starts) > 1 else ()
         by_start = {repeat + 1: _steps(run, cells, name) for repeat, cells in split}
         if not withheld(run, group.key, name):
-            found.append(Spread(group, _steps(run, value_cells(run, group), name), by_start))
-    return found if any(each.whole.is_enough for each in found) else []
+            spreads.append(Spread(group, _steps(run, value_cells(run, group), name), by_start))
+    return spreads if any(each.whole.is_enough for each in spreads) else []
 
 
 def _steps(run: Run, cells: Sequence[Cell], name: str) -> Steps:
     if name == "itl_s":
-        found = together(measured_of(run)[cell.number].gaps for cell in cells)
-        is_there = found.counts > 0
+        gaps = together(measured_of(run)[cell.number].gaps for cell in cells)
+        is_there = gaps.counts > 0
         # All gaps of a bin count at its upper edge.
-        return Steps(EDGES_S[1:][is_there], np.cumsum(found.counts)[is_there], found.requests)
+        return Steps(EDGES_S[1:][is_there], np.cumsum(gaps.counts)[is_there], gaps.requests)
     values = np.concatenate([np.empty(0), *(run.observations(cell.number, name) for cell in cells)])
     return Steps(np.sort(values), np.arange(1, len(values) + 1))

@@ -37,10 +37,10 @@ def api_cost(run: Run, provider: Provider, group: Group) -> float | None:
     """Return the cost of a million output tokens at a provider's prices, with as many input tokens as the
     group's requests had."""
     api = api_prices(run, group).get(provider)
-    asked, given = (aggregate(run, group, name).mean for name in ("input_tokens", "output_tokens"))
-    if api is None or asked is None or not given:
+    input_tokens, given = (aggregate(run, group, name).mean for name in ("input_tokens", "output_tokens"))
+    if api is None or input_tokens is None or not given:
         return None
-    return api.output_per_million + api.input_per_million * asked / given
+    return api.output_per_million + api.input_per_million * input_tokens / given
 
 
 def why_unknown(run: Run, group: Group) -> dict[str, str]:

@@ -39,8 +39,8 @@ _ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
 def differ(values: Iterable[float | None], share: float = LENGTHS_DIFFER) -> bool:
     """Return whether the known values are further apart than this share of the least."""
-    known = [value for value in values if value is not None]
-    return len(known) > 1 and max(known) > min(known) * (1 + share)
+    present = [value for value in values if value is not None]
+    return len(present) > 1 and max(present) > min(present) * (1 + share)
 
 
 def by_case(run: Run) -> list[list[Group]]:
@@ -71,9 +71,9 @@ def _counted(run: Run, cell: Cell) -> np.ndarray:
     """Return an array with a row for each of _SAME and _COUNTS and a column for each ok request of a cell."""
     columns = [run.values(cell.number, name) for name in (*_SAME[1:], *_COUNTS)]
     # A float holds 53 bits. bench's seeds have 48; a larger one is cut.
-    found = np.array([np.full_like(columns[0], cell.planned.seed % 2**53), *columns])
-    is_told = run.holds(cell.number, "outcome", "ok") & ~np.isnan(found[: len(_SAME)]).any(axis=0)
-    return np.asarray(found[:, is_told])
+    rows = np.array([np.full_like(columns[0], cell.planned.seed % 2**53), *columns])
+    is_told = run.holds(cell.number, "outcome", "ok") & ~np.isnan(rows[: len(_SAME)]).any(axis=0)
+    return np.asarray(rows[:, is_told])
 
 
 def mean_lengths(run: Run, groups: Iterable[Group], column: str) -> dict[str, float]:
@@ -121,11 +121,11 @@ def work_of(run: Run) -> Work:
     }
     odd: dict[str, Fact] = {}
     for labels in by_model.values():
-        found, is_split = odd_ones(labels, differences)
+        odd_labels, is_split = odd_ones(labels, differences)
         others = {name: why for name in labels for pair, why in differences.items() if name in pair}
-        odd |= others if is_split else found
+        odd |= others if is_split else odd_labels
     lengths = [(groups, mean_lengths(run, groups, "output_tokens")) for groups in by_case(run)]
-    answers = {g.key: means[g.deployment] for own, means in lengths for g in own if g.deployment in means}
+    answers = {g.key: means[g.deployment] for same, means in lengths for g in same if g.deployment in means}
     return Work(differences, odd, dict(_per_token_only(run, lengths)), answers)
 
 
@@ -147,17 +147,17 @@ def why_other_work(run: Run, a: Group, b: Group) -> Fact | None:
 def _per_token_only(
     run: Run, lengths: Iterable[tuple[Sequence[Group], Mapping[str, float]]]
 ) -> Iterator[tuple[tuple[str, str, str], Fact]]:
-    for groups, means in (found for found in lengths if len(found[0]) > 1):
+    for groups, means in (case for case in lengths if len(case[0]) > 1):
         wanted = mean_lengths(run, groups, "max_tokens")
         for group in groups:
-            own, asked = means.get(group.deployment), wanted.get(group.deployment)
+            length, wanted_length = means.get(group.deployment), wanted.get(group.deployment)
             is_forced = not group.cells[0].planned.scenario.ends_itself
             if is_forced and not all(record.forces_length for record in run.starts_of(group.deployment)):
                 yield group.key, because("length_not_forced")
             elif ignores_length(run, group):
                 yield group.key, because("length_ignored")
-            elif differ(means.values()) and differ([own, asked]):
-                yield group.key, because("length_differs", own=own, asked=asked)
+            elif differ(means.values()) and differ([length, wanted_length]):
+                yield group.key, because("length_differs", own=length, asked=wanted_length)
 
 
 def forces_length(run: Run, cell: Cell) -> bool:
@@ -169,9 +169,9 @@ def forces_length(run: Run, cell: Cell) -> bool:
 def is_short(run: Run, cell: Cell) -> np.ndarray:
     """Return a mask of a cell's ok requests: whether it got fewer tokens than asked for, by the server's
     count."""
-    got, asked = (run.ok_values(cell.number, name) for name in ("output_tokens", "max_tokens"))
+    got, wanted = (run.ok_values(cell.number, name) for name in ("output_tokens", "max_tokens"))
     # A server that does not count the end-of-sequence token counts one fewer.
-    return np.asarray((got < asked - 1) & run.holds_ok(cell.number, "token_source", "server"))
+    return np.asarray((got < wanted - 1) & run.holds_ok(cell.number, "token_source", "server"))
 
 
 @once
@@ -231,7 +231,7 @@ def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]
     numbers = ", ".join(f"{name} {a[name]:,} / {b[name]:,}" for name in gaps)
     causes = []
     sides = zip(names, (a, b), strict=True) if {"user", "system"} <= gaps.keys() else ()
-    dropping = [name for name, own in sides if own["system"] - own["user"] <= DROPPED_TOKENS]
+    dropping = [name for name, tokens in sides if tokens["system"] - tokens["user"] <= DROPPED_TOKENS]
     if len(dropping) == 1:
         causes.append(because("system_prompt_dropped", label=dropping[0]))
         del gaps["system"]
@@ -249,15 +249,15 @@ def _by_probe(names: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int]
 @once
 def one_at_a_time(run: Run) -> dict[str, str]:
     """Return the deployments that serve one request at a time although more are offered, and who says so."""
-    found, name = {}, "concurrent_sequences"
+    one_by_one, name = {}, "concurrent_sequences"
     offered = max((cell.at_once or 0 for cell in run.planned_cells), default=0)
     for label, deployment in run.deployments.items():
         records = run.starts_of(label)
         clause = next((clause for record in records if (clause := record.unmatched.get(name))), "")
         is_one = any(record.resolved.get(name) == 1 for record in records) or bool(_ONE.search(clause))
         if is_one and (deployment.terms.concurrent_sequences or offered) > 1:
-            found[label] = clause or "as its server says"
-    return found
+            one_by_one[label] = clause or "as its server says"
+    return one_by_one
 
 
 @once
@@ -277,10 +277,10 @@ def stand_ins(run: Run) -> dict[str, Fact]:
 def are_alike(fact: str, values: Iterable[str]) -> bool:
     """Return whether values of a fact about machines (`machine.memory_bytes`) are the same; memory sizes need
     only be within MEMORY_DIFFERS."""
-    known = set(values)
-    if not fact.endswith("memory_bytes") or not all(map(str.isdecimal, known)):
-        return len(known) < 2
-    return not differ(map(float, known), MEMORY_DIFFERS)
+    distinct = set(values)
+    if not fact.endswith("memory_bytes") or not all(map(str.isdecimal, distinct)):
+        return len(distinct) < 2
+    return not differ(map(float, distinct), MEMORY_DIFFERS)
 
 
 def disturbed(run: Run, group: Group) -> set[int]:

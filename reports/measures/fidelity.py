@@ -64,10 +64,10 @@ class Fidelity:
         return sum(each >= 0.5 for each in self.same) - 1 if self.same and self.same[-1] < 0.5 else None
 
 
-def fidelity(way: Way, own: Heard, base: Heard, k: int) -> Fidelity | None:
+def fidelity(way: Way, heard: Heard, base: Heard, k: int) -> Fidelity | None:
     """Return how near `own` is to `base` by the texts or answers of both; None if there are none."""
     theirs = base.whole(way)
-    pairs = [(row, theirs[item]) for item, row in own.whole(way).items() if item in theirs]
+    pairs = [(row, theirs[item]) for item, row in heard.whole(way).items() if item in theirs]
     more: dict[str, Any] = {}
     if way == "text":
         places = [list(zip(a.tokens[1:], b.tokens[1:], strict=False)) for a, b in pairs]
@@ -79,10 +79,10 @@ def fidelity(way: Way, own: Heard, base: Heard, k: int) -> Fidelity | None:
             list(zip(a.tokens, b.tokens, strict=False))[: length + 1]
             for (a, b), (length, _) in zip(pairs, ends, strict=True)
         ]
-    found = Fidelity(way, k, len(pairs), sum(map(len, places)))
-    if found.tokens and not found.few:
-        return replace(found, **_of_likely(way, places, k), **more)
-    return found if found.tokens else None
+    result = Fidelity(way, k, len(pairs), sum(map(len, places)))
+    if result.tokens and not result.few:
+        return replace(result, **_of_likely(way, places, k), **more)
+    return result if result.tokens else None
 
 
 def _of_likely(way: Way, places: Sequence[Sequence[_Place]], k: int) -> dict[str, Any]:
@@ -92,17 +92,20 @@ def _of_likely(way: Way, places: Sequence[Sequence[_Place]], k: int) -> dict[str
     # Two answers without a single token name in common use other names. Texts name tokens by id, so there no
     # common name means far apart.
     if len(named) < TEXTS_NEEDED or (
-        way == "chat" and not any(own.top.keys() & base.top.keys() for each in named for own, base in each)
+        way == "chat"
+        and not any(tested.top.keys() & base.top.keys() for each in named for tested, base in each)
     ):
         return {}
-    of_texts = [[kl_nats(base.top, own.top, k) for own, base in each] for each in named]
+    of_texts = [[kl_nats(base.top, tested.top, k) for tested, base in each] for each in named]
     of_all = np.concatenate([*map(np.asarray, of_texts)])
     return {
         "kl_nats": float(of_all.mean()),
         "interval": mean_interval([sum(each) for each in of_texts], [len(each) for each in of_texts]),
         "kl_p99_nats": float(np.quantile(of_all, 0.99)),
         "left_out": sum(map(len, places)) - len(of_all),
-        "agreement": float(np.mean([_first(own) == _first(base) for each in named for own, base in each])),
+        "agreement": float(
+            np.mean([_first(tested) == _first(base) for each in named for tested, base in each])
+        ),
     }
 
 
@@ -111,16 +114,16 @@ def _first(token: Token) -> str:
 
 
 def _of_given(places: Sequence[Sequence[_Place]]) -> dict[str, Any]:
-    told = [[(a.logprob, b.logprob) for a, b in each] for each in places]
+    pairs_by_place = [[(a.logprob, b.logprob) for a, b in each] for each in places]
     # A text with a token of unknown probability has no perplexity and is left out.
-    whole = [pairs for pairs in told if pairs and not any(None in pair for pair in pairs)]
+    whole = [pairs for pairs in pairs_by_place if pairs and not any(None in pair for pair in pairs)]
     if len(whole) < TEXTS_NEEDED:
         return {}
-    own, base = np.maximum(np.concatenate([np.asarray(pairs, float) for pairs in whole]).T, LOWEST)
+    probed, base = np.maximum(np.concatenate([np.asarray(pairs, float) for pairs in whole]).T, LOWEST)
     return {
-        "perplexity": math.exp(-own.mean()),
-        "perplexity_ratio": math.exp((base - own).mean()),
-        "rms_change": float(np.sqrt(((np.exp(own) - np.exp(base)) ** 2).mean())),
+        "perplexity": math.exp(-probed.mean()),
+        "perplexity_ratio": math.exp((base - probed).mean()),
+        "rms_change": float(np.sqrt(((np.exp(probed) - np.exp(base)) ** 2).mean())),
     }
 
 
@@ -164,9 +167,9 @@ def outcome(alone: Asked, again: Asked) -> Outcome:
     # The end of an answer has no probability, so it is never known to be a tie.
     if not is_told or at == min(len(before), len(after)):
         return "other"
-    said, other = alone.tokens[at], again.tokens[at]
+    token, other = alone.tokens[at], again.tokens[at]
     # llama.cpp gives no likeliest tokens for a token that a draft proposed.
-    top = said.top or other.top
+    top = token.top or other.top
     least = max(top.values(), default=math.inf) - TIE_NATS
-    is_tie = all(top.get(each.name, -math.inf) >= least for each in (said, other))
+    is_tie = all(top.get(each.name, -math.inf) >= least for each in (token, other))
     return "tie" if is_tie else "other"

@@ -35,8 +35,8 @@ class Held:
 @once
 def held_of(run: Run) -> list[Held]:
     """Return the memory of each deployment; nothing if no part of any is known."""
-    found = [_held(label, alike(each)) for label, each in anatomies(run).items()]
-    return found if any(set(start.parts) != {REST} for each in found for start in each.starts) else []
+    summaries = [_held(label, alike(each)) for label, each in anatomies(run).items()]
+    return summaries if any(set(start.parts) != {REST} for each in summaries for start in each.starts) else []
 
 
 def _held(label: str, starts: Sequence[Anatomy]) -> Held:
@@ -47,31 +47,35 @@ def _held(label: str, starts: Sequence[Anatomy]) -> Held:
     return Held(label, starts, total, None if spare is None else total - spare, pieces, kv)
 
 
-def alike(found: Sequence[Anatomy]) -> list[Anatomy]:
+def alike(anatomies_seen: Sequence[Anatomy]) -> list[Anatomy]:
     """Return the starts with the most loads that count, the same on each. A mean over the others would mix
     loads."""
-    return [each for each in found if each.loads == max((other.loads for other in found), key=len)]
+    return [
+        each
+        for each in anatomies_seen
+        if each.loads == max((other.loads for other in anatomies_seen), key=len)
+    ]
 
 
-def mean_parts(found: Sequence[Anatomy]) -> dict[str, Part]:
+def mean_parts(like: Sequence[Anatomy]) -> dict[str, Part]:
     """Return the parts' means over starts. A start without a part counts as 0, so that they still add up."""
     return {
         name: Part(
-            sum(part.size_bytes for part in own) / len(found),
-            tuple(dict.fromkeys(source for part in own for source in part.sources)),
+            sum(part.size_bytes for part in parts) / len(like),
+            tuple(dict.fromkeys(source for part in parts for source in part.sources)),
         )
         for name in PARTS
-        if (own := [each.parts[name] for each in found if name in each.parts])
+        if (parts := [each.parts[name] for each in like if name in each.parts])
     }
 
 
-def expectations(found: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
+def expectations(like: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
     """Return the expected and the measured bytes of a deployment's weights, KV cache and total, if both are
     known.
 
     `bench fit` gave the expectation; the measured value is the mean over starts. A pool counts as reserved.
     """
-    expected, parts = found[0].record.memory_expected, mean_parts(found)
+    expected, parts = like[0].record.memory_expected, mean_parts(like)
     # A size computed from the model's shape is not a measurement.
     measured = {
         name: parts[name].size_bytes
@@ -79,14 +83,14 @@ def expectations(found: Sequence[Anatomy]) -> dict[str, tuple[float, float]]:
         if name in parts and "computed" not in parts[name].sources
     }
     if KV_CACHE in measured:
-        measured[KV_CACHE] = sum(each.kv.size_bytes or 0.0 for each in found) / len(found)
-    made = {
+        measured[KV_CACHE] = sum(each.kv.size_bytes or 0.0 for each in like) / len(like)
+    by_part = {
         name: (float(expected[name]), size) for name, size in measured.items() if size and name in expected
     }
     if {WEIGHTS, KV_CACHE, "overhead"} <= expected.keys():
         whole = expected[WEIGHTS] + expected[KV_CACHE] + expected["overhead"]
-        made["total"] = float(whole), sum(each.total_bytes for each in found) / len(found)
-    return made
+        by_part["total"] = float(whole), sum(each.total_bytes for each in like) / len(like)
+    return by_part
 
 
 # --- over time -------------------------------------------------------------------------------------

@@ -265,12 +265,12 @@ def is_supported(percentile: int, n: int, requests: int | None = None) -> bool:
     return n >= timing.needed(percentile) and (requests is None or requests >= REQUESTS_NEEDED)
 
 
-def why_missing(name: str, found: Value) -> Fact:
+def why_missing(name: str, value: Value) -> Fact:
     """Return why a value of this name is not shown."""
     _, _, level = name.partition(".p")
-    n, requests = found.n, found.requests
-    if found.why:
-        return found.why
+    n, requests = value.n, value.requests
+    if value.why:
+        return value.why
     if n == 0:
         return because("no_observation")
     if not level:
@@ -288,8 +288,8 @@ def counted(n: int, requests: int | None = None) -> str:
 
 def mean(values: Sequence[float | None]) -> float | None:
     """Return the mean of the values; None if one is None, or if there are none."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present and len(present) == len(values) else None
 
 
 def value_of_start(windows: Sequence[Value]) -> Value:

@@ -69,49 +69,49 @@ def aggregate(run: Run, group: Group, name: str, repeats: Collection[int] = ()) 
     if why := withheld(run, group.key, name):
         return Aggregate(None, None, None, 0, 0, (), why=why)
     starts = by_start(run, group, name)
-    found = aggregate_of(run, group, name, [starts[k] for k in starts if not repeats or k in repeats])
-    if found.mean is None and len(found.values) > 1 and metric_of(name).is_distribution:
+    of_chosen = aggregate_of(run, group, name, [starts[k] for k in starts if not repeats or k in repeats])
+    if of_chosen.mean is None and len(of_chosen.values) > 1 and metric_of(name).is_distribution:
         whole = pooled(run, group, name, repeats)
-        return found if whole.value is None else replace(found, pooled=whole)
-    return found
+        return of_chosen if whole.value is None else replace(of_chosen, pooled=whole)
+    return of_chosen
 
 
 @once
 def compared_metrics(run: Run) -> tuple[str, ...]:
     """Return compare.metrics. Raises StoreError if the record has none, or one that does not exist."""
-    names, known = run.record.compare.metrics, value_names()
-    if wrong := [name for name in names or [""] if name not in known]:
+    names, names_known = run.record.compare.metrics, value_names()
+    if wrong := [name for name in names or [""] if name not in names_known]:
         raise StoreError(f"{run.path / 'run.json'}: damaged (compare.metrics: no metric {wrong[0]!r:.99})")
     return names
 
 
-def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> Aggregate:
+def aggregate_of(run: Run, group: Group, name: str, values_of_starts: Sequence[Value]) -> Aggregate:
     """Return a metric over these values, one of each start of the group that counts."""
-    values = tuple(value.value for value in found)
-    used = [value for value in found if value.value is not None]
+    values = tuple(value.value for value in values_of_starts)
+    used = [value for value in values_of_starts if value.value is not None]
     is_restarted = run.is_restarted(group.deployment)
     metric = metric_of(name)
     needs_all = metric.is_distribution or metric.needs_every_start
-    if not used or (needs_all and len(used) < len(found)):
-        most = max(found, key=lambda value: value.n, default=_NONE)
-        why = why_missing(name, most) if found else None
+    if not used or (needs_all and len(used) < len(values_of_starts)):
+        most = max(values_of_starts, key=lambda value: value.n, default=_NONE)
+        why = why_missing(name, most) if values_of_starts else None
         if used:
             kind = "few_have_requests" if metric.is_distribution else "few_have_value"
-            why = because(kind, k=len(used), starts=len(found))
+            why = because(kind, k=len(used), starts=len(values_of_starts))
         return Aggregate(None, None, None, 0, 0, values, why=why, is_of_starts=is_restarted)
-    known = [value for value in values if value is not None]
+    present = [value for value in values if value is not None]
     # A value of 0 has no logarithm, so the mean is then arithmetic.
-    is_log = not metric.is_additive and may_be_logged(known)
-    estimate = of_values(known, is_log=is_log)
+    is_log = not metric.is_additive and may_be_logged(present)
+    estimate = of_values(present, is_log=is_log)
     return Aggregate(
         mean=estimate.shown,
-        low=min(known),
-        high=max(known),
+        low=min(present),
+        high=max(present),
         k=len(used),
         n=sum(value.n for value in used),
         values=values,
         requests=sum(value.requests or 0 for value in used) or None,
-        interval=estimate.interval() if len(known) > 1 else None,
+        interval=estimate.interval() if len(present) > 1 else None,
         is_of_starts=is_restarted,
     )
 
@@ -136,9 +136,9 @@ def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
 
     Repeats in which the machine was disturbed are left out if enough others remain.
     """
-    found = values_of(run)
+    measured = values_of(run)
     return {
-        repeat: value_of_start([found[cell.number].get(name, _NONE) for cell in cells])
+        repeat: value_of_start([measured[cell.number].get(name, _NONE) for cell in cells])
         for repeat, cells in calm_starts(run, group).items()
     }
 
@@ -175,19 +175,21 @@ def turn_values(run: Run, group: Group, name: str) -> dict[int, dict[int, Value]
     }
     return {
         turn: {
-            repeat: value_of_start([found.get(turn, {}).get(name, _NONE) for found in windows])
+            repeat: value_of_start([by_turn.get(turn, {}).get(name, _NONE) for by_turn in windows])
             for repeat, windows in by_repeat.items()
         }
-        for turn in sorted({turn for windows in by_repeat.values() for found in windows for turn in found})
+        for turn in sorted(
+            {turn for windows in by_repeat.values() for by_turn in windows for turn in by_turn}
+        )
     }
 
 
 @once
 def _by_turn(run: Run, number: int) -> dict[int, dict[str, Value]]:
     turns = run.ok_values(number, "turn")
-    known = {name: run.ok_values(number, name) for name in _OF_TURNS}
+    columns = {name: run.ok_values(number, name) for name in _OF_TURNS}
     return {
-        int(turn): request_values({name: each[turns == turn] for name, each in known.items()})
+        int(turn): request_values({name: each[turns == turn] for name, each in columns.items()})
         for turn in np.unique(turns[~np.isnan(turns)])
     }
 
@@ -202,7 +204,7 @@ def read_rates(run: Run, groups: Sequence[Group]) -> list[str]:
     counts = [
         [aggregate(run, group, f"{way}_tokens").mean for way in ("input", "output")] for group in groups
     ]
-    is_most = any(asked and said and asked >= _LONG_PROMPTS * said for asked, said in counts)
+    is_most = any(prompt and cached and prompt >= _LONG_PROMPTS * cached for prompt, cached in counts)
     return ["input_tokens_per_s"] if is_most else []
 
 
@@ -223,25 +225,29 @@ def unit_of(run: Run, name: str) -> str:
 # --- what is shown beside a mean -------------------------------------------------------------------
 
 
-def has_interval(found: Aggregate) -> bool:
+def has_interval(aggregate: Aggregate) -> bool:
     """Return whether enough starts have a value for an interval to be shown."""
-    return found.is_of_starts and found.k >= STARTS_NEEDED and found.interval is not None
+    return aggregate.is_of_starts and aggregate.k >= STARTS_NEEDED and aggregate.interval is not None
 
 
-def span(found: Aggregate) -> tuple[float, float] | None:
+def span(aggregate: Aggregate) -> tuple[float, float] | None:
     """Return the interval or range that is shown beside the mean; None for fewer than two values."""
-    if has_interval(found):
-        return found.interval
-    return None if found.k < 2 or found.low is None or found.high is None else (found.low, found.high)
+    if has_interval(aggregate):
+        return aggregate.interval
+    return (
+        None
+        if aggregate.k < 2 or aggregate.low is None or aggregate.high is None
+        else (aggregate.low, aggregate.high)
+    )
 
 
-def shorter_half(found: Aggregate) -> float:
+def shorter_half(aggregate: Aggregate) -> float:
     """Return the distance from the mean to the nearer end of its interval, which limits the shown digits; 0
     without an interval."""
-    if not has_interval(found) or found.interval is None or found.mean is None:
+    if not has_interval(aggregate) or aggregate.interval is None or aggregate.mean is None:
         return 0.0
-    low, high = found.interval
-    return min(found.mean - low, high - found.mean)
+    low, high = aggregate.interval
+    return min(aggregate.mean - low, high - aggregate.mean)
 
 
 # --- how sure a mean is, for `until` ---------------------------------------------------------------
@@ -253,7 +259,7 @@ def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:
 
     Raises StoreError if the directory cannot be read.
     """
-    run, found = open_run(run_dir), []
+    run, each_case = open_run(run_dir), []
     for group in run.groups:
         value = aggregate(run, group, metric)
         share, why = half_width_share(value), None
@@ -262,19 +268,21 @@ def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:
             unmeasured = value.why or (errors or [because("no_cell_counts")])[-1]
             why = unmeasured if value.mean is None else because("mean_is_0")
         case = [group.deployment, *([group.scenario] if run.has_scenarios else []), group.load]
-        found.append(Precision(", ".join(case), share, why))
-    return tuple(sorted(found, key=lambda e: math.inf if e.half_width_share is None else -e.half_width_share))
+        each_case.append(Precision(", ".join(case), share, why))
+    return tuple(
+        sorted(each_case, key=lambda e: math.inf if e.half_width_share is None else -e.half_width_share)
+    )
 
 
-def half_width_share(found: Aggregate) -> float | None:
+def half_width_share(aggregate: Aggregate) -> float | None:
     """Return the larger side of a mean's 95 % interval, divided by the mean.
 
     Infinite for a single start; None without a mean, or if the mean is 0 and the interval is not.
     """
-    if found.mean is None or found.interval is None:
-        return None if found.mean is None else math.inf
-    side = max(found.mean - found.interval[0], found.interval[1] - found.mean)
-    return 0.0 if side == 0 else abs(side / found.mean) if found.mean else None
+    if aggregate.mean is None or aggregate.interval is None:
+        return None if aggregate.mean is None else math.inf
+    side = max(aggregate.mean - aggregate.interval[0], aggregate.interval[1] - aggregate.mean)
+    return 0.0 if side == 0 else abs(side / aggregate.mean) if aggregate.mean else None
 
 
 # --- rows of a run's frames ------------------------------------------------------------------------

@@ -53,14 +53,14 @@ class Quality:
         base by texts.
         """
         ways = self.by_way.values()
-        known = [(each.interval, each) for each in ways if each.interval and each.k >= LOGPROBS]
-        return sorted(known, key=lambda each: -each[0][0])
+        limited = [(each.interval, each) for each in ways if each.interval and each.k >= LOGPROBS]
+        return sorted(limited, key=lambda each: -each[0][0])
 
     @property
     def told(self) -> Fidelity | None:
         """The way to report: the first of `judged`, otherwise the first that has a divergence."""
-        known = [each for _, each in self.judged] or self.by_way.values()
-        return next((each for each in known if each.kl_nats is not None), None)
+        judged = [each for _, each in self.judged] or self.by_way.values()
+        return next((each for each in judged if each.kl_nats is not None), None)
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -99,8 +99,8 @@ def quality_of(run: Run) -> dict[str, Quality]:
 
 def fidelities(run: Run) -> list[tuple[Quality, Fidelity | None]]:
     """Return each deployment's quality with each of its ways, or with None if it has none."""
-    found = quality_of(run).values()
-    return [(each, by_way) for each in found for by_way in each.by_way.values() or (None,)]
+    qualities = quality_of(run).values()
+    return [(each, by_way) for each in qualities for by_way in each.by_way.values() or (None,)]
 
 
 def asked_again(run: Run) -> list[tuple[str, Way, int, Mapping[Outcome, int]]]:
@@ -108,29 +108,29 @@ def asked_again(run: Run) -> list[tuple[str, Way, int, Mapping[Outcome, int]]]:
     at_once = {label: each.record.in_flight or 1 for label, each in heard_of(run).items()}
     return [
         (label, way, at_once[label] if way == "load" else 1, counts)
-        for label, found in quality_of(run).items()
-        for way, counts in found.again.items()
+        for label, quality in quality_of(run).items()
+        for way, counts in quality.again.items()
     ]
 
 
-def _quality(run: Run, label: str, own: Heard | None) -> Quality:
-    if own is None:
+def _quality(run: Run, label: str, heard: Heard | None) -> Quality:
+    if heard is None:
         return Quality(label, why=because("not_asked"))
-    base = references_of(run).get(own.model)
-    alone = own.answered("chat")
-    again = {way: outcomes(alone, own.rows[way]) for way in AGAIN if own.rows.get(way)}
+    base = references_of(run).get(heard.model)
+    alone = heard.answered("chat")
+    again = {way: outcomes(alone, heard.rows[way]) for way in AGAIN if heard.rows.get(way)}
     odd = unlike_of(run)
-    made = Quality(label, base.name if base else None, base is own, again=again, unlike=odd.get(label))
-    if made.unlike:
-        return replace(made, why=because("not_comparable", why=made.unlike))
-    if base is None or base is own:
-        is_mute = own.missing and not own.is_told
-        why = own.missing[0] if is_mute else why_no_reference(run, own.model)
-        return made if base else replace(made, why=why)
+    quality = Quality(label, base.name if base else None, base is heard, again=again, unlike=odd.get(label))
+    if quality.unlike:
+        return replace(quality, why=because("not_comparable", why=quality.unlike))
+    if base is None or base is heard:
+        is_mute = heard.missing and not heard.is_told
+        why = heard.missing[0] if is_mute else why_no_reference(run, heard.model)
+        return quality if base else replace(quality, why=why)
     if base.name in odd:
         why = because("reference_not_comparable", reference=base.name, why=odd[base.name])
-        return replace(made, why=why)
-    return _held(made, own, base, [each for each in heard_of(run).values() if each.model == own.model])
+        return replace(quality, why=why)
+    return _held(quality, heard, base, [each for each in heard_of(run).values() if each.model == heard.model])
 
 
 def answers_by(deployment: Deployment) -> tuple[Any, ...]:
@@ -141,27 +141,27 @@ def answers_by(deployment: Deployment) -> tuple[Any, ...]:
     return deployment.quantization, terms.kv_cache_type, speculation, terms.speculative_tokens
 
 
-def nearness(own: Heard, base: Heard) -> Quality:
+def nearness(heard: Heard, base: Heard) -> Quality:
     """Return how near a deployment's answers are to those of `base`, or why that is not known."""
-    made = Quality(own.name, base.name)
-    if own.model != base.model:
-        return replace(made, why=because("other_model", reference=base.name, model=base.model))
-    if own.record.sha256 == base.record.sha256 and (why := why_unlike(own, base)):
-        return replace(made, unlike=why, why=because("not_comparable", why=why))
-    return _held(made, own, base)
+    quality = Quality(heard.name, base.name)
+    if heard.model != base.model:
+        return replace(quality, why=because("other_model", reference=base.name, model=base.model))
+    if heard.record.sha256 == base.record.sha256 and (why := why_unlike(heard, base)):
+        return replace(quality, unlike=why, why=because("not_comparable", why=why))
+    return _held(quality, heard, base)
 
 
-def _held(made: Quality, own: Heard, base: Heard, others: Sequence[Heard] = ()) -> Quality:
-    if own.record.sha256 != base.record.sha256:
-        return replace(made, why=because("other_prompts", reference=base.name))
+def _held(quality: Quality, heard: Heard, base: Heard, others: Sequence[Heard] = ()) -> Quality:
+    if heard.record.sha256 != base.record.sha256:
+        return replace(quality, why=because("other_prompts", reference=base.name))
     # All deployments of a comparison are cut to the number of tokens that each of them names.
-    alike = [own, base, *others]
+    alike = [heard, base, *others]
     ks = {way: min((k for each in alike if (k := each.named(way))), default=0) for way in WAYS}
-    found = {way: each for way, k in ks.items() if (each := fidelity(way, own, base, k))}
-    made = replace(made, by_way=found)
+    by_way = {way: each for way, k in ks.items() if (each := fidelity(way, heard, base, k))}
+    quality = replace(quality, by_way=by_way)
     names = because("other_token_names", reference=base.name)
-    whys = [made.few, *own.missing, *base.missing, names]
-    return made if made.told else replace(made, why=next(filter(None, whys)))
+    whys = [quality.few, *heard.missing, *base.missing, names]
+    return quality if quality.told else replace(quality, why=next(filter(None, whys)))
 
 
 # --- the limit -------------------------------------------------------------------------------------
@@ -169,8 +169,8 @@ def _held(made: Quality, own: Heard, base: Heard, others: Sequence[Heard] = ()) 
 
 def limit_of(run: Run) -> tuple[float, str] | None:
     """Return the limit of the mean KL divergence in nats, and the key that sets it; None without a limit."""
-    limit, said = run.record.quality.limit_nats, "slo.kl_nats.mean" in run.record.settings
-    return None if limit is None else (limit, "slo.kl_nats.mean" if said else "quality.limit")
+    limit, is_objective = run.record.quality.limit_nats, "slo.kl_nats.mean" in run.record.settings
+    return None if limit is None else (limit, "slo.kl_nats.mean" if is_objective else "quality.limit")
 
 
 @once
@@ -180,16 +180,16 @@ def beyond_limit(run: Run) -> dict[str, Fact]:
     Either their tokens are not those of most, or their mean KL divergence or a score is not known to be good
     enough. A deployment whose quality was not measured is not excluded.
     """
-    found, limit = quality_of(run).values(), limit_of(run)
-    unlike = {each.label: each.why for each in found if each.unlike and each.why}
-    beyond = {each.label: why for each in found if limit and (why := _why_beyond(each, *limit))}
+    qualities, limit = quality_of(run).values(), limit_of(run)
+    unlike = {each.label: each.why for each in qualities if each.unlike and each.why}
+    beyond = {each.label: why for each in qualities if limit and (why := _why_beyond(each, *limit))}
     return {**below_least(run), **beyond, **unlike}
 
 
-def _why_beyond(found: Quality, limit: float, key: str) -> Fact | None:
-    for (_, high), each in found.judged:
+def _why_beyond(quality: Quality, limit: float, key: str) -> Fact | None:
+    for (_, high), each in quality.judged:
         if high > limit:
-            of = {"kl": precise(each.kl_nats, 2), "by_chat": each.by_chat, "reference": found.against}
+            of = {"kl": precise(each.kl_nats, 2), "by_chat": each.by_chat, "reference": quality.against}
             if each.kl_nats and each.kl_nats > limit:
                 return because("kl_beyond", key=key, limit=limit, **of)
             return because("kl_not_within", key=key, limit=limit, high=precise(high, 2), **of)
@@ -234,29 +234,29 @@ class TaskScore:
 @once
 def task_scores(run: Run) -> list[TaskScore]:
     """Return the scores by task, then by deployment; empty if no task was asked."""
-    found = heard_of(run).values()
-    tasks = dict.fromkeys(task for heard in found for task in heard.tasks)
+    all_heard = heard_of(run).values()
+    tasks = dict.fromkeys(task for heard in all_heard for task in heard.tasks)
     return [
         _score(task, heard, _reference(run, task, heard))
         for task in tasks
-        for heard in found
+        for heard in all_heard
         if task in heard.tasks
     ]
 
 
-def scores_of(own: Heard | None, base: Heard | None = None) -> dict[str, TaskScore]:
+def scores_of(heard: Heard | None, base: Heard | None = None) -> dict[str, TaskScore]:
     """Return a deployment's score of each task that it was asked, with the flips against `base`."""
-    if own is None:
+    if heard is None:
         return {}
-    return {task: _score(task, own, base if base and task in base.tasks else None) for task in own.tasks}
+    return {task: _score(task, heard, base if base and task in base.tasks else None) for task in heard.tasks}
 
 
 @once
 def below_least(run: Run) -> dict[str, Fact]:
     """Return the deployments with a task's score that is not known to reach the least allowed, by label, with
     the reason."""
-    least, said = run.record.quality.least_score_share, "slo.tasks.score" in run.record.settings
-    key = "slo.tasks.score" if said else "quality.least_score"
+    least, is_objective = run.record.quality.least_score_share, "slo.tasks.score" in run.record.settings
+    key = "slo.tasks.score" if is_objective else "quality.least_score"
     return {
         each.label: because(
             "score_not_reached",
@@ -271,19 +271,19 @@ def below_least(run: Run) -> dict[str, Fact]:
     }
 
 
-def _score(task: str, own: Heard, base: Heard | None) -> TaskScore:
-    items = own.tasks[task]
+def _score(task: str, heard: Heard, base: Heard | None) -> TaskScore:
+    items = heard.tasks[task]
     scores = [each.score for each in items if each.score is not None]
-    flips = _flips(items, base.tasks[task], base.name) if base and base is not own else None
-    return TaskScore(own.name, task, len(items), len(scores), mean(scores), _interval(scores), flips)
+    flips = _flips(items, base.tasks[task], base.name) if base and base is not heard else None
+    return TaskScore(heard.name, task, len(items), len(scores), mean(scores), _interval(scores), flips)
 
 
-def _reference(run: Run, task: str, own: Heard) -> Heard:
+def _reference(run: Run, task: str, tested: Heard) -> Heard:
     """Return the reference of a task's scores: that of the probabilities, or else the one with most bits."""
-    known = references_of(run)
-    heard = [*known.values(), *heard_of(run).values()]
-    alike = (each for each in heard if each.model == own.model and task in each.tasks)
-    return min(alike, key=lambda each: (each is not known.get(own.model), reference_rank(each.start)))
+    references = references_of(run)
+    heard = [*references.values(), *heard_of(run).values()]
+    alike = (each for each in heard if each.model == tested.model and task in each.tasks)
+    return min(alike, key=lambda each: (each is not references.get(tested.model), reference_rank(each.start)))
 
 
 def _interval(scores: Sequence[float]) -> tuple[float, float] | None:
@@ -294,9 +294,9 @@ def _interval(scores: Sequence[float]) -> tuple[float, float] | None:
     return of_values(scores, is_log=False).interval()
 
 
-def _flips(own: Sequence[Item], theirs: Sequence[Item], against: str) -> Flips:
+def _flips(items: Sequence[Item], theirs: Sequence[Item], against: str) -> Flips:
     before = {(each.item, each.prompt_sha256): each.score for each in theirs}
-    pairs = [(before.get((each.item, each.prompt_sha256)), each.score) for each in own]
+    pairs = [(before.get((each.item, each.prompt_sha256)), each.score) for each in items]
     decided = [pair for pair in pairs if set(pair) <= {0.0, 1.0}]
     broken, mended = decided.count((1.0, 0.0)), decided.count((0.0, 1.0))
     # The distribution is symmetric: both tails are as likely.

@@ -70,8 +70,8 @@ class Attainment:
     @property
     def verdict(self) -> Verdict:
         """Kept if all of the interval is at or above the asked share, broken if all of it is below."""
-        low, high, asked = *self.interval, self.objective.share
-        return "kept" if low >= asked else "broken" if high < asked else "unclear"
+        low, high, wanted = *self.interval, self.objective.share
+        return "kept" if low >= wanted else "broken" if high < wanted else "unclear"
 
     @property
     def meets(self) -> bool:
@@ -128,10 +128,10 @@ class Judged:
     @property
     def verdict(self) -> Verdict:
         """Broken if any objective is, kept if all are. Broken on a disturbed machine is unclear."""
-        found = {each.verdict for each in self.attained}
-        if self.too_high or "broken" in found:
+        verdicts = {each.verdict for each in self.attained}
+        if self.too_high or "broken" in verdicts:
             return "unclear" if self.is_disturbed else "broken"
-        return "kept" if found == {"kept"} else "unclear"
+        return "kept" if verdicts == {"kept"} else "unclear"
 
     @property
     def meets(self) -> bool:
@@ -171,8 +171,8 @@ def judged(windows: Sequence[Window], slo: Sequence[Objective], confidence: floa
 def _attained(windows: Sequence[Window], objective: Objective, confidence: float) -> Attainment:
     by_start = gathered((window.start, _meets(window.sent, objective)) for window in windows)
     starts = tuple(
-        (sum(int(meets.sum()) for _, meets in own), sum(int(applies.sum()) for applies, _ in own))
-        for own in by_start.values()
+        (sum(int(meets.sum()) for _, meets in of_start), sum(int(applies.sum()) for applies, _ in of_start))
+        for of_start in by_start.values()
     )
     met, n = (sum(pair[end] for pair in starts) for end in (0, 1))
     return Attainment(objective, met, n, starts if len(starts) > 1 else (), confidence)
@@ -201,16 +201,16 @@ def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Ju
     windows = [
         _window(each, requests_frame(run_dir, {each.number: timing.origin_of(each.load)})) for each in records
     ]
-    found = judged([window for window in windows if window], slo)
+    judgement = judged([window for window in windows if window], slo)
     errors = [str(record.why) for record in records if record.why]
-    return Judged((), problem=next(iter(errors), found.problem)) if found.problem else found
+    return Judged((), problem=next(iter(errors), judgement.problem)) if judgement.problem else judgement
 
 
 def judged_cells(run: Run, cells: Sequence[Cell], confidence: float = CONFIDENCE) -> Judged | None:
     """Judge the windows of these cells of one load together; None if nothing can be said."""
     windows = [_window(cell.record, run.cell_requests(cell.number)) for cell in cells]
-    found = judged([window for window in windows if window], run.record.slo, confidence)
-    return found if any(windows) and not found.problem else None
+    judgement = judged([window for window in windows if window], run.record.slo, confidence)
+    return judgement if any(windows) and not judgement.problem else None
 
 
 def slo_values(run: Run, cell: Cell) -> dict[str, Value]:

@@ -58,18 +58,18 @@ def speculated_of(run: Run) -> list[Speculated]:
 
 
 def _speculated(run: Run, group: Group, off: str | None) -> Speculated:
-    own, base = (heard_of(run).get(label or "") for label in (group.deployment, off))
+    heard, base = (heard_of(run).get(label or "") for label in (group.deployment, off))
     drafted = [growth(run, cell, "drafted_tokens") for cell in group.counted]
-    known = [tokens for tokens in drafted if tokens is not None]
+    counts = [tokens for tokens in drafted if tokens is not None]
     per_step = pooled(run, group, "accepted_tokens", "draft_steps")
-    if per_step is None and (made := pooled(run, group, "generated_tokens", "draft_steps")):
-        per_step = made - 1
+    if per_step is None and (pooled_tokens := pooled(run, group, "generated_tokens", "draft_steps")):
+        per_step = pooled_tokens - 1
     return Speculated(
         group,
-        drafted_tokens=sum(known) if known else None,
+        drafted_tokens=sum(counts) if counts else None,
         accepted_share=pooled(run, group, "accepted_tokens", "drafted_tokens"),
         accepted_per_step=per_step,
         off=off,
-        quality=nearness(own, base) if own and base else None,
+        quality=nearness(heard, base) if heard and base else None,
         became=became_of(run, group.deployment),
     )

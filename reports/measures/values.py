@@ -61,13 +61,13 @@ def measured_of(run: Run) -> dict[int, Measured]:
             completed,
         )
         return {
-            cell.number: _measured(run, cell, found) for cell, found in zip(completed, totals, strict=True)
+            cell.number: _measured(run, cell, total) for cell, total in zip(completed, totals, strict=True)
         }
 
 
 @once
 def values_of(run: Run) -> dict[int, dict[str, Value]]:
-    return {number: found.values for number, found in measured_of(run).items()}
+    return {number: measured.values for number, measured in measured_of(run).items()}
 
 
 @once
@@ -106,8 +106,8 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
 def _value_of(compute: Callable[[Run, Cell], Value], run: Run, cell: Cell) -> Value:
     """Return the value of another package's metric; None, with the reason, if it raises an error."""
     try:
-        found = compute(run, cell)
-        return found if isinstance(found, Value) else Value(found, 1)
+        value = compute(run, cell)
+        return value if isinstance(value, Value) else Value(value, 1)
     except Exception as error:
         return Value(None, 0, why=quoted(reason(error)))
 
@@ -119,11 +119,11 @@ def request_values(ok: Mapping[str, np.ndarray]) -> dict[str, Value]:
     """
     values: dict[str, Value] = {}
     for name, each in ok.items():
-        known = each[~np.isnan(each)]
+        present = each[~np.isnan(each)]
         if name in _LATENCIES:
-            values |= percentile_values(name, known)
+            values |= percentile_values(name, present)
         else:
-            values[name] = Value(float(known.mean()) if len(known) else None, len(known))
+            values[name] = Value(float(present.mean()) if len(present) else None, len(present))
     both = ~np.isnan(ok["cached_tokens"] + ok["input_tokens"])
     cached, given = (float(ok[name][both].sum()) for name in ("cached_tokens", "input_tokens"))
     return {**values, "cached_share": Value(cached / given if given else None, int(both.sum()))}
@@ -131,15 +131,17 @@ def request_values(ok: Mapping[str, np.ndarray]) -> dict[str, Value]:
 
 def percentile_values(name: str, observations: np.ndarray) -> dict[str, Value]:
     """Return a distribution's percentiles (numpy's linear rule), None for one that n does not support."""
-    found = np.percentile(observations, PERCENTILES).tolist() if len(observations) else ()
-    return _percentiles(name, dict(zip(PERCENTILES, found, strict=False)), len(observations))
+    percentiles = np.percentile(observations, PERCENTILES).tolist() if len(observations) else ()
+    return _percentiles(name, dict(zip(PERCENTILES, percentiles, strict=False)), len(observations))
 
 
 def _percentiles(
-    name: str, found: Mapping[int, float], n: int, requests: int | None = None
+    name: str, percentiles: Mapping[int, float], n: int, requests: int | None = None
 ) -> dict[str, Value]:
     return {
-        f"{name}.p{level}": Value(found[level] if is_supported(level, n, requests) else None, n, requests)
+        f"{name}.p{level}": Value(
+            percentiles[level] if is_supported(level, n, requests) else None, n, requests
+        )
         for level in PERCENTILES
     }
 
@@ -190,8 +192,8 @@ def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
 def _context_tokens(run: Run, cell: Cell) -> int | None:
     """Return the context length: as asked, otherwise as the server says."""
     start = run.start_of(cell)
-    said = start.resolved.get("context_length") if start else None
-    return cell.start.deployment.terms.context_length or (said if isinstance(said, int) else None)
+    resolved = start.resolved.get("context_length") if start else None
+    return cell.start.deployment.terms.context_length or (resolved if isinstance(resolved, int) else None)
 
 
 def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
@@ -243,10 +245,10 @@ def power_in(run: Run, cell: Cell) -> Power | None:
         return None
     is_host = start.memory_kind == "host"
     each = [_power_of_packages(run, cell) if is_host else power_of_device(run, cell, at) for at in devices]
-    watts = [found.mean_w for found in each if found and found.mean_w is not None]
+    watts = [power.mean_w for power in each if power and power.mean_w is not None]
     if len(watts) < len(devices):
         return None
-    return Power(sum(watts), start.idle_power_w, min(found.n for found in each if found))
+    return Power(sum(watts), start.idle_power_w, min(power.n for power in each if power))
 
 
 @dataclass(frozen=True)
@@ -336,7 +338,7 @@ def _costs(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
 def _costs_of_tokens(price: Price, ok: pd.DataFrame) -> tuple[Value, Value]:
     """Return the cost per million output tokens and the mean cost of a request, over the ok requests whose
     tokens the server reported. Tokens that it does not report as cached have the full price."""
-    told = ok[_TOKENS].astype(float).dropna(subset=["input_tokens", "output_tokens"])
+    tokens = ok[_TOKENS].astype(float).dropna(subset=["input_tokens", "output_tokens"])
     for_input = price.input_tokens or 0.0
     for_cached = for_input if price.cached_tokens is None else price.cached_tokens
     prices = {
@@ -344,6 +346,6 @@ def _costs_of_tokens(price: Price, ok: pd.DataFrame) -> tuple[Value, Value]:
         "cached_tokens": for_cached - for_input,  # they are counted among the input as well
         "output_tokens": price.output_tokens or 0.0,
     }
-    total = sum(float(told[name].sum()) * each for name, each in prices.items()) / 1e6
-    n, outputs = len(told), float(told["output_tokens"].sum())
+    total = sum(float(tokens[name].sum()) * each for name, each in prices.items()) / 1e6
+    n, outputs = len(tokens), float(tokens["output_tokens"].sum())
     return Value(1e6 * total / outputs if outputs else None, n), Value(total / n if n else None, n)

@@ -50,36 +50,36 @@ def supported(name: str, value: float | None, half: float) -> str:
     return f"{round(value * metric.shown_scale, places):,.{max(places, 0)}f}"
 
 
-def mean_text(name: str, found: Aggregate) -> str:
+def mean_text(name: str, aggregate: Aggregate) -> str:
     """Return a mean with the digits that its interval supports, without its unit."""
-    return supported(name, found.mean, shorter_half(found))
+    return supported(name, aggregate.mean, shorter_half(aggregate))
 
 
-def span_text(name: str, found: Aggregate) -> str:
+def span_text(name: str, aggregate: Aggregate) -> str:
     """Return what is shown beside a mean, with its decimals: `[9.5, 10.5]` for an interval, `(9.8–10.2)` for
     a range, nothing for one value."""
-    ends = span(found)
+    ends = span(aggregate)
     if ends is None:
         return ""
-    low, high = (_like(mean_text(name, found), name, end, shorter_half(found)) for end in ends)
-    return f"[{low}, {high}]" if has_interval(found) else f"({low}–{high})"
+    low, high = (_like(mean_text(name, aggregate), name, end, shorter_half(aggregate)) for end in ends)
+    return f"[{low}, {high}]" if has_interval(aggregate) else f"({low}–{high})"
 
 
-def value_text(name: str, found: Aggregate) -> str:
+def value_text(name: str, aggregate: Aggregate) -> str:
     """Return a value without its unit: `104.9 [98.1, 112.2]`, `104.9 (98.1–112.2)` for two starts, or `–`.
     A percentile that some starts lack is `104.9 (pooled over 3 starts)`."""
-    if found.mean is None and found.pooled:
-        return f"{shown(name, found.pooled.value)} ({found.pooled_over})"
-    return f"{mean_text(name, found)} {span_text(name, found)}".rstrip()
+    if aggregate.mean is None and aggregate.pooled:
+        return f"{shown(name, aggregate.pooled.value)} ({aggregate.pooled_over})"
+    return f"{mean_text(name, aggregate)} {span_text(name, aggregate)}".rstrip()
 
 
 def _like(main: str, name: str, value: float, half: float) -> str:
     """Return `supported` with the decimals of `main`, unless nothing of the value would be left."""
-    own, places = supported(name, value, half), len(main.partition(".")[2])
-    if "<" in own + main or len(own.partition(".")[2]) == places:
-        return own
+    digits, places = supported(name, value, half), len(main.partition(".")[2])
+    if "<" in digits + main or len(digits.partition(".")[2]) == places:
+        return digits
     scaled = value * metric_of(name).shown_scale
-    return f"{scaled:,.{places}f}" if abs(scaled) >= 0.5 * 10.0**-places else own
+    return f"{scaled:,.{places}f}" if abs(scaled) >= 0.5 * 10.0**-places else digits
 
 
 def several(names: Sequence[str], between: str = ", ") -> str:

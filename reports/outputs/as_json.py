@@ -83,28 +83,28 @@ def _cells(run: Run) -> dict[str, Any]:
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
-    said, made = answer.said, answer.decision
-    words = {"sentence": f"{said.lead}. {said.text}".strip(), "unless": said.unless}
-    words |= {"note": said.note, "advice": said.advice, "command": said.command}
-    if made is None:
+    answer_words, decision = answer.said, answer.decision
+    words = {"sentence": f"{answer_words.lead}. {answer_words.text}".strip(), "unless": answer_words.unless}
+    words |= {"note": answer_words.note, "advice": answer_words.advice, "command": answer_words.command}
+    if decision is None:
         return {**words, "kind": "none", "deployment": None, "rows": []}
-    best = made.best if made.leader else None
+    best = decision.best if decision.leader else None
     ratio, bound = answer.lead
     return {
         **words,
-        "kind": made.kind,
-        "deployment": made.served,
-        "scenario": made.case.scenario,
-        "model": made.case.model,
-        "load": made.case.load,
-        "metric": made.metric,
-        "repeats": made.repeats,
+        "kind": decision.kind,
+        "deployment": decision.served,
+        "scenario": decision.case.scenario,
+        "model": decision.case.model,
+        "load": decision.case.load,
+        "metric": decision.metric,
+        "repeats": decision.repeats,
         "next": best.next if best else None,
         "ratio": ratio,
         "bound": bound,
         "confidence": 1 - best.alpha if best else None,
-        "together": 1 - made.alpha if made.best else None,
-        "each": made.confidence if made.best else None,
+        "together": 1 - decision.alpha if decision.best else None,
+        "each": decision.confidence if decision.best else None,
         "rows": [_row(answer.table, row) for row in answer.rows],
     }
 
@@ -153,9 +153,9 @@ def _quality(row: Row) -> dict[str, Any] | None:
 
 
 def _listed(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    found = frame.replace([math.inf, -math.inf], math.nan).astype(object)
-    rows = found.where(found.notna(), None).to_numpy().tolist()
-    return [dict(zip(map(str, found.columns), row, strict=True)) for row in rows]
+    finite = frame.replace([math.inf, -math.inf], math.nan).astype(object)
+    rows = finite.where(finite.notna(), None).to_numpy().tolist()
+    return [dict(zip(map(str, finite.columns), row, strict=True)) for row in rows]
 
 
 def json_text(run: Run) -> str:

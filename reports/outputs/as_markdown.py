@@ -42,9 +42,9 @@ def _blocks(run: Run) -> Iterator[str]:
     yield f"### {plain(question(run))}"
     report = report_of(run)
     for answer in report.answers:
-        said = answer.said
-        rest = " ".join(filter(None, (said.text, said.unless, said.note)))
-        yield f"**{plain(said.lead)}.** {plain(rest)}"
+        answer_words = answer.said
+        rest = " ".join(filter(None, (answer_words.text, answer_words.unless, answer_words.note)))
+        yield f"**{plain(answer_words.lead)}.** {plain(rest)}"
         if answer.rows:
             yield f"#### {plain(answer.table.title)}\n\n{_table(answer.table, answer.decision)}"
     yield plain(what_was_run(run))
@@ -83,19 +83,21 @@ def _distrust(report: Report) -> Iterator[str]:
 
 def _legend(report: Report) -> str:
     run = report.run
-    made = next((each.decision for each in report.answers if each.decision and each.decision.best), None)
-    said = (
+    decision = next((each.decision for each in report.answers if each.decision and each.decision.best), None)
+    legend = (
         "Means over starts [95 % interval] (for two starts, their range).",
         "Bold: the decided leader of a column.",
-        f"Ratios are of {title_of(made.metric)} to the leader's. {joint(made)}".strip() if made else "",
+        f"Ratios are of {title_of(decision.metric)} to the leader's. {joint(decision)}".strip()
+        if decision
+        else "",
         basis(run),
         f"SLO: {slo_words(run.record.slo)}." if run.record.slo else "",
         f"{SIGN} 2 after a value: two of the reasons below apply to it.",
     )
-    return " ".join(filter(None, said))
+    return " ".join(filter(None, legend))
 
 
-def _table(answers: Table, made: Decision | None = None) -> str:
+def _table(answers: Table, decision: Decision | None = None) -> str:
     rows = answers.rows
     columns = {"deployment": [code(row.deployment) for row in rows]}
     if any(row.kept for row in rows):
@@ -104,7 +106,7 @@ def _table(answers: Table, made: Decision | None = None) -> str:
         columns["SLO"] = [STATES[row.slo][0] if row.slo else NOTHING for row in rows]
     for name in answers.names:
         columns[plain(rows[0].values[name].head)] = [_value(row.values[name]) for row in rows]
-        if made and made.best and name == made.metric:
+        if decision and decision.best and name == decision.metric:
             columns["against the leader"] = [_ratio(row) for row in rows]
     columns |= {
         plain(head): [plain(quality.plain(row.cells[head])) for row in rows] for head in rows[0].cells
@@ -137,7 +139,7 @@ _INVISIBLE = "\u200b"
 
 def plain(value: str) -> str:
     """Return text on one line with its markup escaped. Invisible characters keep it from becoming a link."""
-    return _MARKUP.sub(r"\\\1", _LINKED.sub(lambda found: f"{found.group()}{_INVISIBLE}", one_line(value)))
+    return _MARKUP.sub(r"\\\1", _LINKED.sub(lambda link: f"{link.group()}{_INVISIBLE}", one_line(value)))
 
 
 def code(value: str) -> str:

@@ -19,9 +19,9 @@ def html_of(report: Report) -> str:
 
 def _parts(report: Report) -> Iterator[Html]:
     for answer in report.answers:
-        said = answer.said
-        rest = " ".join(filter(None, ("", said.text, said.unless, said.note)))
-        yield tag("p", tag("b", f"{said.lead}."), f" {rest}")
+        words = answer.said
+        rest = " ".join(filter(None, ("", words.text, words.unless, words.note)))
+        yield tag("p", tag("b", f"{words.lead}."), f" {rest}")
         if answer.rows:
             yield _table(answer.table)
     doubts = [tag("li", tag("b", each.title), f": {each.text}") for each in report.findings]

@@ -38,11 +38,11 @@ def junit_text(gate: Gate) -> str:
     for case in gate.cases:
         name = " ".join(_xml_text(case.case.name).split())
         named = {"name": name, "classname": f"bench.gate.{case.rule.name}", "time": "0"}
-        element, said = SubElement(suite, "testcase", named), _xml_text(_said(case))
+        element, text = SubElement(suite, "testcase", named), _xml_text(_said(case))
         if case.outcome == "fail":
-            SubElement(element, "failure", {"type": "regression", "message": said}).text = said
+            SubElement(element, "failure", {"type": "regression", "message": text}).text = text
         elif case.outcome == "inconclusive":
-            SubElement(element, "skipped", {"message": said}).text = said
+            SubElement(element, "skipped", {"message": text}).text = text
     whole = [
         f"BASE {gate.compared.a}, NEW {gate.compared.b}",
         # A test case that passes has no place for its values.
@@ -58,8 +58,8 @@ def junit_text(gate: Gate) -> str:
 
 def _said(case: GatedCase) -> str:
     base, new, change = case.cells
-    said = f"{case.rule.text}; BASE {base}, NEW {new}; NEW against BASE: {change}"
-    return f"{said}; {case.outcome}: {case.why}" if case.why else said
+    sentence = f"{case.rule.text}; BASE {base}, NEW {new}; NEW against BASE: {change}"
+    return f"{sentence}; {case.outcome}: {case.why}" if case.why else sentence
 
 
 def _xml_text(value: str) -> str:

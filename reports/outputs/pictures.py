@@ -52,8 +52,8 @@ def charts_of(run: Run) -> dict[str, Chart]:
     return {
         chart.id: chart
         for parts in sections_of(run).values()
-        for made in parts.values()
-        for chart in made.charts
+        for content in parts.values()
+        for chart in content.charts
     }
 
 
@@ -79,12 +79,12 @@ def pictures(run: Run, charts: Sequence[Chart], format_: str) -> dict[str, bytes
     body = join([places, packed_json("pictures", wanted)])
     styles, scripts = REPORT
     page = document(question(run), body, charts, (styles, (*scripts, "picture.js")))
-    found = _drawn(page, _BEGIN_S + _EACH_S * len(charts))
-    if isinstance(found, str):
-        raise BenchError(f"the chart could not be drawn: {found}")
+    drawn = _drawn(page, _BEGIN_S + _EACH_S * len(charts))
+    if isinstance(drawn, str):
+        raise BenchError(f"the chart could not be drawn: {drawn}")
     return {
         chart.id: base64.b64decode(each) if format_ == "png" else each.encode()
-        for chart, each in zip(charts, found, strict=True)
+        for chart, each in zip(charts, drawn, strict=True)
     }
 
 
@@ -109,8 +109,8 @@ def _words(run: Run, chart: Chart) -> dict[str, str]:
 def program() -> str:
     """Return the path of a Chromium. Raises MissingError if there is none."""
     named = os.environ.get(VARIABLE)
-    if found := next(filter(None, map(shutil.which, [named] if named else _PROGRAMS)), None):
-        return found
+    if program_path := next(filter(None, map(shutil.which, [named] if named else _PROGRAMS)), None):
+        return program_path
     if named:
         raise MissingError(f"{VARIABLE}={named}: no such program")
     raise MissingError(
@@ -138,9 +138,9 @@ def _drawn(page: str, limit_s: float) -> Any:
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-    said = re.search("<pre>(.*)</pre>", text, re.DOTALL)
-    if said is None:
+    match = re.search("<pre>(.*)</pre>", text, re.DOTALL)
+    if match is None:
         raise MissingError(
             f"{path} ended before it had drawn; give the path of another Chromium in {VARIABLE}"
         )
-    return json.loads(html.unescape(said[1]))
+    return json.loads(html.unescape(match[1]))

@@ -106,8 +106,8 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
 def framed(name: str, rows: _Rows | pd.DataFrame) -> pd.DataFrame:
     """Return rows as the table of that name: its columns in order and typed, then those of the metrics."""
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
-    told = {each: frame[each].map(str, na_action="ignore") for each in ("why", "reason") if each in frame}
-    frame = frame.assign(**told)
+    texts = {each: frame[each].map(str, na_action="ignore") for each in ("why", "reason") if each in frame}
+    frame = frame.assign(**texts)
     kinds = {**TABLES[name], **{each: "float" for each in frame.columns if each not in TABLES[name]}}
     return frame.reindex(columns=list(kinds)).astype({each: _DTYPES[kind] for each, kind in kinds.items()})
 
@@ -121,8 +121,8 @@ def _ends(interval: tuple[float, float] | None) -> dict[str, float | None]:
     return {"low": low, "high": high}
 
 
-def _ids(found: Iterable[Any]) -> str | None:
-    return " ".join(dict.fromkeys(each.check for each in found)) or None
+def _ids(names: Iterable[Any]) -> str | None:
+    return " ".join(dict.fromkeys(each.check for each in names)) or None
 
 
 def _values(run: Run) -> Iterator[dict[str, Any]]:
@@ -130,30 +130,30 @@ def _values(run: Run) -> Iterator[dict[str, Any]]:
     price = run.record.price.currency if run.record.price else None
     for group in run.groups:
         for name in value_names():
-            found, metric = aggregate(run, group, name), metric_of(name)
+            value, metric = aggregate(run, group, name), metric_of(name)
             if (have and name not in have) or metric not in metrics_of(run):
                 continue
-            is_there = found.mean is not None
+            is_there = value.mean is not None
             yield {
                 **_of(group, "deployment engine model quantization scenario load family level"),
                 "metric": name,
                 "unit": price if metric.unit == "price.currency" else metric.unit,
                 "better": metric.better,
-                "value": found.mean,
-                **_ends(found.interval if has_interval(found) else None),
-                "least": found.low,
-                "most": found.high,
-                "starts": found.k,
-                **_of(found, "n requests"),
-                "why": None if is_there else found.why or "no cell was measured",
-                "pooled": found.pooled.value if found.pooled else None,
+                "value": value.mean,
+                **_ends(value.interval if has_interval(value) else None),
+                "least": value.low,
+                "most": value.high,
+                "starts": value.k,
+                **_of(value, "n requests"),
+                "why": None if is_there else value.why or "no cell was measured",
+                "pooled": value.pooled.value if value.pooled else None,
                 "marks": _ids(marks_of(run, value_cells(run, group), name)) if is_there else None,
             }
 
 
 def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
-    groups, told = {group.key: group for group in run.groups}, comparisons_of(run)
-    for row in told.rows:
+    groups, comparisons = {group.key: group for group in run.groups}, comparisons_of(run)
+    for row in comparisons.rows:
         a, b = (groups[label, row.scenario, row.load] for label in (row.a, row.b))
         verdict, is_told = row.verdict, row.verdict.kind != "none"
         both = [*value_cells(run, a), *value_cells(run, b)]
@@ -165,18 +165,18 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
             "blocks": verdict.k,
             # Without a verdict there is no ratio either.
             **(_of(verdict, "ratio low high confidence") if is_told else {}),
-            "family": told.family,
+            "family": comparisons.family,
             "marks": _ids(marks_of(run, both, row.metric)) if is_told else None,
         }
 
 
 def _decisions(run: Run) -> Iterator[dict[str, Any]]:
-    for made in decisions_of(run):
-        best = made.best
+    for decision in decisions_of(run):
+        best = decision.best
         yield {
-            **_of(made.case, "scenario load model"),
-            **_of(made, "metric kind repeats advised why"),
-            "deployment": made.served,
+            **_of(decision.case, "scenario load model"),
+            **_of(decision, "metric kind repeats advised why"),
+            "deployment": decision.served,
             "next": best and best.next,
             "lead": best and best.over[best.next].shown,
             "least": best and best.lead_over(best.nearest)[0],
@@ -206,16 +206,16 @@ def _objectives(run: Run) -> _Rows:
         {
             **_of(row, "scenario load"),
             "deployment": each.label,
-            "objective": found.objective.name,
-            "limit_s": found.objective.limit_s,
-            "asked": found.objective.share,
-            **_of(found, "share met n"),
-            **_ends(found.interval),
-            "state": found.verdict,
+            "objective": attained.objective.name,
+            "limit_s": attained.objective.limit_s,
+            "asked": attained.objective.share,
+            **_of(attained, "share met n"),
+            **_ends(attained.interval),
+            "state": attained.verdict,
         }
         for row in slo_rows(run)
         for each in row.standings
-        for found in (each.judged.attained if each.judged else ())
+        for attained in (each.judged.attained if each.judged else ())
     )
 
 
@@ -249,14 +249,14 @@ def _brackets(run: Run) -> _Rows:
 def _quality(run: Run) -> _Rows:
     return (
         {
-            "is_reference": found.is_reference,
-            "why": found.why if each is None or each.few is None else each.few,
-            "deployment": found.label,
-            "model": run.deployments[found.label].model,
-            "against": found.against,
+            "is_reference": fidelity.is_reference,
+            "why": fidelity.why if each is None or each.few is None else each.few,
+            "deployment": fidelity.label,
+            "model": run.deployments[fidelity.label].model,
+            "against": fidelity.against,
             **(_of(each, f"{_OF_FIDELITY} {_OF_TEXTS}") | _ends(each.interval) if each else {}),
         }
-        for found, each in fidelities(run)
+        for fidelity, each in fidelities(run)
     )
 
 
@@ -269,12 +269,12 @@ def _tasks(run: Run) -> Iterator[dict[str, Any]]:
 
 def _cache(run: Run) -> Iterator[dict[str, Any]]:
     for each in served_of(run):
-        told = each.inferred
+        estimate = each.inferred
         yield {
             **_of(each.group, "deployment scenario load"),
             **_of(each, "requests input_tokens ideal reported ttft_s"),
             "part": each.part or None,
-            **({"inferred": told.tokens} | _of(told, "low high") if told else {}),
+            **({"inferred": estimate.tokens} | _of(estimate, "low high") if estimate else {}),
             "why": each.why or None,
         }
 

@@ -50,25 +50,25 @@ class Asked:
         return path.is_dir() or (is_named and not path.exists())
 
 
-def write_output(run_dir: Path, asked: Asked) -> Iterator[Path]:
+def write_output(run_dir: Path, options: Asked) -> Iterator[Path]:
     """Write what was asked for, and yield the path of each file once it is written; none for standard output.
 
     Raises UserError if flags contradict each other or something cannot be written, StoreError if the run
     cannot be read.
     """
-    made = _format(asked)
-    _check(asked, made)
-    output = None if asked.output is None else Path(asked.output)
-    if made == "html" and asked.output != _STDOUT:
+    form = _format(options)
+    _check(options, form)
+    output = None if options.output is None else Path(options.output)
+    if form == "html" and options.output != _STDOUT:
         yield write_report(run_dir, output)
         return
     run = open_run(run_dir)
-    beside = run.path / "charts" if made in _OF_CHARTS and output is None else None
+    beside = run.path / "charts" if form in _OF_CHARTS and output is None else None
     if beside and beside.is_symlink():
         raise UserError(f"{beside}: is a link, which is not followed; remove it, or give --output DIR")
-    folder = output if asked.is_folder else beside
-    for name, contents in _contents(run, asked, made):
-        path = folder / f"{name}{_ENDINGS[made]}" if folder else output
+    folder = output if options.is_folder else beside
+    for name, contents in _contents(run, options, form):
+        path = folder / f"{name}{_ENDINGS[form]}" if folder else output
         if path is None or str(path) == _STDOUT:
             sys.stdout.flush()
             sys.stdout.buffer.write(contents)
@@ -82,59 +82,59 @@ def write_output(run_dir: Path, asked: Asked) -> Iterator[Path]:
             yield path
 
 
-def _format(asked: Asked) -> str:
-    suffix = Path(asked.output or "").suffix.lower() if not asked.is_folder else ""
-    said = {
-        f"--format {asked.format}": asked.format,
-        "--json": "json" if asked.as_json else None,
-        f"--output {asked.output}": next((n for n, ending in _ENDINGS.items() if ending == suffix), None),
+def _format(options: Asked) -> str:
+    suffix = Path(options.output or "").suffix.lower() if not options.is_folder else ""
+    flags = {
+        f"--format {options.format}": options.format,
+        "--json": "json" if options.as_json else None,
+        f"--output {options.output}": next((n for n, ending in _ENDINGS.items() if ending == suffix), None),
     }
-    known = {flag: name for flag, name in said.items() if name is not None}
-    if len(set(known.values())) > 1:
-        raise UserError(f"{' and '.join(known)} name different formats; give one of them")
-    if not known and suffix:
+    flagged = {flag: name for flag, name in flags.items() if name is not None}
+    if len(set(flagged.values())) > 1:
+        raise UserError(f"{' and '.join(flagged)} name different formats; give one of them")
+    if not flagged and suffix:
         endings = ", ".join(_ENDINGS.values())
-        raise UserError(f"--output {asked.output}: end it in one of {endings}, or give --format")
-    if not known and asked.chart is not None:
+        raise UserError(f"--output {options.output}: end it in one of {endings}, or give --format")
+    if not flagged and options.chart is not None:
         raise UserError("--chart needs --format png or svg, or an --output that ends so")
-    return next(iter(known.values()), "html" if asked.table is None else "csv")
+    return next(iter(flagged.values()), "html" if options.table is None else "csv")
 
 
-def _check(asked: Asked, made: str) -> None:
-    output, tables = asked.output, (*TABLES, REQUESTS)
-    of_tables, of_charts = made in _OF_TABLES, made in _OF_CHARTS
-    is_file = output is not None and not asked.is_folder
+def _check(options: Asked, form: str) -> None:
+    output, tables = options.output, (*TABLES, REQUESTS)
+    of_tables, of_charts = form in _OF_TABLES, form in _OF_CHARTS
+    is_file = output is not None and not options.is_folder
     wrong = {
         "--output: the name is empty; give a file, a directory, or -": output == "",
-        f"--table goes with --format csv or parquet, not {made}": asked.table and not of_tables,
-        f"--table {asked.table}: no such table; {choose_from(asked.table or '', tables)}": (
-            asked.table not in (None, *tables)
+        f"--table goes with --format csv or parquet, not {form}": options.table and not of_tables,
+        f"--table {options.table}: no such table; {choose_from(options.table or '', tables)}": (
+            options.table not in (None, *tables)
         ),
-        f"--chart goes with --format png or svg, not {made}": asked.chart and not of_charts,
-        f"{made} needs --chart ID or --chart all; --charts lists the ids": of_charts and not asked.chart,
+        f"--chart goes with --format png or svg, not {form}": options.chart and not of_charts,
+        f"{form} needs --chart ID or --chart all; --charts lists the ids": of_charts and not options.chart,
         f"--chart all writes a file for each chart, and {output} is one; give a directory": (
-            asked.chart == ALL and is_file
+            options.chart == ALL and is_file
         ),
         "--format parquet needs --output: a file, or a directory for all tables": (
-            made == "parquet" and output is None
+            form == "parquet" and output is None
         ),
-        f"--output {output}: {made} is one file; give its name, or -": made in _TEXTS and asked.is_folder,
+        f"--output {output}: {form} is one file; give its name, or -": form in _TEXTS and options.is_folder,
     }
     if why := next((why for why, is_wrong in wrong.items() if is_wrong), None):
         raise UserError(why)
 
 
-def _contents(run: Run, asked: Asked, made: str) -> Iterator[tuple[str, bytes]]:
-    if made in _TEXTS:
-        yield "report", _TEXTS[made](run).encode()
-    elif asked.chart is not None:
-        yield from pictures(run, chosen(run, asked.chart), made).items()
+def _contents(run: Run, options: Asked, form: str) -> Iterator[tuple[str, bytes]]:
+    if form in _TEXTS:
+        yield "report", _TEXTS[form](run).encode()
+    elif options.chart is not None:
+        yield from pictures(run, chosen(run, options.chart), form).items()
     else:
-        names = list(TABLES) if asked.is_folder and asked.table is None else [asked.table or "values"]
+        names = list(TABLES) if options.is_folder and options.table is None else [options.table or "values"]
         frames = {REQUESTS: _requests(run)} if names == [REQUESTS] else tables_of(run)
         for name in names:
             frame = frames[name]
-            yield name, csv_text(frame).encode() if made == "csv" else frame.to_parquet(index=False)
+            yield name, csv_text(frame).encode() if form == "csv" else frame.to_parquet(index=False)
 
 
 # --- tables as files -------------------------------------------------------------------------------
@@ -164,5 +164,5 @@ def _inert(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    said = inert(value.replace("\r\n", "\n").replace("\r", "\n"), keep="\n\t")
-    return f"'{said}" if len(said) > 1 and said.lstrip().startswith(_FORMULA) else said
+    text = inert(value.replace("\r\n", "\n").replace("\r", "\n"), keep="\n\t")
+    return f"'{text}" if len(text) > 1 and text.lstrip().startswith(_FORMULA) else text

@@ -54,9 +54,9 @@ def _claimed(run: Run) -> Html | None:
     """Return what the run says about a published sentence; None if it was not judged by one."""
     if run.claim is None:
         return None
-    told, has_gone_on = run.claim, run.claim.of_end != run.record.ended_at
-    parts = [(each, _texts(each.rows, "Judged")) for each in told.parts]
-    return macro("claimed", told, parts, _texts(told.differs, "What differs"), has_gone_on)
+    claimed, has_gone_on = run.claim, run.claim.of_end != run.record.ended_at
+    parts = [(each, _texts(each.rows, "Judged")) for each in claimed.parts]
+    return macro("claimed", claimed, parts, _texts(claimed.differs, "What differs"), has_gone_on)
 
 
 def _texts(rows: Sequence[Mapping[str, str]], name: str) -> Html | str:
@@ -69,7 +69,7 @@ def _texts(rows: Sequence[Mapping[str, str]], name: str) -> Html | str:
 # --- the table of candidates ---------------------------------------------------------------------
 
 
-def _table(run: Run, answer: Answer, made: Decision) -> Html:
+def _table(run: Run, answer: Answer, decision: Decision) -> Html:
     """Return the table of an answer's deployments, contenders first.
 
     The decided leader of a column is bold.
@@ -78,9 +78,9 @@ def _table(run: Run, answer: Answer, made: Decision) -> Html:
     heads = {name: rows[0].values[name].head for name in answer.table.names}
     is_search = any(row.kept for row in rows)
     columns: Columns[Row] = {
-        "deployment": partial(_name, run, made),
+        "deployment": partial(_name, run, decision),
         **({"keeps the SLO up to": lambda row: macro("kept_load", row.kept)} if is_search else {}),
-        f"{heads[first]} {'there' if is_search else f'at {made.case.load}'}": partial(_value, first),
+        f"{heads[first]} {'there' if is_search else f'at {decision.case.load}'}": partial(_value, first),
         **_ratios(run, answer),
         **{heads[name]: partial(_value, name) for name in rest},
         **{head: partial(_quality, head) for head in rows[0].cells},
@@ -89,16 +89,16 @@ def _table(run: Run, answer: Answer, made: Decision) -> Html:
     few = [not row.values["ttft_s.p50"].is_known for row in rows if row.group.counted]
     what = "No TTFT or TPOT" if all(few) else f"{NOTHING} for TTFT or TPOT"
     why = f"{what}: fewer than {timing.needed(50)} requests." if any(few) else ""
-    return macro("noted", table(*cells, "standing", "Standing"), [why, joint(made)])
+    return macro("noted", table(*cells, "standing", "Standing"), [why, joint(decision)])
 
 
-def _name(run: Run, made: Decision, row: Row) -> Html:
-    known = row.kept and row.kept.level is not None
+def _name(run: Run, decision: Decision, row: Row) -> Html:
+    has_level = row.kept and row.kept.level is not None
     # The note is clipped here; its tooltip has all of it.
-    note = "" if known else str(row.why_not or "")
+    note = "" if has_level else str(row.why_not or "")
     is_suspect = {cell.validity for cell in row.group.counted} == {"suspect"}
     marks = cell_marks(run, row.group) if is_suspect else ""
-    class_ = "winner" if row.deployment == made.served else "unranked" if note and made.groups else ""
+    class_ = "winner" if row.deployment == decision.served else "unranked" if note and decision.groups else ""
     return macro("standing", looks(run)[row.deployment], class_, clipped(note, _NOTE), note, marks)
 
 
@@ -113,8 +113,8 @@ def _quality(head: str, row: Row) -> Html:
 
 
 def _ratios(run: Run, answer: Answer) -> Columns[Row]:
-    known = [row.to_leader for row in answer.rows if row.to_leader]
-    return {"against the leader": partial(_ratio, run, answer, ratio_frame(known))} if known else {}
+    ratios = [row.to_leader for row in answer.rows if row.to_leader]
+    return {"against the leader": partial(_ratio, run, answer, ratio_frame(ratios))} if ratios else {}
 
 
 def _ratio(run: Run, answer: Answer, frame: tuple[float, float], row: Row) -> Html | str:

@@ -51,15 +51,15 @@ def most_drawn(run: Run, groups: Sequence[Group], metric: str) -> tuple[str, str
 
     That is the SLO's, else the 95th.
     """
-    asked = [round(100 * each.share) for each in run.record.slo if each.metric == metric and each.limit_s]
-    names = [f"{metric}.p{level}" for level in (*asked, 95, 90, 50) if level in (50, 90, 95, 99)]
+    percents = [round(100 * each.share) for each in run.record.slo if each.metric == metric and each.limit_s]
+    names = [f"{metric}.p{level}" for level in (*percents, 95, 90, 50) if level in (50, 90, 95, 99)]
     return max(names, key=lambda name: len(in_plane(run, groups, name))), names[0]
 
 
 def slo_limit(run: Run, name: str) -> Limit | None:
     """Return the SLO's limit on a percentile, in ms; None if it has none."""
-    asked = next((each for each in run.record.slo if each.name == name and each.limit_s), None)
-    return Limit(1e3 * (asked.limit_s or 0.0), f"SLO: {slo_words([asked])}") if asked else None
+    objective = next((each for each in run.record.slo if each.name == name and each.limit_s), None)
+    return Limit(1e3 * (objective.limit_s or 0.0), f"SLO: {slo_words([objective])}") if objective else None
 
 
 def load_tables(
@@ -69,11 +69,14 @@ def load_tables(
     tables, by_scenario = {}, grouped(cells, lambda pair: pair[0].scenario)
     for scenario, pairs in by_scenario.items():
         name = title + f", {scenario}" * (len(by_scenario) > 1)
-        own = {group.key: shown for group, shown in pairs}
+        shown_by_key = {group.key: aggregate for group, aggregate in pairs}
         loads = dict.fromkeys(group.load for group, _ in pairs)
         heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in loads)]
         rows = [
-            Row([named(each), *(own.get((label, scenario, load), NOTHING) for load in loads)], Of(label))
+            Row(
+                [named(each), *(shown_by_key.get((label, scenario, load), NOTHING) for load in loads)],
+                Of(label),
+            )
             for label, each in looks(run).items()
             if any(group.deployment == label for group, _ in pairs)
         ]
@@ -86,8 +89,8 @@ def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
     by_axis = grouped(run.groups, lambda group: (group.scenario, group.family))
     has_several = [len(set(names)) > 1 for names in zip(*by_axis, strict=True)]
     for axis, groups in by_axis.items():
-        said = [name for name, is_said in zip(axis, has_several, strict=True) if is_said]
-        yield f": {', '.join(said)}" if said else "", groups
+        varying = [name for name, is_said in zip(axis, has_several, strict=True) if is_said]
+        yield f": {', '.join(varying)}" if varying else "", groups
 
 
 # --- against the load or the turn ------------------------------------------------------------------
@@ -108,21 +111,21 @@ def load_charts(run: Run, *names: str) -> list[charts.Part]:
 
 
 def _by_load(run: Run, name: str, groups: Sequence[Group], suffix: str, id_: str) -> list[charts.Part]:
-    found = [at_load(run, group, name) for group in groups]
-    levels = sorted({each.x for each in found if each.value.mean is not None})
+    points = [at_load(run, group, name) for group in groups]
+    levels = sorted({each.x for each in points if each.value.mean is not None})
     if len(levels) < 2:
         return []
     title, ticks = level_axis(groups[0].family, levels)
     level = name.partition(".")[2]
-    absent = [each for each in found if each.value.mean is None]
+    absent = [each for each in points if each.value.mean is None]
     why = [
-        f"{several([f'{each.of.deployment} at {each.at}' for each in own])} ({why})"
-        for why, own in grouped(absent, lambda each: each.value.why or "no cell counts").items()
+        f"{several([f'{each.of.deployment} at {each.at}' for each in missing])} ({why})"
+        for why, missing in grouped(absent, lambda each: each.value.why or "no cell counts").items()
     ]
     return _chart(
         run,
         name,
-        found,
+        points,
         place_axis(title, levels, ticks),
         "load",
         id=id_,
@@ -137,23 +140,23 @@ def turn_chart(at: LoadCase, name: str, run: Run) -> list[charts.Part]:
 
     Empty if fewer than two turns have it.
     """
-    found = [
+    points = [
         Point(name, of_group(group), f"turn {turn + 1}", turn + 1, value, starts)
         for group in at.groups
         if not withheld(run, group.key, name)
         for turn, starts in turn_values(run, group, name).items()
         if (value := aggregate_of(run, group, name, list(starts.values()))).mean is not None
     ]
-    turns = sorted({each.x for each in found})
+    turns = sorted({each.x for each in points})
     if len(turns) < 2:
         return []
     drawn = turns[:: -(-len(turns) // TURNS_AT_MOST)]
-    absent = [g.deployment for g in at.groups if g.deployment not in {e.of.deployment for e in found}]
+    absent = [g.deployment for g in at.groups if g.deployment not in {e.of.deployment for e in points}]
     some = f"{len(drawn)} of {len(turns):,} turns are drawn. " if len(drawn) < len(turns) else ""
     return _chart(
         run,
         name,
-        [each for each in found if each.x in drawn],
+        [each for each in points if each.x in drawn],
         place_axis("turn of the conversation", drawn, [f"{turn:g}" for turn in drawn]),
         "turn",
         id=f"turns-{name.partition('.')[0]}-{load_cases_of(run).index(at)}",
@@ -164,12 +167,12 @@ def turn_chart(at: LoadCase, name: str, run: Run) -> list[charts.Part]:
 
 
 def _chart(
-    run: Run, name: str, found: Sequence[Point], x_axis: dict[str, Any], place: str, **said: Any
+    run: Run, name: str, drawn: Sequence[Point], x_axis: dict[str, Any], place: str, **options: Any
 ) -> list[charts.Part]:
     metric, unit = metric_of(name), unit_of(run, name)
-    points = [each for each in found if each.value.mean is not None]
+    points = [each for each in drawn if each.value.mean is not None]
     return Chart[Point](
-        rows=lambda _: found,
+        rows=lambda _: drawn,
         draw=lambda run, _: lines(
             looks(run),
             points,
@@ -187,7 +190,7 @@ def _chart(
         },
         of=lambda each: each.of,
         names_ends=True,
-        **said,
+        **options,
     )(run)
 
 

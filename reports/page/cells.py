@@ -81,30 +81,30 @@ def mean_cell(run: Run, group: Group, name: str) -> Html:
     return aggregate_cell(name, aggregate(run, group, name))
 
 
-def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
+def aggregate_cell(name: str, aggregate: Aggregate, mark: Html | str = "") -> Html:
     """Return a mean, to the digits that its interval supports, and that interval or the range of two starts.
 
     Says how many starts have a value if not all do, and that a percentile is pooled over all starts if one
     lacks it. The tooltip has the n, or why there is no value.
     """
-    if found.mean is None and found.pooled is None:
-        return none_cell(found.why or why_missing(name, Value(None, 0)))
-    if found.pooled is not None:
-        title = f"n = {counted(found.pooled.n, found.pooled.requests)}; {found.why}"
-        return macro("measured", shown(name, found.pooled.value), title, mark, [found.pooled_over])
-    word = "start" if found.is_of_starts else "block"
-    each = ", ".join(shown(name, value) for value in found.values)
-    title = f"n = {counted(found.n, found.requests)}; by {word}: {each}"
-    some = f"{found.k} of {len(found.values)} {word}s" if found.k < len(found.values) else ""
-    return macro("measured", mean_text(name, found), title, mark, [span_text(name, found), some])
+    if aggregate.mean is None and aggregate.pooled is None:
+        return none_cell(aggregate.why or why_missing(name, Value(None, 0)))
+    if aggregate.pooled is not None:
+        title = f"n = {counted(aggregate.pooled.n, aggregate.pooled.requests)}; {aggregate.why}"
+        return macro("measured", shown(name, aggregate.pooled.value), title, mark, [aggregate.pooled_over])
+    word = "start" if aggregate.is_of_starts else "block"
+    each = ", ".join(shown(name, value) for value in aggregate.values)
+    title = f"n = {counted(aggregate.n, aggregate.requests)}; by {word}: {each}"
+    some = f"{aggregate.k} of {len(aggregate.values)} {word}s" if aggregate.k < len(aggregate.values) else ""
+    return macro("measured", mean_text(name, aggregate), title, mark, [span_text(name, aggregate), some])
 
 
-def value_cell(name: str, found: Value | None, withheld: Fact | None = None) -> Html:
+def value_cell(name: str, value: Value | None, withheld: Fact | None = None) -> Html:
     """Return one value with its n in a tooltip; a dash if it is missing, or `withheld` for that reason."""
-    found = found or Value(None, 0)
-    if withheld or found.value is None:
-        return none_cell(withheld or why_missing(name, found))
-    return tag("span", shown(name, found.value), title=f"n = {counted(found.n, found.requests)}")
+    value = value or Value(None, 0)
+    if withheld or value.value is None:
+        return none_cell(withheld or why_missing(name, value))
+    return tag("span", shown(name, value.value), title=f"n = {counted(value.n, value.requests)}")
 
 
 def pooled_cell(run: Run, name: str, spread: Spread) -> Html:
@@ -114,44 +114,46 @@ def pooled_cell(run: Run, name: str, spread: Spread) -> Html:
 
 def compared_cell(run: Run, name: str, group: Group) -> Html:
     """Return a group's mean, and below it its ratio to the column's reference, or why there is no ratio."""
-    value, found, at = mean_cell(run, group, name), comparisons_of(run), (*group.key[1:], name)
-    rows = (row for row in found.rows if group.deployment in (row.a, row.b))
-    own = next((row for row in rows if (row.scenario, row.load, row.metric) == at), None)
-    if found.why_none or own is None:
+    value, comparisons, at = mean_cell(run, group, name), comparisons_of(run), (*group.key[1:], name)
+    rows = (row for row in comparisons.rows if group.deployment in (row.a, row.b))
+    compared = next((row for row in rows if (row.scenario, row.load, row.metric) == at), None)
+    if comparisons.why_none or compared is None:
         return value
-    if own.a != group.deployment:
+    if compared.a != group.deployment:
         return join([value, tag("span", "reference", class_="range")])
-    verdict = own.verdict
+    verdict = compared.verdict
     if verdict.kind == "none":
         return join([value, tag("span", str(verdict.why or "no verdict"), class_="range why-none")])
     ratio, interval = ratio_parts(name, verdict)
     word, margin = short_word(name, verdict), margin_text(run.record.compare.margin_share)
     how = f"by less than {margin}" if is_slight(verdict) else ""
     if verdict.kind == "unknown" and any(
-        made.leaders.get(name) == own.b
-        for made in decisions_of(run)
-        if made.case.key == (group.scenario, group.load, group.model)
+        decision.leaders.get(name) == compared.b
+        for decision in decisions_of(run)
+        if decision.case.key == (group.scenario, group.load, group.model)
     ):
         word, how = metric_of(name).words[1], "by the leader's own test"
-    both = [each for each in run.groups if each.key in {(label, *at[:2]) for label in (own.a, own.b)}]
+    both = [
+        each for each in run.groups if each.key in {(label, *at[:2]) for label in (compared.a, compared.b)}
+    ]
     marks = mark_html(marks_of(run, [cell for each in both for cell in value_cells(run, each)], name))
     title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
     return macro("verdict", value, f"{ratio}, {word}", marks, title, verdict.kind, (how, interval))
 
 
-def kept_cell(found: Judged | None) -> Html:
+def kept_cell(judgement: Judged | None) -> Html:
     """Return whether the windows keep the SLO, and each objective's share with its n and interval."""
-    word, tone = STATES[found.verdict if found else "unknown"]
-    shares = [line for each in found.attained for line in _share(each)] if found else []
-    return below(tag("span", word, class_=tone), (found and found.too_high) or "", *shares)
+    word, tone = STATES[judgement.verdict if judgement else "unknown"]
+    shares = [line for each in judgement.attained for line in _share(each)] if judgement else []
+    return below(tag("span", word, class_=tone), (judgement and judgement.too_high) or "", *shares)
 
 
 def _share(each: Attainment) -> list[str]:
     if each.share is None:
         return [f"{objective_words(each.objective)}: no request has a value"]
     low, high = (100 * end for end in each.interval)
-    said = f"{objective_words(each.objective)} {100 * each.share:.1f} % of {each.n:,}"
-    return [said, f"[{low:.1f}, {high:.1f}]"]
+    share = f"{objective_words(each.objective)} {100 * each.share:.1f} % of {each.n:,}"
+    return [share, f"[{low:.1f}, {high:.1f}]"]
 
 
 def none_cell(why: Fact | str) -> Html:
@@ -172,8 +174,8 @@ def requests_cell(run: Run, group: Group) -> Html:
     numbers = [cell.number for cell in group.cells if cell.record]
     good, sent = (sum(int(of(each).sum()) for each in numbers) for of in (run.is_ok, run.is_counted))
     main = tag("span", f"{good:,} / {sent - good:,}", class_="bad" if sent > good else "")
-    counted, planned = (len({c.planned.repeat for c in cells}) for cells in (group.counted, group.cells))
-    return below(main, f"{counted} of {plural(planned, repeat_word(run))}")
+    repeats, planned = (len({c.planned.repeat for c in cells}) for cells in (group.counted, group.cells))
+    return below(main, f"{repeats} of {plural(planned, repeat_word(run))}")
 
 
 def value_of_cell(run: Run, name: str, cell: Cell) -> Html:
@@ -191,25 +193,25 @@ def bound_cell(group: Group, bound: Bound) -> Html:
         tag("span", f"{group.load}: ", class_="at"),
         tag("span", WORDS[bound.kind], class_=_TONES.get(bound.kind, "quiet")),
     ]
-    said = tag("span", f"{capital(bound.evidence)}.", class_="range why-none")
-    return join([below(join(words), bound.agreement), said])
+    evidence = tag("span", f"{capital(bound.evidence)}.", class_="range why-none")
+    return join([below(join(words), bound.agreement), evidence])
 
 
 def gauge_cell(run: Run, group: Group, term: ServerTerm, scale: float) -> Html | str:
     """Return the mean and the peak of a value that the server reported in the windows."""
-    found = mean_gauge(run, group, term)
-    return below(number(found[0] * scale), f"peak {number(found[1] * scale)}") if found else NOTHING
+    gauge = mean_gauge(run, group, term)
+    return below(number(gauge[0] * scale), f"peak {number(gauge[1] * scale)}") if gauge else NOTHING
 
 
 def device_cell(run: Run, group: Group, column: str, how: str) -> str:
     """Return the `mean` or `max` over the device samples in the windows."""
-    known = device_samples(run, group).reindex(columns=[column])[column].dropna()
-    return number(float(known.agg(how)), 0) if len(known) else NOTHING
+    samples = device_samples(run, group).reindex(columns=[column])[column].dropna()
+    return number(float(samples.agg(how)), 0) if len(samples) else NOTHING
 
 
-def part_cell(name: str, held: Held) -> Html | str:
+def part_cell(name: str, memory: Held) -> Html | str:
     """Return the size of a part of the memory in GiB, and how it is known."""
-    part = mean_parts(held.starts).get(name)
+    part = mean_parts(memory.starts).get(name)
     return below(gib(part.size_bytes), *part.sources) if part else NOTHING
 
 
@@ -228,22 +230,22 @@ def _if_asked(show: Callable[[Fidelity], str], row: FidelityRow) -> str:
 
 def _kl_cell(row: FidelityRow) -> Html:
     """Return a deployment's KL divergence from its reference by one way, or why it is not known."""
-    found, each = row
+    fidelity, each = row
     if each is None:
-        return below("reference" if found.is_reference else NOTHING, str(found.why or ""))
+        return below("reference" if fidelity.is_reference else NOTHING, str(fidelity.why or ""))
     return below(quality.nats(each.kl_nats), quality.ends(each.interval) or str(each.few or ""))
 
 
 # --- marks -----------------------------------------------------------------------------------------
 
 
-def mark_html(found: Sequence[Finding | Reason]) -> Html:
+def mark_html(reasons: Sequence[Finding | Reason]) -> Html:
     """Return ` ▲ 2`, a link to the reasons (to the reason, if there is one); empty for none."""
-    if not found:
+    if not reasons:
         return Html("")
-    titles = "; ".join(dict.fromkeys(each.title for each in found))
-    href = f"#distrust-{found[0].check}" if len(found) == 1 else "#distrust"
-    return macro("doubt", mark_text(found), href, titles, plural(len(found), "reason"))
+    titles = "; ".join(dict.fromkeys(each.title for each in reasons))
+    href = f"#distrust-{reasons[0].check}" if len(reasons) == 1 else "#distrust"
+    return macro("doubt", mark_text(reasons), href, titles, plural(len(reasons), "reason"))
 
 
 def name_cell(run: Run, group: Group) -> Html:
@@ -253,14 +255,14 @@ def name_cell(run: Run, group: Group) -> Html:
 
 def cell_marks(run: Run, group: Group) -> Html:
     """Return what is wrong with the cells of a row: `▲ starts 1, 3 suspect`, the reasons in the tooltip."""
-    said = []
+    marks = []
     if why := work_of(run).per_token_only.get(group.key):
-        said.append(tag("span", "▲ per-token figures only", title=str(why), class_="said warn"))
+        marks.append(tag("span", "▲ per-token figures only", title=str(why), class_="said warn"))
     doubted = [cell for cell in group.cells if cell.became != "valid"]
     for word, cells in grouped(doubted, lambda cell: cell.became).items():
         sign, kind = ("▲", "warn") if word == "suspect" else ("✕", "bad")
         starts = {cell.planned.repeat + 1: cell.reason for cell in cells}
         text = f"{sign} start{'s' if len(starts) > 1 else ''} {', '.join(map(str, starts))} {word}"
         reasons = "; ".join(f"start {start}: {reason}" for start, reason in starts.items() if reason)
-        said.append(tag("span", text, title=reasons or word, class_=f"said {kind}"))
-    return join(said)
+        marks.append(tag("span", text, title=reasons or word, class_=f"said {kind}"))
+    return join(marks)

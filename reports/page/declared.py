@@ -101,7 +101,9 @@ class Chart(Generic[T]):
         if not self.each:
             return self._chart(run, self.id, said(self.what, run), rows) if rows else []
         by_title = enumerate(grouped(rows, self.each).items())
-        return [part for at, own in by_title for part in self._chart(run, f"{self.id}-{at}", *own)]
+        return [
+            part for at, arguments in by_title for part in self._chart(run, f"{self.id}-{at}", *arguments)
+        ]
 
     def _chart(self, run: Run, id_: str, what: str, rows: Sequence[T]) -> list[charts.Part]:
         traces, layout = self.draw(run, rows)
@@ -150,12 +152,12 @@ class AtEachLoad:
     shows: Callable[[Run, LoadCase], Sequence[Shows]]
 
     def __call__(self, run: Run) -> list[charts.Part]:
-        found = list[charts.Part]()
+        blocks = list[charts.Part]()
         for case in load_cases_of(run):
             if parts := shown(self.shows(run, case), run):
                 title = title_of_case(run, case)
-                found += charts.block(title, parts, Of(load=case.load), is_folded=not case.is_open)
-        return found
+                blocks += charts.block(title, parts, Of(load=case.load), is_folded=not case.is_open)
+        return blocks
 
 
 @dataclass(frozen=True)
@@ -214,8 +216,12 @@ def filled(
 ) -> tuple[list[Any], list[Row]]:
     """Return the columns that are not empty, and a row for each thing."""
     cells = {name: [show(thing) for thing in things] for name, show in columns.items()}
-    kept = {name: own for name, own in cells.items() if any(cell not in ("", NOTHING) for cell in own)}
-    return list(kept), [Row([own[at] for own in kept.values()], of(thing)) for at, thing in enumerate(things)]
+    kept = {
+        name: column for name, column in cells.items() if any(cell not in ("", NOTHING) for cell in column)
+    }
+    return list(kept), [
+        Row([column[at] for column in kept.values()], of(thing)) for at, thing in enumerate(things)
+    ]
 
 
 def of_group(group: Group) -> Of:
@@ -223,6 +229,6 @@ def of_group(group: Group) -> Of:
     return Of(group.deployment, group.load)
 
 
-def below(main: Shown, *said: str) -> Html:
+def below(main: Shown, *lines: str) -> Html:
     """Return a cell's value with lines of smaller text below it."""
-    return tag("div", main, *(tag("span", line, class_="range") for line in said if line))
+    return tag("div", main, *(tag("span", line, class_="range") for line in lines if line))

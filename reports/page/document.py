@@ -73,9 +73,9 @@ def write_page(path: Path, make: Callable[[], str]) -> Path:
 
 def page(run: Run) -> str:
     sections = sections_of(run)
-    charts = [chart for parts in sections.values() for made in parts.values() for chart in made.charts]
+    charts = [chart for parts in sections.values() for content in parts.values() for chart in content.charts]
     links = bar(run, {"answer": "Answer", **{name: SECTIONS[name].name for name in sections}})
-    parts = [(SECTIONS[name], made) for name, made in sections.items()]
+    parts = [(SECTIONS[name], content) for name, content in sections.items()]
     return document(question(run), macro("page", links, opening(run), parts, run.record), charts)
 
 

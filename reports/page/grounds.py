@@ -31,10 +31,10 @@ Failed = tuple[Of, str, pd.DataFrame]
 
 def checks(run: Run) -> list[charts.Part]:
     """Return what the checks found, what they did not find, and what could not be checked."""
-    found = findings_of(run)
+    findings = findings_of(run)
     kinds = [
-        (*said, [(each, words.where(run, each)) for each in found if each.marks is marks])
-        for marks, said in words.KINDS.items()
+        (*kind_words, [(each, words.where(run, each)) for each in findings if each.marks is marks])
+        for marks, kind_words in words.KINDS.items()
     ]
     return [macro("checks", kinds, *clean_of(run))]
 
@@ -200,20 +200,24 @@ def logs(run: Run) -> list[charts.Part]:
 
 def servers(run: Run) -> list[charts.Part]:
     """Return the facts about each deployment's server, and its command lines."""
-    found = {label: records for label in run.deployments if (records := run.starts_of(label))}
-    facts = list(map(facts_of, found.values()))
-    keys = dict.fromkeys(key for own in facts for key in own)
+    started = {label: records for label in run.deployments if (records := run.starts_of(label))}
+    facts = list(map(facts_of, started.values()))
+    keys = dict.fromkeys(key for of_server in facts for key in of_server)
     # Environment variables only if they differ; each command below is shown with all of its own.
-    differ = [key for key in keys if not key.startswith(VARIABLE) or len({own.get(key) for own in facts}) > 1]
-    rows = [[key_words(key), *(fact(key, own.get(key)) for own in facts)] for key in differ]
-    heads = [each for each in _heads(run) if each.of.deployment in found]
+    differ = [
+        key
+        for key in keys
+        if not key.startswith(VARIABLE) or len({of_server.get(key) for of_server in facts}) > 1
+    ]
+    rows = [[key_words(key), *(fact(key, of_server.get(key)) for of_server in facts)] for key in differ]
+    heads = [each for each in _heads(run) if each.of.deployment in started]
     parts: list[charts.Part] = [
         table(["fact", *heads], rows, "ledger", "What each server is, and what it says it uses")
     ]
-    for label, records in found.items():
+    for label, records in started.items():
         if any(record.argv for record in records):
             parts += charts.block(f"Command of {label}", _commands(run, records), Of(label), is_folded=True)
-    return parts if found else []
+    return parts if started else []
 
 
 def _commands(run: Run, records: Sequence[StartRecord]) -> Iterator[Html]:

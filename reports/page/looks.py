@@ -90,7 +90,7 @@ def escaped(value: str) -> str:
 
 def _visible(value: Any) -> Any:
     if isinstance(value, str) and not hasattr(value, "__html__") and not value.isprintable():
-        return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+        return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
     if isinstance(value, dict):
         return {_visible(key): _visible(each) for key, each in value.items()}
     return [_visible(each) for each in value] if isinstance(value, list | tuple) else value
@@ -307,14 +307,14 @@ def looks(run: Run) -> dict[str, Look]:
     by_engine = grouped(run.deployments.items(), lambda pair: pair[1].engine)
     unknown = sorted({each.quantization for each in run.deployments.values()} - _SHAPES.keys())
     shapes = _SHAPES | {name: _OTHER_SHAPES[k % len(_OTHER_SHAPES)] for k, name in enumerate(unknown)}
-    found, marks = dict[str, Look](), gathered(_marks(run))
-    for engine, own in by_engine.items():
-        quantizations = list(dict.fromkeys(each.quantization for _, each in own))
+    looks_by_label, marks = dict[str, Look](), gathered(_marks(run))
+    for engine, labels in by_engine.items():
+        quantizations = list(dict.fromkeys(each.quantization for _, each in labels))
         has_hues = len(by_engine) == 1 and len(quantizations) > 1
         # For a deployment whose own dash is taken by another one of its engine.
         free = [dash for dash in _DASHES if dash not in {shapes[name][0] for name in quantizations}]
         taken, earlier = set[str](), Counter[str]()
-        for label, each in own:
+        for label, each in labels:
             dash, marker = shapes[each.quantization]
             if dash in taken and free:
                 dash = free.pop(0)
@@ -322,10 +322,10 @@ def looks(run: Run) -> dict[str, Look]:
             colour = (
                 _HUES[at % len(_HUES)] if has_hues else _COLOURS.get(engine, "--c-other") + _SHADES[at % 3]
             )
-            found[label] = Look(label, colour, dash, marker, fill, tuple(marks.get(label, ())))
+            looks_by_label[label] = Look(label, colour, dash, marker, fill, tuple(marks.get(label, ())))
             taken.add(dash)
             earlier[each.quantization] += 1
-    return {label: found[label] for label in run.deployments}
+    return {label: looks_by_label[label] for label in run.deployments}
 
 
 def _marks(run: Run) -> Iterator[tuple[str, Mark]]:

@@ -77,12 +77,12 @@ def index_rows(root: Path) -> list[IndexRow]:
     if not root.is_dir():
         what = "is a file" if root.exists() else "no such directory"
         raise UserError(f"{_shown(root)}: {what}; give the directory that has the runs, such as results")
-    found = [_index_row(each) for each in sorted(_runs(root))]
-    if not found:
+    index = [_index_row(each) for each in sorted(_runs(root))]
+    if not index:
         raise UserError(
             f"{_shown(root)}: no run is here or up to {DEPTH} directories below; `bench run` makes one"
         )
-    return sorted(found, key=lambda row: row.digest.created_at if row.digest else "", reverse=True)
+    return sorted(index, key=lambda row: row.digest.created_at if row.digest else "", reverse=True)
 
 
 def _runs(root: Path) -> Iterator[Path]:
@@ -101,8 +101,8 @@ def _index_row(directory: Path) -> IndexRow:
     try:
         return IndexRow(directory, digest(directory))
     except (BenchError, OSError, UnicodeError, pa.ArrowException) as error:
-        said = str(error).removeprefix(f"{directory}{os.sep}").removeprefix(f"{directory}: ")
-        return IndexRow(directory, problem=" ".join(said.split()) or type(error).__name__)
+        error_text = str(error).removeprefix(f"{directory}{os.sep}").removeprefix(f"{directory}: ")
+        return IndexRow(directory, problem=" ".join(error_text.split()) or type(error).__name__)
 
 
 def write_index(root: Path, rows: Sequence[IndexRow], out: Path | None = None) -> Path:
@@ -122,30 +122,32 @@ def write_index(root: Path, rows: Sequence[IndexRow], out: Path | None = None) -
 
 def index_page(root: Path, rows: Sequence[IndexRow], beside: Path) -> str:
     """Return the index as text, with links that work from the directory `beside`."""
-    found = [_cells(root, row, row.digest, beside) for row in rows if row.digest]
+    rows_of_cells = [_cells(root, row, row.digest, beside) for row in rows if row.digest]
     bad = [f"{_name(root, row)}: {row.problem}" for row in rows if row.digest is None]
     title = f"Runs in {_shown(Path(os.path.abspath(root)).name) or _shown(root)}"
     where = f"{plural(len(rows), 'run')} below {_shown(root)}, newest first"
-    body = macro("index", title, where, table(_COLUMNS, found, "runs", "Runs") if found else "", bad)
+    body = macro(
+        "index", title, where, table(_COLUMNS, rows_of_cells, "runs", "Runs") if rows_of_cells else "", bad
+    )
     return document(title, join([Html(_OURS), body]), (), INDEX)
 
 
-def _cells(root: Path, row: IndexRow, found: Digest, beside: Path) -> list[Html | str]:
+def _cells(root: Path, row: IndexRow, digest: Digest, beside: Path) -> list[Html | str]:
     href = row.report and quote(os.fsencode(os.path.relpath(row.report, beside)))
-    measured = f"{found.measured} of {found.cells}"
-    if found.status != "completed":
-        ended = "cut short" if found.measured < found.cells else "interrupted"
-        measured += f", {'still running' if store.is_going_on(row.directory, found.status) else ended}"
+    measured = f"{digest.measured} of {digest.cells}"
+    if digest.status != "completed":
+        ended = "cut short" if digest.measured < digest.cells else "interrupted"
+        measured += f", {'still running' if store.is_going_on(row.directory, digest.status) else ended}"
     return [
-        unbroken(found.created_at[:16].replace("T", " ")),
-        macro("indexed", found.question, href, f"bench report {_shown(row.directory)}", _name(root, row)),
-        found.headline,
-        ", ".join(found.engines),
-        ", ".join(found.models) or NOTHING,
-        ", ".join(found.quantizations) or NOTHING,
-        ", ".join(found.scenarios) or NOTHING,
-        found.device,
-        measured if measured == f"{found.cells} of {found.cells}" else tag("span", measured, class_="bad"),
+        unbroken(digest.created_at[:16].replace("T", " ")),
+        macro("indexed", digest.question, href, f"bench report {_shown(row.directory)}", _name(root, row)),
+        digest.headline,
+        ", ".join(digest.engines),
+        ", ".join(digest.models) or NOTHING,
+        ", ".join(digest.quantizations) or NOTHING,
+        ", ".join(digest.scenarios) or NOTHING,
+        digest.device,
+        measured if measured == f"{digest.cells} of {digest.cells}" else tag("span", measured, class_="bad"),
     ]
 
 
@@ -184,8 +186,8 @@ def comparison_page(comparison: Comparison) -> str:
 
 def _differences(comparison: Comparison) -> list[Part]:
     parts: list[Part] = []
-    for kind, own in grouped(comparison.differences, lambda each: each.kind).items():
-        facts = table(["what", "A", "B"], [each.cells() for each in own], "words facts", kind)
+    for kind, of_kind in grouped(comparison.differences, lambda each: each.kind).items():
+        facts = table(["what", "A", "B"], [each.cells() for each in of_kind], "words facts", kind)
         parts += block(kind, [facts], is_folded=kind == "versions")
     return parts
 
@@ -193,9 +195,9 @@ def _differences(comparison: Comparison) -> list[Part]:
 def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
     reasons = {each.check: each for each in comparison.distrust}
     ratios = {
-        row.metric: (found.ratio or 0.0, found.low or 0.0, found.high or 0.0)
+        row.metric: (verdict.ratio or 0.0, verdict.low or 0.0, verdict.high or 0.0)
         for row in case.rows
-        if (found := row.verdict) and found.is_log and row.change != NOTHING
+        if (verdict := row.verdict) and verdict.is_log and row.change != NOTHING
     }
     frame = ratio_frame(ratios.values())
     drawn = {
@@ -213,17 +215,17 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
         ),
         "verdict": lambda row: comparison.verdict_text(case, row),
     }
-    asked, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
+    deciding, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
     why = [f"No verdicts: {case.why_none}."] if case.why_none else []
     more = table(*filled(columns, others), "words", f"Other values, {case.name}")
     return [
         *map(paragraph, (case.starts_text, *(f"Note: {note}." for note in case.notes), *why)),
-        table(*filled(columns, asked), "words compared", case.name),
+        table(*filled(columns, deciding), "words compared", case.name),
         *(block("Other values, without verdicts", [more], is_folded=True) if others else []),
     ]
 
 
-def _answers(found: Answers) -> list[Part]:
-    title, rows = f"Quality, {found.deployment}", [(name, *each) for name, each in found.figures.items()]
-    notes = (paragraph(f"{note}.") for note in found.notes)
+def _answers(answers: Answers) -> list[Part]:
+    title, rows = f"Quality, {answers.deployment}", [(name, *each) for name, each in answers.figures.items()]
+    notes = (paragraph(f"{note}.") for note in answers.notes)
     return block(title, [*notes, table(FIGURES, rows, "words", title)])

@@ -60,12 +60,12 @@ def mean_interval(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, 
     tests/reports/stats/test_fidelity_simulation.py simulates its coverage, and that of other intervals.
     """
     texts = len(sums)
-    own, places = np.asarray(sums), np.asarray(counts)
-    mean = own.sum() / places.sum()
+    totals, places = np.asarray(sums), np.asarray(counts)
+    mean = totals.sum() / places.sum()
     if mean == 0:
         return 0.0, 0.0
-    spread = texts / (texts - 1) * ((own - mean * places) ** 2).sum()
-    error = math.sqrt(spread) / own.sum()
+    spread = texts / (texts - 1) * ((totals - mean * places) ** 2).sum()
+    error = math.sqrt(spread) / totals.sum()
     factor = math.exp(stdtrit(texts - 1, 0.975) * error)
     return float(mean / factor), float(mean * factor)
 

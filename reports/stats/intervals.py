@@ -101,12 +101,12 @@ def of_two_samples(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> E
 
 
 def _on_scale(values: Sequence[float], is_log: bool) -> np.ndarray:
-    found = np.asarray(values, dtype=float)
-    if not len(found) or not np.isfinite(found).all():
+    scaled = np.asarray(values, dtype=float)
+    if not len(scaled) or not np.isfinite(scaled).all():
         raise ValueError("an interval needs values, all of them finite")
-    if is_log and not (found > 0).all():
+    if is_log and not (scaled > 0).all():
         raise ValueError("a logarithm needs values above 0")
-    return np.asarray(np.log(found) if is_log else found)
+    return np.asarray(np.log(scaled) if is_log else scaled)
 
 
 def _estimate(values: np.ndarray, is_log: bool) -> Estimate:
@@ -256,14 +256,14 @@ def best_of(
     counts as even if it is within the margin (on the scale of the estimate). Raises ValueError as of_pairs.
     """
     sign = 1 if is_higher_better else -1
-    means = {label: sign * np.mean(np.log(own) if is_log else own) for label, own in values.items()}
+    means = {label: sign * np.mean(np.log(series) if is_log else series) for label, series in values.items()}
     leader = max(means, key=lambda label: means[label])
     over = {}
     for label in (each for each in values if each != leader):
         a, b = (leader, label) if is_higher_better else (label, leader)
-        found = of_pairs(values[a], values[b], is_log=is_log)
-        is_even = found.error == 0 and abs(found.mean) <= margin
-        over[label] = replace(found, mean=0.0) if is_even else found
+        estimate = of_pairs(values[a], values[b], is_log=is_log)
+        is_even = estimate.error == 0 and abs(estimate.mean) <= margin
+        over[label] = replace(estimate, mean=0.0) if is_even else estimate
     return Best(leader, over, alpha)
 
 
@@ -273,7 +273,7 @@ def beaten(points: Mapping[str, Sequence[float]]) -> dict[str, str]:
     More is better in every metric. One is beaten by another that is nowhere worse and somewhere better.
     """
     pairs = itertools.permutations(points.items(), 2)
-    return {a: b for (a, own), (b, other) in pairs if own != other and all(map(operator.le, own, other))}
+    return {a: b for (a, mine), (b, other) in pairs if mine != other and all(map(operator.le, mine, other))}
 
 
 def holm(p: Sequence[float], alpha: float) -> float:

@@ -119,9 +119,9 @@ def window_change(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> floa
     order = np.argsort(at, kind="stable")
     order = order[(seconds[order] > 0) & ~np.isnan(at[order])]
     logs, rest = np.log(seconds[order]), np.full(len(order), np.nan)
-    for own in (turn[order] == each for each in np.unique(turn)):
-        if own.sum() >= TURN_NEEDED:
-            rest[own] = logs[own] - np.median(logs[own])
+    for of_turn in (turn[order] == each for each in np.unique(turn)):
+        if of_turn.sum() >= TURN_NEEDED:
+            rest[of_turn] = logs[of_turn] - np.median(logs[of_turn])
     rest = rest[~np.isnan(rest)]
     if len(rest) < DRIFT_NEEDS:
         return None
@@ -132,8 +132,8 @@ def window_change(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> floa
 def window_drifts(changes: Mapping[Name, Sequence[float]], least_share: float) -> dict[Name, Estimate]:
     """Return the names that drift within their windows by least_share or more. `changes`: a change of
     logarithms for each start."""
-    tested = {name: found for name, found in changes.items() if len(found) >= STARTS_NEEDED}
-    means = {name: of_values(found, is_log=False) for name, found in tested.items()}
+    tested = {name: change for name, change in changes.items() if len(change) >= STARTS_NEEDED}
+    means = {name: of_values(change, is_log=False) for name, change in tested.items()}
     return _clear(means, len(means), math.log1p(least_share))
 
 
@@ -149,7 +149,7 @@ def start_drifts(
     from the first start to the last that counts. `tests`: how many values a run asks about.
     """
     values = pd.DataFrame(dict(enumerate(map(dict, logs.values())))).dropna().sort_index()
-    names, k, found = list(logs), len(values), dict[tuple[Name, ...], Estimate]()
+    names, k, estimates = list(logs), len(values), dict[tuple[Name, ...], Estimate]()
     if k < STARTS_NEEDED:
         return {}
     repeats = values.index.to_numpy(dtype=float)
@@ -157,24 +157,28 @@ def start_drifts(
     least = math.log1p(least_share) / float(np.ptp(repeats))
     while names:
         # Two are compared with each other, more with their mean.
-        own = y[:, :1] - y[:, 1:] if len(names) == 2 else y - y.mean(axis=1, keepdims=True) * (len(names) > 1)
-        slopes = x @ own / (x @ x)
-        rest = own - own.mean(axis=0) - np.outer(x, slopes)
+        contrasts = (
+            y[:, :1] - y[:, 1:] if len(names) == 2 else y - y.mean(axis=1, keepdims=True) * (len(names) > 1)
+        )
+        slopes = x @ contrasts / (x @ x)
+        rest = contrasts - contrasts.mean(axis=0) - np.outer(x, slopes)
         errors = np.sqrt((rest**2).sum(axis=0) / (k - 2) / (x @ x))
-        told = [tuple(names)] if len(names) == 2 else [(name,) for name in names]
-        lines = zip(told, slopes.tolist(), errors.tolist(), strict=True)
+        named_sets = [tuple(names)] if len(names) == 2 else [(name,) for name in names]
+        lines = zip(named_sets, slopes.tolist(), errors.tolist(), strict=True)
         drifts = {name: Estimate(slope, error, k - 2, k, False) for name, slope, error in lines}
         worst = max(drifts, key=lambda each: abs(drifts[each].mean))
         if not _clear({worst: drifts[worst]}, tests * len(logs), least):
             break
-        found[worst] = drifts[worst]
+        estimates[worst] = drifts[worst]
         kept = [at for at, name in enumerate(names) if name not in worst]
         names, y = [names[at] for at in kept], y[:, kept]
-    return found
+    return estimates
 
 
-def _clear(found: Mapping[Name, Estimate], tests: int, least: float) -> dict[Name, Estimate]:
-    return {name: each for name, each in found.items() if each.p <= ALPHA / tests and abs(each.mean) >= least}
+def _clear(estimates: Mapping[Name, Estimate], tests: int, least: float) -> dict[Name, Estimate]:
+    return {
+        name: each for name, each in estimates.items() if each.p <= ALPHA / tests and abs(each.mean) >= least
+    }
 
 
 # --- two humps -------------------------------------------------------------------------------------
@@ -211,7 +215,9 @@ def humps(seconds: np.ndarray) -> tuple[float, float, float] | None:
     upper = 1 - np.searchsorted(logs, grid) / len(logs)
     depth = np.where((upper >= HUMP_SHARE) & (upper <= 1 - HUMP_SHARE), density / beside, 1.0)
     valley = int(np.argmin(depth))
-    low_s, high_s = (float(np.median(own)) for own in np.split(values, [np.searchsorted(logs, grid[valley])]))
+    low_s, high_s = (
+        float(np.median(side)) for side in np.split(values, [np.searchsorted(logs, grid[valley])])
+    )
     if depth[valley] > VALLEY_SHARE or high_s < HUMPS_APART * low_s:
         return None
     return low_s, high_s, float(upper[valley])

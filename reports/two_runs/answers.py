@@ -38,15 +38,15 @@ class Answers:
         """Return which sides were not asked for their tokens."""
         return [
             because("quality_not_asked", side=name)
-            for name, found in zip(self.names, (self.a, self.b), strict=True)
-            if found is None
+            for name, answers in zip(self.names, (self.a, self.b), strict=True)
+            if answers is None
         ]
 
     @property
     def figures(self) -> dict[str, tuple[str, ...]]:
         """Return by figure the texts for A, B, and B against A; empty if neither side was asked."""
-        told = [map(plain, cells(each)) for each in (self.a, self.b, self.b_to_a)]
-        of_tokens = dict(zip(HEADS, zip(*told, strict=True), strict=True)) if self.a or self.b else {}
+        columns = [map(plain, cells(each)) for each in (self.a, self.b, self.b_to_a)]
+        of_tokens = dict(zip(HEADS, zip(*columns, strict=True), strict=True)) if self.a or self.b else {}
         return of_tokens | {
             task: (
                 *(plain(score(each)) if each else NOTHING for each in pair),
@@ -59,10 +59,10 @@ class Answers:
     def notes(self) -> list[str]:
         """Return what each side is held against, and why something is not known."""
         a, b = self.names
-        told = {a: self.a, b: self.b, f"{b} against {a}": self.b_to_a}
+        qualities = {a: self.a, b: self.b, f"{b} against {a}": self.b_to_a}
         return [
             *(map(str, self.missing) if self.a or self.b else []),
-            *(f"{n}: {against(each)}" for n, each in told.items() if each and not each.is_reference),
+            *(f"{n}: {against(each)}" for n, each in qualities.items() if each and not each.is_reference),
             *(
                 str(because("task_not_asked", task=task, side=self.names[pair.index(None)]))
                 for task, pair in self.scores.items()
@@ -84,9 +84,9 @@ def _answers(sides: tuple[Side, Side], labels: Names, names: Names) -> Answers:
         quality_of(side.run)[label] if each and each.is_asked else None
         for side, label, each in zip(sides, labels, heard, strict=True)
     )
-    base, own = heard
+    base, heard_one = heard
     base = base and replace(base, name=f"{labels[0]} of {names[0]}")
-    b_to_a = nearness(own, base) if base and own and a and b else None
-    before, after = scores_of(base), scores_of(own, base)
+    b_to_a = nearness(heard_one, base) if base and heard_one and a and b else None
+    before, after = scores_of(base), scores_of(heard_one, base)
     scores = {task: (before.get(task), after.get(task)) for task in {**before, **after}}
     return Answers(pair_name(labels), names, a, b, b_to_a, scores)

@@ -170,11 +170,11 @@ def compare_runs(a: str | Path, b: str | Path, terms: CompareTerms | None = None
     terms = terms or CompareTerms()
     sides = open_sides(str(a), str(b))
     pairs, left_out = pairs_of(*sides)
-    asked = [[question_of(pair, name, terms.margin_share) for name in terms.metrics] for pair in pairs]
+    questions = [[question_of(pair, name, terms.margin_share) for name in terms.metrics] for pair in pairs]
     metrics = list(dict.fromkeys([*terms.metrics, *value_names()]))
     names = {pair_name(pair.labels) for pair in pairs}
     answers = [each for each in answers_of(sides, NAMES) if each.figures and each.deployment in names]
-    return compare_pairs(sides, pairs, left_out, metrics, asked, answers, terms.margin_share)
+    return compare_pairs(sides, pairs, left_out, metrics, questions, answers, terms.margin_share)
 
 
 def compare_pairs(
@@ -182,7 +182,7 @@ def compare_pairs(
     pairs: Sequence[Pair],
     left_out: Sequence[LeftOut],
     metrics: Sequence[str],
-    asked: Sequence[Sequence[Question]],
+    questions: Sequence[Sequence[Question]],
     answers: Sequence[Answers],
     margin_share: float = 0.0,
 ) -> Comparison:
@@ -190,8 +190,8 @@ def compare_pairs(
 
     `asked`: for each pair, one question for each of the first metrics; the other metrics only have values.
     """
-    verdicts = decide([each for own in asked for each in own])
-    (first, second), told = sides, iter(verdicts)
+    verdicts = decide([each for of_pair in questions for each in of_pair])
+    (first, second), following = sides, iter(verdicts)
     labels = dict.fromkeys(pair.labels for pair in pairs)
     return Comparison(
         a=first.text,
@@ -204,7 +204,8 @@ def compare_pairs(
             pairs, metrics, {each.deployment for each in answers if not each.missing or each.scores}
         ),
         cases=tuple(
-            _case(pair, metrics, [next(told) for _ in own]) for pair, own in zip(pairs, asked, strict=True)
+            _case(pair, metrics, [next(following) for _ in of_pair])
+            for pair, of_pair in zip(pairs, questions, strict=True)
         ),
         left_out=tuple(left_out),
         answers=tuple(answers),
@@ -213,7 +214,7 @@ def compare_pairs(
 
 def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> ComparedCase:
     a, b = pair.groups
-    told = dict(zip(metrics, verdicts, strict=False))
+    by_metric = dict(zip(metrics, verdicts, strict=False))
     whys = {verdict.why for verdict in verdicts}
     are_starts = all(run.is_restarted(group.deployment) for _, run, group in pair.sides)
     notes = {
@@ -230,37 +231,39 @@ def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> Co
         tuple(note for note, is_so in notes.items() if is_so),
         tuple(
             row
-            for row in (_row(pair, name, told.get(name)) for name in metrics)
+            for row in (_row(pair, name, by_metric.get(name)) for name in metrics)
             if row.verdict or row.a.mean is not None or row.b.mean is not None
         ),
     )
 
 
 def _row(pair: Pair, metric: str, verdict: Verdict | None) -> MetricRow:
-    found = [each for _, run, group in pair.sides for each in marks_of(run, value_cells(run, group), metric)]
-    found += [each for each in _of_two_runs(pair) if each.marks and _bears_on(each, [metric])]
+    findings = [
+        each for _, run, group in pair.sides for each in marks_of(run, value_cells(run, group), metric)
+    ]
+    findings += [each for each in _of_two_runs(pair) if each.marks and _bears_on(each, [metric])]
     a, b = (aggregate(run, group, metric) for _, run, group in pair.sides)
-    marks = dict.fromkeys(each.check for each in found)
+    marks = dict.fromkeys(each.check for each in findings)
     return MetricRow(metric, _unit(metric, pair.runs), a, b, verdict, tuple(marks))
 
 
 def _unit(metric: str, runs: Sequence[Run]) -> str:
     unit = metric_of(metric).unit
-    found = [price.currency for run in runs if unit == CURRENCY and (price := price_of(run))]
-    return " and ".join(dict.fromkeys(found)) or unit
+    currencies = [price.currency for run in runs if unit == CURRENCY and (price := price_of(run))]
+    return " and ".join(dict.fromkeys(currencies)) or unit
 
 
 # --- doubts ----------------------------------------------------------------------------------------
 
 
-def _of_two_runs(pair: Pair, told: Container[str] = ()) -> list[Finding]:
+def _of_two_runs(pair: Pair, already: Container[str] = ()) -> list[Finding]:
     """Return findings that only both runs together show, named after the checks that find them within a run.
 
     `told`: deployments for which something is known about both sides' answers.
     """
-    found = []
+    findings = []
     if why := pair.other_answers:
-        found.append(
+        findings.append(
             Finding(
                 "output_lengths_differ",
                 "Output lengths differ",
@@ -270,24 +273,24 @@ def _of_two_runs(pair: Pair, told: Container[str] = ()) -> list[Finding]:
                 marks=True,
             )
         )
-    is_known = pair.is_paired or pair_name(pair.labels) in told
+    is_known = pair.is_paired or pair_name(pair.labels) in already
     kinds = {answers_by(run.deployments[group.deployment]) for _, run, group in pair.sides}
     if len({kind for kind in kinds if kind[0] != "-"}) > 1 and not is_known:
-        found.append(Finding("quality_not_measured", "Quality is not measured", "", _REMEDY))
-    return found
+        findings.append(Finding("quality_not_measured", "Quality is not measured", "", _REMEDY))
+    return findings
 
 
-def _reasons(pairs: Sequence[Pair], metrics: Sequence[str], told: Container[str]) -> tuple[Reason, ...]:
-    found = gathered(
+def _reasons(pairs: Sequence[Pair], metrics: Sequence[str], already: Container[str]) -> tuple[Reason, ...]:
+    reasons = gathered(
         ((each.check, each.title, (pair.is_paired and _REMEDIES.get(each.check)) or each.remedy), name)
         for pair in pairs
         for name, run, group in pair.sides
         for cells in [{cell.number for cell in group.counted}]
-        for each in [*findings_of(run), *_of_two_runs(pair, told)]
+        for each in [*findings_of(run), *_of_two_runs(pair, already)]
         if not (each.cells and cells.isdisjoint(each.cells)) and _bears_on(each, metrics)
     )
-    return tuple(Reason(*key, tuple(sorted(set(sides)))) for key, sides in found.items())
+    return tuple(Reason(*key, tuple(sorted(set(sides)))) for key, sides in reasons.items())
 
 
-def _bears_on(found: Finding, metrics: Sequence[str]) -> bool:
-    return not found.metrics or any(metric.partition(".")[0] in found.metrics for metric in metrics)
+def _bears_on(finding: Finding, metrics: Sequence[str]) -> bool:
+    return not finding.metrics or any(metric.partition(".")[0] in finding.metrics for metric in metrics)

@@ -91,8 +91,8 @@ class Gate:
 
     @property
     def summary(self) -> str:
-        said = [rule.clause(cases) for rule, cases in self.by_rule.items()]
-        return f"{self.outcome.upper()}: {'; '.join(said)}"
+        clauses = [rule.clause(cases) for rule, cases in self.by_rule.items()]
+        return f"{self.outcome.upper()}: {'; '.join(clauses)}"
 
     @property
     def by_rule(self) -> dict[Rule, list[GatedCase]]:
@@ -122,15 +122,15 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms) -> Gate:
     pairs, left_out = pairs_of(*sides, NAMES)
     # How much worse NEW is: NEW over BASE if lower is better, else BASE over NEW.
     sign = -1 if metric_of(terms.metric).better == "higher" else 1
-    found = [estimate_of(pair, terms.metric) for pair in pairs]
-    estimates = [each and replace(each, mean=sign * each.mean) for each in found]
-    asked = [
+    of_pairs = [estimate_of(pair, terms.metric) for pair in pairs]
+    estimates = [each and replace(each, mean=sign * each.mean) for each in of_pairs]
+    questions = [
         [Question(estimate, "lower", 0.0, why_not(pair, terms.metric))]
         for pair, estimate in zip(pairs, estimates, strict=True)
     ]
     only_new = [each for each in left_out if each.side == NAMES[1]]
     answers = answers_of(sides, NAMES) if terms.limits else []
-    compared = compare_pairs(sides, pairs, only_new, [terms.metric], asked, answers)
+    compared = compare_pairs(sides, pairs, only_new, [terms.metric], questions, answers)
     rule, limit = _rule(terms, compared.family), limit_of(terms)
     cases = [
         _gated(rule, case, each, limit, _unmeasured(pair.groups[1]))
@@ -174,20 +174,20 @@ def _gated(
 ) -> GatedCase:
     row = case.rows[0]
     verdict = row.verdict
-    shown = mirrored(verdict) if verdict and metric_of(row.metric).better == "higher" else verdict
-    cells = (*row.values, replace(row, verdict=shown).marked_change)
-    made = GatedCase(rule, case, "inconclusive", cells=cells)
+    mirrored_verdict = mirrored(verdict) if verdict and metric_of(row.metric).better == "higher" else verdict
+    cells = (*row.values, replace(row, verdict=mirrored_verdict).marked_change)
+    gated = GatedCase(rule, case, "inconclusive", cells=cells)
     if verdict is None or verdict.kind == "none" or estimate is None:
-        return replace(made, why=verdict.why if verdict else None)
+        return replace(gated, why=verdict.why if verdict else None)
     low, high = estimate.interval(verdict.confidence)
     if low > limit:
-        return replace(made, outcome="fail")
+        return replace(gated, outcome="fail")
     if high < limit:
-        return replace(made, why=missing) if missing else replace(made, outcome="pass")
+        return replace(gated, why=missing) if missing else replace(gated, outcome="pass")
     more = more_repeats(estimate, limit, verdict.confidence)
     if more is None:
-        return replace(made, why=because("too_close", most=MOST_REPEATS))
-    return replace(made, why=because("needs_repeats", repeats=more), more_repeats=more)
+        return replace(gated, why=because("too_close", most=MOST_REPEATS))
+    return replace(gated, why=because("needs_repeats", repeats=more), more_repeats=more)
 
 
 def _unmeasured(group: Group) -> Fact | None:
@@ -217,56 +217,56 @@ def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | N
 
 
 def gate_to_builtins(gate: Gate) -> dict[str, Any]:
-    made = asdict(gate)
-    return {**made.pop("compared"), **made.pop("terms"), **made, "exit_code": gate.exit_code}
+    builtins = asdict(gate)
+    return {**builtins.pop("compared"), **builtins.pop("terms"), **builtins, "exit_code": gate.exit_code}
 
 
 # --- quality ---------------------------------------------------------------------------------------
 
 
-def _by_tokens(found: Answers, limit: float) -> Iterator[GatedCase]:
+def _by_tokens(answers: Answers, limit: float) -> Iterator[GatedCase]:
     """Yield the case of a deployment's mean KL divergence.
 
     It is held against its reference in NEW and against the same deployment of BASE, and the worse one counts:
     in a version in which everything is broken, deployments do not differ from their reference. The reference
     itself, and a deployment without one, are held against BASE only.
     """
-    own = found.b if found.b and found.b.against and not found.b.is_reference else None
-    first = own or found.b_to_a
-    known = [each for each in (own, found.b_to_a) if each and each.interval]
-    made = GatedCase(
+    quality = answers.b if answers.b and answers.b.against and not answers.b.is_reference else None
+    first = quality or answers.b_to_a
+    nearnesses = [each for each in (quality, answers.b_to_a) if each and each.interval]
+    gated = GatedCase(
         Rule("slo.kl_nats.mean", f"slo.kl_nats.mean={limit:g}, in nats", f"above {limit:g}", "95 % each"),
-        ComparedCase(found.deployment, notes=tuple(f"held against {each.against}" for each in known)),
+        ComparedCase(answers.deployment, notes=tuple(f"held against {each.against}" for each in nearnesses)),
         "inconclusive",
-        first.why_not_known if first else found.missing[-1],
-        cells=found.figures.get(HEADS[0], _NO_CELLS),
+        first.why_not_known if first else answers.missing[-1],
+        cells=answers.figures.get(HEADS[0], _NO_CELLS),
     )
-    yield _held_to(made, furthest([each.interval for each in known if each.interval]), limit)
+    yield _held_to(gated, furthest([each.interval for each in nearnesses if each.interval]), limit)
 
 
-def _by_items(found: Answers, least: float) -> Iterator[GatedCase]:
+def _by_items(answers: Answers, least: float) -> Iterator[GatedCase]:
     """Yield a case for each task that the deployment was asked in BASE or in NEW; one case if none."""
     percent = margin_text(least)
-    for task, (_, own) in (found.scores or {"": (None, None)}).items():
+    for task, (_, score) in (answers.scores or {"": (None, None)}).items():
         missing = because("task_not_asked" if task else "no_task_asked", task=task, side=NAMES[1])
-        made = GatedCase(
+        gated = GatedCase(
             Rule("slo.tasks.score", f"slo.tasks.score={percent}", f"below {percent}", "95 % each"),
-            ComparedCase(found.deployment, task),
+            ComparedCase(answers.deployment, task),
             "inconclusive",
-            because("few_scores", items=own.scored) if own else missing,
-            cells=found.figures.get(task, _NO_CELLS),
+            because("few_scores", items=score.scored) if score else missing,
+            cells=answers.figures.get(task, _NO_CELLS),
         )
-        interval = own.interval if own else None
-        yield _held_to(made, interval and (-interval[1], -interval[0]), -least)
+        interval = score.interval if score else None
+        yield _held_to(gated, interval and (-interval[1], -interval[0]), -least)
 
 
-def _held_to(made: GatedCase, interval: tuple[float, float] | None, limit: float) -> GatedCase:
+def _held_to(gated: GatedCase, interval: tuple[float, float] | None, limit: float) -> GatedCase:
     if interval is None:
-        return made
+        return gated
     low, high = interval
     if low <= limit < high:
-        return replace(made, why=because("limit_within"))
-    return replace(made, outcome="fail" if low > limit else "pass", why=None)
+        return replace(gated, why=because("limit_within"))
+    return replace(gated, outcome="fail" if low > limit else "pass", why=None)
 
 
 _OF_QUALITY = {"slo.kl_nats.mean": _by_tokens, "slo.tasks.score": _by_items}

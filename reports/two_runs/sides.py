@@ -79,21 +79,21 @@ def _split(text: str) -> tuple[Path, str | None]:
 def _side(text: str, run: Run, label: str | None, others: str | None) -> Side:
     if run.record.search is not None:
         raise UserError(f"{text}: is a search, which tried other loads on each start; its page compares them")
-    asked = label or others
-    if asked is None:
+    wanted = label or others
+    if wanted is None:
         return Side(text, run)
-    found = [name for name, each in run.deployments.items() if asked in (name, each.slug)]
-    if label is None and not found:
-        found = list(run.deployments)
+    labels = [name for name, each in run.deployments.items() if wanted in (name, each.slug)]
+    if label is None and not labels:
+        labels = list(run.deployments)
     has = ", ".join(run.deployments) or "none"
-    if label is not None and not found:
-        raise UserError(f"{text}: no deployment {asked} in {run.path}; it has {has}")
-    if len(found) != 1:
+    if label is not None and not labels:
+        raise UserError(f"{text}: no deployment {wanted} in {run.path}; it has {has}")
+    if len(labels) != 1:
         raise UserError(
-            f"{text}: cannot tell which deployment to compare with {asked}; give {run.path}:LABEL, "
+            f"{text}: cannot tell which deployment to compare with {wanted}; give {run.path}:LABEL, "
             f"with LABEL one of {has}"
         )
-    return Side(text, run, found[0])
+    return Side(text, run, labels[0])
 
 
 def pairs_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Pair], list[LeftOut]]:
@@ -130,19 +130,22 @@ def _would_do(a: Side, b: Side, names: Names) -> str:
     traffic = [dict.fromkeys(f"{group.scenario} at {group.load}" for group in side.groups) for side in (a, b)]
     if not traffic[0].keys().isdisjoint(traffic[1]):
         return "give runs of the same model and scenario options"
-    said = ", ".join(f"{name} has {several(list(own))}" for name, own in zip(names, traffic, strict=True))
-    return f"their traffic differs: {said}; give runs of the same scenario and load"
+    traffics = ", ".join(
+        f"{name} has {several(list(traffic_of_one))}"
+        for name, traffic_of_one in zip(names, traffic, strict=True)
+    )
+    return f"their traffic differs: {traffics}; give runs of the same scenario and load"
 
 
 def _why_unlike(a: Group, b: Group, *, is_foreign: bool) -> Fact | None:
     scenarios = (group.cells[0].planned.scenario for group in (a, b))
     first, second = ({"scenario": each.name, **each.options} for each in scenarios)
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
-    said = ", ".join(f"{name} {first.get(name)} and {second.get(name)}" for name in names)
+    differing = ", ".join(f"{name} {first.get(name)} and {second.get(name)}" for name in names)
     return first_that_holds(
         {
             because("models_differ", models=(a.model, b.model)): a.model != b.model,
-            because("options_differ", options=said): said and not is_foreign,
+            because("options_differ", options=differing): differing and not is_foreign,
         }
     )
 
@@ -223,32 +226,31 @@ def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Diff
     Sorted by kind. A setting that a deployment's plan repeats is listed once, as a setting.
     """
     whole = _unlike(_facts(a.record), _facts(b.record))
-    said = {each.cells() for each in whole}
+    by_side = {each.cells() for each in whole}
     where = gathered(
         (each, first)
         for first, second in labels
         for each in _unlike(_launch_facts(a, first), _launch_facts(b, second))
         # The command lines of two engines differ throughout, which says nothing.
-        if each.cells() not in said
+        if each.cells() not in by_side
         and not (each.what.startswith(_ARGV) and a.deployments[first].engine != b.deployments[second].engine)
     )
-    own = [
-        replace(each, where=several(found) if len(found) < len(labels) else "")
-        for each, found in where.items()
+    facts = [
+        replace(each, where=several(side) if len(side) < len(labels) else "") for each, side in where.items()
     ]
-    return tuple(sorted([*whole, *own], key=lambda each: KINDS.index(each.kind)))
+    return tuple(sorted([*whole, *facts], key=lambda each: KINDS.index(each.kind)))
 
 
 def planned_differences(a: RunRecord, b: RunRecord) -> tuple[Difference, ...]:
     """Return what differs between the records of two runs. The second need not have begun."""
     whole = _unlike(_facts(a), _facts(b))
     was, now = a.plan.deployments, b.plan.deployments
-    own = [
+    facts = [
         replace(each, where=label)
         for label in was.keys() & now.keys()
         for each in _unlike(_planned_facts(was[label]), _planned_facts(now[label]))
     ]
-    return tuple(sorted([*whole, *own], key=lambda each: (KINDS.index(each.kind), each.what, each.where)))
+    return tuple(sorted([*whole, *facts], key=lambda each: (KINDS.index(each.kind), each.what, each.where)))
 
 
 def _unlike(a: _Facts, b: _Facts) -> list[Difference]:
@@ -278,7 +280,7 @@ def _kind(key: str) -> Kind:
 
 def _launch_facts(run: Run, label: str) -> _Facts:
     """Return a deployment's facts: as planned, then those that were the same in all its starts."""
-    found = _planned_facts(run.deployments[label])
+    planned = _planned_facts(run.deployments[label])
     values = gathered(
         ((kind, topic + key), str(value))
         for record in run.starts_of(label)
@@ -286,7 +288,7 @@ def _launch_facts(run: Run, label: str) -> _Facts:
         for key, value in facts.items()
         if value is not None and not is_secret(key)
     )
-    return found | {key: each[0] for key, each in values.items() if len(set(each)) == 1}
+    return planned | {key: each[0] for key, each in values.items() if len(set(each)) == 1}
 
 
 def _planned_facts(deployment: Deployment) -> _Facts:
@@ -295,8 +297,8 @@ def _planned_facts(deployment: Deployment) -> _Facts:
         "engine": msgspec.to_builtins(deployment.terms),
         deployment.engine: msgspec.to_builtins(deployment.options),
     }
-    found: _Facts = {("flags", "engine"): deployment.engine}
-    return found | {("flags", key): str(value) for key, value in flat(planned) if value is not None}
+    facts: _Facts = {("flags", "engine"): deployment.engine}
+    return facts | {("flags", key): str(value) for key, value in flat(planned) if value is not None}
 
 
 def _of_start(record: StartRecord) -> tuple[tuple[Kind, str, Mapping[str, Any]], ...]:
@@ -312,14 +314,14 @@ def _of_start(record: StartRecord) -> tuple[tuple[Kind, str, Mapping[str, Any]],
 
 def _arguments(record: StartRecord) -> dict[str, str]:
     """Return the server's flags with their values, without those that differ in every start."""
-    found, flag = dict[str, str](), "program"
+    arguments, flag = dict[str, str](), "program"
     for word in record.argv:
         is_flag = word.startswith("-") and not word[1:].replace(".", "", 1).isdecimal()
         name, _, value = word.partition("=")
         flag = name if is_flag else flag
-        found[flag] = f"{found.get(flag, '')} {value if is_flag else word}".strip()
+        arguments[flag] = f"{arguments.get(flag, '')} {value if is_flag else word}".strip()
     return {
         flag: value or "given"
-        for flag, value in found.items()
+        for flag, value in arguments.items()
         if flag.strip("-") not in _OWN_OF_START and record.name not in value
     }

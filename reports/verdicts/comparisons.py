@@ -55,7 +55,7 @@ def comparisons_of(run: Run) -> Comparisons:
     compare, why, family = run.record.compare, _why_none(run), 0
     alpha, compared = alpha_of(run), compared_metrics(run)
     rows: list[Compared] = []
-    found: dict[tuple[str, str, str, str, str], Verdict] = {}
+    by_case: dict[tuple[str, str, str, str, str], Verdict] = {}
     for groups in grouped(run.groups, lambda group: (group.scenario, group.load, group.model)).values():
         case, labels = (groups[0].scenario, groups[0].load), [group.deployment for group in groups]
         baseline = compare.baseline if compare.baseline in labels else None
@@ -69,16 +69,16 @@ def comparisons_of(run: Run) -> Comparisons:
             family = max(family, sum(verdict.kind != "none" for verdict in verdicts))
             for pair, verdict in zip(pairs, verdicts, strict=True):
                 first, second = pair.names
-                found[*case, metric, second, first] = verdict
-                found[*case, metric, first, second] = mirrored(verdict)
+                by_case[*case, metric, second, first] = verdict
+                by_case[*case, metric, first, second] = mirrored(verdict)
             if metric in compared:
                 reference = baseline or _best(run, groups, metric)
                 keys = ((*case, metric, label, reference) for label in labels)
-                rows += [Compared(*key, found[key]) for key in keys if key in found]
+                rows += [Compared(*key, by_case[key]) for key in keys if key in by_case]
     baselines = {each.model: label for label, each in reversed(run.deployments.items())}
     if compare.baseline in run.deployments:
         baselines[run.deployments[compare.baseline].model] = compare.baseline
-    return Comparisons(tuple(rows), baselines, family, alpha, why, found)
+    return Comparisons(tuple(rows), baselines, family, alpha, why, by_case)
 
 
 def alpha_of(run: Run, later: int = 0) -> float:
@@ -89,7 +89,7 @@ def alpha_of(run: Run, later: int = 0) -> float:
     """
     least, now = STARTS_NEEDED * len(run.deployments), len(run.start_records)
     topics = grouped(run.groups, lambda g: (g.scenario, g.model, bool(run.record.slo) and g.family)).values()
-    answers = sum(len({group.deployment for group in own}) > 1 for own in topics)
+    answers = sum(len({group.deployment for group in groups}) > 1 for groups in topics)
     looks = later + sum(least <= starts < now for starts in run.record.looks)
     return level_of_look(looks) / max(1, answers)
 
@@ -113,10 +113,10 @@ def mirrored(verdict: Verdict) -> Verdict:
 
 def why_busy(run: Run, *groups: Group) -> Fact | None:
     """Return that disturbed repeats leave too few for a verdict; None if enough remain."""
-    counted = set.intersection(*({cell.planned.repeat for cell in group.counted} for group in groups))
-    hit = counted & disturbed(run, groups[0])
-    why = because("busy", hit=len(hit), repeats=len(counted), needed=STARTS_NEEDED)
-    return why if hit and len(counted - hit) < STARTS_NEEDED else None
+    repeats = set.intersection(*({cell.planned.repeat for cell in group.counted} for group in groups))
+    hit = repeats & disturbed(run, groups[0])
+    why = because("busy", hit=len(hit), repeats=len(repeats), needed=STARTS_NEEDED)
+    return why if hit and len(repeats - hit) < STARTS_NEEDED else None
 
 
 def _why_none(run: Run) -> Fact | None:

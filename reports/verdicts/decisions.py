@@ -157,14 +157,14 @@ def decisions_of(run: Run) -> tuple[Decision, ...]:
     """
     if not any(cell.counts for cell in run.planned_cells):
         return ()
-    made = (_decision(run, case) for case in told_first(run))
+    decision = (_decision(run, case) for case in told_first(run))
     # bench's own test server, which serves no model, comes last.
-    return tuple(sorted(made, key=lambda each: each.case.model == "-"))
+    return tuple(sorted(decision, key=lambda each: each.case.model == "-"))
 
 
 def ranked_labels(run: Run) -> list[str]:
     """Return all deployments in the order of the decisions' rows, those without a decision last."""
-    ranked = [group.deployment for made in decisions_of(run) for group in made.ranked]
+    ranked = [group.deployment for decision in decisions_of(run) for group in decision.ranked]
     return list(dict.fromkeys([*ranked, *run.deployments]))
 
 
@@ -179,8 +179,8 @@ def primary_metric(run: Run, case: LoadCase) -> str:
 
 def _decision(run: Run, case: LoadCase) -> Decision:
     metric = primary_metric(run, case)
-    asked = (case.scenario, case.model, case.groups[0].family, case.load)
-    row = next((r for r in slo_rows(run) if (r.scenario, r.model, r.family, r.load) == asked), None)
+    question = (case.scenario, case.model, case.groups[0].family, case.load)
+    row = next((r for r in slo_rows(run) if (r.scenario, r.model, r.family, r.load) == question), None)
     unfit = {group.deployment: why for group in case.groups if (why := why_unfit(run, group, metric))}
     capacities = [
         each for each in capacities_of(run) if each.group in case.groups and each.deployment not in unfit
@@ -192,47 +192,47 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     hit = disturbed(run, named[0]) if named else set()
     shared = shared_repeats(values)
     used = [repeat for repeat in shared if repeat not in hit]
-    shown = used if len(used) >= STARTS_NEEDED else shared
-    named.sort(key=lambda group: -_sign(metric) * (aggregate(run, group, metric, shown).mean or 0.0))
+    usable = used if len(used) >= STARTS_NEEDED else shared
+    named.sort(key=lambda group: -_sign(metric) * (aggregate(run, group, metric, usable).mean or 0.0))
     capacities.sort(key=lambda e: (-(e.level or 0), -(e.measured or 0), e.deployment not in values))
-    made = Decision(
+    decision = Decision(
         case,
         metric,
         "only" if named else "none",
         tuple(named),
         left_out,
         used=used,
-        shown=shown,
+        shown=usable,
         disturbed=len(hit.intersection(*({cell.planned.repeat for cell in g.counted} for g in named))),
         slo_row=row,
         capacities=tuple(capacities),
         beyond=[label for label, why in unfit.items() if why == beyond_limit(run).get(label)],
     )
-    return _tested(run, made, values, split)
+    return _tested(run, decision, values, split)
 
 
-def _tested(run: Run, made: Decision, values: Values, split: Fact | None) -> Decision:
+def _tested(run: Run, decision: Decision, values: Values, split: Fact | None) -> Decision:
     """Return the decision with its test, or with why there is none. `split`: how the contenders' work differs
     if no work is that of most."""
-    if len(made.groups) > 1:
-        if why := split or _why_no_test(run, made):
-            return replace(made, kind="values", why=why)
-        best = _best(run, values, made.used, made.metric)
-        first = sorted(made.groups, key=lambda group: group.deployment != best.leader)
-        return _told(run, replace(made, kind="open", groups=tuple(first), best=best), best)
-    is_last_left = made.groups and len(made.case.groups) > 1 and not made.capacities
-    why = _why_no_test(run, made) if is_last_left else None
-    if not made.groups and any(each.measured for each in made.capacities):
+    if len(decision.groups) > 1:
+        if why := split or _why_no_test(run, decision):
+            return replace(decision, kind="values", why=why)
+        best = _best(run, values, decision.used, decision.metric)
+        first = sorted(decision.groups, key=lambda group: group.deployment != best.leader)
+        return _told(run, replace(decision, kind="open", groups=tuple(first), best=best), best)
+    is_last_left = decision.groups and len(decision.case.groups) > 1 and not decision.capacities
+    why = _why_no_test(run, decision) if is_last_left else None
+    if not decision.groups and any(each.measured for each in decision.capacities):
         why = because("no_load_kept")
-    return replace(made, kind="values", why=why) if why else made
+    return replace(decision, kind="values", why=why) if why else decision
 
 
-def _why_no_test(run: Run, made: Decision) -> Fact | None:
-    few = because("verdict_needs_repeats", needed=STARTS_NEEDED, repeats=made.repeats)
+def _why_no_test(run: Run, decision: Decision) -> Fact | None:
+    few = because("verdict_needs_repeats", needed=STARTS_NEEDED, repeats=decision.repeats)
     return run.why_untested or first_that_holds(
         {
             because("still_going_on"): run.is_going_on,
-            why_busy(run, *made.groups) or few: made.repeats < STARTS_NEEDED,
+            why_busy(run, *decision.groups) or few: decision.repeats < STARTS_NEEDED,
         }
     )
 
@@ -245,7 +245,7 @@ def _sign(metric: str) -> int:
 
 
 def _best(run: Run, values: Values, used: Sequence[int], metric: str) -> Best:
-    paired = {label: [own[repeat] for repeat in used] for label, own in values.items()}
+    paired = {label: [by_repeat[repeat] for repeat in used] for label, by_repeat in values.items()}
     is_log = not metric_of(metric).is_additive and may_be_logged([*itertools.chain(*paired.values())])
     return best_of(
         paired,
@@ -256,37 +256,37 @@ def _best(run: Run, values: Values, used: Sequence[int], metric: str) -> Best:
     )
 
 
-def _leaders(run: Run, made: Decision) -> dict[str, str]:
+def _leaders(run: Run, decision: Decision) -> dict[str, str]:
     """Return the leaders of the other metrics, by Holm's procedure over those that have values of all."""
-    found, groups = {}, made.groups
+    leaders, groups = {}, decision.groups
     places = {start.memory_kind for group in groups for start in run.starts_of(group.deployment)}
     unlike = OF_A_PLACE if len(places) > 1 else ()
-    for metric in (each for each in SECONDARY if each not in (made.metric, *unlike)):
+    for metric in (each for each in SECONDARY if each not in (decision.metric, *unlike)):
         values = values_by_repeat(run, groups, metric)
-        used = [repeat for repeat in shared_repeats(values) if repeat in made.used]
+        used = [repeat for repeat in shared_repeats(values) if repeat in decision.used]
         if len(values) == len(groups) and len(used) >= STARTS_NEEDED:
-            found[metric] = _best(run, values, used, metric)
-    level = holm([best.p for best in found.values()], alpha_of(run))
-    return {metric: best.leader for metric, best in found.items() if best.p <= level}
+            leaders[metric] = _best(run, values, used, metric)
+    level = holm([best.p for best in leaders.values()], alpha_of(run))
+    return {metric: best.leader for metric, best in leaders.items() if best.p <= level}
 
 
-def _told(run: Run, made: Decision, best: Best) -> Decision:
+def _told(run: Run, decision: Decision, best: Best) -> Decision:
     """Return the decision with the result of its test, and the leaders of other metrics."""
     margin = run.record.compare.margin_share
-    made = replace(made, leaders=_leaders(run, made))
+    decision = replace(decision, leaders=_leaders(run, decision))
     if best.is_named:
         is_slight = best.over[best.nearest].is_log and best.lead_over(best.nearest)[0] <= 1 + margin
-        leaders = {made.metric: best.leader, **made.leaders}
-        return replace(made, kind="slight" if is_slight else "named", leaders=leaders)
-    ratios = [ratio for group in made.groups if (ratio := made.ratio_to_leader(group.deployment))]
+        leaders = {decision.metric: best.leader, **decision.leaders}
+        return replace(decision, kind="slight" if is_slight else "named", leaders=leaders)
+    ratios = [ratio for group in decision.groups if (ratio := decision.ratio_to_leader(group.deployment))]
     is_within = all(1 / (1 + margin) < low and high < 1 + margin for _, low, high in ratios)
     is_tie = all(each.error == each.mean == 0 for each in best.over.values())
     if is_tie or (is_within and len(ratios) == len(best.over)):
-        return replace(made, kind="same")
+        return replace(decision, kind="same")
     if advised := repeats_to_tell(best, alpha_of(run, later=1)):
         # Add the repeats that do not count.
-        advised += run.repeats - made.repeats
-    return replace(made, advised=advised)
+        advised += run.repeats - decision.repeats
+    return replace(decision, advised=advised)
 
 
 # --- the front of speed, quality and memory ---------------------------------------------------------
@@ -307,13 +307,13 @@ class Stand:
 @once
 def front_of(run: Run) -> list[Stand]:
     """Return a Stand for each deployment of which all three are known; empty for fewer than two."""
-    found = []
-    for made in decisions_of(run)[:1] if quality_of(run) else ():
-        for group in made.case.groups:
+    fronts = []
+    for decision in decisions_of(run)[:1] if quality_of(run) else ():
+        for group in decision.case.groups:
             quality = quality_of(run)[group.deployment]
             kl, interval = (quality.told.kl_nats, quality.told.interval) if quality.told else (None, None)
             kl = 0.0 if quality.is_reference else kl
-            speed, memory = (made.value(run, group, name) for name in (SPEED, "memory_peak_bytes"))
+            speed, memory = (decision.value(run, group, name) for name in (SPEED, "memory_peak_bytes"))
             if speed.mean and memory.mean and kl is not None:
-                found.append(Stand(group, kl, interval, speed, memory.mean))
-    return found if len(found) > 1 else []
+                fronts.append(Stand(group, kl, interval, speed, memory.mean))
+    return fronts if len(fronts) > 1 else []

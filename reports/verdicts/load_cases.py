@@ -47,9 +47,9 @@ def told_first(run: Run) -> tuple[LoadCase, ...]:
     """
     if run.record.slo:
         rows = grouped(slo_rows(run), lambda row: (row.scenario, row.model, row.family))
-        return tuple(_decisive(run, own) for own in rows.values())
+        return tuple(_decisive(run, of_row) for of_row in rows.values())
     groups = grouped(run.groups, lambda group: (group.scenario, group.model))
-    return tuple(_highest_common(run, own) for own in groups.values())
+    return tuple(_highest_common(run, of_row) for of_row in groups.values())
 
 
 def _decisive(run: Run, rows: Sequence[SloRow]) -> LoadCase:
@@ -57,18 +57,18 @@ def _decisive(run: Run, rows: Sequence[SloRow]) -> LoadCase:
     row = ([row for row in rows if set(row.labels("kept")) - unfit] or rows[:1])[-1]
     if run.record.search is None:
         return _case(run, row.scenario, row.load, row.model)
-    own = (each.group for each in capacities_of(run) if each.scenario == row.scenario)
-    return LoadCase(row.scenario, row.load, row.model, tuple(g for g in own if g.model == row.model))
+    candidates = (each.group for each in capacities_of(run) if each.scenario == row.scenario)
+    return LoadCase(row.scenario, row.load, row.model, tuple(g for g in candidates if g.model == row.model))
 
 
 def _highest_common(run: Run, groups: Sequence[Group]) -> LoadCase:
     family = min(group.family for group in groups)
-    own = sorted((group for group in groups if group.family == family), key=lambda group: -group.level)
+    ordered = sorted((group for group in groups if group.family == family), key=lambda group: -group.level)
     # Of loads with equally many deployments the highest, which is counted first.
-    whole = [group for group in own if len(group.counted) >= min(STARTS_NEEDED, len(group.cells))]
-    measured = whole or [group for group in own if group.counted]
-    (load, _), *_ = Counter(group.load for group in measured).most_common(1) or [(own[0].load, 0)]
-    return _case(run, own[0].scenario, load, own[0].model)
+    whole = [group for group in ordered if len(group.counted) >= min(STARTS_NEEDED, len(group.cells))]
+    measured = whole or [group for group in ordered if group.counted]
+    (load, _), *_ = Counter(group.load for group in measured).most_common(1) or [(ordered[0].load, 0)]
+    return _case(run, ordered[0].scenario, load, ordered[0].model)
 
 
 def _case(run: Run, scenario: str, load: str, model: str) -> LoadCase:
@@ -80,11 +80,11 @@ def _case(run: Run, scenario: str, load: str, model: str) -> LoadCase:
 def load_cases_of(run: Run) -> tuple[LoadCase, ...]:
     """Return all cases by scenario and model. The load told first comes first, then the others by family from
     the highest down."""
-    told = {case.key for case in told_first(run)}
+    deciding = {case.key for case in told_first(run)}
     models = list(dict.fromkeys(deployment.model for deployment in run.deployments.values()))
     scenarios = list(dict.fromkeys(group.scenario for group in run.groups))
     keys = dict.fromkeys((group.scenario, group.load, group.model) for group in run.groups)
-    cases = [replace(_case(run, *key), is_open=key in told) for key in keys]
+    cases = [replace(_case(run, *key), is_open=key in deciding) for key in keys]
     cases.sort(key=lambda case: (case.groups[0].family, -case.groups[0].level))
     return tuple(
         sorted(cases, key=lambda c: (scenarios.index(c.scenario), models.index(c.model), not c.is_open))
@@ -93,10 +93,10 @@ def load_cases_of(run: Run) -> tuple[LoadCase, ...]:
 
 def title_of_case(run: Run, case: LoadCase) -> str:
     """Return `At 4 users`, with the scenario and model if the run has several."""
-    said = [f"At {case.load}"]
-    said += [case.scenario] if run.has_scenarios else []
-    said += [case.model] if len({group.model for group in run.groups}) > 1 and case.model != "-" else []
-    return ", ".join(said)
+    parts = [f"At {case.load}"]
+    parts += [case.scenario] if run.has_scenarios else []
+    parts += [case.model] if len({group.model for group in run.groups}) > 1 and case.model != "-" else []
+    return ", ".join(parts)
 
 
 # --- who may win ------------------------------------------------------------------------------------
@@ -134,9 +134,9 @@ def why_unfit(run: Run, group: Group, metric: str) -> Fact | None:
 
 def short_of_slo(row: SloRow | None, capacities: Sequence[Capacity]) -> dict[str, Fact]:
     """Return the deployments that are not known to keep the SLO, by label, with the reason."""
-    said = {each.deployment: each.why or because("keeps_less", load=each.words) for each in capacities}
+    whys = {each.deployment: each.why or because("keeps_less", load=each.words) for each in capacities}
     short = [each for each in row.standings if each.state != "kept"] if row else []
-    return {each.label: said.get(each.label) or _NOT_KEPT[each.state] for each in short}
+    return {each.label: whys.get(each.label) or _NOT_KEPT[each.state] for each in short}
 
 
 def leave_out_other_work(run: Run, case: LoadCase, left_out: dict[str, Fact]) -> Fact | None:
@@ -163,7 +163,7 @@ def known_values(run: Run, case: LoadCase, metric: str, left_out: dict[str, Fact
         if group.deployment not in values:
             left_out[group.deployment] = aggregate(run, group, metric).why or because("no_value")
     # Leave out those with too few values if the others then have enough.
-    most = {label: own for label, own in values.items() if len(own) >= STARTS_NEEDED}
+    most = {label: by_repeat for label, by_repeat in values.items() if len(by_repeat) >= STARTS_NEEDED}
     if len(shared_repeats(values)) < STARTS_NEEDED <= len(shared_repeats(most)) and len(most) > 1:
         few = [label for label in values if label not in most]
         left_out |= {label: because("few_starts_have_value", k=len(values[label])) for label in few}

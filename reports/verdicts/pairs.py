@@ -138,18 +138,20 @@ def _values(pair: Pair, metric: str) -> list[list[float]]:
 
 
 def _by_repeat(run: Run, group: Group, metric: str, turn: int | None) -> dict[int, float]:
-    found = by_start(run, group, metric) if turn is None else turn_values(run, group, metric).get(turn, {})
-    return {repeat: value.value for repeat, value in found.items() if value.value is not None}
+    by_start_values = (
+        by_start(run, group, metric) if turn is None else turn_values(run, group, metric).get(turn, {})
+    )
+    return {repeat: value.value for repeat, value in by_start_values.items() if value.value is not None}
 
 
 def _why_no_ratio(pair: Pair, metric: str) -> Fact | None:
     row, slos = metric_of(metric), [run.record.slo for run in pair.runs]
     places = {r.memory_kind for _, run, group in pair.sides for r in run.starts_of(group.deployment)}
     currencies = {run.record.price.currency for run in pair.runs if run.record.price}
-    found = [(name, group, aggregate(run, group, metric)) for name, run, group in pair.sides]
+    aggregates = [(name, group, aggregate(run, group, metric)) for name, run, group in pair.sides]
     unknown = [
         because("of_side", side=name, why=each.why or why_not_measured(group))
-        for name, group, each in found
+        for name, group, each in aggregates
         if each.mean is None
     ]
     values = [*itertools.chain(*_values(pair, metric))]
@@ -190,8 +192,8 @@ def _other_lengths(
     pair: Pair, name: str, title: str, share: float = equal_work.LENGTHS_DIFFER
 ) -> Fact | None:
     turns = _turns(pair, name)
-    own = [aggregate(run, group, name).mean for _, run, group in pair.sides]
-    means = own if turns is None else turns.mean().tolist()
+    lengths = [aggregate(run, group, name).mean for _, run, group in pair.sides]
+    means = lengths if turns is None else turns.mean().tolist()
     if not equal_work.differ(means, share):
         return None
     tokens = tuple(value for value in means if value is not None)

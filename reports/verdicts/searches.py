@@ -108,13 +108,13 @@ class Capacity:
     def brackets(self) -> str:
         """`12 – 16; 12 – 18`: for each start the highest load that it kept and the lowest that it did not, or
         its words; only once if all are the same."""
-        said = [
+        clauses = [
             f"{'none' if answer.kept is None else f'{answer.kept:g}'} – {answer.broken:g}"
             if answer.is_whole and answer.broken is not None
             else answer.words
             for answer in self.answers
         ]
-        return "; ".join(said) if len(set(said)) > 1 else said[0]
+        return "; ".join(clauses) if len(set(clauses)) > 1 else clauses[0]
 
     @property
     def cells_at_highest(self) -> list[Cell]:
@@ -128,14 +128,15 @@ def capacities_of(run: Run) -> tuple[Capacity, ...]:
     """Return what each deployment keeps, by scenario in the plan's order; empty if the run is no search."""
     groups = run.groups if run.record.search is not None else ()
     return tuple(
-        _capacity(run, own) for own in grouped(groups, lambda g: (g.scenario, g.deployment)).values()
+        _capacity(run, groups_of_one)
+        for groups_of_one in grouped(groups, lambda g: (g.scenario, g.deployment)).values()
     )
 
 
 def _capacity(run: Run, groups: Sequence[Group]) -> Capacity:
     """Return what a deployment keeps. `groups`: its loads in one scenario, ascending."""
     cells = grouped((cell for group in groups for cell in group.cells), lambda cell: cell.planned.repeat)
-    answers = tuple(_answer(run, own) for _, own in sorted(cells.items()))
+    answers = tuple(_answer(run, groups_at) for _, groups_at in sorted(cells.items()))
     ends = [answer.kept for answer in answers if answer.kept is not None]
     cut, none = sum(not answer.is_whole for answer in answers), len(answers) - len(ends)
     measured = None if cut or none else min(ends)
@@ -167,7 +168,7 @@ def _is_known(
     """
     sign = 1 if state == "kept" else -1
     beyond = ([e for e in answer.tried if e.judged and sign * (e.level - level) >= 0] for answer in answers)
-    used = [min(found, key=lambda each: sign * each.level) for found in beyond if found]
+    used = [min(judgements, key=lambda each: sign * each.level) for judgements in beyond if judgements]
     if len(used) < STARTS_NEEDED or not run.is_restarted(used[0].cells[0].label):
         return False
     judged = judged_cells(run, [cell for each in used for cell in each.cells], confidence)
@@ -176,8 +177,8 @@ def _is_known(
 
 def _answer(run: Run, cells: Sequence[Cell]) -> Answer:
     tried = tuple(
-        Tried(level, own[0].load_label, tuple(own), judged_cells(run, own))
-        for level, own in sorted(grouped(cells, lambda cell: load_level(cell.load)).items())
+        Tried(level, cells_at[0].load_label, tuple(cells_at), judged_cells(run, cells_at))
+        for level, cells_at in sorted(grouped(cells, lambda cell: load_level(cell.load)).items())
     )
     kept, broken = ends_of(tried)
     record, terms = run.start_of(cells[0]), run.record.search
@@ -255,20 +256,22 @@ def _of_loads(run: Run) -> Iterator[SloRow]:
     for key, groups in sorted(by_case.items(), key=lambda item: item[0]):
         # The loads of a scenario are a family, since the data choose the highest that is kept.
         confidence = 1 - (1 - CONFIDENCE) / loads[key[:3]]
-        found = [(group, judged_cells(run, group.cells, confidence)) for group in groups]
-        standings = [Standing(g.deployment, j.verdict if j else "unknown", g, j) for g, j in found]
+        judgements = [(group, judged_cells(run, group.cells, confidence)) for group in groups]
+        standings = [Standing(g.deployment, j.verdict if j else "unknown", g, j) for g, j in judgements]
         yield SloRow(*key[:3], key[4], tuple(standings))
 
 
 def _of_search(run: Run) -> Iterator[SloRow]:
     groups = {group.key: group for group in run.groups}
     cases = grouped(capacities_of(run), lambda each: (each.scenario, each.group.model, each.group.family))
-    for case, found in cases.items():
-        known = {each.level: each.group.load for each in found if each.level is not None}
-        for level, load in sorted((known or {found[0].group.level: found[0].group.load}).items()):
+    for case, loads_of_case in cases.items():
+        load_at = {each.level: each.group.load for each in loads_of_case if each.level is not None}
+        for level, load in sorted(
+            (load_at or {loads_of_case[0].group.level: loads_of_case[0].group.load}).items()
+        ):
             standings = [
                 Standing(e.deployment, _state(e, level), groups.get((e.deployment, e.scenario, load)))
-                for e in found
+                for e in loads_of_case
             ]
             yield SloRow(*case, load, tuple(standings))
 

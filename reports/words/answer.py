@@ -71,19 +71,19 @@ class Said:
 @once
 def answers_of(run: Run) -> tuple[Said, ...]:
     """Return one answer for each scenario and model, and with an SLO for each family of loads."""
-    answers = [(made, _answer(run, made)) for made in decisions_of(run)]
+    answers = [(decision, _answer(run, decision)) for decision in decisions_of(run)]
     return tuple(
-        replace(each, advice=f"{_NOT_SERVED} {each.advice}".strip()) if made.case.model == "-" else each
-        for made, each in answers
+        replace(each, advice=f"{_NOT_SERVED} {each.advice}".strip()) if decision.case.model == "-" else each
+        for decision, each in answers
     ) or (_nothing_measured(run),)
 
 
-def _answer(run: Run, made: Decision) -> Said:
-    where = title_of_case(run, made.case).replace("At", "at", 1)
-    if made.best:
-        where += " within the SLO" if made.slo_row else ""
-        return {"same": _same, "open": _open}.get(made.kind, _named)(run, made, made.best, where)
-    return {"values": _values, "only": _only}.get(made.kind, _none)(run, made, where)
+def _answer(run: Run, decision: Decision) -> Said:
+    where = title_of_case(run, decision.case).replace("At", "at", 1)
+    if decision.best:
+        where += " within the SLO" if decision.slo_row else ""
+        return {"same": _same, "open": _open}.get(decision.kind, _named)(run, decision, decision.best, where)
+    return {"values": _values, "only": _only}.get(decision.kind, _none)(run, decision, where)
 
 
 def headline(run: Run) -> str:
@@ -92,18 +92,20 @@ def headline(run: Run) -> str:
     For a terminal and the index of runs. If there are several answers, it is the first and says how many more
     there are.
     """
-    said, count = answers_of(run), len(findings_of(run))
-    more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
+    answers, count = answers_of(run), len(findings_of(run))
+    more = f" (and {len(answers) - 1} more)" if len(answers) > 1 else ""
     end = more + (f" ({SIGN} {plural(count, 'reason')} to distrust)" if count else "")
-    short = f"{said[0].lead}. {said[0].gist}"
+    short = f"{answers[0].lead}. {answers[0].gist}"
     return clipped(" ".join(short.split()), _HEADLINE_AT_MOST - len(end)) + end
 
 
 def basis(run: Run) -> str:
     """Return the rule that names a winner, as a sentence; empty if no test was made."""
-    tested = [made for made in decisions_of(run) if made.best]
+    tested = [decision for decision in decisions_of(run) if decision.best]
     if not tested:
-        is_ordered = any(made.kind == "only" and made.capacities[1:] for made in decisions_of(run))
+        is_ordered = any(
+            decision.kind == "only" and decision.capacities[1:] for decision in decisions_of(run)
+        )
         return "Ordered by the highest load kept on every start, without a test." * is_ordered
     repeats, sure = plural(tested[0].repeats, "repeat"), sure_text(tested[0].alpha)
     among = f", one of {len(tested)} answers" if tested[1:] else ""
@@ -113,12 +115,12 @@ def basis(run: Run) -> str:
     )
 
 
-def joint(made: Decision) -> str:
+def joint(decision: Decision) -> str:
     """Return how sure all intervals against the leader are, as a sentence; empty for fewer than two."""
-    ratios = [made.ratio_to_leader(group.deployment) for group in made.groups]
+    ratios = [decision.ratio_to_leader(group.deployment) for group in decision.groups]
     return (
-        f"The intervals against the leader hold jointly with {sure_text(made.alpha)}, so they are wider than "
-        "the one in the answer."
+        f"The intervals against the leader hold jointly with {sure_text(decision.alpha)}, so they are "
+        "wider than the one in the answer."
         if sum(map(bool, ratios)) > 1
         else ""
     )
@@ -127,95 +129,103 @@ def joint(made: Decision) -> str:
 # --- a winner --------------------------------------------------------------------------------------
 
 
-def _named(run: Run, made: Decision, best: Best, where: str) -> Said:
+def _named(run: Run, decision: Decision, best: Best, where: str) -> Said:
     rival = best.next if len(best.over) == 1 else f"the next best, {best.next},"
-    sure, title = sure_text(best.alpha), title_of(made.metric)
+    sure, title = sure_text(best.alpha), title_of(decision.metric)
     gist, surety = f"It is ahead of {rival} in {title} {where}", sure
     if best.over[best.next].is_log:
-        least, most = lead_of(made, best, best.nearest)[1:]
-        ratio, bound = bound_words(lead_of(made, best, best.next)[0], least if least > 1 else most)
+        least, most = lead_of(decision, best, best.nearest)[1:]
+        ratio, bound = bound_words(lead_of(decision, best, best.next)[0], least if least > 1 else most)
         gist = f"It has {ratio} the {title} of {rival} {where}"
         surety = f"at {'least' if least > 1 else 'most'} {bound}, {sure}"
-    rest = f" ({surety}){price_of(run, made, best)}{quality.clause(run, best.leader)}."
-    if made.kind == "slight":
+    rest = f" ({surety}){price_of(run, decision, best)}{quality.clause(run, best.leader)}."
+    if decision.kind == "slight":
         rest += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
-    lead, advice = _serve(made, best.leader), quality.advice(run, best.leader)
-    return Said(lead, gist, rest + _left_out(made), _unless(run, made), *advice)
+    lead, advice = _serve(decision, best.leader), quality.advice(run, best.leader)
+    return Said(lead, gist, rest + _left_out(decision), _unless(run, decision), *advice)
 
 
-def _serve(made: Decision, label: str) -> str:
+def _serve(decision: Decision, label: str) -> str:
     """Return `Serve vllm awq`, or only the label for the reference server."""
-    return label if made.case.model == "-" else f"Serve {label}"
+    return label if decision.case.model == "-" else f"Serve {label}"
 
 
-def lead_of(made: Decision, best: Best, label: str) -> tuple[float, float, float]:
+def lead_of(decision: Decision, best: Best, label: str) -> tuple[float, float, float]:
     """Return the leader's value over another's, with the interval of its test; below 1 if lower is better."""
     ratio, (low, high) = best.over[label].shown, best.lead_over(label)
-    return (1 / ratio, 1 / high, 1 / low) if metric_of(made.metric).better == "lower" else (ratio, low, high)
+    return (
+        (1 / ratio, 1 / high, 1 / low) if metric_of(decision.metric).better == "lower" else (ratio, low, high)
+    )
 
 
-def _unless(run: Run, made: Decision) -> str:
-    said = (quality.unless(run, made), quality.unless_nearest(run, made), _unless_metric(run, made))
-    return " ".join(filter(None, said))
+def _unless(run: Run, decision: Decision) -> str:
+    clauses = (
+        quality.unless(run, decision),
+        quality.unless_nearest(run, decision),
+        _unless_metric(run, decision),
+    )
+    return " ".join(filter(None, clauses))
 
 
-def _unless_metric(run: Run, made: Decision) -> str:
-    named = made.leader.deployment if made.leader else None
+def _unless_metric(run: Run, decision: Decision) -> str:
+    named = decision.leader.deployment if decision.leader else None
     for metric, does in _UNLESS.items():
-        label = made.leaders.get(metric)
-        groups = sorted(made.groups, key=lambda group: group.deployment != label)[:2]
-        own, other = (made.value(run, group, metric).mean or 0.0 for group in groups)
+        label = decision.leaders.get(metric)
+        groups = sorted(decision.groups, key=lambda group: group.deployment != label)[:2]
+        value, other = (decision.value(run, group, metric).mean or 0.0 for group in groups)
         # Lower is better for all of these.
-        if label and label != named and other > (1 + run.record.compare.margin_share) * own > 0:
-            values = " against ".join(mean_text(metric, made.value(run, group, metric)) for group in groups)
-            said = f"{label} {does} ({values} {metric_of(metric).shown_unit})."
-            return f"If {title_of(metric)} matters most: {said}"
+        if label and label != named and other > (1 + run.record.compare.margin_share) * value > 0:
+            values = " against ".join(
+                mean_text(metric, decision.value(run, group, metric)) for group in groups
+            )
+            clause = f"{label} {does} ({values} {metric_of(metric).shown_unit})."
+            return f"If {title_of(metric)} matters most: {clause}"
     return ""
 
 
-def _left_out(made: Decision) -> str:
+def _left_out(decision: Decision) -> str:
     """Return who is not ranked (the table says why), and how many repeats were left out or disturbed.
 
     In a search, a deployment that keeps some load, known or as measured, is ranked.
     """
-    ordered = {each.deployment for each in made.capacities if each.level or each.measured}
-    labels = [label for label in made.left_out if label not in {*ordered, *made.beyond}]
-    said = f" Left out for quality: {several(made.beyond)}." if made.beyond else ""
-    said += f" Not compared: {several(labels)}." if labels else ""
-    away, busy = made.disturbed - made.shown_disturbed, "the machine was busy or not fit"
-    said += f" Left out: {plural(away, 'repeat')}, in which {busy}." if away else ""
-    if made.shown_disturbed and not made.why:
-        of, others = plural(len(made.shown), "repeat"), f"fewer than {STARTS_NEEDED} others remain"
-        count = "it counts" if made.shown_disturbed == 1 else "they count"
-        said += f" In {made.shown_disturbed} of {of} {busy}; {count}, since {others}."
-    return said
+    ordered = {each.deployment for each in decision.capacities if each.level or each.measured}
+    labels = [label for label in decision.left_out if label not in {*ordered, *decision.beyond}]
+    clauses = f" Left out for quality: {several(decision.beyond)}." if decision.beyond else ""
+    clauses += f" Not compared: {several(labels)}." if labels else ""
+    away, busy = decision.disturbed - decision.shown_disturbed, "the machine was busy or not fit"
+    clauses += f" Left out: {plural(away, 'repeat')}, in which {busy}." if away else ""
+    if decision.shown_disturbed and not decision.why:
+        of, others = plural(len(decision.shown), "repeat"), f"fewer than {STARTS_NEEDED} others remain"
+        count = "it counts" if decision.shown_disturbed == 1 else "they count"
+        clauses += f" In {decision.shown_disturbed} of {of} {busy}; {count}, since {others}."
+    return clauses
 
 
 # --- no winner -------------------------------------------------------------------------------------
 
 
-def _same(run: Run, made: Decision, best: Best, where: str) -> Said:
+def _same(run: Run, decision: Decision, best: Best, where: str) -> Said:
     within = margin_text(run.record.compare.margin_share)
-    lead = _serve(made, several([group.deployment for group in made.groups], " or "))
-    gist = f"They have the same {title_of(made.metric)} within {within} {where}"
-    return Said(lead, gist, f".{_left_out(made)}", _unless(run, made))
+    lead = _serve(decision, several([group.deployment for group in decision.groups], " or "))
+    gist = f"They have the same {title_of(decision.metric)} within {within} {where}"
+    return Said(lead, gist, f".{_left_out(decision)}", _unless(run, decision))
 
 
-def _open(run: Run, made: Decision, best: Best, where: str) -> Said:
-    title = title_of(made.metric)
+def _open(run: Run, decision: Decision, best: Best, where: str) -> Said:
+    title = title_of(decision.metric)
     gist = f"No test tells them apart in {title} {where}"
     if best.over[best.even[0]].is_log:
-        over = ratio_words(*lead_of(made, best, best.even[0]))
+        over = ratio_words(*lead_of(decision, best, best.even[0]))
         gist = f"The first has {over} the {title} of the second {where}"
-    rest = f" ({sure_text(best.alpha)}, {plural(made.repeats, 'repeat')}).{_left_out(made)}"
+    rest = f" ({sure_text(best.alpha)}, {plural(decision.repeats, 'repeat')}).{_left_out(decision)}"
     labels = several([best.leader, *best.even], " or ")
-    return Said(f"Too close to call: {labels}", gist, rest, _unless(run, made), *_advice(run, made))
+    return Said(f"Too close to call: {labels}", gist, rest, _unless(run, decision), *_advice(run, decision))
 
 
-def _advice(run: Run, made: Decision) -> quality.Advice:
-    if made.capacities:
+def _advice(run: Run, decision: Decision) -> quality.Advice:
+    if decision.capacities:
         return _search_again(run)
-    if made.advised is None:
+    if decision.advised is None:
         even = "If the measured lead is real, even 60 repeats would not settle it: choose by another column."
         return even, ""
     # The time that each start took; further repeats do not ask for quality again.
@@ -224,37 +234,37 @@ def _advice(run: Run, made: Decision) -> quality.Advice:
         for record in run.start_records
         if record.spawned_ns is not None and record.stopped_ns is not None
     ]
-    minutes = sum(lives) / 6e10 / run.repeats * (made.advised - run.repeats)
-    repeats = f"If the measured lead is real, about {made.advised} repeats would settle it"
+    minutes = sum(lives) / 6e10 / run.repeats * (decision.advised - run.repeats)
+    repeats = f"If the measured lead is real, about {decision.advised} repeats would settle it"
     advice = f"{repeats}, in {max(1, round(minutes))} more minutes"
-    return advice, more_repeats(run, made.advised)
+    return advice, more_repeats(run, decision.advised)
 
 
-def _values(run: Run, made: Decision, where: str) -> Said:
+def _values(run: Run, decision: Decision, where: str) -> Said:
     # More repeats do not help if windows have no request, or if the work differs.
-    sent = [any(run.is_counted(each.number).any() for each in group.counted) for group in made.groups]
-    may_tell = len(sent) > 1 and all(sent) and made.why is not None and made.why.kind in _OF_FEW
+    sent = [any(run.is_counted(each.number).any() for each in group.counted) for group in decision.groups]
+    may_tell = len(sent) > 1 and all(sent) and decision.why is not None and decision.why.kind in _OF_FEW
     advice: quality.Advice = ("", "")
-    if not all(run.is_restarted(group.deployment) for group in made.groups):
+    if not all(run.is_restarted(group.deployment) for group in decision.groups):
         advice = ("A winner needs servers that bench starts itself: leave out engine.base_url.", "")
-    elif made.capacities:
+    elif decision.capacities:
         advice = _search_again(run)
-    elif made.is_for_busy(run) and not run.is_going_on:
-        more = max(run.repeats + STARTS_NEEDED - made.repeats, run.record.repeats_cut)
+    elif decision.is_for_busy(run) and not run.is_going_on:
+        more = max(run.repeats + STARTS_NEEDED - decision.repeats, run.record.repeats_cut)
         advice = ("Once the machine is idle, as bench doctor will show", more_repeats(run, more))
     elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:
         more = max(5, run.record.repeats_cut)
         advice = ("More repeats may settle it", more_repeats(run, more))
-    if made.groups:
-        by = f" Ordered by {title_of(made.metric)}." if made.groups[1:] else ""
-        gist = f"{capital(where)}: {made.why}"
-        return Said("No winner", gist, f".{by}{_left_out(made)}", "", *advice)
+    if decision.groups:
+        by = f" Ordered by {title_of(decision.metric)}." if decision.groups[1:] else ""
+        gist = f"{capital(where)}: {decision.why}"
+        return Said("No winner", gist, f".{by}{_left_out(decision)}", "", *advice)
     kept = [
         f"{each.deployment} {each.load} {on_each(run, each)} ({each.why})"
-        for each in made.capacities
+        for each in decision.capacities
         if each.measured
     ]
-    rest = f" ({slo_words(run.record.slo)}): {several(kept)}.{_left_out(made)}"
+    rest = f" ({slo_words(run.record.slo)}): {several(kept)}.{_left_out(decision)}"
     return Said("No winner", "Kept as measured, but not known to be kept", rest, "", *advice)
 
 
@@ -263,62 +273,62 @@ def _search_again(run: Run) -> quality.Advice:
     return "More starts and longer windows (load.duration) would narrow it down", again
 
 
-def _only(run: Run, made: Decision, where: str) -> Said:
-    if made.capacities:
-        return _most_load(run, made)
-    group, row = made.groups[0], made.slo_row
-    found = quality_of(run).get(group.deployment)
-    limit = "not known to be beyond" if found and found.why_not_known else "within"
+def _only(run: Run, decision: Decision, where: str) -> Said:
+    if decision.capacities:
+        return _most_load(run, decision)
+    group, row = decision.groups[0], decision.slo_row
+    quality_here = quality_of(run).get(group.deployment)
+    limit = "not known to be beyond" if quality_here and quality_here.why_not_known else "within"
     within = f"{'known to keep the SLO and ' * bool(row)}{limit} the quality limit"
     does = {
         (False, False): "It is the only one measured",
         (False, True): "It is known to keep the SLO",
-        (True, False): f"It is the only one {within if made.served else 'that can be judged'}",
+        (True, False): f"It is the only one {within if decision.served else 'that can be judged'}",
         (True, True): "It is the only one known to keep the SLO",
-    }[len(made.case.groups) > 1, row is not None and row.labels("kept") == [group.deployment]]
-    spans = (_with_span(run, made, name) for name in dict.fromkeys((made.metric, "ttft_s.p50")))
+    }[len(decision.case.groups) > 1, row is not None and row.labels("kept") == [group.deployment]]
+    spans = (_with_span(run, decision, name) for name in dict.fromkeys((decision.metric, "ttft_s.p50")))
     values = ", ".join(filter(None, spans)) or "no value"
-    rest = f"{quality.clause(run, group.deployment)}.{_left_out(made)}"
-    lead, advice = _lead(made, group.deployment), quality.advice(run, group.deployment)
-    return Said(lead, f"{does} {where}: {values}", rest, quality.unless(run, made), *advice)
+    rest = f"{quality.clause(run, group.deployment)}.{_left_out(decision)}"
+    lead, advice = _lead(decision, group.deployment), quality.advice(run, group.deployment)
+    return Said(lead, f"{does} {where}: {values}", rest, quality.unless(run, decision), *advice)
 
 
-def _lead(made: Decision, label: str) -> str:
-    return _serve(made, made.served) if made.served else label
+def _lead(decision: Decision, label: str) -> str:
+    return _serve(decision, decision.served) if decision.served else label
 
 
-def _with_span(run: Run, made: Decision, name: str) -> str:
-    found = made.value(run, made.groups[0], name)
-    if found.mean is None:
+def _with_span(run: Run, decision: Decision, name: str) -> str:
+    aggregate = decision.value(run, decision.groups[0], name)
+    if aggregate.mean is None:
         return ""
     unit = "" if title_of(name).endswith("/s") else metric_of(name).shown_unit
-    said = (title_of(name), mean_text(name, found), span_text(name, found), unit)
-    return " ".join(filter(None, said))
+    parts = (title_of(name), mean_text(name, aggregate), span_text(name, aggregate), unit)
+    return " ".join(filter(None, parts))
 
 
-def on_each(run: Run, found: Capacity) -> str:
-    unit, count = "start" if run.is_restarted(found.deployment) else "block", len(found.answers)
+def on_each(run: Run, capacity: Capacity) -> str:
+    unit, count = "start" if run.is_restarted(capacity.deployment) else "block", len(capacity.answers)
     return f"on each of {plural(count, unit)}" if count > 1 else f"on one {unit}"
 
 
-def _most_load(run: Run, made: Decision) -> Said:
-    best, *others = made.capacities
-    known = [f"{each.deployment} up to {each.words}" for each in others if each.level is not None]
+def _most_load(run: Run, decision: Decision) -> Said:
+    best, *others = decision.capacities
+    limits = [f"{each.deployment} up to {each.words}" for each in others if each.level is not None]
     gist = f"It keeps the SLO up to {best.words} {on_each(run, best)}"
-    gist += f", next best {several(known)}" if known else ""
+    gist += f", next best {several(limits)}" if limits else ""
     rest = f" ({slo_words(run.record.slo)}){quality.clause(run, best.deployment)}."
-    unclear = made.slo_row.labels("unclear", "unknown") if made.slo_row else []
+    unclear = decision.slo_row.labels("unclear", "unknown") if decision.slo_row else []
     if unclear:
         rest += f" Not clear at that load: {several(unclear)}."
-    return Said(_lead(made, best.deployment), gist, rest + _left_out(made))
+    return Said(_lead(decision, best.deployment), gist, rest + _left_out(decision))
 
 
-def _none(run: Run, made: Decision, where: str) -> Said:
-    if made.slo_row and not made.slo_row.labels("kept"):
+def _none(run: Run, decision: Decision, where: str) -> Said:
+    if decision.slo_row and not decision.slo_row.labels("kept"):
         rest = f" ({slo_words(run.record.slo)}) at any load."
         return Said("No winner", "No deployment is known to keep the SLO", rest)
-    whys = [f"{label}: {clipped(why, _REASON_AT_MOST)}" for label, why in made.left_out.items()]
-    if len(made.case.groups) == 1 and not made.case.groups[0].counted:
+    whys = [f"{label}: {clipped(why, _REASON_AT_MOST)}" for label, why in decision.left_out.items()]
+    if len(decision.case.groups) == 1 and not decision.case.groups[0].counted:
         return Said("Not measured", f"{capital(where)}: {several(whys, '; ')}")
     return Said("No winner", f"{capital(where)} no deployment can be judged: {several(whys, '; ')}")
 

@@ -30,14 +30,14 @@ def repeat_word(run: Run) -> str:
 
 def ratios(run: Run) -> str:
     """Return what the ratios are to and at which level they hold, or why there are none."""
-    found = comparisons_of(run)
-    if not found.rows:
+    comparisons = comparisons_of(run)
+    if not comparisons.rows:
         return "No verdicts: no two deployments serve the same model." * bool(run.planned_cells)
-    if found.why_none or not found.family:
-        return f"No verdicts: {found.why_none or 'each value has the reason below it'}."
+    if comparisons.why_none or not comparisons.family:
+        return f"No verdicts: {comparisons.why_none or 'each value has the reason below it'}."
     return (
         "Below a value is its ratio to the best of its column, or to compare.baseline "
-        f"({family_text(found.family, found.alpha)}). "
+        f"({family_text(comparisons.family, comparisons.alpha)}). "
         f"Same: within {margin_text(run.record.compare.margin_share)}."
     )
 
@@ -47,10 +47,12 @@ def ratios(run: Run) -> str:
 
 def not_drawn(name: str, wanted: str, absent: Sequence[Group]) -> str:
     """Return why another percentile (`ttft_s.p95`) is drawn than asked for, and which points are missing."""
-    drawn, asked = (each.partition(".")[2] for each in (name, wanted))
-    said = f"This is {drawn}: too few points have enough requests for {asked}. " if name != wanted else ""
+    drawn, wanted_part = (each.partition(".")[2] for each in (name, wanted))
+    prefix = (
+        f"This is {drawn}: too few points have enough requests for {wanted_part}. " if name != wanted else ""
+    )
     names = several([group.name for group in absent], "; ")
-    return (said + (f"Not drawn, because a value is missing: {names}." if absent else "")).rstrip()
+    return (prefix + (f"Not drawn, because a value is missing: {names}." if absent else "")).rstrip()
 
 
 def search_claim(run: Run) -> str:
@@ -67,8 +69,8 @@ def search_claim(run: Run) -> str:
     )
 
 
-def too_few(found: Sequence[Spread]) -> str:
-    few = [each.group.deployment for each in found if not each.whole.is_enough]
+def too_few(spreads: Sequence[Spread]) -> str:
+    few = [each.group.deployment for each in spreads if not each.whole.is_enough]
     return f"Too few requests: {several(few)}." if few else ""
 
 
@@ -92,10 +94,10 @@ def part_name(name: str) -> str:
 
 def held_title(run: Run) -> str:
     """Return how much of a server's memory no request needed, if that is over a tenth."""
-    found = held_of(run)
+    memories = held_of(run)
     # If the heaviest load of a deployment does not count, what it needed is understated.
-    loads = frozenset[tuple[str, str]]().union(*(each.starts[0].loads for each in found))
-    whole = [each for each in found if each.starts[0].loads == loads]
+    loads = frozenset[tuple[str, str]]().union(*(each.starts[0].loads for each in memories))
+    whole = [each for each in memories if each.starts[0].loads == loads]
     spare = max((1 - each.needed_bytes / each.total_bytes for each in whole if each.needed_bytes), default=0)
     if spare > 0.1:
         return f"Up to {100 * spare:.0f} % of a server's memory is KV cache that no request needed"
@@ -120,17 +122,17 @@ def held_claim(run: Run) -> str:
 
 def held_finding(run: Run) -> str | None:
     cases = (case for case in load_cases_of(run) if case.is_open)
-    found = (title_at(run, "memory_peak_bytes", case.groups) for case in cases)
-    return next(filter(None, found), None)
+    titles = (title_at(run, "memory_peak_bytes", case.groups) for case in cases)
+    return next(filter(None, titles), None)
 
 
-def held_words(held: Held) -> str:
-    needed = "held" if held.needed_bytes is None else f"needs {gib(held.needed_bytes, 2)} of"
-    return f"{held.label} {needed} {gib(held.total_bytes, 2)}"
+def held_words(memory: Held) -> str:
+    needed = "held" if memory.needed_bytes is None else f"needs {gib(memory.needed_bytes, 2)} of"
+    return f"{memory.label} {needed} {gib(memory.total_bytes, 2)}"
 
 
-def held_range(held: Held) -> str:
-    low, high = (gib(end(start.total_bytes for start in held.starts)) for end in (min, max))
+def held_range(memory: Held) -> str:
+    low, high = (gib(end(start.total_bytes for start in memory.starts)) for end in (min, max))
     return "" if low == high else f"{low}–{high}"
 
 
@@ -153,39 +155,39 @@ _POWER = (
 
 def cost_claim(run: Run) -> str:
     """Return how to read the charts of energy and cost; empty if there are none."""
-    known = [aggregate(run, group, name).mean for group in run.groups for name in (ENERGY, COST)]
-    return f"Lower is better. Points are means over starts. {BARS}" if any(known) else ""
+    values = [aggregate(run, group, name).mean for group in run.groups for name in (ENERGY, COST)]
+    return f"Lower is better. Points are means over starts. {BARS}" if any(values) else ""
 
 
 def cost_note(run: Run) -> str:
     """Return how power was measured, which prices were given, and where the providers' prices are from."""
-    told = told_of(run)
-    said = _POWER if any(powers_of(run, group) for group in told) else ""
+    groups = told_of(run)
+    note = _POWER if any(powers_of(run, group) for group in groups) else ""
     price = price_of(run)
     if price and price.is_by_token:
         cached = "" if price.cached_tokens is None else f" ({precise(price.cached_tokens, 2)} if cached)"
-        said += (
+        note += (
             f"Priced at {precise(price.input_tokens, 2)}{cached} {price.currency} per million input tokens "
             f"and {precise(price.output_tokens, 2)} per million output tokens, as the server counted them "
             "for requests that were answered. "
         )
     if price and price.gpu_hour is not None:
-        said += (
+        note += (
             f"Priced at {precise(price.gpu_hour, 2)} {price.currency} per device hour (a host is one "
             "device), with the device used for nothing else and as busy as in the window. "
         )
-        if known := [api for group in told for api in api_prices(run, group).values()]:
-            sources = dict.fromkeys(f"{api.source}, {api.as_of}" for api in known)
-            said += f"Providers: the same requests at their prices for the model ({', '.join(sources)}). "
-    return said
+        if prices := [api for group in groups for api in api_prices(run, group).values()]:
+            sources = dict.fromkeys(f"{api.source}, {api.as_of}" for api in prices)
+            note += f"Providers: the same requests at their prices for the model ({', '.join(sources)}). "
+    return note
 
 
 def cost_unknown(run: Run) -> list[str]:
     groups = [group for group in run.groups if group.counted]
-    found = [(what, why, group) for group in groups for what, why in why_unknown(run, group).items()]
+    unknowns = [(what, why, group) for group in groups for what, why in why_unknown(run, group).items()]
     return [
-        f"{what} is not known{_whose([group for *_, group in own], len(groups))}: {why}."
-        for (what, why), own in grouped(found, lambda each: each[:2]).items()
+        f"{what} is not known{_whose([group for *_, group in same_why], len(groups))}: {why}."
+        for (what, why), same_why in grouped(unknowns, lambda each: each[:2]).items()
     ]
 
 
@@ -212,20 +214,22 @@ DECODE_NOTE = (
 
 def bounds_title(run: Run) -> str:
     """Return what limited the heaviest load, if the run has one axis of loads."""
-    found = bounds_of(run)
-    if len({(group.scenario, group.family) for group, _ in found}) > 1:
+    bounds = bounds_of(run)
+    if len({(group.scenario, group.family) for group, _ in bounds}) > 1:
         return BOUNDS
-    heaviest = max((group for group, _ in found), key=lambda group: group.level)
-    last = [WORDS[bound.kind] for group, bound in found if group.level == heaviest.level]
-    said = [f"{words} ({count} of {len(last)})" for words, count in Counter(last).most_common()]
-    return f"What limited {heaviest.load}: {', '.join(said)}"
+    heaviest = max((group for group, _ in bounds), key=lambda group: group.level)
+    last = [WORDS[bound.kind] for group, bound in bounds if group.level == heaviest.level]
+    counts = [f"{words} ({count} of {len(last)})" for words, count in Counter(last).most_common()]
+    return f"What limited {heaviest.load}: {', '.join(counts)}"
 
 
 def not_known(run: Run) -> list[str]:
     """Return what is not known about what limited a load, each once with the groups that lack it."""
-    found = [(bound.unknown, group) for group, bound in bounds_of(run)]
-    by_what = grouped([pair for pair in found if pair[0]], lambda pair: pair[0]).items()
-    return [f"Not known{_whose([g for _, g in own], len(found))}: {what}." for what, own in by_what]
+    unknowns = [(bound.unknown, group) for group, bound in bounds_of(run)]
+    by_what = grouped([pair for pair in unknowns if pair[0]], lambda pair: pair[0]).items()
+    return [
+        f"Not known{_whose([g for _, g in same_why], len(unknowns))}: {what}." for what, same_why in by_what
+    ]
 
 
 def decode_finding(run: Run) -> str | None:
@@ -239,8 +243,14 @@ def unread(run: Run) -> str:
         name: [each.memory_notes.get("server samples") for each in run.starts_of(name)]
         for name in run.deployments
     }
-    said = [f"{name} ({several([w for w in why if w], '; ')})" for name, why in notes.items() if any(why)]
-    return f"Metrics that could not be read: {'; '.join(said)}." if said and run.server is not None else ""
+    unread_columns = [
+        f"{name} ({several([w for w in why if w], '; ')})" for name, why in notes.items() if any(why)
+    ]
+    return (
+        f"Metrics that could not be read: {'; '.join(unread_columns)}."
+        if unread_columns and run.server is not None
+        else ""
+    )
 
 
 # --- what a prefix cache served ---------------------------------------------------------------------
@@ -272,8 +282,10 @@ def ideals(run: Run) -> list[str]:
     """Return how the ideals of the run's requests were counted."""
     records = [cell.record for cell in run.planned_cells if cell.record and cell.record.ideal_by]
     counts = sum((Counter(record.ideal_by) for record in records), Counter[str]())
-    said = ", ".join(f"{_COUNTED[by]} for {plural(n, 'request')}" for by, n in sorted(counts.items()))
-    return [f"The ideal was counted {said}."] if served_of(run) else []
+    counts_by_kind = ", ".join(
+        f"{_COUNTED[by]} for {plural(n, 'request')}" for by, n in sorted(counts.items())
+    )
+    return [f"The ideal was counted {counts_by_kind}."] if served_of(run) else []
 
 
 def contradictions(run: Run) -> list[str]:
@@ -281,13 +293,13 @@ def contradictions(run: Run) -> list[str]:
 
     For every other group with one user, whether its times confirm what is reported.
     """
-    said, whys = [], list[str]()
-    for own in grouped(served_of(run), lambda each: each.group.key).values():
-        group, found = own[0].group, doubts(own) or [confirmation(own[0])]
-        if any(found):
-            said.append(f"{group.name}, {several(found, '; ')}.")
-        elif own[0].why and group.cells[0].at_once == 1:
-            whys.append(f"{group.deployment}: {own[0].why}")
+    clauses, whys = [], list[str]()
+    for served in grouped(served_of(run), lambda each: each.group.key).values():
+        group, reasons = served[0].group, doubts(served) or [confirmation(served[0])]
+        if any(reasons):
+            clauses.append(f"{group.name}, {several(reasons, '; ')}.")
+        elif served[0].why and group.cells[0].at_once == 1:
+            whys.append(f"{group.deployment}: {served[0].why}")
     if whys:
-        said.append(f"TTFT says nothing about the cache of {several(whys, '; ')}. {_MORE_NEW}")
-    return said
+        clauses.append(f"TTFT says nothing about the cache of {several(whys, '; ')}. {_MORE_NEW}")
+    return clauses

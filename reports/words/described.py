@@ -39,9 +39,9 @@ def device(run: Run) -> str:
     """
     on_card = any(record.memory_kind == "device" for record in run.start_records)
     key = r"(device|gpu).*\.name$" if on_card else r"(^|\.)cpu_model$"
-    found = (str(value) for name, value in flat(run.record.environment) if value and re.search(key, name))
-    own = "one device" if on_card else "this processor"
-    return next(found, "an unknown device" if run.foreign else own)
+    matching = (str(value) for name, value in flat(run.record.environment) if value and re.search(key, name))
+    where = "one device" if on_card else "this processor"
+    return next(matching, "an unknown device" if run.foreign else where)
 
 
 def environment_words(run: Run) -> str:
@@ -72,8 +72,8 @@ def _loads_and_starts(run: Run) -> tuple[str, str, str]:
     starts = f"{plural(run.repeats, 'start')} of each"
     if any(record.attached for record in run.start_records):
         starts = f"{plural(run.repeats, 'block')} on a server that was running already"
-    asked = ((cell.window_s or 0) / (cell.planned.load.duration_s or 1e9) for cell in run.planned_cells)
-    longer = " or longer" if max(asked) > 1.05 else ""
+    shares = ((cell.window_s or 0) / (cell.planned.load.duration_s or 1e9) for cell in run.planned_cells)
+    longer = " or longer" if max(shares) > 1.05 else ""
     windows = dict.fromkeys(map(window_bound, _ordered(run)))
     return loads_words(run), starts, f"windows of {', '.join(windows)}{longer}"
 
@@ -81,8 +81,8 @@ def _loads_and_starts(run: Run) -> tuple[str, str, str]:
 def _scenario(choice: ScenarioChoice) -> str:
     options = msgspec.to_builtins(choice.options)
     turns, path = options.get("turns"), options.get("path")
-    said = [choice.label, PurePath(str(path)).name if path else "", plural(turns, "turn") if turns else ""]
-    return ", ".join(filter(None, said))
+    parts = [choice.label, PurePath(str(path)).name if path else "", plural(turns, "turn") if turns else ""]
+    return ", ".join(filter(None, parts))
 
 
 def loads_words(run: Run) -> str:
@@ -174,18 +174,18 @@ def facts_of(records: Sequence[StartRecord]) -> dict[str, Any]:
     launcher = deployment.terms.launcher or ("docker" if image else "native")
     # As Docker shows it; an image that was built here has an id but no digest.
     digest = (image.get("image_digest") or image.get("image_id") or "").rpartition(":")[2][:12]
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "version": several([record.version for record in records if record.version]),
         "launcher": "attached" if records[0].attached else launcher,
         "image": " ".join(filter(None, (image.get("image"), digest))),
         **{f"option.{key}": value for key, value in msgspec.to_builtins(deployment.options).items()},
     }
     for record in records:
-        found |= {key: value for key, value in record.resolved.items() if key not in {**COMMON, **TOLD}}
+        facts |= {key: value for key, value in record.resolved.items() if key not in {**COMMON, **TOLD}}
         # The note is among the reasons to distrust.
-        found |= {f"weights.{key}": value for key, value in record.weights.items() if key != "note"}
-        found |= {f"{VARIABLE}{name}": value for name, value in record.environment.items()}
-    return {key: value for key, value in found.items() if value not in (None, "")}
+        facts |= {f"weights.{key}": value for key, value in record.weights.items() if key != "note"}
+        facts |= {f"{VARIABLE}{name}": value for name, value in record.environment.items()}
+    return {key: value for key, value in facts.items() if value not in (None, "")}
 
 
 def traffic_of(run: Run) -> Iterator[tuple[str, str]]:

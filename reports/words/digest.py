@@ -66,24 +66,24 @@ def digest(run_dir: Path) -> Digest:
     """
     sources = sources_of(run_dir)
     with suppress(OSError, StoreError):
-        kept, found = read_json(run_dir / DIGEST_FILE, tuple[Sources, Digest])
+        kept, stored = read_json(run_dir / DIGEST_FILE, tuple[Sources, Digest])
         if kept == sources:
-            return found
-    made = digest_of(open_run(run_dir))
-    keep(run_dir, sources, made)
-    return made
+            return stored
+    digest_now = digest_of(open_run(run_dir))
+    keep(run_dir, sources, digest_now)
+    return digest_now
 
 
 def sources_of(run_dir: Path) -> Sources:
     """Return DIGEST_VERSION and the number, total size and summed times of the run's records."""
     records = ("run.json", "starts/*/start.json", "cells/*/cell.json")
-    found = [each.stat() for record in records for each in run_dir.glob(record)]
+    stats = [each.stat() for record in records for each in run_dir.glob(record)]
     # A JSON number of more than 64 bits would not be read back.
-    times_ns = sum(each.st_mtime_ns for each in found) % 2**62
-    return DIGEST_VERSION, len(found), sum(each.st_size for each in found), times_ns
+    times_ns = sum(each.st_mtime_ns for each in stats) % 2**62
+    return DIGEST_VERSION, len(stats), sum(each.st_size for each in stats), times_ns
 
 
-def keep(run_dir: Path, sources: Sources, made: Digest) -> None:
+def keep(run_dir: Path, sources: Sources, digest_now: Digest) -> None:
     """Write headline.json, whole or not at all; do nothing if the directory cannot be written."""
     with suppress(OSError):
-        write_whole(run_dir / DIGEST_FILE, msgspec.json.encode((sources, made)) + b"\n", mode=PRIVATE)
+        write_whole(run_dir / DIGEST_FILE, msgspec.json.encode((sources, digest_now)) + b"\n", mode=PRIVATE)

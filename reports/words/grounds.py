@@ -39,27 +39,27 @@ _RESETS = {"unchecked": "emptied, not checked", "failed": "not emptied", "none":
 
 def checks_title(run: Run) -> str:
     clean, unlooked = clean_of(run)
-    said = (
+    verb = (
         f"{plural(len(findings_of(run)), 'reason')} to distrust, {plural(len(clean), 'check')} found nothing"
     )
-    return said + (f", {len(unlooked)} had nothing to check" if unlooked else "")
+    return verb + (f", {len(unlooked)} had nothing to check" if unlooked else "")
 
 
-def where(run: Run, found: Finding) -> str:
+def where(run: Run, finding: Finding) -> str:
     """Return the cells that a reason is about; empty if these are all cells of the run, or none."""
-    if not 0 < len(found.cells) < len(run.planned_cells):
+    if not 0 < len(finding.cells) < len(run.planned_cells):
         return ""
-    return f"Cells {several([f'{cell:03d}' for cell in found.cells])} of {len(run.planned_cells)}."
+    return f"Cells {several([f'{cell:03d}' for cell in finding.cells])} of {len(run.planned_cells)}."
 
 
 def fairness_claim(run: Run) -> str:
     """Return how many terms are not as asked; empty if none was asked for or reported."""
     off = sum(entry.is_off for row in ledger_of(run) for entry in row.entries.values())
-    said = f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers say"
-    said += "; bench does not know what further arguments change" * any(
+    clause = f"{plural(off, 'term')} not as asked" if off else "all terms are as asked, as far as servers say"
+    clause += "; bench does not know what further arguments change" * any(
         r.name == ARGS for r in ledger_of(run)
     )
-    return said if ledger_of(run) else ""
+    return clause if ledger_of(run) else ""
 
 
 def fairness_notes(run: Run) -> list[str]:
@@ -82,17 +82,17 @@ def error_claim(run: Run) -> str:
 def client_notes(run: Run) -> list[str]:
     """Return where bench's own error is from, and how to read the table of the client."""
     notes = [_CLIENT] if any(cell.summary for group in run.groups for cell in group.counted) else []
-    known = run.selftest
-    if known is None:
+    selftest = run.selftest
+    if selftest is None:
         return notes
     reach = "the p99 error of TTFT was 1 ms or more at every load tested"
-    if known.largest:
-        streams, rate = known.largest
+    if selftest.largest:
+        streams, rate = selftest.largest
         reach = f"the p99 error of TTFT stays under 1 ms up to {streams:,} streams x {rate:,.0f} chunks/s"
     return [
         "Own error: what bench reported minus what a server with known send times did, paired by request, on "
-        f"this machine ({known.created_at[:10]}, bench {known.bench_version}); {reach}. "
-        f"{'The machine was busy then. ' * known.is_of_busy_machine}{known.stopped or ''}",
+        f"this machine ({selftest.created_at[:10]}, bench {selftest.bench_version}); {reach}. "
+        f"{'The machine was busy then. ' * selftest.is_of_busy_machine}{selftest.stopped or ''}",
         *notes,
     ]
 

@@ -31,18 +31,21 @@ def ends(interval: tuple[float, float] | None) -> str:
     return f"[{nats(interval[0])}, {nats(interval[1])}]" if interval else ""
 
 
-def _how(found: Fidelity) -> str:
+def _how(fidelity: Fidelity) -> str:
     """Return ` by chat` or ` k 5`, where a divergence is not by text or is over fewer than 20 tokens."""
-    return found.by_chat + (f" k {found.k}" if found.k < LOGPROBS else "")
+    return fidelity.by_chat + (f" k {fidelity.k}" if fidelity.k < LOGPROBS else "")
 
 
-def cells(found: Quality | None) -> tuple[Cell, Cell]:
+def cells(quality: Quality | None) -> tuple[Cell, Cell]:
     """Return a deployment's divergence and its share of same tokens."""
-    if found is None or found.told is None:
-        few = f"({found.few})" if found and found.few else ""
-        return ("reference" if found and found.is_reference else NOTHING, few), (NOTHING, "")
-    same = number(found.told.agreement, 0, 100)
-    return (nats(found.told.kl_nats), f"{ends(found.told.interval)}{_how(found.told)}".strip()), (same, "")
+    if quality is None or quality.told is None:
+        few = f"({quality.few})" if quality and quality.few else ""
+        return ("reference" if quality and quality.is_reference else NOTHING, few), (NOTHING, "")
+    same = number(quality.told.agreement, 0, 100)
+    return (nats(quality.told.kl_nats), f"{ends(quality.told.interval)}{_how(quality.told)}".strip()), (
+        same,
+        "",
+    )
 
 
 def plain(cell: Cell) -> str:
@@ -50,71 +53,79 @@ def plain(cell: Cell) -> str:
     return " ".join(filter(None, cell))
 
 
-def against(found: Quality) -> str:
+def against(quality: Quality) -> str:
     """Return `over 8 texts, against llama_cpp fp16`, or why the divergence is not known."""
-    if not found.told:
-        return str(found.why or NOTHING)
-    over = plural(found.told.items, "text" if found.told.way == "text" else "answer")
-    return f"over {over}, against {found.against}"
+    if not quality.told:
+        return str(quality.why or NOTHING)
+    over = plural(quality.told.items, "text" if quality.told.way == "text" else "answer")
+    return f"over {over}, against {quality.against}"
 
 
 def columns(run: Run, label: str) -> dict[str, Cell]:
     """Return a deployment's quality by column; empty if no deployment of the run was asked."""
-    known = quality_of(run)
-    return (dict(zip(HEADS, cells(known.get(label)), strict=True)) if known else {}) | scores(run, label)
+    qualities = quality_of(run)
+    return (dict(zip(HEADS, cells(qualities.get(label)), strict=True)) if qualities else {}) | scores(
+        run, label
+    )
 
 
 def scores(run: Run, label: str) -> dict[str, Cell]:
     """Return a deployment's scores by column, one for each task of the run."""
     tasks = list(dict.fromkeys(each.task for each in task_scores(run)))
-    own = {each.task: score(each) for each in task_scores(run) if each.label == label}
+    by_task = {each.task: score(each) for each in task_scores(run) if each.label == label}
     heads = ["score %"] if len(tasks) == 1 else [f"score % ({task})" for task in tasks]
-    return dict(zip(heads, (own.get(task, (NOTHING, "")) for task in tasks), strict=True))
+    return dict(zip(heads, (by_task.get(task, (NOTHING, "")) for task in tasks), strict=True))
 
 
 def texts(run: Run, label: str) -> dict[str, str]:
     return {head: plain(cell) for head, cell in columns(run, label).items()}
 
 
-def _until(found: Fidelity) -> str:
+def _until(fidelity: Fidelity) -> str:
     """Return for how many tokens half of the answers are the reference's: `11`, `16 or more`."""
-    most = len(found.same) - 1
-    return ("" if most < 0 else f"{most} or more") if found.median_same is None else str(found.median_same)
+    most = len(fidelity.same) - 1
+    return (
+        ("" if most < 0 else f"{most} or more") if fidelity.median_same is None else str(fidelity.median_same)
+    )
 
 
 # The columns of a table of fidelities.
 FIDELITY: Mapping[str, Callable[[Fidelity], str]] = {
-    "by": lambda found: found.way,
-    "KL p99": lambda found: nats(found.kl_p99_nats),
-    "same token %": lambda found: number(found.agreement, 1, 100),
+    "by": lambda fidelity: fidelity.way,
+    "KL p99": lambda fidelity: nats(fidelity.kl_p99_nats),
+    "same token %": lambda fidelity: number(fidelity.agreement, 1, 100),
     "tokens until half differ": _until,
-    "perplexity": lambda found: number(found.perplexity, 1) if found.perplexity else "",
-    "perplexity ratio": lambda found: number(found.perplexity_ratio, 3) if found.perplexity_ratio else "",
-    "RMS change %": lambda found: number(found.rms_change, 1, 100) if found.perplexity_ratio else "",
-    "k": lambda found: str(found.k),
-    "tokens": lambda found: f"{found.tokens:,}{f' ({found.left_out} without KL)' if found.left_out else ''}",
-    "texts or answers": lambda found: str(found.items),
+    "perplexity": lambda fidelity: number(fidelity.perplexity, 1) if fidelity.perplexity else "",
+    "perplexity ratio": lambda fidelity: (
+        number(fidelity.perplexity_ratio, 3) if fidelity.perplexity_ratio else ""
+    ),
+    "RMS change %": lambda fidelity: number(fidelity.rms_change, 1, 100) if fidelity.perplexity_ratio else "",
+    "k": lambda fidelity: str(fidelity.k),
+    "tokens": lambda fidelity: (
+        f"{fidelity.tokens:,}{f' ({fidelity.left_out} without KL)' if fidelity.left_out else ''}"
+    ),
+    "texts or answers": lambda fidelity: str(fidelity.items),
 }
 
 
-def score(found: TaskScore) -> Cell:
+def score(task_score: TaskScore) -> Cell:
     """Return a score and its interval, in percent."""
-    ends = found.interval and ", ".join(number(end, 1, 100) for end in found.interval)
-    return number(found.score, 1, 100), f"[{ends}]" if ends else ""
+    ends = task_score.interval and ", ".join(number(end, 1, 100) for end in task_score.interval)
+    return number(task_score.score, 1, 100), f"[{ends}]" if ends else ""
 
 
-def flips_text(found: Flips) -> str:
+def flips_text(flips: Flips) -> str:
     """Return `of 300 items 56 right to wrong, 5 wrong to right, p 0.012`."""
-    turned = f"{found.broken} right to wrong, {found.mended} wrong to right"
-    return f"of {found.items:,} items {turned}, p {precise(found.p, 3)}"
+    turned = f"{flips.broken} right to wrong, {flips.mended} wrong to right"
+    return f"of {flips.items:,} items {turned}, p {precise(flips.p, 3)}"
 
 
 # The columns of a table of tasks, after the score.
 TASK: Mapping[str, Callable[[TaskScore], str]] = {
-    "items": lambda found: f"{found.scored} of {found.items}",
-    "right to wrong": lambda found: str(found.flips.broken) if found.flips else "",
-    "wrong to right": lambda found: str(found.flips.mended) if found.flips else "",
-    "p": lambda found: precise(found.flips.p, 3) if found.flips else "",
+    "items": lambda fidelity: f"{fidelity.scored} of {fidelity.items}",
+    "right to wrong": lambda fidelity: str(fidelity.flips.broken) if fidelity.flips else "",
+    "wrong to right": lambda fidelity: str(fidelity.flips.mended) if fidelity.flips else "",
+    "p": lambda fidelity: precise(fidelity.flips.p, 3) if fidelity.flips else "",
 }
 
 
@@ -127,25 +138,25 @@ def clause(run: Run, label: str) -> str:
 
 
 def _nearness(run: Run, label: str) -> Iterator[str]:
-    found = quality_of(run).get(label)
-    if found is None:
+    quality = quality_of(run).get(label)
+    if quality is None:
         return
-    if found.is_reference:
+    if quality.is_reference:
         # Without another deployment held against it, it is no reference.
         is_held = [each.label for each in quality_of(run).values() if each.against == label] != [label]
         yield from [f"{label} is the quality reference"] * is_held
-    elif found.interval is None or found.told is None:
-        yield f"its quality is not known ({found.why_not_known})"
+    elif quality.interval is None or quality.told is None:
+        yield f"its quality is not known ({quality.why_not_known})"
     else:
-        kl, same = nats(found.told.kl_nats), _of_hundred(found.told.agreement or 0.0)
-        held = f"{found.against}{_how(found.told)}"
-        yield f"quality against {held}: KL {kl}, the same token at {same} positions"
+        kl, same = nats(quality.told.kl_nats), _of_hundred(quality.told.agreement or 0.0)
+        nearness = f"{quality.against}{_how(quality.told)}"
+        yield f"quality against {nearness}: KL {kl}, the same token at {same} positions"
 
 
 def advice(run: Run, label: str) -> Advice:
     """Return what to run to learn a deployment's quality; nothing if it is known."""
-    found = quality_of(run).get(label)
-    helps = asking_quality(run) if found and found.why_not_known else ""
+    quality = quality_of(run).get(label)
+    helps = asking_quality(run) if quality and quality.why_not_known else ""
     return ("To measure its quality", helps) if helps else ("", "")
 
 
@@ -163,43 +174,45 @@ def _of_hundred(share: float) -> str:
     return f"{min(round(100 * share), 99 if share < 1 else 100)} of 100"
 
 
-def unless(run: Run, made: Decision) -> str:
+def unless(run: Run, decision: Decision) -> str:
     """Return the best deployment left out for its answers and how much worse they are, if it leads."""
-    costs = dict(_costs(run, made))
+    costs = dict(_costs(run, decision))
     is_ahead = max(costs, default=0.0) > 1 + run.record.compare.margin_share
     return f"If worse answers are acceptable: {costs[max(costs)]}." if is_ahead else ""
 
 
-def _costs(run: Run, made: Decision) -> Iterator[tuple[float, str]]:
-    metric = metric_of(made.metric)
-    for group in made.ranked if made.groups else ():
+def _costs(run: Run, decision: Decision) -> Iterator[tuple[float, str]]:
+    metric = metric_of(decision.metric)
+    for group in decision.ranked if decision.groups else ():
         label = group.deployment
-        own, first = (made.value(run, each, made.metric).mean for each in (group, made.groups[0]))
-        worse = " and ".join(_worse(run, label)) if label in made.beyond else ""
-        if worse and own and first:
-            ratio = first / own if metric.better == "lower" else own / first
+        value, first = (
+            decision.value(run, each, decision.metric).mean for each in (group, decision.groups[0])
+        )
+        worse = " and ".join(_worse(run, label)) if label in decision.beyond else ""
+        if worse and value and first:
+            ratio = first / value if metric.better == "lower" else value / first
             is_speed = metric.words[0] == "faster"
-            amount = f"has {own / first:.1f}x the {title_of(made.metric)}"
+            amount = f"has {value / first:.1f}x the {title_of(decision.metric)}"
             much = f"is {ratio:.1f}x as fast" if is_speed else amount
             yield ratio, f"{label} {much}, but {worse}"
 
 
 def _worse(run: Run, label: str) -> Iterator[str]:
-    found = quality_of(run).get(label)
-    if found and found.told:
-        places, kl = _of_hundred(1 - (found.told.agreement or 0.0)), nats(found.told.kl_nats)
-        yield f"picks another token at {places} positions (KL {kl}{_how(found.told)})"
+    quality = quality_of(run).get(label)
+    if quality and quality.told:
+        places, kl = _of_hundred(1 - (quality.told.agreement or 0.0)), nats(quality.told.kl_nats)
+        yield f"picks another token at {places} positions (KL {kl}{_how(quality.told)})"
     yield from (f"gets {each}" for each in _right(run, label))
 
 
-def unless_nearest(run: Run, made: Decision) -> str:
+def unless_nearest(run: Run, decision: Decision) -> str:
     """Return the contender nearest to the reference, if it is known to be nearer than the first one."""
-    own, *others = (quality_of(run).get(group.deployment) for group in made.groups)
+    nearest, *others = (quality_of(run).get(group.deployment) for group in decision.groups)
     nearer = [
-        (each.interval[1], f"{each.label} (KL {cells(each)[0][0]} against {cells(own)[0][0]}).")
+        (each.interval[1], f"{each.label} (KL {cells(each)[0][0]} against {cells(nearest)[0][0]}).")
         for each in others
-        if own and own.interval and each and each.interval and each.interval[1] < own.interval[0]
-        if (each.against, [*each.by_way]) == (own.against, [*own.by_way])
+        if nearest and nearest.interval and each and each.interval and each.interval[1] < nearest.interval[0]
+        if (each.against, [*each.by_way]) == (nearest.against, [*nearest.by_way])
     ]
     return f"If quality matters most: {min(nearer)[1]}" if nearer else ""
 
@@ -209,16 +222,16 @@ def unless_nearest(run: Run, made: Decision) -> str:
 
 def claim(run: Run) -> str:
     """Return how far each deployment is from its reference, and what it gets right."""
-    known = quality_of(run).values()
-    against = several([each.against for each in known if each.told and each.against])
+    qualities = quality_of(run).values()
+    against = several([each.against for each in qualities if each.told and each.against])
     parts = {
         f"Against {against}: ": [
-            f"{each.label} KL {nats(each.told.kl_nats)}{_how(each.told)}" for each in known if each.told
+            f"{each.label} KL {nats(each.told.kl_nats)}{_how(each.told)}" for each in qualities if each.told
         ],
-        "Not known: ": [f"{each.label} ({each.few})" for each in known if each.few],
+        "Not known: ": [f"{each.label} ({each.few})" for each in qualities if each.few],
         "": [f"{label} {each}" for label in run.deployments for each in _right(run, label)],
     }
-    return "".join(f"{begin}{several(said)}. " for begin, said in parts.items() if said)
+    return "".join(f"{begin}{several(labels)}. " for begin, labels in parts.items() if labels)
 
 
 def front(stands: Sequence[Stand]) -> str:
@@ -228,9 +241,9 @@ def front(stands: Sequence[Stand]) -> str:
         each.group.deployment: (each.speed.mean or 0.0, -each.kl_nats, -each.memory_bytes) for each in stands
     }
     worse = [f"{label} (by {other})" for label, other in beaten(points).items()]
-    said = "Beaten in speed, quality and memory at once, by their means: "
-    said += several(worse) or "no deployment"
-    return f"{said}. A larger mark means more peak memory; the reference is at 0."
+    clause = "Beaten in speed, quality and memory at once, by their means: "
+    clause += several(worse) or "no deployment"
+    return f"{clause}. A larger mark means more peak memory; the reference is at 0."
 
 
 def notes(run: Run) -> list[str]:

@@ -146,12 +146,12 @@ class Answer:
     def lead(self) -> tuple[float | None, float | None]:
         """Return the ratio of a winner's value to the next best, and the end nearest to 1 of its least sure
         test."""
-        made = self.decision
-        best = made.best if made and made.leader else None
-        if made is None or best is None or not best.over[best.next].is_log:
+        decision = self.decision
+        best = decision.best if decision and decision.leader else None
+        if decision is None or best is None or not best.over[best.next].is_log:
             return None, None
-        _, least, most = lead_of(made, best, best.nearest)
-        return lead_of(made, best, best.next)[0], least if least and least > 1 else most
+        _, least, most = lead_of(decision, best, best.nearest)
+        return lead_of(decision, best, best.next)[0], least if least and least > 1 else most
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,54 +170,60 @@ class Report:
 @once
 def report_of(run: Run) -> Report:
     decisions = decisions_of(run)
-    decided = {made.case.key for made in decisions}
+    decided = {decision.case.key for decision in decisions}
     cases = () if run.record.search else load_cases_of(run)
     return Report(
         run,
         [
-            Answer(said, made, _table(run, made.case, made.ranked, made) if made else Table("", ()))
-            for said, made in zip(answers_of(run), decisions or [None], strict=True)
+            Answer(
+                words,
+                decision,
+                _table(run, decision.case, decision.ranked, decision) if decision else Table("", ()),
+            )
+            for words, decision in zip(answers_of(run), decisions or [None], strict=True)
         ],
         [_table(run, case, case.groups) for case in cases if case.key not in decided],
         findings_of(run),
     )
 
 
-def _table(run: Run, case: LoadCase, groups: Sequence[Group], made: Decision | None = None) -> Table:
-    before = [*([made.metric] if made else []), *read_rates(run, groups)]
+def _table(run: Run, case: LoadCase, groups: Sequence[Group], decision: Decision | None = None) -> Table:
+    before = [*([decision.metric] if decision else []), *read_rates(run, groups)]
     names = list(dict.fromkeys([*before, *COLUMNS, _PER_CORE]))
-    rows = [_row(run, group, made, names) for group in groups]
+    rows = [_row(run, group, decision, names) for group in groups]
     used = [row.values["cores_used"].over.mean or 0.0 for row in rows]
     if max(used, default=0.0) <= MEANS_APART * min(filter(None, used), default=math.inf):
         names.remove(_PER_CORE)
-    known = [each for each in names if any(row.values[each].is_known for row in rows)]
-    wide = dict.fromkeys([*before[: made is not None], *known])
+    columns_known = [each for each in names if any(row.values[each].is_known for row in rows)]
+    wide = dict.fromkeys([*before[: decision is not None], *columns_known])
     return Table(title_of_case(run, case), rows, list(dict.fromkeys([*before, *FIRST])), list(wide))
 
 
-def _row(run: Run, group: Group, made: Decision | None, names: Sequence[str]) -> Row:
+def _row(run: Run, group: Group, decision: Decision | None, names: Sequence[str]) -> Row:
     label, where = group.deployment, (group.scenario, group.load)
-    known = quality_of(run)
-    asked = columns(run, label)
+    qualities = quality_of(run)
+    cells_of_quality = columns(run, label)
     standings = [each for row in slo_rows(run) if (row.scenario, row.load) == where for each in row.standings]
     kept = (each for each in capacities_of(run) if (each.deployment, each.scenario) == (label, where[0]))
     return Row(
         group,
-        {name: _value(run, group, made, name) for name in names},
-        made.left_out.get(label) if made else None,
-        made.ratio_to_leader(label) if made else None,
-        known.get(label) or Quality(label, why=because("not_asked_for_tokens")) if asked else None,
-        asked,
+        {name: _value(run, group, decision, name) for name in names},
+        decision.left_out.get(label) if decision else None,
+        decision.ratio_to_leader(label) if decision else None,
+        qualities.get(label) or Quality(label, why=because("not_asked_for_tokens"))
+        if cells_of_quality
+        else None,
+        cells_of_quality,
         [each for each in task_scores(run) if each.label == label],
         next((each.state for each in standings if each.label == label), None),
         next(kept, None),
     )
 
 
-def _value(run: Run, group: Group, made: Decision | None, name: str) -> Value:
-    over = made.value(run, group, name) if made else aggregate(run, group, name)
-    cells = made.cells(run, group) if made else value_cells(run, group)
-    is_decided = made is not None and made.leaders.get(name) == group.deployment
+def _value(run: Run, group: Group, decision: Decision | None, name: str) -> Value:
+    over = decision.value(run, group, name) if decision else aggregate(run, group, name)
+    cells = decision.cells(run, group) if decision else value_cells(run, group)
+    is_decided = decision is not None and decision.leaders.get(name) == group.deployment
     return Value(name, over, heading_of(name, unit_of(run, name)), marks_of(run, cells, name), is_decided)
 
 
@@ -230,30 +236,32 @@ def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
     Raises StoreError as open_run does.
     """
     run = open_run(run_dir)
-    return tuple(_standing(run, made, repeats) for made in decisions_of(run) if len(run.deployments) > 1)
+    return tuple(
+        _standing(run, decision, repeats) for decision in decisions_of(run) if len(run.deployments) > 1
+    )
 
 
-def _standing(run: Run, made: Decision, whole: int) -> Standing:
-    where = f"{title_of(made.metric)} {title_of_case(run, made.case).replace('At', 'at', 1)}"
+def _standing(run: Run, decision: Decision, whole: int) -> Standing:
+    where = f"{title_of(decision.metric)} {title_of_case(run, decision.case).replace('At', 'at', 1)}"
     # Repeats in which the machine was disturbed do not rank anyone.
-    is_disturbed = bool(made.disturbed) and not made.used
-    groups = () if is_disturbed else made.groups
+    is_disturbed = bool(decision.disturbed) and not decision.used
+    groups = () if is_disturbed else decision.groups
     first, second, *_ = [*(group.deployment for group in groups), None, None]
-    means = [made.value(run, group, made.metric).mean or 0.0 for group in groups[:2]]
+    means = [decision.value(run, group, decision.metric).mean or 0.0 for group in groups[:2]]
     ratio, words = None, f"no {'repeat that counts' if is_disturbed else 'value'} yet ({where})"
     if first:
         words = f"only {first} has a value ({where})"
-    if second and min(means) > 0 and not metric_of(made.metric).is_additive:
-        ratio = means[0] / means[1] if metric_of(made.metric).better == "higher" else means[1] / means[0]
+    if second and min(means) > 0 and not metric_of(decision.metric).is_additive:
+        ratio = means[0] / means[1] if metric_of(decision.metric).better == "higher" else means[1] / means[0]
     if second:
         words = f"{first} {_lead_words(ratio)}, not yet decided (next {second}; {where})"
-    if made.disturbed:
-        repeats = plural(made.disturbed + made.repeats, "repeat")
-        words += f"; the machine was busy or not fit in {made.disturbed} of {repeats}"
-    if made.left_out:
-        words += f"; not compared: {several(list(made.left_out))}"
-    case = made.case
-    return Standing(whole, case.scenario, case.model, case.load, made.metric, first, second, ratio, words)
+    if decision.disturbed:
+        repeats = plural(decision.disturbed + decision.repeats, "repeat")
+        words += f"; the machine was busy or not fit in {decision.disturbed} of {repeats}"
+    if decision.left_out:
+        words += f"; not compared: {several(list(decision.left_out))}"
+    case = decision.case
+    return Standing(whole, case.scenario, case.model, case.load, decision.metric, first, second, ratio, words)
 
 
 def _lead_words(ratio: float | None) -> str:
@@ -263,12 +271,16 @@ def _lead_words(ratio: float | None) -> str:
     return "level with the next" if share == "0 %" else f"ahead by {share}"
 
 
-def search_words(run: Run, found: Capacity) -> str:
+def search_words(run: Run, capacity: Capacity) -> str:
     """Return `11 users ▲ 1 on each of 3 starts (12 users, 12 users, 11 users)`, or why it is not known."""
-    by_start = f" ({', '.join(answer.words for answer in found.answers)})" if found.answers[1:] else ""
-    if found.measured is None:
-        return f"not known{by_start}: {found.why}"
-    marks = mark_text(marks_of(run, found.cells_at_highest, *slo_metrics(run)))
-    tried = " (the highest tried)" * found.is_at_limit
-    at = f"not known: {found.why}; {found.load} as measured{tried}" if found.level is None else found.words
-    return " ".join(filter(None, (at, marks, on_each(run, found)))) + by_start
+    by_start = f" ({', '.join(answer.words for answer in capacity.answers)})" if capacity.answers[1:] else ""
+    if capacity.measured is None:
+        return f"not known{by_start}: {capacity.why}"
+    marks = mark_text(marks_of(run, capacity.cells_at_highest, *slo_metrics(run)))
+    tried = " (the highest tried)" * capacity.is_at_limit
+    at = (
+        f"not known: {capacity.why}; {capacity.load} as measured{tried}"
+        if capacity.level is None
+        else capacity.words
+    )
+    return " ".join(filter(None, (at, marks, on_each(run, capacity)))) + by_start

@@ -186,9 +186,9 @@ def _places_to_see(value: float) -> int:
     return 0 if value < 1e-9 else min(6, max(0, math.ceil(-math.log10(2 * value))))
 
 
-def clipped(said: Fact | str, most: int) -> str:
+def clipped(words: Fact | str, most: int) -> str:
     """Return it in at most `most` characters, cut between words and ended by an ellipsis if need be."""
-    text = str(said)
+    text = str(words)
     if len(text) <= most:
         return text
     head, space, _ = text[:most].rpartition(" ")
@@ -214,32 +214,32 @@ def title_at(run: Run, name: str, groups: Sequence[Group]) -> str | None:
     first = groups[0]
     kinds = {load: _kinds(run, first.scenario, load, name, labels) for load in loads}
     leaders = {
-        load: next((label for label, against in found.items() if against == {"better"}), None)
-        for load, found in kinds.items()
+        load: next((label for label, against in shown_load.items() if against == {"better"}), None)
+        for load, shown_load in kinds.items()
     }
     cases = {(first.scenario, load, first.model) for load in loads}
-    made = next((each for each in decisions_of(run) if each.case.key in cases), None)
-    told = made.case.load if made else list(loads)[-1]
-    if made and (label := made.leaders.get(name)):
-        if made.left_out and (made.slo_row or made.beyond):
-            within = f"within the {'SLO' if made.slo_row else 'quality limit'}"
-            return f"{label} {_superlative(name)} {within} at {told}"
-        leaders[told] = label
-    elif made and made.groups[1:] and name in (made.metric, *SECONDARY):
-        leaders[told] = None  # verdicts compare pairs, at another level than the decision
-    if leaders[told]:
-        return f"{leaders[told]} {_superlative(name)} {where_it_leads(leaders, told)}"
-    if set.union(*kinds[told].values()) == {"same"}:
+    decision = next((each for each in decisions_of(run) if each.case.key in cases), None)
+    told_load = decision.case.load if decision else list(loads)[-1]
+    if decision and (label := decision.leaders.get(name)):
+        if decision.left_out and (decision.slo_row or decision.beyond):
+            within = f"within the {'SLO' if decision.slo_row else 'quality limit'}"
+            return f"{label} {_superlative(name)} {within} at {told_load}"
+        leaders[told_load] = label
+    elif decision and decision.groups[1:] and name in (decision.metric, *SECONDARY):
+        leaders[told_load] = None  # verdicts compare pairs, at another level than the decision
+    if leaders[told_load]:
+        return f"{leaders[told_load]} {_superlative(name)} {where_it_leads(leaders, told_load)}"
+    if set.union(*kinds[told_load].values()) == {"same"}:
         within = f"within {margin_text(run.record.compare.margin_share)}"
-        return f"{capital(title_of(name))}: the same {within} at {told}"
+        return f"{capital(title_of(name))}: the same {within} at {told_load}"
     return None
 
 
 def _kinds(run: Run, scenario: str, load: str, name: str, labels: Sequence[str]) -> dict[str, set[Kind]]:
-    told = comparisons_of(run)
+    comparisons = comparisons_of(run)
     return {
         label: {
-            verdict.kind if (verdict := told.of(scenario, load, name, label, other)) else "none"
+            verdict.kind if (verdict := comparisons.of(scenario, load, name, label, other)) else "none"
             for other in labels
             if other != label
         }
@@ -251,7 +251,7 @@ def _superlative(name: str) -> str:
     return f"{'gives the most' if metric_of(name).better == 'higher' else 'has the lowest'} {title_of(name)}"
 
 
-def where_it_leads(leaders: Mapping[str, str | None], told: str) -> str:
+def where_it_leads(leaders: Mapping[str, str | None], load: str) -> str:
     """Return over which loads around `told` the leader stays the same.
 
     `at every load`, `up to 16 users`, `from 16 users on`, `at 16 users` or `from 4 to 16 users`. `leaders`
@@ -259,7 +259,7 @@ def where_it_leads(leaders: Mapping[str, str | None], told: str) -> str:
     """
     loads = list(leaders)
     spans = (list(span) for _, span in itertools.groupby(loads, key=leaders.get))
-    span = next(span for span in spans if told in span)
+    span = next(span for span in spans if load in span)
     first, last = span[0], span[-1]
     if first == last:
         return f"at {first}"
@@ -271,40 +271,40 @@ def where_it_leads(leaders: Mapping[str, str | None], told: str) -> str:
 # --- what a winner uses for its speed -------------------------------------------------------------
 
 
-def price_of(run: Run, made: Decision, best: Best) -> str:
+def price_of(run: Run, decision: Decision, best: Best) -> str:
     """Return the leader's memory, cores and devices compared with those of the next best, as clauses."""
     verdict = comparisons_of(run).of(
-        made.case.scenario, made.case.load, "memory_peak_bytes", best.leader, best.next
+        decision.case.scenario, decision.case.load, "memory_peak_bytes", best.leader, best.next
     )
-    said = ""
+    clause = ""
     if verdict and verdict.ratio and verdict.kind not in ("none", "unknown"):
-        said = f", with {'the same' if verdict.kind == 'same' else f'{verdict.ratio:.2f}x the'} memory"
+        clause = f", with {'the same' if verdict.kind == 'same' else f'{verdict.ratio:.2f}x the'} memory"
     # Clauses on the next best come first: a comma sorts before a semicolon.
-    return said + "".join(sorted(_means(run, made, best)))
+    return clause + "".join(sorted(_means(run, decision, best)))
 
 
-def _means(run: Run, made: Decision, best: Best) -> Iterator[str]:
+def _means(run: Run, decision: Decision, best: Best) -> Iterator[str]:
     """Yield a clause on the leader's cores and on its devices, where they differ from the next best's.
 
     Where only other contenders differ, the clause names the one that differs most. Threads are compared only
     if no cores were measured.
     """
-    has_cores = any(_amount_of(run, group, "cores") for group in made.groups)
+    has_cores = any(_amount_of(run, group, "cores") for group in decision.groups)
     for title in ("cores", "devices", *(() if has_cores else ("threads",))):
-        found = {group.deployment: _amount_of(run, group, title) for group in made.groups}
-        own, digits = found[best.leader], int(title == "cores")
+        amounts = {group.deployment: _amount_of(run, group, title) for group in decision.groups}
+        amount, digits = amounts[best.leader], int(title == "cores")
         apart = {
             label: much
-            for label, other in found.items()
-            if min(own, other) >= 0.05 and (much := abs(math.log(own / other))) > math.log(MEANS_APART)
+            for label, other in amounts.items()
+            if min(amount, other) >= 0.05 and (much := abs(math.log(amount / other))) > math.log(MEANS_APART)
         }
         other = best.next if best.next in apart else max(apart, key=lambda label: apart[label], default="")
         if other == best.next:
-            ratio = own / found[other]
-            yield f", on {ratio:.1f}x the {title} ({own:.{digits}f} against {found[other]:.{digits}f})"
+            ratio = amount / amounts[other]
+            yield f", on {ratio:.1f}x the {title} ({amount:.{digits}f} against {amounts[other]:.{digits}f})"
         elif other:
-            used = f"{found[other]:.1f} cores" if digits else plural(round(found[other]), title[:-1])
-            yield f"; {other} used {used}, {best.leader} {own:.{digits}f}"
+            used = f"{amounts[other]:.1f} cores" if digits else plural(round(amounts[other]), title[:-1])
+            yield f"; {other} used {used}, {best.leader} {amount:.{digits}f}"
 
 
 def _amount_of(run: Run, group: Group, title: str) -> float:
@@ -313,5 +313,5 @@ def _amount_of(run: Run, group: Group, title: str) -> float:
         return aggregate(run, group, "cores_used").mean or 0.0
     if title == "devices":
         return max((len(start.devices) for start in starts), default=0)
-    said = (start.resolved.get("threads") for start in starts)
-    return next((float(each) for each in said if isinstance(each, int | float)), 0.0)
+    threads = (start.resolved.get("threads") for start in starts)
+    return next((float(each) for each in threads if isinstance(each, int | float)), 0.0)

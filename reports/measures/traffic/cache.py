@@ -69,40 +69,40 @@ def metrics_share(run: Run, group: Group) -> float | None:
 
 
 def _served(run: Run, group: Group) -> Iterator[Served]:
-    found = [sent_in_window(_requests(run, cell)) for cell in group.counted if _has_ideal(cell)]
-    own = pd.concat(found) if found else _NOTHING
-    is_new = _is_new(own, "ideal_cached_tokens") & _is_new(own, "cached_tokens")
-    if (~is_new).sum() <= _LEAST_SHARE * len(own):
+    frames = [sent_in_window(_requests(run, cell)) for cell in group.counted if _has_ideal(cell)]
+    requests = pd.concat(frames) if frames else _NOTHING
+    is_new = _is_new(requests, "ideal_cached_tokens") & _is_new(requests, "cached_tokens")
+    if (~is_new).sum() <= _LEAST_SHARE * len(requests):
         return
     new = None if (group.cells[0].at_once or 2) > 1 else new_prompts(run, group.deployment)
-    yield _mean(group, "", own, new, metrics_share(run, group))
+    yield _mean(group, "", requests, new, metrics_share(run, group))
     has_prefixes = group.cells[0].planned.scenario.name == "shared_prefix"
     for by, word in (("group", "prefix"), ("turn", "turn")) if has_prefixes else (("turn", "turn"),):
-        parts = list(own.groupby(by))
+        parts = list(requests.groupby(by))
         for number, each in parts[:MOST_PARTS] if len(parts) > 1 else ():
             yield _mean(group, f"{word} {int(cast(int, number)) + 1}", each, new)
 
 
 def _mean(
-    group: Group, part: str, own: pd.DataFrame, new: "NewPrompts | None", page_share: float | None = None
+    group: Group, part: str, requests: pd.DataFrame, new: "NewPrompts | None", page_share: float | None = None
 ) -> Served:
-    tokens, ideal, reported, ttft_s = (floats(own[name]) for name in _COLUMNS[2:])
+    tokens, ideal, reported, ttft_s = (floats(requests[name]) for name in _COLUMNS[2:])
     is_reported = not np.isnan(reported).any()
     timed = ~np.isnan(ttft_s)
-    line, told = (_QUEUES, None) if new is None else (new.line, None)
+    line, estimate = (_QUEUES, None) if new is None else (new.line, None)
     if new is not None and isinstance(line, Line) and timed.any():
         expected = reported if is_reported else ideal
-        told = inferred(line, tokens[timed], ttft_s[timed], expected[timed], new.known)
+        estimate = inferred(line, tokens[timed], ttft_s[timed], expected[timed], new.known)
     on_page = None if page_share is None else page_share * float(tokens.mean())
     return Served(
         group,
         part,
-        len(own),
+        len(requests),
         float(tokens.mean()),
         float(ideal.mean()),
         float(reported.mean()) if is_reported else on_page,
         on_page,
-        told,
+        estimate,
         line if isinstance(line, str) else "",
         float(np.median(ttft_s[timed])) if timed.any() else None,
     )
@@ -124,19 +124,21 @@ class NewPrompts:
 def new_prompts(run: Run, deployment: str) -> NewPrompts:
     """Return what the new prompts of cells with one user say, over all starts, including the warm-up."""
     cells = [cell for cell in run.planned_cells if cell.label == deployment and cell.at_once == 1]
-    known = [_requests(run, cell) for cell in cells if cell.counts and _has_ideal(cell)]
-    own = pd.concat(known) if known else _NOTHING
-    tokens, ideal, ttft_s = (floats(own[name]) for name in ("input_tokens", "ideal_cached_tokens", "ttft_s"))
-    is_new = _is_new(own, "ideal_cached_tokens") & ~np.isnan(ttft_s)
+    frames = [_requests(run, cell) for cell in cells if cell.counts and _has_ideal(cell)]
+    requests = pd.concat(frames) if frames else _NOTHING
+    tokens, ideal, ttft_s = (
+        floats(requests[name]) for name in ("input_tokens", "ideal_cached_tokens", "ttft_s")
+    )
+    is_new = _is_new(requests, "ideal_cached_tokens") & ~np.isnan(ttft_s)
     known_tokens = float(ideal[is_new].mean()) if is_new.any() else 0.0
     return NewPrompts(line_of(tokens[is_new], ttft_s[is_new]), known_tokens)
 
 
-def _is_new(own: pd.DataFrame, column: str) -> np.ndarray:
+def _is_new(requests: pd.DataFrame, column: str) -> np.ndarray:
     """Return a mask of the requests of which no more than NEW_TOKENS or NEW_SHARE was served; also True where
     unknown."""
-    most = np.maximum(NEW_TOKENS, NEW_SHARE * floats(own["input_tokens"]))
-    return ~np.asarray(floats(own[column]) > most)
+    most = np.maximum(NEW_TOKENS, NEW_SHARE * floats(requests["input_tokens"]))
+    return ~np.asarray(floats(requests[column]) > most)
 
 
 def _has_ideal(cell: Cell) -> bool:
@@ -145,9 +147,11 @@ def _has_ideal(cell: Cell) -> bool:
 
 def _requests(run: Run, cell: Cell) -> pd.DataFrame:
     """Return a cell's ok requests with known input and ideal tokens, including the warm-up."""
-    found = run.requests_with(cell.number, "group", "ideal_cached_tokens")
-    is_known = (found["outcome"] == "ok") & found[["input_tokens", "ideal_cached_tokens"]].notna().all(axis=1)
-    return taken(found[[*_COLUMNS, "in_window", "stays"]], is_known.to_numpy(dtype=bool))
+    requests = run.requests_with(cell.number, "group", "ideal_cached_tokens")
+    is_known = (requests["outcome"] == "ok") & requests[["input_tokens", "ideal_cached_tokens"]].notna().all(
+        axis=1
+    )
+    return taken(requests[[*_COLUMNS, "in_window", "stays"]], is_known.to_numpy(dtype=bool))
 
 
 # --- in words --------------------------------------------------------------------------------------
@@ -159,14 +163,14 @@ def doubts(served: Iterable[Served]) -> list[str]:
 
 
 def _doubt(each: Served) -> str | None:
-    reported, told, on_page = each.reported, each.inferred, each.on_page
+    reported, estimate, on_page = each.reported, each.inferred, each.on_page
     if reported is None:
         return None
     if each.is_much(reported - each.ideal):
         return f"{_reported(each)}, but only {each.ideal:,.0f} had been sent before"
     # Beyond the interval by that much, since it does not include how a machine's speed changes between cells.
-    if told and each.is_much(max(told.low - reported, reported - told.high)):
-        return f"{_reported(each)}, but {_by_ttft(told)}"
+    if estimate and each.is_much(max(estimate.low - reported, reported - estimate.high)):
+        return f"{_reported(each)}, but {_by_ttft(estimate)}"
     # The page also counts requests in flight at the window's ends, so these have to be few among all.
     at_ends = 2 * (each.group.cells[0].at_once or each.requests)
     is_known = on_page is not None and at_ends <= DISAGREE_SHARE * each.requests
@@ -178,12 +182,12 @@ def _doubt(each: Served) -> str | None:
 def confirmation(each: Served) -> str:
     """Return whether the times confirm what is reported, as a clause: they do if all of the interval is near
     it. Empty if the times or the report are not known."""
-    told = each.inferred
-    if each.reported is None or told is None:
+    estimate = each.inferred
+    if each.reported is None or estimate is None:
         return ""
-    is_wide = each.is_much(max(each.reported - told.low, told.high - each.reported))
+    is_wide = each.is_much(max(each.reported - estimate.low, estimate.high - each.reported))
     judged = "too wide to tell" if is_wide else f"the same within {100 * DISAGREE_SHARE:.0f} % of the input"
-    return f"{_reported(each)}, and {_by_ttft(told)}: {judged}"
+    return f"{_reported(each)}, and {_by_ttft(estimate)}: {judged}"
 
 
 def _reported(each: Served) -> str:
@@ -191,5 +195,5 @@ def _reported(each: Served) -> str:
     return f"{each.part or 'all requests'}: it reports {tokens} as cached"
 
 
-def _by_ttft(told: Inferred) -> str:
-    return f"by TTFT it is {told.tokens:,.0f} [{told.low:,.0f}, {told.high:,.0f}]"
+def _by_ttft(estimate: Inferred) -> str:
+    return f"by TTFT it is {estimate.tokens:,.0f} [{estimate.low:,.0f}, {estimate.high:,.0f}]"

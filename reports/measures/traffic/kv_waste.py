@@ -24,12 +24,14 @@ def kv_waste(ok: Mapping[str, np.ndarray], context_tokens: int | None) -> dict[s
     is_known = (ok["output_tokens"] > 0) & ~np.isnan(sum(ok[name] for name in COLUMNS))
     first, last, prompt, answer = (ok[name][is_known] for name in COLUMNS)
     weight = last - first
-    held = weight @ (prompt + (answer + 1) / 2)  # the mean while an answer grows token by token
+    held_tokens = weight @ (prompt + (answer + 1) / 2)  # the mean while an answer grows token by token
     in_blocks = weight @ ((_block_sum(prompt + answer) - _block_sum(prompt)) / answer)
     in_slots = weight.sum() * (context_tokens or 0)
     return {
-        "kv_waste_contiguous_share": Value(float(1 - held / in_slots) if in_slots else None, len(first)),
-        "kv_waste_paged_share": Value(float(1 - held / in_blocks) if in_blocks else None, len(first)),
+        "kv_waste_contiguous_share": Value(
+            float(1 - held_tokens / in_slots) if in_slots else None, len(first)
+        ),
+        "kv_waste_paged_share": Value(float(1 - held_tokens / in_blocks) if in_blocks else None, len(first)),
     }
 
 

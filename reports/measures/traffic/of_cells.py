@@ -35,11 +35,11 @@ def rate_values(run: Run, cell: Cell) -> dict[str, Value]:
     several = ok[is_timed.fillna(False).astype(bool)]
     begun = ok[ok["ttft_s"].notna() & ok["input_tokens"].notna()]
     read = floats(begun["input_tokens"]) - floats(begun["cached_tokens"].fillna(0))
-    made = floats(several["output_tokens"]) - 1
+    generated = floats(several["output_tokens"]) - 1
     made_s = (floats(several["last_content_ns"]) - floats(several["first_content_ns"])) / 1e9
     return {
         "prefill_tokens_per_s": rate(read.sum(), begun["ttft_s"].sum(), len(begun)),
-        "decode_tokens_per_s": rate(made.sum(), made_s.sum(), len(several)),
+        "decode_tokens_per_s": rate(generated.sum(), made_s.sum(), len(several)),
     }
 
 
@@ -48,13 +48,13 @@ def rate(count: float, seconds: float, n: int) -> Value:
     return Value(float(count / seconds) if seconds > 0 else None, n)
 
 
-def ended_per_s(cell: Cell, own: pd.DataFrame) -> Value:
+def ended_per_s(cell: Cell, requests: pd.DataFrame) -> Value:
     """Return how many of these requests per second were ok and ended in a cell's window, whether their user
     stays or not."""
     if cell.window_ns is None or cell.window_s is None:
         return Value(None, 0)
     begin_ns, end_ns = cell.window_ns
-    inside = (own["outcome"] == "ok") & own["end_ns"].between(begin_ns, end_ns, inclusive="left")
+    inside = (requests["outcome"] == "ok") & requests["end_ns"].between(begin_ns, end_ns, inclusive="left")
     return Value(int(inside.sum()) / cell.window_s, int(inside.sum()))
 
 
@@ -66,14 +66,18 @@ _QUIET, _BURST = 0, 1  # groups of scenarios/burst.py
 
 def batch_values(run: Run, cell: Cell) -> dict[str, Value]:
     """Return a batch's makespan and tokens per second; unknown if too many requests failed."""
-    own = run.cell_requests(cell.number)
+    requests = run.cell_requests(cell.number)
     if too_many_failed(run, cell):
-        return dict.fromkeys(("makespan_s", "batch_tokens_per_s"), Value(None, len(own)))
-    ok = own[own["outcome"] == "ok"]
-    seconds = float(own["end_ns"].max() - own["sent_ns"].min()) / 1e9 if own["sent_ns"].notna().any() else 0.0
+        return dict.fromkeys(("makespan_s", "batch_tokens_per_s"), Value(None, len(requests)))
+    ok = requests[requests["outcome"] == "ok"]
+    seconds = (
+        float(requests["end_ns"].max() - requests["sent_ns"].min()) / 1e9
+        if requests["sent_ns"].notna().any()
+        else 0.0
+    )
     tokens = floats(ok["input_tokens"]).sum() + floats(ok["output_tokens"]).sum()
     return {
-        "makespan_s": Value(seconds or None, len(own)),
+        "makespan_s": Value(seconds or None, len(requests)),
         "batch_tokens_per_s": rate(tokens, 0.0 if np.isnan(tokens) else seconds, len(ok)),
     }
 
@@ -81,12 +85,12 @@ def batch_values(run: Run, cell: Cell) -> dict[str, Value]:
 def burst_values(run: Run, cell: Cell) -> dict[str, Value]:
     """Return how long after a burst the requests in flight were down to the most before it; unknown if too
     many failed."""
-    own = run.requests_with(cell.number, "group").dropna(subset=["sent_ns", "group"])
-    group, sent_ns, end_ns = (floats(own[name]) for name in ("group", "sent_ns", "end_ns"))
+    requests = run.requests_with(cell.number, "group").dropna(subset=["sent_ns", "group"])
+    group, sent_ns, end_ns = (floats(requests[name]) for name in ("group", "sent_ns", "end_ns"))
     quiet, burst = group == _QUIET, group == _BURST
     if not quiet.any() or not burst.any() or too_many_failed(run, cell):
         return {"recovery_s": Value(None, 0)}
-    begin_ns, last_ns = floats(own["scheduled_ns"])[burst].min(), sent_ns.max()
+    begin_ns, last_ns = floats(requests["scheduled_ns"])[burst].min(), sent_ns.max()
     before = _in_flight(sent_ns[quiet], end_ns[quiet], sent_ns[quiet]).max()
     looks_ns = np.sort(end_ns[(end_ns > sent_ns[burst].max()) & (end_ns <= last_ns)])
     calm_ns = looks_ns[_in_flight(sent_ns, end_ns, looks_ns) <= before]
@@ -117,26 +121,28 @@ DEPTHS_NEEDED = 4
 def by_number(run: Run, cell: Cell) -> dict[int, dict[str, Value]]:
     """Return the medians of ttft_s, tpot_s and read_tokens (input tokens not from a cache) over a cell's ok
     requests, by the scenario's `group`. Medians of few requests are included, with their n."""
-    own = run.ok_requests_with(cell.number, "group")
-    own = own.assign(read_tokens=own["input_tokens"] - own["cached_tokens"].fillna(0)).dropna(subset="group")
+    requests = run.ok_requests_with(cell.number, "group")
+    requests = requests.assign(
+        read_tokens=requests["input_tokens"] - requests["cached_tokens"].fillna(0)
+    ).dropna(subset="group")
     return {
         int(cast(int, number)): {name: _median(rows[name]) for name in ("ttft_s", "tpot_s", "read_tokens")}
-        for number, rows in own.groupby("group")
+        for number, rows in requests.groupby("group")
     }
 
 
 def _median(values: "pd.Series[float]") -> Value:
-    known = floats(values.dropna())
-    return Value(float(np.median(known)) if len(known) else None, len(known))
+    present = floats(values.dropna())
+    return Value(float(np.median(present)) if len(present) else None, len(present))
 
 
 def depth_values(run: Run, cell: Cell) -> dict[str, Value]:
     """Return the rates of a cell and the quadratic part of its TTFT."""
-    found = by_number(run, cell).values()
-    pairs = [(each["read_tokens"].value, each["ttft_s"].value) for each in found]
-    known = [(tokens, seconds) for tokens, seconds in pairs if tokens and seconds]
-    share = quadratic_share(*np.array(known).T) if len(known) >= DEPTHS_NEEDED else None
-    n = sum(each["ttft_s"].n for each in found)
+    depths = by_number(run, cell).values()
+    pairs = [(each["read_tokens"].value, each["ttft_s"].value) for each in depths]
+    timed = [(tokens, seconds) for tokens, seconds in pairs if tokens and seconds]
+    share = quadratic_share(*np.array(timed).T) if len(timed) >= DEPTHS_NEEDED else None
+    n = sum(each["ttft_s"].n for each in depths)
     return {**rate_values(run, cell), "quadratic_share": Value(share, n)}
 
 
@@ -156,11 +162,11 @@ def task_values(run: Run, cell: Cell) -> dict[str, Value]:
 
     Without the number of turns of a conversation, as in older runs, nothing is known of tasks.
     """
-    own = run.requests_with(cell.number, "turns")
-    own = own[own["part"] == 0]  # a request sent in parallel may fail without ending the task
-    is_ok, is_failed = own["outcome"] == "ok", ~own["outcome"].isin(NOT_FAILED)
+    requests = run.requests_with(cell.number, "turns")
+    requests = requests[requests["part"] == 0]  # a request sent in parallel may fail without ending the task
+    is_ok, is_failed = requests["outcome"] == "ok", ~requests["outcome"].isin(NOT_FAILED)
     tasks = (
-        own.assign(is_ok=is_ok, is_failed=is_failed, begin_ns=own[timing.origin_of(cell.load)])
+        requests.assign(is_ok=is_ok, is_failed=is_failed, begin_ns=requests[timing.origin_of(cell.load)])
         .groupby("conversation")
         .agg(
             # Rows are in order of sending.
@@ -181,7 +187,7 @@ def task_values(run: Run, cell: Cell) -> dict[str, Value]:
     return {
         "task_s": Value(float(took_s.mean()) if len(done) else None, len(done)),
         "finished_share": Value(len(done) / ended if ended else None, ended),
-        "steps_per_s": ended_per_s(cell, own),
+        "steps_per_s": ended_per_s(cell, requests),
         **valid_values(run, cell),
     }
 
@@ -191,17 +197,17 @@ def task_values(run: Run, cell: Cell) -> dict[str, Value]:
 
 def thinking_values(run: Run, cell: Cell) -> dict[str, Value]:
     """Return the time to the first answer token of a cell's requests, and the share of chunks before it."""
-    own = run.ok_requests_with(cell.number, "first_answer_ns", "reasoning_chunks", "chunks")
+    requests = run.ok_requests_with(cell.number, "first_answer_ns", "reasoning_chunks", "chunks")
     # Older runs have neither column. A request without reasoning has 0 reasoning chunks.
-    own = own[own[["first_answer_ns", "reasoning_chunks"]].notna().any(axis=1)]
-    seconds = (floats(own["first_answer_ns"]) - floats(own[timing.origin_of(cell.load)])) / 1e9
+    requests = requests[requests[["first_answer_ns", "reasoning_chunks"]].notna().any(axis=1)]
+    seconds = (floats(requests["first_answer_ns"]) - floats(requests[timing.origin_of(cell.load)])) / 1e9
     # A request that ended while it was still thinking counts as later than all others.
     seconds[np.isnan(seconds)] = np.inf
-    median = float(np.median(seconds)) if is_supported(50, len(own)) else np.inf
-    chunks, thought = int(own["chunks"].sum()), int(own["reasoning_chunks"].sum())
+    median = float(np.median(seconds)) if is_supported(50, len(requests)) else np.inf
+    chunks, thought = int(requests["chunks"].sum()), int(requests["reasoning_chunks"].sum())
     return {
-        "first_answer_s": Value(median if np.isfinite(median) else None, len(own)),
-        "thinking_share": Value(thought / chunks if chunks else None, len(own)),
+        "first_answer_s": Value(median if np.isfinite(median) else None, len(requests)),
+        "thinking_share": Value(thought / chunks if chunks else None, len(requests)),
     }
 
 
@@ -210,13 +216,13 @@ def thinking_values(run: Run, cell: Cell) -> dict[str, Value]:
 
 def left_values(run: Run, cell: Cell) -> dict[str, Value]:
     """Return how a cell's requests fared whose users leave, and how many of all were answered per second."""
-    own = run.requests_with(cell.number, "chunks")
-    answered = ended_per_s(cell, own)
-    own = own[own["in_window"].fillna(False).astype(bool)]
-    chunks = own.groupby("outcome")["chunks"].sum()
+    requests = run.requests_with(cell.number, "chunks")
+    answered = ended_per_s(cell, requests)
+    requests = requests[requests["in_window"].fillna(False).astype(bool)]
+    chunks = requests.groupby("outcome")["chunks"].sum()
     wasted, used = int(chunks.get("left", 0)), int(chunks.get("ok", 0))
-    left, n = int((own["outcome"] == "left").sum()), len(own)
-    impatient = own[~own["stays"].astype(bool)]
+    left, n = int((requests["outcome"] == "left").sum()), len(requests)
+    impatient = requests[~requests["stays"].astype(bool)]
     in_time = int((impatient["outcome"] == "ok").sum())
     return {
         "left_share": Value(left / n if n else None, n),
@@ -231,10 +237,10 @@ def left_values(run: Run, cell: Cell) -> dict[str, Value]:
 
 def adapter_values(run: Run, cell: Cell) -> dict[str, Value]:
     """Return the share of a cell's requests that were sent right after one for another adapter."""
-    own = sent_in_window(run.requests_with(cell.number, "group").dropna(subset=["sent_ns", "group"]))
-    asked = floats(own.sort_values("sent_ns")["group"])
-    n = max(len(asked) - 1, 0)
-    return {"swap_share": Value(float((asked[1:] != asked[:-1]).mean()) if n else None, n)}
+    requests = sent_in_window(run.requests_with(cell.number, "group").dropna(subset=["sent_ns", "group"]))
+    adapters = floats(requests.sort_values("sent_ns")["group"])
+    n = max(len(adapters) - 1, 0)
+    return {"swap_share": Value(float((adapters[1:] != adapters[:-1]).mean()) if n else None, n)}
 
 
 # --- by scenario and load ---------------------------------------------------------------------------

@@ -65,8 +65,8 @@ def by_part(run: Run, part: Part, name: str) -> tuple[Aggregate, dict[int, Value
     repeat."""
     latency, starts = name.partition(".")[0], dict[int, Value]()
     for repeat, cells in calm_starts(run, part.group).items():
-        found = (by_number(run, cell).get(part.number) for cell in cells)
-        starts[repeat] = value_of_start([each[latency] for each in found if each])
+        of_part = (by_number(run, cell).get(part.number) for cell in cells)
+        starts[repeat] = value_of_start([each[latency] for each in of_part if each])
     return aggregate_of(run, part.group, name, list(starts.values())), starts
 
 
@@ -77,27 +77,27 @@ def groups_under(run: Run, scenario: str) -> list[Group]:
 
 
 def _parts(run: Run, group: Group) -> list[Part]:
-    found = [run.ok_requests_with(cell.number, "group") for cell in group.counted]
-    numbered = pd.concat(found).groupby("group") if found else ()
-    return [_part(group, int(cast(int, number)), own) for number, own in numbered]
+    frames = [run.ok_requests_with(cell.number, "group") for cell in group.counted]
+    numbered = pd.concat(frames).groupby("group") if frames else ()
+    return [_part(group, int(cast(int, number)), requests) for number, requests in numbered]
 
 
 def _known(values: np.ndarray, of: Callable[[np.ndarray], Any]) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(of(known)) if len(known) else None
+    present = values[~np.isnan(values)]
+    return float(of(present)) if len(present) else None
 
 
-def _part(group: Group, number: int, own: pd.DataFrame) -> Part:
-    both = own[own["input_tokens"].notna() & own["cached_tokens"].notna()]
+def _part(group: Group, number: int, requests: pd.DataFrame) -> Part:
+    both = requests[requests["input_tokens"].notna() & requests["cached_tokens"].notna()]
     sent = both["input_tokens"].sum()
     return Part(
         group,
         number,
-        len(own),
-        input_tokens=_known(floats(own["input_tokens"]), np.mean),
+        len(requests),
+        input_tokens=_known(floats(requests["input_tokens"]), np.mean),
         cached_share=float(both["cached_tokens"].sum() / sent) if sent else None,
-        ttft_s=_known(floats(own["ttft_s"]), np.median),
-        tpot_s=_known(floats(own["tpot_s"]), np.median),
+        ttft_s=_known(floats(requests["ttft_s"]), np.median),
+        tpot_s=_known(floats(requests["tpot_s"]), np.median),
     )
 
 
@@ -126,30 +126,32 @@ class Validity:
 @once
 def validities_of(run: Run) -> list[Validity]:
     """Return the validity of each group that has answers with a form."""
-    found = []
+    validities = []
     for group in run.groups:
         counts = sum((kinds_of(run, cell) for cell in group.counted), Counter[str]())
         if counts:
             records = (cell.record for cell in group.counted if cell.record)
             is_forced = all(form.is_forced for record in records for form in record.forms)
-            found.append(Validity(group, is_forced, counts))
-    return found
+            validities.append(Validity(group, is_forced, counts))
+    return validities
 
 
-def cost_of_constraint(run: Run, held: Validity) -> Estimate | None:
+def cost_of_constraint(run: Run, validity: Validity) -> Estimate | None:
     """Return the ratio of TPOT p50 with constrained decoding to that without, paired by repeat.
 
     The second is of the same deployment, load and options, where only the prompt asks for the form. None if
     the run did not sweep this.
     """
-    own = _but_constrained(held.group)
-    free = [each for each in validities_of(run) if not each.is_forced and _but_constrained(each.group) == own]
-    if not held.is_forced or len(free) != 1:
+    baseline = _but_constrained(validity.group)
+    free = [
+        each for each in validities_of(run) if not each.is_forced and _but_constrained(each.group) == baseline
+    ]
+    if not validity.is_forced or len(free) != 1:
         return None
-    sides = [by_start(run, group, "tpot_s.p50") for group in (held.group, free[0].group)]
+    sides = [by_start(run, group, "tpot_s.p50") for group in (validity.group, free[0].group)]
     pairs = [[side[repeat].value for side in sides] for repeat in sides[0] if repeat in sides[1]]
-    known = [(a, b) for a, b in pairs if a and b]
-    return of_pairs(*zip(*known, strict=True), is_log=True) if known else None
+    both = [(a, b) for a, b in pairs if a and b]
+    return of_pairs(*zip(*both, strict=True), is_log=True) if both else None
 
 
 def _but_constrained(group: Group) -> tuple[object, ...]:

@@ -95,10 +95,10 @@ def kind_of(form: Form, row: Mapping[str, Any]) -> str:
     """Return `valid`, or the first thing that is wrong with an answer. Raises as `is_by` does."""
     text = row["output_text"]
     calls = msgspec.json.decode(row["calls"] or "[]", type=list[ToolCall])
-    found = _of_calls(form, calls) if form.tools else _of_text(text, form.schema or {})
+    kind = _of_calls(form, calls) if form.tools else _of_text(text, form.schema or {})
     # Prose is not JSON that was cut, however long it is.
     has_begun = not text or bool(calls) or text.lstrip().startswith(("{", "["))
-    return CUT if found != VALID and has_begun and row["finish_reason"] == "length" else found
+    return CUT if kind != VALID and has_begun and row["finish_reason"] == "length" else kind
 
 
 def _of_text(text: str, schema: Mapping[str, Any]) -> str:

@@ -58,8 +58,8 @@ class Chart:
         """Return the swatches of the bars: name, colour, the class of the pattern, and its ink."""
         bars = [(bar["name"], bar["marker"]) for bar in self.traces if bar["type"] == "bar"]
         return [
-            (Html(name), made["color"], _PATTERNS[made["pattern"]["shape"]], made["pattern"]["fgcolor"])
-            for name, made in bars
+            (Html(name), drawn["color"], _PATTERNS[drawn["pattern"]["shape"]], drawn["pattern"]["fgcolor"])
+            for name, drawn in bars
         ]
 
     def to_builtins(self) -> dict[str, Any]:
@@ -103,11 +103,11 @@ def block(title: str, parts: Iterable[Part], of: Of = ALL, *, is_folded: bool = 
 
 def rendered(parts: Iterable[Part]) -> Html:
     """Return the markup of parts. Adjacent charts stand side by side if there is room."""
-    made: list[Html] = []
-    for is_charts, own in itertools.groupby(parts, lambda part: isinstance(part, Chart)):
-        shown = [figure(part) if isinstance(part, Chart) else part for part in own]
-        made += [tag("div", *shown, class_="grid")] if is_charts else shown
-    return join(made)
+    blocks: list[Html] = []
+    for is_charts, run_of_parts in itertools.groupby(parts, lambda part: isinstance(part, Chart)):
+        figures = [figure(part) if isinstance(part, Chart) else part for part in run_of_parts]
+        blocks += [tag("div", *figures, class_="grid")] if is_charts else figures
+    return join(blocks)
 
 
 def figure(chart: Chart) -> Html:
@@ -201,8 +201,10 @@ def log_axis(title: str, low: float, high: float) -> dict[str, Any]:
 def log_ticks(low: float, high: float) -> dict[str, Any]:
     """Return at least three round ticks between two different ends, few enough that labels do not touch."""
     decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = ([v for v in np.outer(decades, steps).flatten().tolist() if low <= v <= high] for steps in _STEPS)
-    ticks = next((each for each in found if len(each) >= _FEWEST_TICKS), [])
+    candidates = (
+        [v for v in np.outer(decades, steps).flatten().tolist() if low <= v <= high] for steps in _STEPS
+    )
+    ticks = next((each for each in candidates if len(each) >= _FEWEST_TICKS), [])
     if not ticks:
         widest = (high - low) / _FEWEST_TICKS
         decade = 10.0 ** math.floor(math.log10(widest))

@@ -100,9 +100,9 @@ def lines(
     levels = sorted({point.x for point in points})
     series = _by_deployment(looks, points)
     traces = []
-    for number, (look, own) in enumerate(series):
+    for number, (look, of_series) in enumerate(series):
         places = aside(levels, len(series), number - (len(series) - 1) / 2, x_axis.get("type") == "log")
-        traces.append(_line(look, own, [places[point.x] for point in own], f" {escaped(unit)}"))
+        traces.append(_line(look, of_series, [places[point.x] for point in of_series], f" {escaped(unit)}"))
     least, most = (pick(point.y for point in points) for pick in (min, max))
     is_log = may_be_log and least > 0 and most > _LOG_FROM * least
     # Very wide intervals are cut off.
@@ -145,16 +145,16 @@ def _line(look: Look, points: Sequence[Point], x: Iterable[float], unit: str, **
 
 def _of_start(points: Sequence[Point], repeat: int) -> tuple[list[float | None], list[str]]:
     scale = metric_of(points[0].name).shown_scale
-    found = [point.starts.get(repeat, Value(None, 0)) for point in points]
-    values = [None if each.value is None else significant(each.value * scale) for each in found]
-    return values, [counted(each.n, each.requests) for each in found]
+    start_values = [point.starts.get(repeat, Value(None, 0)) for point in points]
+    values = [None if each.value is None else significant(each.value * scale) for each in start_values]
+    return values, [counted(each.n, each.requests) for each in start_values]
 
 
 def _said(point: Point) -> str:
-    found, what = point.value, "95 % interval" if has_interval(point.value) else "range"
-    said = f"{what} {span_text(point.name, found)}, " if point.ends else ""
-    starts = plural(found.k, "start" if found.is_of_starts else "block")
-    return f"{said}{starts}, n = {counted(found.n, found.requests)}"
+    value, what = point.value, "95 % interval" if has_interval(point.value) else "range"
+    words = f"{what} {span_text(point.name, value)}, " if point.ends else ""
+    starts = plural(value.k, "start" if value.is_of_starts else "block")
+    return f"{words}{starts}, n = {counted(value.n, value.requests)}"
 
 
 def error_bars(means: Iterable[tuple[float, Span | None]]) -> dict[str, Any]:
@@ -231,9 +231,12 @@ def frontier(looks: Looks, points: Sequence[Point], latency: str, limit: Limit |
         }  # fmt: skip
     series = _by_deployment(looks, points)
     traces = [_front(points)] if len(series) > 1 else []
-    for look, own in series:
-        x, x_bars = [point.x for point in own], error_bars((point.x, point.x_ends) for point in own)
-        traces.append(_line(look, own, x, " tokens/s at %{x:,.4~g} ms", error_x=x_bars))
+    for look, of_series in series:
+        x, x_bars = (
+            [point.x for point in of_series],
+            error_bars((point.x, point.x_ends) for point in of_series),
+        )
+        traces.append(_line(look, of_series, x, " tokens/s at %{x:,.4~g} ms", error_x=x_bars))
     return traces, layout
 
 
@@ -255,8 +258,8 @@ def plane(looks: Looks, points: Sequence[Point], sizes: Mapping[str, float], tit
 
     x is a log axis with a place of its own for 0 at the left. A mark's area is in proportion to its size.
     """
-    known = [end for point in points for end in (point.x, *(point.x_ends or ())) if end > 0]
-    x_axis = log_axis(title, min(known, default=1.0), max(known, default=1.0))
+    positive = [end for point in points for end in (point.x, *(point.x_ends or ())) if end > 0]
+    x_axis = log_axis(title, min(positive, default=1.0), max(positive, default=1.0))
     left, right = x_axis["range"]
     zero = significant(10 ** (left - 0.1 * (right - left)))
     x_axis |= {
@@ -265,12 +268,12 @@ def plane(looks: Looks, points: Sequence[Point], sizes: Mapping[str, float], tit
         "ticktext": ["0", *x_axis["ticktext"]],
     }
     traces = []
-    for look, own in _by_deployment(looks, points):
-        made = _line(look, own, [point.x or zero for point in own], " tokens/s")
+    for look, of_deployment in _by_deployment(looks, points):
+        trace = _line(look, of_deployment, [point.x or zero for point in of_deployment], " tokens/s")
         size = max(8, 24 * math.sqrt(sizes[look.label] / max(sizes.values())))
-        marker = {**made["marker"], "size": round(size, 1)}
-        ends = error_bars((point.x, point.x_ends) for point in own)
-        traces.append({**made, "marker": marker, "error_x": ends})
+        marker = {**trace["marker"], "size": round(size, 1)}
+        ends = error_bars((point.x, point.x_ends) for point in of_deployment)
+        traces.append({**trace, "marker": marker, "error_x": ends})
     y_axis = axis("output tokens/s, higher is better", rangemode="tozero")
     return traces, {"height": 390, "xaxis": x_axis, "yaxis": y_axis}
 
@@ -327,14 +330,14 @@ def stacked(bars: Sequence[Bar], fills: Mapping[str, Fill], x_title: str, unit: 
 
 
 def _pieces(name: str, fill: Fill, bars: Sequence[Bar], unit: str) -> dict[str, Any]:
-    own = [(str(place), bar) for place, bar in enumerate(bars) if name in bar.pieces]
+    bars_with_it = [(str(place), bar) for place, bar in enumerate(bars) if name in bar.pieces]
     colour, pattern = fill
-    made = {
-        "type": "bar", "orientation": "h", "name": escaped(name), "y": [y for y, _ in own],
-        "x": [round(bar.pieces[name], 4) for _, bar in own], "width": 0.34,
+    trace = {
+        "type": "bar", "orientation": "h", "name": escaped(name), "y": [y for y, _ in bars_with_it],
+        "x": [round(bar.pieces[name], 4) for _, bar in bars_with_it], "width": 0.34,
         "marker": {"color": colour, "line": {"color": "--card", "width": 1},
                    "pattern": {"shape": pattern, "fillmode": "overlay", "size": 8,
                                "fgcolor": INKS.get(colour, "--card"), "solidity": 0.25}},
         "hovertemplate": f"%{{fullData.name}}: %{{x:.2f}} {unit}<extra></extra>",
     }  # fmt: skip
-    return about(made, points=[Of(bar.label) for _, bar in own])
+    return about(trace, points=[Of(bar.label) for _, bar in bars_with_it])

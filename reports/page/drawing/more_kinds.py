@@ -46,7 +46,10 @@ def _curve(looks: Looks, spread: Spread, scale: float) -> dict[str, Any]:
         [x[0], *x],
         [0.0, *spread.whole.shares(at_s)],
         Of(look.label, spread.group.load),
-        by_start={start: ([0.0, *own.shares(at_s)], [own.counted]) for start, own in spread.starts.items()},
+        by_start={
+            start: ([0.0, *spread_of_start.shares(at_s)], [spread_of_start.counted])
+            for start, spread_of_start in spread.starts.items()
+        },
         mode="lines",
         line={"color": look.colour, "dash": look.dash, "width": 2, "shape": "hv"},
         text=f"n = {spread.whole.counted}",
@@ -63,13 +66,13 @@ def still_same(looks: Looks, shares: Mapping[str, Sequence[float]]) -> Drawn:
     traces = [
         line(
             looks[label],
-            range(len(own)),
-            [significant(100 * share) for share in own],
+            range(len(shares_of_run)),
+            [significant(100 * share) for share in shares_of_run],
             mode="lines",
             line={"color": looks[label].colour, "dash": looks[label].dash, "width": 2, "shape": "hv"},
             hovertemplate=hover,
         )
-        for label, own in shares.items()
+        for label, shares_of_run in shares.items()
     ]
     x_axis = axis("tokens", dtick=max(1, max(map(len, shares.values())) // 8))
     return traces, {"xaxis": x_axis, "yaxis": axis("% of answers", rangemode="tozero")}
@@ -143,21 +146,21 @@ def _line(look: Look, course: Course, *, is_faint: bool) -> dict[str, Any]:
 # --- what decode reads -----------------------------------------------------------------------------
 
 
-def roofline(looks: Looks, found: Sequence[Decode]) -> Drawn:
+def roofline(looks: Looks, decodes: Sequence[Decode]) -> Drawn:
     """Draw a line per deployment through the bandwidth of decode at each load, and the memory's bandwidth."""
     traces = [
         line(
             look,
-            [significant(each.in_flight) for each in own],
-            [significant(each.read_gb_per_s) for each in own],
-            points=[Of(load=each.group.load) for each in own],
-            customdata=[escaped(each.group.load) for each in own],
+            [significant(each.in_flight) for each in decodes_of_one],
+            [significant(each.read_gb_per_s) for each in decodes_of_one],
+            points=[Of(load=each.group.load) for each in decodes_of_one],
+            customdata=[escaped(each.group.load) for each in decodes_of_one],
             hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.3~g} GB/s<extra></extra>",
         )
         for name, look in looks.items()
-        if (own := [each for each in found if each.group.deployment == name])
+        if (decodes_of_one := [each for each in decodes if each.group.deployment == name])
     ]
-    roofs = sorted({each.roof_gb_per_s for each in found if each.roof_gb_per_s})
+    roofs = sorted({each.roof_gb_per_s for each in decodes if each.roof_gb_per_s})
     return traces, {
         "xaxis": axis("requests in flight, mean"),
         "yaxis": axis("GB/s", rangemode="tozero"),
@@ -168,29 +171,33 @@ def roofline(looks: Looks, found: Sequence[Decode]) -> Drawn:
 # --- memory by use, and the steps of a start --------------------------------------------
 
 
-def memory_bars(found: Sequence[Held]) -> Drawn:
+def memory_bars(memories: Sequence[Held]) -> Drawn:
     """Draw each deployment's peak memory by use, in GiB."""
     bars = [
         Bar(
-            held.label,
-            held_words(held),
-            {name: size_bytes * GIB for name, size_bytes in held.pieces.items()},
-            [(each.record.repeat + 1, each.total_bytes * GIB) for each in held.starts],
+            memory.label,
+            held_words(memory),
+            {name: size_bytes * GIB for name, size_bytes in memory.pieces.items()},
+            [(each.record.repeat + 1, each.total_bytes * GIB) for each in memory.starts],
         )
-        for held in found
+        for memory in memories
     ]
     return stacked(bars, MEMORY, "GiB", "GiB")
 
 
-def cache_bars(found: Sequence[Served]) -> Drawn:
+def cache_bars(served: Sequence[Served]) -> Drawn:
     """Draw the input tokens of each group's requests: cached, sent before but read again, and new."""
     bars = []
-    for each in found:
-        cached, known = each.reported or 0.0, max(each.ideal, each.reported or 0.0)
+    for each in served:
+        cached, cached_or_ideal = each.reported or 0.0, max(each.ideal, each.reported or 0.0)
         again = "sent before, not reported" if each.reported is None else "sent before, read again"
-        pieces = {"cached, as reported": cached, again: known - cached, "new": each.input_tokens - known}
-        told = each.inferred and f"; cached by TTFT {number(each.inferred.tokens, 0)}"
-        bars.append(Bar(each.group.deployment, f"{each.group.deployment}{told or ''}", pieces, []))
+        pieces = {
+            "cached, as reported": cached,
+            again: cached_or_ideal - cached,
+            "new": each.input_tokens - cached_or_ideal,
+        }
+        by_ttft = each.inferred and f"; cached by TTFT {number(each.inferred.tokens, 0)}"
+        bars.append(Bar(each.group.deployment, f"{each.group.deployment}{by_ttft or ''}", pieces, []))
     return stacked(bars, CACHE, "input tokens", "tokens")
 
 

@@ -54,7 +54,7 @@ SECTIONS: Mapping[str, Section] = {
 def sections_of(run: Run) -> dict[str, dict[str, charts.Section]]:
     """Return what each section shows of this run, by the ids of section and topic, without empty topics."""
     return {
-        name: found
+        name: contents
         for name, section in SECTIONS.items()
-        if (found := {topic.id: made for topic in section.topics if (made := topic(run)).parts})
+        if (contents := {topic.id: content for topic in section.topics if (content := topic(run)).parts})
     }

@@ -17,12 +17,12 @@ PIECES = Chart[Held](
     held_of,
     lambda _, rows: memory_bars(rows),
     lambda _: {
-        "deployment": lambda held: held.label,
+        "deployment": lambda memory: memory.label,
         **{claims.part_name(name): partial(part_cell, name) for name in PARTS},
-        "total GiB": lambda held: below(claims.gib(held.total_bytes), claims.held_range(held)),
-        "needed GiB": lambda held: claims.gib(held.needed_bytes),
+        "total GiB": lambda memory: below(claims.gib(memory.total_bytes), claims.held_range(memory)),
+        "needed GiB": lambda memory: claims.gib(memory.needed_bytes),
     },
-    lambda held: Of(held.label),
+    lambda memory: Of(memory.label),
     finding=claims.held_finding,
     note="A tick is one start. The table says how each part is known.",
     is_wide=True,
@@ -30,7 +30,9 @@ PIECES = Chart[Held](
 PREDICTED = Table[tuple[str, str, float, float]](
     "Predicted by bench fit",
     lambda run: [
-        (held.label, part, *ends) for held in held_of(run) for part, ends in expectations(held.starts).items()
+        (memory.label, part, *ends)
+        for memory in held_of(run)
+        for part, ends in expectations(memory.starts).items()
     ],
     lambda run: {
         "deployment": lambda row: macro("dep", looks(run)[row[0]]),
@@ -45,16 +47,20 @@ PREDICTED = Table[tuple[str, str, float, float]](
 )
 KV_CACHE = Table[Held](
     "KV cache: reserved and needed",
-    lambda run: [held for held in held_of(run) if (held.kv.tokens, held.kv.size_bytes) != (None, None)],
+    lambda run: [
+        memory for memory in held_of(run) if (memory.kv.tokens, memory.kv.size_bytes) != (None, None)
+    ],
     lambda run: {
-        "deployment": lambda held: macro("dep", looks(run)[held.label]),
-        "reserved GiB": lambda held: below(claims.gib(held.kv.size_bytes), claims.tokens(held.kv.tokens)),
-        "needed GiB": lambda held: below(
-            claims.gib(held.kv.needed_bytes), claims.tokens(held.kv.peak_tokens)
+        "deployment": lambda memory: macro("dep", looks(run)[memory.label]),
+        "reserved GiB": lambda memory: below(
+            claims.gib(memory.kv.size_bytes), claims.tokens(memory.kv.tokens)
         ),
-        "users that fit": lambda held: number(held.kv.users, 0),
+        "needed GiB": lambda memory: below(
+            claims.gib(memory.kv.needed_bytes), claims.tokens(memory.kv.peak_tokens)
+        ),
+        "users that fit": lambda memory: number(memory.kv.users, 0),
     },
-    lambda held: Of(held.label),
+    lambda memory: Of(memory.label),
     "plain anatomy",
     prose("kv_cache"),
 )

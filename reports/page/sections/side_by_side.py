@@ -41,8 +41,8 @@ START_UP = Chart[StartRecord](
 
 
 def _values(run: Run, case: LoadCase) -> list[Shows]:
-    slo, asked = ["goodput_per_s"] * bool(run.record.slo), compared_metrics(run)
-    names = dict.fromkeys([*read_rates(run, case.groups), *cells.COMPARED, *slo, *asked])
+    slo, metrics = ["goodput_per_s"] * bool(run.record.slo), compared_metrics(run)
+    names = dict.fromkeys([*read_rates(run, case.groups), *cells.COMPARED, *slo, *metrics])
     order = ranked_labels(run)
     groups = sorted(case.groups, key=lambda group: order.index(group.deployment))
     return [

@@ -46,11 +46,11 @@ def group_table(
 
     def columns(run: Run) -> Columns[Group]:
         has_several = len({group.scenario for group in chosen(run)}) > 1
-        known = [name for name in names if name != "goodput_per_s" or run.record.slo]
+        metrics = [name for name in names if name != "goodput_per_s" or run.record.slo]
         return {
             "deployment": partial(name_cell, run),
             "load": lambda group: below(group.load, group.scenario) if has_several else group.load,
-            **{heading_of(name, unit_of(run, name)): partial(_marked, run, name) for name in known},
+            **{heading_of(name, unit_of(run, name)): partial(_marked, run, name) for name in metrics},
             **more(run),
         }
 
@@ -66,9 +66,9 @@ def _marked(run: Run, name: str, group: Group) -> Shown:
 
 
 def _by_length(run: Run) -> list[Group]:
-    found = groups_under(run, "fixed")
-    lengths = {group.scenario: aggregate(run, group, "input_tokens").mean or 0.0 for group in found}
-    return sorted(found, key=lambda group: lengths[group.scenario])
+    groups = groups_under(run, "fixed")
+    lengths = {group.scenario: aggregate(run, group, "input_tokens").mean or 0.0 for group in groups}
+    return sorted(groups, key=lambda group: lengths[group.scenario])
 
 
 RATES = Topic(
@@ -122,16 +122,16 @@ _WHEN = ("before the burst", "in the burst", "after the burst")
 
 
 def _ttft(run: Run, number_: int, group: Group) -> str:
-    found = (part for part in parts_of(run, "burst") if part.group is group and part.number == number_)
-    return next((number(part.ttft_s, scale=1e3) for part in found), "")
+    bursts = (part for part in parts_of(run, "burst") if part.group is group and part.number == number_)
+    return next((number(part.ttft_s, scale=1e3) for part in bursts), "")
 
 
 def _never(run: Run) -> Iterator[str]:
     for group in groups_under(run, "burst"):
         cells = [cell for cell in group.counted if not too_many_failed(run, cell)]
-        found = [values_of(run)[cell.number]["recovery_s"] for cell in cells]
-        unsent = sum(each.n == 0 for each in found)
-        missing = sum(each.value is None for each in found) - unsent
+        recoveries = [values_of(run)[cell.number]["recovery_s"] for cell in cells]
+        unsent = sum(each.n == 0 for each in recoveries)
+        missing = sum(each.value is None for each in recoveries) - unsent
         yield from _said(group, "no burst was sent, or nothing was sent before it", unsent)
         yield from _said(group, "not recovered when the last request was sent", missing)
 
@@ -197,8 +197,8 @@ def _cost(run: Run, each: Validity) -> Shown:
 
 def _not_judged(run: Run) -> list[str]:
     cells = ((group, cell) for group in run.groups for cell in group.counted)
-    found = ((why_not_judged(run, cell), group.name) for group, cell in cells)
-    where = {why: list(dict.fromkeys(names)) for why, names in gathered(found).items() if why}
+    reasons = ((why_not_judged(run, cell), group.name) for group, cell in cells)
+    where = {why: list(dict.fromkeys(names)) for why, names in gathered(reasons).items() if why}
     return [f"Not judged: {several(names)}, because {why}." for why, names in where.items()]
 
 

@@ -69,12 +69,12 @@ DECODE = Topic(
 def _gain(run: Run, each: Speculated) -> Html:
     if each.off is None:
         return none_cell("the run has no such deployment without speculation")
-    found = comparisons_of(run).of(*each.group.key[1:], SPEED, each.group.deployment, each.off)
-    if found is None:
+    gain = comparisons_of(run).of(*each.group.key[1:], SPEED, each.group.deployment, each.off)
+    if gain is None:
         return none_cell("compare.baseline names another deployment, so these two are not compared")
-    if found.why:
-        return none_cell(found.why)
-    return below(ratio_text(SPEED, found), word_of(SPEED, found, run.record.compare.margin_share))
+    if gain.why:
+        return none_cell(gain.why)
+    return below(ratio_text(SPEED, gain), word_of(SPEED, gain, run.record.compare.margin_share))
 
 
 def _answers(each: Speculated) -> Html | str:
