@@ -46,7 +46,7 @@ def portable(data: bytes) -> bytes:
 def local(text: str) -> str:
     """Return a record's text with the paths of this machine again: the opposite of `portable`."""
     folders = {_CACHE: str(cache_dir()), _HOME: str(expanded("HOME", "~"))}
-    return _NAMED.sub(lambda found: folders[found[1]], text)
+    return _NAMED.sub(lambda match: folders[match[1]], text)
 
 
 def seal_of(data: bytes) -> str:
@@ -73,7 +73,7 @@ def _key() -> bytes:
         finally:
             part.unlink(missing_ok=True)
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-        found, key = os.fstat(file.fileno()), file.read(_KEY_BYTES)
-    if found.st_uid != os.getuid() or found.st_mode & 0o077 or len(key) < _KEY_BYTES:
+        stat, key = os.fstat(file.fileno()), file.read(_KEY_BYTES)
+    if stat.st_uid != os.getuid() or stat.st_mode & 0o077 or len(key) < _KEY_BYTES:
         raise PermissionError(f"{path}: is not private to this user")
     return key

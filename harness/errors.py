@@ -22,49 +22,51 @@ from serving_bench.harness.contracts.facts import inert
 _NEAR = 0.65
 
 
-def near_names(name: str, known: Iterable[str]) -> list[str]:
+def near_names(name: str, candidates: Iterable[str]) -> list[str]:
     """Return up to three known names that were probably meant, nearest first. If any differ only in case,
     return only those."""
-    names, asked = list(known), name.lower()
-    if same := [each for each in names if each.lower() == asked]:
+    names, all_names = list(candidates), name.lower()
+    if same := [each for each in names if each.lower() == all_names]:
         return same[:3]
-    alike = difflib.get_close_matches(asked, names, 20, _NEAR)
-    near = [each for each in alike if _is_near(asked, each, {one.partition(".")[0] for one in names})]
-    near += [each for each in names if asked and (each.startswith(asked) or each.endswith(f"-{asked}"))]
-    words = asked.split("-")
+    alike = difflib.get_close_matches(all_names, names, 20, _NEAR)
+    near = [each for each in alike if _is_near(all_names, each, {one.partition(".")[0] for one in names})]
+    near += [
+        each for each in names if all_names and (each.startswith(all_names) or each.endswith(f"-{all_names}"))
+    ]
+    words = all_names.split("-")
     near += [each for each in names if words[1:] and set(words) <= set(each.split("-"))]
     return list(dict.fromkeys(near))[:3]
 
 
-def _is_near(asked: str, name: str, sections: Collection[str]) -> bool:
+def _is_near(wanted: str, name: str, sections: Collection[str]) -> bool:
     """Return whether the part behind a key's section (`load.`) is similar too; in another section, equal."""
-    (section, _, own), (other, _, theirs) = asked.partition("."), name.partition(".")
-    if not own or section not in sections:
+    (section, _, wanted_key), (other, _, theirs) = wanted.partition("."), name.partition(".")
+    if not wanted_key or section not in sections:
         return True
     if not theirs:
-        return _likeness(own, name) >= _NEAR
-    return own == theirs or (section == other and _likeness(own, theirs) >= _NEAR)
+        return _likeness(wanted_key, name) >= _NEAR
+    return wanted_key == theirs or (section == other and _likeness(wanted_key, theirs) >= _NEAR)
 
 
-def _likeness(own: str, theirs: str) -> float:
-    return difflib.SequenceMatcher(None, theirs, own).ratio()
+def _likeness(wanted: str, theirs: str) -> float:
+    return difflib.SequenceMatcher(None, theirs, wanted).ratio()
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return `did you mean NAME? ` with the nearest known name; an empty text if none is near."""
-    near = near_names(name, known)
+    near = near_names(name, names)
     return f"did you mean {near[0]}? " if near else ""
 
 
-def choose_from(name: str, known: Iterable[str]) -> str:
+def choose_from(name: str, names_known: Iterable[str]) -> str:
     """Return the advice for an unknown name: the nearest known one, if any, and a list of all."""
-    names = list(known)
+    names = list(names_known)
     return f"{did_you_mean(name, names)}choose from {', '.join(names)}"
 
 
-def see_list(name: str, known: Iterable[str], what: str) -> str:
+def see_list(name: str, names: Iterable[str], what: str) -> str:
     """Return the advice for an unknown name of a long list: the near ones, and the command that lists all."""
-    near = " or ".join(near_names(name, known))
+    near = " or ".join(near_names(name, names))
     return f"{f'did you mean {near}? ' * bool(near)}see `bench list {what}`"
 
 
@@ -196,5 +198,5 @@ def why_not_fetched(output: str, place: str = "BENCH_CACHE_DIR=DIR") -> str | No
 
     `place`: how the user names another place for what it writes.
     """
-    found = (words for pattern, words in _WHY_NOT_FETCHED if re.search(pattern, output, re.IGNORECASE))
-    return next((words.replace("{place}", place) for words in found), None)
+    causes = (words for pattern, words in _WHY_NOT_FETCHED if re.search(pattern, output, re.IGNORECASE))
+    return next((words.replace("{place}", place) for words in causes), None)

@@ -93,17 +93,17 @@ def value_of(text: str, *, is_finite: bool = True) -> Any:
     """
     hooks: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite} if is_finite else {}
     try:
-        found = json.loads(text, **hooks)
+        value = json.loads(text, **hooks)
     except RecursionError:
         raise ValueError(f"nested more than {MOST_DEPTH} deep") from None
-    level = [found]
+    level = [value]
     for _ in range(MOST_DEPTH):
         level = [part for each in level for part in _parts(each)]
     if level:
         raise ValueError(f"nested more than {MOST_DEPTH} deep")
     if "\\u" in text:
-        json.dumps(found, ensure_ascii=False).encode()
-    return found
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _parts(value: Any) -> Iterable[Any]:

@@ -37,12 +37,12 @@ class Table(MutableMapping[str, Row], Generic[Row]):
     def __init__(
         self,
         kind: str,
-        own: Mapping[str, Row],
+        rows: Mapping[str, Row],
         check: Callable[[Row], object],
         elsewhere: Callable[[str], tuple[Row, str] | None] = lambda name: None,
     ) -> None:
         self.origins: dict[str, str] = {}
-        self._group, self._own = f"serving_bench.{kind}", own
+        self._group, self._own = f"serving_bench.{kind}", rows
         self._check, self._elsewhere = check, elsewhere
         self._known: dict[str, Row] | None = None
         self._given = set[str]()  # names that only `elsewhere` knows
@@ -69,16 +69,16 @@ class Table(MutableMapping[str, Row], Generic[Row]):
                 raise UserError(f"{self.origins.get(row.name, 'bench')} has that name already")
             self._check(row)
         except (Exception, SystemExit) as error:
-            said = f"{origin}: {self._group} {point.name} is left out: {reason(error)}"
-            _log.warning("%s", inert(said))
+            message = f"{origin}: {self._group} {point.name} is left out: {reason(error)}"
+            _log.warning("%s", inert(message))
         else:
             rows[row.name], self.origins[row.name] = row, origin
 
     def __getitem__(self, name: str) -> Row:
         rows = self._rows
         is_listed = name in rows and name not in self._given
-        if not is_listed and isinstance(name, str) and (found := self._elsewhere(name)):
-            rows[name], self.origins[name] = found  # again each time: a file may have changed since
+        if not is_listed and isinstance(name, str) and (row := self._elsewhere(name)):
+            rows[name], self.origins[name] = row  # again each time: a file may have changed since
             self._given.add(name)
         return rows[name]
 

@@ -76,11 +76,11 @@ def conversations(options: AgentLoopOptions, rng: Random) -> Iterator[Conversati
             is_last = number == count - 1
             width = options.parallel if number % 2 == 1 and not is_last else 1
             # The results of parallel requests come together.
-            asked = len(turns[-1].requests) if turns else 0
-            found = " ".join(prose(rng, options.words(results(rng))) for _ in range(asked))
+            calls = len(turns[-1].requests) if turns else 0
+            results_text = " ".join(prose(rng, options.words(results(rng))) for _ in range(calls))
             requests = [
                 Turn(
-                    _messages(task, found, f" Part {part} of {width}." if width > 1 else ""),
+                    _messages(task, results_text, f" Part {part} of {width}." if width > 1 else ""),
                     options.output_tokens,
                     options.think_time_s if number else 0.0,
                     form=FORM,
@@ -92,8 +92,8 @@ def conversations(options: AgentLoopOptions, rng: Random) -> Iterator[Conversati
         yield Conversation(tuple(turns))
 
 
-def _messages(task: Message, found: str, part: str) -> tuple[Message, ...]:
-    return (Message("tool", found + part),) if found else (Message("system", _SYSTEM), task)
+def _messages(task: Message, results: str, part: str) -> tuple[Message, ...]:
+    return (Message("tool", results + part),) if results else (Message("system", _SYSTEM), task)
 
 
 SCENARIO = Scenario(

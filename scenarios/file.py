@@ -61,11 +61,11 @@ def read_conversations(options: FileOptions) -> list[Conversation]:
         )
     where = f"scenario.path={options.path}"
     text = read_text(expanded("scenario.path", options.path), where)
-    made = (_conversation(record, place, options) for place, record in _records(text, where))
-    found = [each for each in made if each]
-    if not found:
+    conversations = (_conversation(record, place, options) for place, record in _records(text, where))
+    listed = [each for each in conversations if each]
+    if not listed:
         raise UserError(f"{where}: has no conversation")
-    return found
+    return listed
 
 
 def _records(text: str, where: str) -> Iterator[tuple[str, Any]]:
@@ -92,8 +92,8 @@ def _conversation(record: Any, where: str, options: FileOptions) -> Conversation
         turns = _turns(_spoken(record["conversations"], where), options)
         return Conversation(tuple(turns)) if turns else None
     if unknown := set(record) - {"messages", "prompt", "max_tokens", "think_time_s"}:
-        known = "there are messages, prompt, max_tokens, think_time_s"
-        raise UserError(f"{where}: {min(unknown)}: no such field; {known}")
+        fields = "there are messages, prompt, max_tokens, think_time_s"
+        raise UserError(f"{where}: {min(unknown)}: no such field; {fields}")
     if "messages" in record and "prompt" in record:
         raise UserError(f"{where}: give messages or prompt, not both")
     max_tokens = options.output_tokens
@@ -104,28 +104,28 @@ def _conversation(record: Any, where: str, options: FileOptions) -> Conversation
     think_time_s = options.think_time_s
     if "think_time_s" in record:
         think_time_s = _number(record, "think_time_s", float, where)
-    own = replace(options, output_tokens=max_tokens, think_time_s=think_time_s)
-    turns = _turns(_messages(record, where), own)
+    own_options = replace(options, output_tokens=max_tokens, think_time_s=think_time_s)
+    turns = _turns(_messages(record, where), own_options)
     if not turns:
         raise UserError(f"{where}: has no user message")
     return Conversation(tuple(turns))
 
 
-def _spoken(said: Any, where: str) -> list[Message]:
+def _spoken(talk: Any, where: str) -> list[Message]:
     """Return the messages of ShareGPT's `conversations`, without answers before the first user message."""
-    if not isinstance(said, list):
+    if not isinstance(talk, list):
         raise UserError(f"{where}: conversations must be a list")
-    made = list[Message]()
-    for number, each in enumerate(said, 1):
+    messages = list[Message]()
+    for number, each in enumerate(talk, 1):
         match each:
             case {"from": str(speaker), "value": str(value)} if speaker in _SPEAKERS:
                 role = _SPEAKERS[speaker]
-                if role != "assistant" or any(message.role == "user" for message in made):
-                    made.append(Message(role, value))
+                if role != "assistant" or any(message.role == "user" for message in messages):
+                    messages.append(Message(role, value))
             case _:
                 needed = f"from ({', '.join(_SPEAKERS)}) and value (text)"
                 raise UserError(f"{where}, message {number}: needs {needed}")
-    return made
+    return messages
 
 
 def _number(record: dict[str, Any], key: str, kind: type, where: str) -> Any:
@@ -146,15 +146,15 @@ def _messages(record: dict[str, Any], where: str) -> list[Message]:
     messages = record.get("messages")
     if not isinstance(messages, list) or not messages:
         raise UserError(f"{where}: must have messages (a list) or prompt (text)")
-    made = []
+    read_messages = []
     for message in messages:
         match message:
             case {"role": "system" | "user" | "assistant" | "tool" as role, "content": str(content)}:
-                made.append(Message(role, content))
+                read_messages.append(Message(role, content))
             case _:
                 needed = "a role (system, user, assistant, tool) and content (text)"
                 raise UserError(f"{where}: each message needs {needed}")
-    return made
+    return read_messages
 
 
 def _turns(messages: list[Message], options: FileOptions) -> list[Turn]:

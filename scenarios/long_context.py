@@ -32,11 +32,11 @@ class LongContextOptions(TextOptions):
 
 def depths(options: LongContextOptions) -> list[int]:
     """Return the depths in tokens, from the least to the most."""
-    found, depth = [], options.least_tokens
+    steps, depth = [], options.least_tokens
     while depth < options.most_tokens:
-        found.append(depth)
+        steps.append(depth)
         depth *= 2
-    return [*found, options.most_tokens]
+    return [*steps, options.most_tokens]
 
 
 def conversations(options: LongContextOptions, rng: Random) -> Iterator[Conversation]:

@@ -42,16 +42,16 @@ def conversations(options: RagOptions, rng: Random) -> Iterator[Conversation]:
 
     @lru_cache(maxsize=4096)
     def document(number: int) -> str:
-        own = Random(f"{seed} {number}")
-        return f"Document {number + 1}: {prose(own, options.words(document_tokens(own)))}"
+        own_rng = Random(f"{seed} {number}")
+        return f"Document {number + 1}: {prose(own_rng, options.words(document_tokens(own_rng)))}"
 
     rarities = [(1 + place) ** options.zipf for place in range(options.documents)]
     while True:
         # Weighted draws without replacement: Efraimidis and Spirakis 2006, Inf. Process. Lett. 97:181.
         drawn = [log(1 - rng.random()) * rarity for rarity in rarities]
-        found = nlargest(options.retrieved, range(options.documents), key=drawn.__getitem__)
+        nearest = nlargest(options.retrieved, range(options.documents), key=drawn.__getitem__)
         question = f"Question: {prose(rng, options.words(inputs(rng)))}"
-        prompt = "\n\n".join([*map(document, found), question])
+        prompt = "\n\n".join([*map(document, nearest), question])
         yield Conversation((Turn((Message("system", _SYSTEM), Message("user", prompt)), outputs(rng)),))
 
 

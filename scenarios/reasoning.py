@@ -32,8 +32,8 @@ def conversations(options: ReasoningOptions, rng: Random) -> Iterator[Conversati
     while True:
         puzzle = _PUZZLES[int(rng.random() * len(_PUZZLES))]
         a, b, d = (3 + int(rng.random() * 20) for _ in range(3))
-        asked = puzzle.format(a=a, b=b, c=30 + int(rng.random() * 400), d=d)
-        prompt = f"{prose(rng, options.words(inputs(rng)))}\n\n{asked} Think step by step."
+        question = puzzle.format(a=a, b=b, c=30 + int(rng.random() * 400), d=d)
+        prompt = f"{prose(rng, options.words(inputs(rng)))}\n\n{question} Think step by step."
         yield Conversation((Turn((Message("user", prompt),), outputs(rng)),))
 
 

@@ -41,14 +41,14 @@ def conversations(options: SharedPrefixOptions, rng: Random) -> Iterator[Convers
 
     @lru_cache(maxsize=1024)
     def prefix(group: int) -> Message:
-        own = Random(f"{seed} {group}")
-        return Message("system", prose(own, options.words(prefix_tokens(own))))
+        own_rng = Random(f"{seed} {group}")
+        return Message("system", prose(own_rng, options.words(prefix_tokens(own_rng))))
 
     for group in places(rng, options.prefixes, options.zipf):
         turns = []
         for number in range(options.turns):
-            asked = Message("user", prose(rng, options.words(inputs(rng))))
-            messages = (asked,) if number else (prefix(group), asked)
+            message = Message("user", prose(rng, options.words(inputs(rng))))
+            messages = (message,) if number else (prefix(group), message)
             max_tokens, think_time_s = outputs(rng), options.think_time_s if number else 0.0
             answer = prose(rng, options.words(max_tokens))
             turns.append(Turn(messages, max_tokens, think_time_s, answer))

@@ -73,9 +73,9 @@ def _wish(options: StructuredOutputOptions, form: Form) -> str:
 
 def conversations(options: StructuredOutputOptions, rng: Random) -> Iterator[Conversation]:
     """Yield conversations of one turn without end."""
-    inputs, asked = length("input_tokens", options.input_tokens), forms(options)
+    inputs, form_of = length("input_tokens", options.input_tokens), forms(options)
     while True:
-        form = asked[int(rng.random() * len(asked))]
+        form = form_of[int(rng.random() * len(form_of))]
         prompt = f"{prose(rng, options.words(inputs(rng)))}\n\nGive {_wish(options, form)}"
         yield Conversation((Turn((Message("user", prompt),), options.output_tokens, form=form),))
 

@@ -127,8 +127,8 @@ def sentences(rng: Random) -> Iterator[str]:
 
 def prose(rng: Random, words: int) -> str:
     """Return a text of `words` words, in sentences. The last sentence may be cut."""
-    found: list[str] = []
-    made = sentences(rng)
-    while len(found) < words:
-        found += next(made).split(" ")
-    return " ".join(found[:words])
+    spoken: list[str] = []
+    sentence_stream = sentences(rng)
+    while len(spoken) < words:
+        spoken += next(sentence_stream).split(" ")
+    return " ".join(spoken[:words])

@@ -149,9 +149,9 @@ def _layout(record: Mapping[str, Any], where: str, layout_name: str) -> tuple[Co
     for name, columns in needed.items():
         if all(column.lower() in record for column in columns):
             return wanted[name]
-    known = "; ".join(f"{name}: {', '.join(columns)}" for name, columns in needed.items())
+    layouts = "; ".join(f"{name}: {', '.join(columns)}" for name, columns in needed.items())
     raise UserError(
-        f"{where}: the columns {', '.join(record)[:200]} belong to no trace that bench knows ({known})"
+        f"{where}: the columns {', '.join(record)[:200]} belong to no trace that bench knows ({layouts})"
     )
 
 

@@ -54,8 +54,8 @@ def _why_not_answered(options: Options, forms: Sequence[Form], tokens: int | Non
 def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
     budget = {} if options.thinking_tokens is None else {"budget_tokens": options.thinking_tokens}
     # Without it thoughts are left out of the stream and look like a long wait for the first token.
-    shown = {"display": "summarized"} if options.thinking == "adaptive" else {}
-    thinking = {"type": options.thinking, **budget, **shown} if options.thinking else None
+    display = {"display": "summarized"} if options.thinking == "adaptive" else {}
+    thinking = {"type": options.thinking, **budget, **display} if options.thinking else None
     fields = {"temperature": options.temperature, "thinking": thinking}
     return {name: value for name, value in fields.items() if value is not None}
 

@@ -77,10 +77,10 @@ def checkpoint(
             f"engine.trust_remote_code=true: bench does not download the Python code of {deployment.model}; "
             "give model=/path to a checkpoint with its code"
         )
-    known = MODELS.get(deployment.model)
+    listed = MODELS.get(deployment.model)
     is_float16 = "float16" in (dtype if casts_quantized else None, DTYPES.get(quantization))
-    if known and is_float16 and known.facts.architecture in no_float16:
-        return Reason(why.format(known.facts.architecture))
+    if listed and is_float16 and listed.facts.architecture in no_float16:
+        return Reason(why.format(listed.facts.architecture))
     return Weights(deployment.model, quantization, "safetensors")
 
 
@@ -122,9 +122,9 @@ def launch_of(engine: Engine, deployment: Deployment, place: Place) -> LaunchSpe
     if not words or isinstance(spec, AttachSpec):
         return spec
     given = _flags_in(words)  # a server may take the beginning of a flag for the flag
-    if both := sorted(own for own in _flags_of(spec) if any(own.startswith(each) for each in given)):
-        own = f"{engine.name}.args: bench sets --{both[0]} itself"
-        raise UserError(f"{own}; {_remedy(engine, deployment, place, both[0])}")
+    if both := sorted(option for option in _flags_of(spec) if any(option.startswith(each) for each in given)):
+        option = f"{engine.name}.args: bench sets --{both[0]} itself"
+        raise UserError(f"{option}; {_remedy(engine, deployment, place, both[0])}")
     if isinstance(spec, ContainerSpec):
         return replace(spec, arguments=(*spec.arguments, *words))
     return replace(spec, argv=(*spec.argv, *words))
@@ -180,8 +180,8 @@ def given(value: T | None, needed: str) -> T:
 
 def template_of(deployment: Deployment, place: Place) -> Path | None:
     """Return the Jinja file of the chat template: the user's, else that of the weights."""
-    found = deployment.terms.chat_template or place.chat_template
-    return None if found is None else Path(found).absolute()
+    template = deployment.terms.chat_template or place.chat_template
+    return None if template is None else Path(template).absolute()
 
 
 def draft_of(place: Place) -> str | None:
@@ -230,7 +230,7 @@ def container(
         image=deployment.options.image or image_of(deployment.engine, "cuda" if place.devices else "cpu"),
         arguments=tuple(
             arguments(
-                seen_inside, weights, *(found[0][1] if found else None for found in (templates, drafts))
+                seen_inside, weights, *(pairs[0][1] if pairs else None for pairs in (templates, drafts))
             )
         ),
         base_url=place.base_url,
@@ -279,7 +279,7 @@ def read_versions(path: Path = VERSIONS) -> Mapping[str, str]:
         ) from error
 
 
-def attached_engine(name: str, description: str, options: type, example: str, **own: Any) -> Engine:
+def attached_engine(name: str, description: str, options: type, example: str, **more: Any) -> Engine:
     """Return an engine that bench can only attach to. `example`: a base URL of such a server."""
 
     def launch(deployment: Deployment, place: Place) -> LaunchSpec:
@@ -298,5 +298,5 @@ def attached_engine(name: str, description: str, options: type, example: str, **
         memory_needed=lambda deployment, facts, device: Reason(
             "others started this server; bench does not know its memory"
         ),
-        **own,
+        **more,
     )

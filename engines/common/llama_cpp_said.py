@@ -15,8 +15,8 @@ def _mebibytes(text: str) -> int:
     return round(float(text) * 1024 * 1024)
 
 
-def _flash(said: str) -> str:
-    return "flash" if said == "enabled" else "plain"
+def _flash(word: str) -> str:
+    return "flash" if word == "enabled" else "plain"
 
 
 # Where the log says a term. A later row wins over an earlier one.
@@ -25,7 +25,7 @@ _LOG_TERMS: tuple[LogTerm, ...] = (
     ("threads", r"(?:system_info: n_threads = |^threads: )(\d+)", int),
     ("cpu_features", r"(?:\| |^)(CPU : .*?)[ |]*$", str),
     # Of a build with CUDA the log does not say whether its graphs are used.
-    ("graphs", r"^(?!.*USE_GRAPHS = 1).*(system_info: |^CPU : )", lambda said: False),
+    ("graphs", r"^(?!.*USE_GRAPHS = 1).*(system_info: |^CPU : )", lambda text: False),
     ("weights_type", r"print_info: file type += (.+?) *$", str),
     ("context_length", r"llama_context: n_ctx_seq += (\d+)", int),
     ("concurrent_sequences", r"llama_context: n_seq_max += (\d+)", int),
@@ -76,33 +76,33 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
         "engine_version": None if is_unknown else build,
         "chat_template": _template(log, at(props, "chat_template")),
     }
-    found = {**from_log(log, _LOG_TERMS), **known(from_props)}
+    terms = {**from_log(log, _LOG_TERMS), **known(from_props)}
     target, _, draft = log.partition(_DRAFT)
     if repacked := _REPACKED.search(target):
-        found["quantization_kernel"] = repacked[1]
+        terms["quantization_kernel"] = repacked[1]
     # One line per kind of layer: layers with a sliding window have their own cache.
     if sizes := re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", log):
-        found["kv_cache_bytes"] = sum(_mebibytes(size) for size in sizes)
+        terms["kv_cache_bytes"] = sum(_mebibytes(size) for size in sizes)
     memory = _memory(target)
     for part, size_bytes in _memory(draft).items():
         memory[part] = memory.get(part, 0) + size_bytes
-    return Said(found, memory)
+    return Said(terms, memory)
 
 
 def _memory(log: str) -> dict[MemoryPart, int]:
     """Return bytes by part. Tensors that a CPU repacks are a second copy of mapped pages: workspace."""
     # The last load counts: one that only finds out what fits may come before it.
     lines = log[max(0, log.rfind("load_tensors: loading model tensors")) :]
-    found = [match.groups() for match in _BUFFER.finditer(lines)]
-    on_device = any(kind == "model" and not _ON_HOST.match(name) for name, kind, _ in found)
+    buffers = [match.groups() for match in _BUFFER.finditer(lines)]
+    on_device = any(kind == "model" and not _ON_HOST.match(name) for name, kind, _ in buffers)
     if on_device:
-        found = [each for each in found if not _ON_HOST.match(each[0])]
+        buffers = [each for each in buffers if not _ON_HOST.match(each[0])]
     # Compute buffers may be laid out several times. The last one counts.
-    computing = {name: size for name, kind, size in found if kind == "compute"}
-    is_mapped = any(name.endswith("_Mapped") for name, _, _ in found)
+    computing = {name: size for name, kind, size in buffers if kind == "compute"}
+    is_mapped = any(name.endswith("_Mapped") for name, _, _ in buffers)
     lasting = [
         ("compute" if kind == "model" and is_mapped and not name.endswith("_Mapped") else kind, size)
-        for name, kind, size in found
+        for name, kind, size in buffers
         if kind != "compute"
     ]
     lasting += [("compute", size) for size in computing.values()]
@@ -140,9 +140,9 @@ def _template(log: str, used: Any) -> str | None:
         (r"Guessed chat format: (\S+)", "{} (guessed from the file's)"),
         (r"Using gguf chat template: ", "the file's"),
     )
-    for pattern, told in rows:
-        if found := re.search(pattern, log, re.MULTILINE):
-            return told.format(*found.groups())
+    for pattern, name in rows:
+        if match := re.search(pattern, log, re.MULTILINE):
+            return name.format(*match.groups())
     if not isinstance(used, str) or "llama_model_loader: - kv" not in log:
         return None
     in_file = re.search(r"tokenizer\.chat_template +str += (.*)$", log, re.MULTILINE)

@@ -18,8 +18,8 @@ _KV_CACHE_TYPES = {
 }  # fmt: skip
 
 
-def kv_cache_type(said: str) -> str:
-    return _KV_CACHE_TYPES.get(said, said)
+def kv_cache_type(name: str) -> str:
+    return _KV_CACHE_TYPES.get(name, name)
 
 
 def from_log(log: str, terms: Iterable[LogTerm]) -> dict[str, Scalar]:
@@ -27,12 +27,12 @@ def from_log(log: str, terms: Iterable[LogTerm]) -> dict[str, Scalar]:
 
     A term whose text cannot be read is left out.
     """
-    found: dict[str, Scalar] = {}
+    values: dict[str, Scalar] = {}
     for term, pattern, read in terms:
         if match := re.search(pattern, log, re.MULTILINE):
             with suppress(ValueError, OverflowError):
-                found[term] = read(match[1])
-    return found
+                values[term] = read(match[1])
+    return values
 
 
 def from_page(page: Any, terms: Mapping[str, str]) -> dict[str, Any]:
@@ -64,8 +64,8 @@ def known(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def times(value: Any, factor: int) -> Any:
     """Return a number times `factor`, rounded; return anything else unchanged."""
-    known = number(value)
-    return value if known is None else round(known * factor)
+    stamp = number(value)
+    return value if stamp is None else round(stamp * factor)
 
 
 def is_true(text: str) -> bool:

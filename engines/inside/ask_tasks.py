@@ -62,11 +62,11 @@ class Chat:
         began_s, self.share_s = time.monotonic(), self.left_s / self.tasks_left
         self.ends_s = began_s + self.share_s
         with ThreadPoolExecutor(self.in_flight) as pool:
-            asked = {pool.submit(self._answer, request): request for request in requests}
-            for done in as_completed(asked):
-                self.keep(asked[done], done.result())
+            futures = {pool.submit(self._answer, request): request for request in requests}
+            for done in as_completed(futures):
+                self.keep(futures[done], done.result())
         self.left_s = max(0.0, self.left_s - (time.monotonic() - began_s))
-        return [each.result() for each in asked]
+        return [each.result() for each in futures]
 
     def _answer(self, request: Any) -> str:
         left_s = self.ends_s - time.monotonic()
@@ -102,13 +102,13 @@ class Chat:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(KEY_VARIABLE):
             headers["Authorization"] = f"Bearer {key}"
-        asked = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
+        call = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
         # Without a proxy, as the load.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(asked, timeout=timeout_s) as response:
-            said = json.load(response)["choices"][0]["message"]["content"] or ""
+        with opener.open(call, timeout=timeout_s) as response:
+            answer = json.load(response)["choices"][0]["message"]["content"] or ""
             # Replace lone surrogates, which cannot be written as UTF-8.
-            return str.encode(said, errors="replace").decode()
+            return str.encode(answer, errors="replace").decode()
 
 
 def _beginning(error: urllib.error.HTTPError) -> str:
@@ -128,24 +128,24 @@ def without_key(text: str) -> str:
 
 def is_right(item: dict[str, Any], answer: str) -> bool:
     """Return whether an answer to an item of bench's own is right. Thoughts before it do not count."""
-    said = answer.rpartition("</think>")[2].strip()
+    text = answer.rpartition("</think>")[2].strip()
     expected = item["expected"]
     if item["check"] == "number":  # the last one counts: "7 + 5 = 12"
-        found = [each.replace(",", "") for each in _NUMBER.findall(said)]
-        return bool(found) and float(found[-1]) == float(expected)
+        numbers = [each.replace(",", "") for each in _NUMBER.findall(text)]
+        return bool(numbers) and float(numbers[-1]) == float(expected)
     if item["check"] == "letter":
-        return chosen_letter(said, {expected, *item["others"]}) == expected
+        return chosen_letter(text, {expected, *item["others"]}) == expected
     if item["check"] == "named":  # the expected name, and none of the other names in the text
-        return _has(said, expected) and not any(_has(said, each) for each in item["others"])
+        return _has(text, expected) and not any(_has(text, each) for each in item["others"])
     if item["check"] == "json":
         try:
-            return json.loads(re.sub(r"^```(?:json)?|```$", "", said)) == json.loads(expected)
+            return json.loads(re.sub(r"^```(?:json)?|```$", "", text)) == json.loads(expected)
         except ValueError:
             return False
-    return re.fullmatch(expected, said) is not None  # "pattern"
+    return re.fullmatch(expected, text) is not None  # "pattern"
 
 
-def chosen_letter(said: str, letters: set[str]) -> str | None:
+def chosen_letter(text: str, letters: set[str]) -> str | None:
     """Return the letter that an answer chooses; None if it chooses none.
 
     It is the letter that the answer begins with, or that follows "answer is" or "answer:", unless a
@@ -153,30 +153,30 @@ def chosen_letter(said: str, letters: set[str]) -> str | None:
     so B."; else the last one that stands alone. Before a lower-case word other than `is`, A is an article and
     I a pronoun. "A or B" chooses none.
     """
-    said = _OPEN_CHOICE.sub("", said)
+    text = _OPEN_CHOICE.sub("", text)
     letter = rf"(?<![\w'])([{''.join(sorted(letters))}])(?![\w'’])"
-    if first := re.search(rf"(?:\A|(?i:\banswer(?: is)?:?))[\s*_(\"]*{letter}(?! [a-z])", said):
+    if first := re.search(rf"(?:\A|(?i:\banswer(?: is)?:?))[\s*_(\"]*{letter}(?! [a-z])", text):
         return first[1]
     alone = rf"{letter}(?!(?<=[AI]) (?!is\b)[a-z])"
-    found = re.findall(letter + _ENDED, said, re.MULTILINE) or re.findall(alone, said)
-    return found[-1] if found else None
+    letters_named = re.findall(letter + _ENDED, text, re.MULTILINE) or re.findall(alone, text)
+    return letters_named[-1] if letters_named else None
 
 
-def _has(said: str, words: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", said, re.IGNORECASE) is not None
+def _has(text: str, words: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 class RefusedError(Exception):
     """A task cannot be asked here; the text is a clause that says why."""
 
 
-def load(name: str, own: dict[str, Any] | None) -> dict[str, Any]:
+def load(name: str, definition: dict[str, Any] | None) -> dict[str, Any]:
     """Return the task of this name, or the tasks of a group, by their names. Raises RefusedError."""
     from lm_eval.tasks import TaskManager
 
-    if own is not None:
+    if definition is not None:
         # Indexing lm_eval's thousands of tasks would take seconds, and is not needed.
-        return TaskManager(include_defaults=False).load([own_task(name, **own)])["tasks"]
+        return TaskManager(include_defaults=False).load([own_task(name, **definition)])["tasks"]
     manager = TaskManager()
     if name not in manager.all_tasks and not os.path.isfile(name):
         near = difflib.get_close_matches(name, manager.all_tasks, 3)
@@ -225,10 +225,10 @@ def ask(
     chat.keep = lambda request, answer: keep(
         answered(name, request, answer, chat.errors.get((request.task_name, request.doc_id)), is_own=is_own)
     )
-    found = evaluate(
+    results = evaluate(
         chat, {"tasks": tasks}, bootstrap_iters=0, apply_chat_template=True, fewshot_as_multiturn=True
     )
-    for task, samples in found["samples"].items():
+    for task, samples in results["samples"].items():
         # Each filter of a task has its own samples. The first filter and the first metric count.
         for sample in (each for each in samples if each["filter"] == samples[0]["filter"]):
             metric, error = sample["metrics"][0], chat.errors.get((task, sample["doc_id"]))
@@ -266,7 +266,7 @@ def finite(score: Any) -> float | None:
 
 
 def write_lines(
-    name: str, own: dict[str, Any] | None, chat: Chat | None, write: Callable[[dict[str, Any]], None]
+    name: str, definition: dict[str, Any] | None, chat: Chat | None, write: Callable[[dict[str, Any]], None]
 ) -> None:
     """Load and ask a task, and write the results line by line."""
 
@@ -274,18 +274,18 @@ def write_lines(
         write({"task": name, "row": row})
 
     try:
-        tasks = load(name, own)
+        tasks = load(name, definition)
         write({"task": name, "items": sum(len(task.eval_docs) for task in tasks.values())})
         if chat is not None:
-            for row in ask(name, tasks, chat, keep, is_own=own is not None):
+            for row in ask(name, tasks, chat, keep, is_own=definition is not None):
                 keep(row)
     except RefusedError as error:
         write({"task": name, "failed": str(error)})
     # Whatever the code of one task raises, the other tasks are asked.
     except Exception as error:
         traceback.print_exc()
-        said = " ".join(without_key(str(error)).split())[:300]
-        write({"task": name, "failed": f"lm_eval raised {type(error).__name__}: {said}"})
+        message = " ".join(without_key(str(error)).split())[:300]
+        write({"task": name, "failed": f"lm_eval raised {type(error).__name__}: {message}"})
 
 
 def main() -> None:
@@ -295,10 +295,10 @@ def main() -> None:
         job = json.load(file)
     chat = Chat(**job["chat"]) if job["chat"] else None
     with open(job["rows"], "w", encoding="utf-8") as rows:
-        for number, (name, own) in enumerate(job["tasks"].items()):
+        for number, (name, definition) in enumerate(job["tasks"].items()):
             if chat is not None:
                 chat.tasks_left = len(job["tasks"]) - number
-            write_lines(name, own, chat, lambda line: print(json.dumps(line), file=rows, flush=True))
+            write_lines(name, definition, chat, lambda line: print(json.dumps(line), file=rows, flush=True))
 
 
 if __name__ == "__main__":

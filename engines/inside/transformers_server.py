@@ -180,13 +180,13 @@ class Model:
         mask = torch.ones_like(prompt)
         try:
             with torch.inference_mode():
-                made = self.model.generate(
+                output = self.model.generate(
                     prompt, attention_mask=mask, generation_config=settings, streamer=answer
                 )
-                answer.finish(made.logits)
+                answer.finish(output.logits)
         except Exception as error:  # of any kind: log it and let the caller tell the client
-            said = f"{len(answer.tokens)} of {answer.most} tokens"
-            print(f"generation ended after {said}: {error!r}", flush=True)
+            stopped = f"{len(answer.tokens)} of {answer.most} tokens"
+            print(f"generation ended after {stopped}: {error!r}", flush=True)
             raise
         finally:
             self.ended += 1
@@ -298,12 +298,12 @@ class Answer(BaseStreamer):
         self.send(b"data: [DONE]\n\n")
 
     def _content(self, logits: Any, count: int) -> list[dict[str, Any]]:
-        found = []
+        pieces = []
         for token, (row,) in zip(self.tokens, logits, strict=True):
             logprob, top = likeliest(row, token, count)
             likely = [self.model.named(*each) for each in top]
-            found.append(self.model.named(token, logprob) | {"top_logprobs": likely})
-        return found
+            pieces.append(self.model.named(token, logprob) | {"top_logprobs": likely})
+        return pieces
 
     def _undecoded(self) -> str:
         start = max(0, self.said - DECODED_AGAIN)
@@ -436,8 +436,8 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionError:
             raise
         except Exception as error:
-            said = error_body(f"{type(error).__name__}: {error}", "server_error")
-            self._send(event(said)) if answer.is_streamed else self._reply(500, to_json(said))
+            body = error_body(f"{type(error).__name__}: {error}", "server_error")
+            self._send(event(body)) if answer.is_streamed else self._reply(500, to_json(body))
         if answer.is_streamed:
             self.wfile.write(b"0\r\n\r\n")
 

@@ -60,8 +60,8 @@ class Source(GGUFReader):
     """A GGUF file whose fields can be read by name."""
 
     def field(self, name: str, default: Any = None) -> Any:
-        found = self.fields.get(name)
-        return default if found is None else found.contents()
+        value = self.fields.get(name)
+        return default if value is None else value.contents()
 
     def of_model(self, name: str, default: Any = None) -> Any:
         return self.field(f"{self.architecture}.{name}", default)
@@ -193,8 +193,8 @@ def merges_by_score(tokens: list[str], scores: list[float], kinds: list[int]) ->
     for number in ordered:
         piece = tokens[number]
         splits = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
-        known = [(left, right) for left, right in splits if left in rank and right in rank]
-        pairs += sorted(known, key=lambda pair: (rank[pair[0]], rank[pair[1]]))
+        mergeable = [(left, right) for left, right in splits if left in rank and right in rank]
+        pairs += sorted(mergeable, key=lambda pair: (rank[pair[0]], rank[pair[1]]))
     return pairs
 
 
@@ -275,7 +275,7 @@ def main() -> None:
     output.mkdir(exist_ok=True)
     write_json(output / "config.json", config)
     write_json(output / "generation_config.json", {**ids, "eos_token_id": ends, "do_sample": False})
-    own = source.field("tokenizer.chat_template")
+    own_template = source.field("tokenizer.chat_template")
     write_json(
         output / "tokenizer_config.json",
         {
@@ -288,7 +288,7 @@ def main() -> None:
             "add_bos_token": bool(source.field("tokenizer.ggml.add_bos_token", True)),
             "clean_up_tokenization_spaces": False,
             "model_max_length": config["max_position_embeddings"],
-            "chat_template": own if template == "-" else Path(template).read_text(encoding="utf-8"),
+            "chat_template": own_template if template == "-" else Path(template).read_text(encoding="utf-8"),
         },
     )
     print(f"{precision}: writing the tokenizer", flush=True)

@@ -57,8 +57,8 @@ def given_text(ask: Ask, model: str, text: str, most: int) -> Iterator[Token]:
             raise ServerError("POST /completion gives no probabilities")
         likeliest = [(str(each.id), each.logprob) for each in place.top_logprobs]
         top = merged_logprobs((name, value) for name, value in likeliest if value is not None)
-        known = top.get(str(ids[end]))
-        yield Token(str(ids[end]), _rare(ask, ids[:end], ids[end], most) if known is None else known, top)
+        logprob = top.get(str(ids[end]))
+        yield Token(str(ids[end]), _rare(ask, ids[:end], ids[end], most) if logprob is None else logprob, top)
 
 
 def _rare(ask: Ask, ids: Sequence[int], token: int, most: int) -> float | None:
@@ -69,8 +69,8 @@ def _rare(ask: Ask, ids: Sequence[int], token: int, most: int) -> float | None:
     for bias in _BIASES:
         fields = {"logit_bias": [[token, bias]], "samplers": ["temperature"], "temperature": 1}
         place = _next(ask, ids, {**fields, "n_probs": most, "post_sampling_probs": True})
-        found = [each.prob for each in (place and place.top_probs) or () if each.id == token]
-        for q in (each for each in found if each and 0 < each < 1):
+        probabilities = [each.prob for each in (place and place.top_probs) or () if each.id == token]
+        for q in (each for each in probabilities if each and 0 < each < 1):
             odds = math.log(q / (1 - q)) - bias
             return odds - math.log1p(math.exp(odds))
     return None
@@ -84,16 +84,16 @@ def _next(ask: Ask, ids: Sequence[int], fields: dict[str, Any]) -> _Place | None
         "response_fields": ["completion_probabilities"],
         **fields,
     }
-    said = ask(HttpCall("POST", "/completion", body), _Completion).completion_probabilities
-    return said[0] if said else None
+    places = ask(HttpCall("POST", "/completion", body), _Completion).completion_probabilities
+    return places[0] if places else None
 
 
 def prompt_tokens(ask: Ask, model: str, messages: Sequence[Message]) -> list[str]:
     """Return the token ids of a chat, rendered by the server's template."""
-    said = ask(
+    tokenized = ask(
         HttpCall("POST", "/apply-template", {"messages": [message.fields for message in messages]}), _Prompt
     )
-    return list(map(str, _ids(ask, said.prompt, parse_special=True)))
+    return list(map(str, _ids(ask, tokenized.prompt, parse_special=True)))
 
 
 def _ids(ask: Ask, text: str, *, parse_special: bool = False) -> Sequence[int]:

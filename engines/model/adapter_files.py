@@ -91,15 +91,15 @@ def read_config(folder: Path) -> Config:
 def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor by its name. Raise UserError unless they are pairs of one rank."""
     header = safetensors_header(folder / TENSORS_FILE)
-    found = {name: tuple(each["shape"]) for name, each in header.items()}
-    halves = [shape for name, shape in found.items() if ".lora_" in name]
+    shapes = {name: tuple(each["shape"]) for name, each in header.items()}
+    halves = [shape for name, shape in shapes.items() if ".lora_" in name]
     if not halves or any(len(shape) != 2 for shape in halves):
         raise UserError(f"its {TENSORS_FILE} has no pairs of matrices named lora_A and lora_B")
-    of_inputs, of_outputs = _ranks(found, "A", 0), _ranks(found, "B", 1)
+    of_inputs, of_outputs = _ranks(shapes, "A", 0), _ranks(shapes, "B", 1)
     for layer in {**of_inputs, **of_outputs}:
         if of_inputs.get(layer) != of_outputs.get(layer):
             raise UserError(f"its {TENSORS_FILE} has no lora_A and lora_B of the same rank for {layer}")
-    return found
+    return shapes
 
 
 def _ranks(shapes: Mapping[str, tuple[int, ...]], half: str, side: int) -> dict[str, int]:
@@ -113,14 +113,14 @@ def rank_of(folder: Path) -> int:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    header, found = safetensors_header(folder / TENSORS_FILE), {}
+    header, tensors = safetensors_header(folder / TENSORS_FILE), {}
     data_bytes = max((each["data_offsets"][1] for each in header.values()), default=0)
     content = (folder / TENSORS_FILE).read_bytes()
     data = content[len(content) - data_bytes :]
     for name, each in header.items():
         first, end = each["data_offsets"]
-        found[name] = Tensor(tuple(each["shape"]), each["dtype"], data[first:end])
-    return found
+        tensors[name] = Tensor(tuple(each["shape"]), each["dtype"], data[first:end])
+    return tensors
 
 
 def alpha_of(config: Config) -> float:
@@ -145,9 +145,9 @@ def gguf_parts(
     tensors: Mapping[str, Tensor], architecture: str, alpha: float, heads: Mapping[str, int]
 ) -> Iterator[bytes]:
     """Yield the parts of a GGUF file. `heads`: the number of heads of q_proj and k_proj."""
-    said = {"general.architecture": architecture, "general.type": "adapter", "adapter.type": "lora"}
-    head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(said) + 1)
-    for key, value in said.items():
+    metadata = {"general.architecture": architecture, "general.type": "adapter", "adapter.type": "lora"}
+    head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(metadata) + 1)
+    for key, value in metadata.items():
         head += _string(key) + struct.pack("<I", STRING) + _string(value)
     head += _string("adapter.lora.alpha") + struct.pack("<If", _FLOAT32, alpha)
     data, end = list[bytes](), 0

@@ -91,10 +91,10 @@ def most_context(model: str) -> int | None:
     if model.startswith("hf:"):
         return None
     try:
-        known = known_facts(model)
+        facts = known_facts(model)
     except UserError:
         return None  # bench reports what is wrong when it looks for the weights
-    return None if known.is_stretched else known.facts.context_length
+    return None if facts.is_stretched else facts.facts.context_length
 
 
 def _of_path(model: str, path: Path) -> KnownFacts:
@@ -132,8 +132,8 @@ def _of_hub(model: str, workshop: Workshop | None) -> KnownFacts:
         )
     check_shape(f"model={model}: config.json on the hub", page.config)
     # For a quantized checkpoint the hub counts packed numbers.
-    counted = page.parameters if is_plain(page.config) else None
-    facts, counted_by = facts_of(page.config, counted), "the hub" if counted else None
+    parameters = page.parameters if is_plain(page.config) else None
+    facts, counted_by = facts_of(page.config, parameters), "the hub" if parameters else None
     return _whole(model, page.config, facts, "config.json on the hub", counted_by, "hub")
 
 
@@ -219,8 +219,8 @@ def ask_hub(repo: HubRepo, workshop: Workshop | None) -> HubPage | Reason:
     return _page({**json.loads(done.stdout), "seen": datetime.now(UTC).date().isoformat()})
 
 
-def _page(said: Mapping[str, Any]) -> HubPage:
-    return HubPage(**{**said, "files": tuple(HubFile(**each) for each in said["files"])})
+def _page(answer: Mapping[str, Any]) -> HubPage:
+    return HubPage(**{**answer, "files": tuple(HubFile(**each) for each in answer["files"])})
 
 
 def refresh(repo: HubRepo, cache: Path, workshop: Workshop) -> None:

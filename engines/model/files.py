@@ -80,29 +80,29 @@ def gguf_facts(header: Header) -> ModelFacts | None:
     Without windows in the header, llama.cpp's pattern for the architecture counts. Without a pattern no layer
     has a window, which overestimates the memory.
     """
-    said = header.of_model
+    metadata = header.of_model
     is_untied = "output.weight" in header.tensors
     is_all = header.is_whole and "token_embd.weight" in header.tensors
     try:
-        layers, width = int(said("block_count")), said("embedding_length")
-        heads = _alike(said("attention.head_count"))
-        kv_heads = said("attention.head_count_kv", heads)
+        layers, width = int(metadata("block_count")), metadata("embedding_length")
+        heads = _alike(metadata("attention.head_count"))
+        kv_heads = metadata("attention.head_count_kv", heads)
         window, sliding_layers = _sliding(header, layers)
-        interval, rank = said("full_attention_interval"), said("attention.kv_lora_rank")
+        interval, rank = metadata("full_attention_interval"), metadata("attention.kv_lora_rank")
         linear = sum(not each for each in kv_heads) if isinstance(kv_heads, tuple) else None
         facts = ModelFacts(
             architecture=str(header.values["general.architecture"]),
             layers=layers,
             kv_heads=_alike(kv_heads),
-            head_size=int(said("attention.key_length", width // heads)),
-            context_length=int(said("context_length")),
+            head_size=int(metadata("attention.key_length", width // heads)),
+            context_length=int(metadata("context_length")),
             parameters=sum(map(prod, header.tensors.values())) or None if header.is_whole else None,
             sliding_window=window,
             sliding_layers=sliding_layers,
             linear_layers=(layers - layers // int(interval) if interval else 0) if linear is None else linear,
-            latent_size=int(rank) + int(said("rope.dimension_count")) if rank else None,
+            latent_size=int(rank) + int(metadata("rope.dimension_count")) if rank else None,
             # The embedding may have more rows than the tokenizer has tokens.
-            vocabulary=header.tensors.get("token_embd.weight", (0, said("vocab_size")))[1],
+            vocabulary=header.tensors.get("token_embd.weight", (0, metadata("vocab_size")))[1],
             hidden_size=int(width),
             ties_embeddings=not is_untied if is_untied or is_all else None,
         )
@@ -247,8 +247,8 @@ def check_weights(folder: Path) -> None:
 
 def facts_in(folder: Path, config: Mapping[str, Any]) -> ModelFacts | None:
     """Return the shape. The parameters are counted in the files unless the weights are packed."""
-    counted = sum(prod(tensor["shape"]) for tensor in _tensors(folder)) if is_plain(config) else None
-    return facts_of(config, counted)
+    parameters = sum(prod(tensor["shape"]) for tensor in _tensors(folder)) if is_plain(config) else None
+    return facts_of(config, parameters)
 
 
 def stored_precision(folder: Path) -> str | None:

@@ -264,5 +264,5 @@ TOOL_TEMPLATES: Mapping[str, Path] = {row.name: row.tool_template for row in _RO
 
 def aliases(model: str) -> Mapping[str, str]:
     """Return short names of quantizations. `gguf` is the kind in the model's package, else Q4_K_M."""
-    known = MODELS.get(model)
-    return {"gguf": known.source.quantization if known and known.source else "gguf-q4_k_m"}
+    listed = MODELS.get(model)
+    return {"gguf": listed.source.quantization if listed and listed.source else "gguf-q4_k_m"}

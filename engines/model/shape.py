@@ -98,8 +98,8 @@ def _is_whole(value: Any) -> bool:
 def is_sane(facts: ModelFacts) -> bool:
     """Return whether the numbers of a shape are possible."""
     whole = (facts.kv_heads, facts.head_size, facts.context_length)
-    known = (facts.parameters, facts.latent_size, facts.vocabulary, facts.hidden_size, facts.sliding_window)
-    numbers = (facts.layers, facts.sliding_layers, facts.linear_layers, *whole, *known)
+    sizes = (facts.parameters, facts.latent_size, facts.vocabulary, facts.hidden_size, facts.sliding_window)
+    numbers = (facts.layers, facts.sliding_layers, facts.linear_layers, *whole, *sizes)
     if not all(type(number) is int for number in numbers if number is not None):
         return False
     is_stack = 1 <= facts.layers <= _MOST_LAYERS and facts.sliding_layers >= 0 <= facts.linear_layers
@@ -107,7 +107,7 @@ def is_sane(facts: ModelFacts) -> bool:
         is_stack
         and facts.sliding_layers + facts.linear_layers <= facts.layers
         and all(1 <= number <= _MOST for number in whole)
-        and all(1 <= number <= _MOST**2 for number in known if number is not None)
+        and all(1 <= number <= _MOST**2 for number in sizes if number is not None)
     )
 
 
@@ -147,9 +147,9 @@ def facts_of(config: Config, parameters: int | None = None) -> ModelFacts | None
 def is_rope_scaled(config: Config) -> bool:
     """Return whether RoPE scaling is in use. Llama 3.1's does not count: the context length includes it."""
     names = ("rope_scaling", "rope_parameters")
-    said = [part.get(name) for part in (text_part(config), config) for name in names]
+    scalings = [part.get(name) for part in (text_part(config), config) for name in names]
     # rope_parameters may have a part for each kind of layer.
-    parts = [each for part in said if isinstance(part, Mapping) for each in (part, *part.values())]
+    parts = [each for part in scalings if isinstance(part, Mapping) for each in (part, *part.values())]
     kinds = [each.get("rope_type") or each.get("type") for each in parts if isinstance(each, Mapping)]
     return any(kind not in (None, "default", "llama3") for kind in kinds)
 
@@ -214,9 +214,9 @@ _FAMILIES = {
 def ties_embeddings(config: Config) -> bool:
     """Return whether the output layer shares the embedding's matrix."""
     text = text_part(config)
-    said = [part.get("tie_word_embeddings") for part in (text, config)]
+    flags = [part.get("tie_word_embeddings") for part in (text, config)]
     by_default = _FAMILIES.get(str(text.get("model_type")), _LLAMA).is_tied
-    return bool(next((each for each in said if each is not None), by_default))
+    return bool(next((each for each in flags if each is not None), by_default))
 
 
 def parameters_of(config: Config) -> int | None:
@@ -260,9 +260,9 @@ def _latent_attention(text: Config, hidden: int, heads: int) -> int:
     """Return one layer's parameters. Source: transformers, modeling_deepseek_v3.py, DeepseekV3Attention."""
     rank, rope = int(text["kv_lora_rank"]), int(text["qk_rope_head_dim"])
     nope, value = int(text["qk_nope_head_dim"]), int(text["v_head_dim"])
-    asked = heads * (nope + rope)
+    heads_size = heads * (nope + rope)
     q_rank = int(text.get("q_lora_rank") or 0)
-    queries = hidden * q_rank + q_rank + q_rank * asked if q_rank else hidden * asked
+    queries = hidden * q_rank + q_rank + q_rank * heads_size if q_rank else hidden * heads_size
     return queries + hidden * (rank + rope) + rank + rank * heads * (nope + value) + heads * value * hidden
 
 

@@ -156,11 +156,11 @@ def weights_bytes(facts: ModelFacts, quantization: str, file_format: str) -> int
         return round(parameters * PLAIN_BITS[quantization] / 8)
     if file_format == "gguf":
         return _gguf_bytes(facts, quantization)
-    known = QUANTIZATIONS.get(quantization)
-    if known is None or known.file_format != file_format:
+    listed = QUANTIZATIONS.get(quantization)
+    if listed is None or listed.file_format != file_format:
         return None
     kept = _outside_blocks(facts)
-    return round(((parameters - kept) * known.bits_per_weight + kept * _UNQUANTIZED_BITS) / 8)
+    return round(((parameters - kept) * listed.bits_per_weight + kept * _UNQUANTIZED_BITS) / 8)
 
 
 def gguf_blocks_bytes(facts: ModelFacts, quantization: str) -> int | None:

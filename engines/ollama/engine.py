@@ -52,10 +52,10 @@ class Options:
 
 
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
-    quantization, known = deployment.quantization, MODELS.get(deployment.model)
+    quantization, listed = deployment.quantization, MODELS.get(deployment.model)
     if quantization not in ("fp16", "bf16") and not quantization.startswith("gguf-"):
         return contracts.Reason(f"Ollama serves GGUF files; {quantization} is stored as safetensors")
-    if known and known.chat_template:
+    if listed and listed.chat_template:
         return contracts.Reason(
             f"{deployment.model}'s files have no chat template, and Ollama takes no Jinja file beside them: "
             "its prompts would differ from other engines'"

@@ -65,10 +65,10 @@ class Options:
             "role_chunk=true": self.role_chunk,
             f"thinking_chunks={self.thinking_chunks}": self.thinking_chunks,
         }
-        asked = next((given for given, value in of_python.items() if value), None)
-        if self.program == "native" and asked:
+        option = next((given for given, value in of_python.items() if value), None)
+        if self.program == "native" and option:
             raise UserError(
-                f"reference.{asked}: the native program lacks it; reference.program=python has it"
+                f"reference.{option}: the native program lacks it; reference.program=python has it"
             )
 
 
@@ -84,8 +84,8 @@ def _install(program: str | None, device: str) -> contracts.InstallSpec | contra
 
 
 def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
-    asked = {name: getattr(deployment.terms, name) for name in _NOT_A_MODEL}
-    return {name: "it has no model" for name, value in asked.items() if value is not None}
+    terms = {name: getattr(deployment.terms, name) for name in _NOT_A_MODEL}
+    return {name: "it has no model" for name, value in terms.items() if value is not None}
 
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:

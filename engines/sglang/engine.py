@@ -176,8 +176,8 @@ def _arguments(
         "speculative-num-draft-tokens": None if tokens is None else tokens + 1,
         "trust-remote-code": terms.trust_remote_code,
     }
-    own = launching.named(options, "environment", "image", "args", "attention_backend")
-    return *launching.flags(values), *launching.flags(own), *_adapter_words(terms, place)
+    options_given = launching.named(options, "environment", "image", "args", "attention_backend")
+    return *launching.flags(values), *launching.flags(options_given), *_adapter_words(terms, place)
 
 
 def _cpu_backend(deployment: contracts.Deployment) -> str | None:
@@ -235,12 +235,14 @@ class _Generated:
 def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterator[contracts.Token]:
     """Ask for a prompt's probabilities. Source of their form: srt/managers/tokenizer_manager.py."""
     path = "/generate"
-    asked = {"return_logprob": True, "logprob_start_len": 0, "top_logprobs_num": most}
-    body = {"text": text, "sampling_params": {"max_new_tokens": 1, "temperature": 0}, **asked}
-    said = ask(contracts.HttpCall("POST", path, body), _Generated).meta_info
-    pairs = zip(said.input_token_logprobs, said.input_top_logprobs, strict=False)
-    positions = ((own[0], {str(token): value for value, token, _ in top or ()}) for own, top in pairs)
-    return tokens.placed(path, [token for _, token, _ in said.input_token_logprobs], positions, most)
+    parameters = {"return_logprob": True, "logprob_start_len": 0, "top_logprobs_num": most}
+    body = {"text": text, "sampling_params": {"max_new_tokens": 1, "temperature": 0}, **parameters}
+    meta = ask(contracts.HttpCall("POST", path, body), _Generated).meta_info
+    pairs = zip(meta.input_token_logprobs, meta.input_top_logprobs, strict=False)
+    positions = (
+        (of_token[0], {str(token): value for value, token, _ in top or ()}) for of_token, top in pairs
+    )
+    return tokens.placed(path, [token for _, token, _ in meta.input_token_logprobs], positions, most)
 
 
 ENGINE = contracts.Engine(

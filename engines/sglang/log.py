@@ -98,22 +98,22 @@ _LOG_TERMS: Sequence[LogTerm] = (
     ("quantization_kernel", r"convertible to \w+ during runtime\. Using (\w+) kernel\.", str),
     ("chat_template", r"Loading chat template from argument: (.+)", str),
     ("threads", r"local_omp_cpuid=([\d,]+)", lambda cores: len(cores.split(","))),
-    ("kernel_stand_in", f"({STAND_IN})", lambda said: True),
+    ("kernel_stand_in", f"({STAND_IN})", lambda text: True),
 )
 
 
 def said(log: str, pages: Mapping[str, Any]) -> Said:
     info = pages.get("/server_info")
     length = at(pages, "/v1/models", "data", 0, "max_model_len")
-    found = {**known({"context_length": length}), **_from_info(info), **from_log(log, _LOG_TERMS)}
-    if "dtype" not in found and at(info, "kv_cache_dtype") == "auto" and "kv_cache_type" in found:
+    terms = {**known({"context_length": length}), **_from_info(info), **from_log(log, _LOG_TERMS)}
+    if "dtype" not in terms and at(info, "kv_cache_dtype") == "auto" and "kv_cache_type" in terms:
         # If neither was asked for, the cache has the model's dtype.
-        found["dtype"] = found["kv_cache_type"]
-    if "kv_cache_type" in found:
-        found["kv_cache_type"] = kv_cache_type(str(found["kv_cache_type"]))
-    if "dtype" in found:
-        found.setdefault("weights_type", found["dtype"])
-    return Said(found, _memory(log, found.get("kv_cache_bytes")))
+        terms["dtype"] = terms["kv_cache_type"]
+    if "kv_cache_type" in terms:
+        terms["kv_cache_type"] = kv_cache_type(str(terms["kv_cache_type"]))
+    if "dtype" in terms:
+        terms.setdefault("weights_type", terms["dtype"])
+    return Said(terms, _memory(log, terms.get("kv_cache_bytes")))
 
 
 def _memory(log: str, kv_cache_bytes: Any) -> Mapping[MemoryPart, int]:
@@ -121,19 +121,19 @@ def _memory(log: str, kv_cache_bytes: Any) -> Mapping[MemoryPart, int]:
 
     On a CPU it logs the machine's free memory, from which no part but the KV cache can be told.
     """
-    found: dict[MemoryPart, int] = {}
+    parts: dict[MemoryPart, int] = {}
     ranks = len(set(re.findall(r" (TP\d+)\] KV Cache is allocated", log))) or 1
     # Keys and values; with latent attention both are one.
     sizes = _sizes(r"KV Cache is allocated\..* K size: ([\d.]+) GB, V size: ([\d.]+) GB", log)
     sizes += _sizes(r"KV Cache is allocated\..* KV size: ([\d.]+) GB", log)
     if isinstance(kv_cache_bytes, int):
-        found["kv_cache"] = kv_cache_bytes * ranks
+        parts["kv_cache"] = kv_cache_bytes * ranks
     elif sizes:
-        found["kv_cache"] = sum(sizes)
+        parts["kv_cache"] = sum(sizes)
     if "available_gpu_mem=" in log:
-        found["weights"] = sum(_sizes(r"Load weight end\..* mem usage=(-?[\d.]+) GB", log))
-        found["graphs"] = sum(_sizes(r"Capture .* end\..* mem usage=(-?[\d.]+) GB", log))
-    return {part: size for part, size in found.items() if size > 0}
+        parts["weights"] = sum(_sizes(r"Load weight end\..* mem usage=(-?[\d.]+) GB", log))
+        parts["graphs"] = sum(_sizes(r"Capture .* end\..* mem usage=(-?[\d.]+) GB", log))
+    return {part: size for part, size in parts.items() if size > 0}
 
 
 def _sizes(pattern: str, log: str) -> list[int]:

@@ -150,8 +150,8 @@ def _environment(deployment: contracts.Deployment) -> dict[str, str]:
     # TGI finds a cached block by its tokens, whichever adapter computed it (backends/v3/src). The cache is on
     # by default where the attention kernel supports it; 1 would ask for it elsewhere too, and the shard dies.
     has_cache = False if deployment.adapters or terms.prefix_cache is False else None
-    asked = {"PREFIX_CACHING": has_cache, "PREFILL_CHUNKING": terms.chunked_prefill}
-    switches = {name: str(int(value)) for name, value in asked.items() if value is not None}
+    variables = {"PREFIX_CACHING": has_cache, "PREFILL_CHUNKING": terms.chunked_prefill}
+    switches = {name: str(int(value)) for name, value in variables.items() if value is not None}
     return {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "LOG_COLORIZE": "1", **switches}
 
 
@@ -245,8 +245,8 @@ def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterato
     Seen with the Python shard of 3.3.6-dev0. With its llama.cpp backend the list is empty.
     """
     path = "/generate"
-    asked = {"max_new_tokens": 1, "details": True, "decoder_input_details": True}
-    call = contracts.HttpCall("POST", path, {"inputs": text, "parameters": asked})
+    parameters = {"max_new_tokens": 1, "details": True, "decoder_input_details": True}
+    call = contracts.HttpCall("POST", path, {"inputs": text, "parameters": parameters})
     pieces = ask(call, _Generated).details.prefill
     return placed(path, [each.id for each in pieces], ((each.logprob, {}) for each in pieces), 0)
 

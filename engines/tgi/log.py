@@ -85,7 +85,7 @@ _LOG_TERMS: Sequence[LogTerm] = (
     ("attention_backend", r"Using Attention = ([\w-]+)", str),
     ("prefix_cache", r"Using prefix caching = (True|False)", is_true),
     ("chunked_prefill", r"Using prefill chunking = (True|False)", is_true),
-    ("graphs", r"Cuda Graphs are (enabled|disabled)", lambda said: said == "enabled"),
+    ("graphs", r"Cuda Graphs are (enabled|disabled)", lambda text: text == "enabled"),
     ("graph_batch_sizes", r"Cuda Graphs are enabled for sizes \[([\d, ]+)\]", str),
     ("weights_type", r"Auto selecting quantization method ([\w-]+)", str),
     ("max_batch_total_tokens", r"Setting max batch total tokens to (\d+)", int),
@@ -103,25 +103,25 @@ _INFO_TERMS: Mapping[str, str] = {
 
 def said(log: str, pages: Mapping[str, Any]) -> Said:
     info = pages.get("/info")
-    found = {**from_log(log, _LOG_TERMS), **from_page(info, _INFO_TERMS)}
+    terms = {**from_log(log, _LOG_TERMS), **from_page(info, _INFO_TERMS)}
     if blocks := re.search(r"KV-cache blocks: (\d+), size: (\d+)", log):
-        found["kv_cache_tokens"] = int(blocks[1]) * int(blocks[2])
+        terms["kv_cache_tokens"] = int(blocks[1]) * int(blocks[2])
     unmatched: dict[str, str | None] = {}
     # A shard logs what it would use before it finds that the kernels are missing.
     if "Could not import Flash Attention enabled models" in log:
-        found |= {"attention_backend": "no flash attention", "prefix_cache": False}
+        terms |= {"attention_backend": "no flash attention", "prefix_cache": False}
         unmatched["prefix_cache"] = "without flash attention TGI has none"
     if "Model does not support automatic max batch total tokens" in log:
-        bound = f", to {most:,}" if isinstance(most := found.get("max_batch_total_tokens"), int) else ""
+        bound = f", to {most:,}" if isinstance(most := terms.get("max_batch_total_tokens"), int) else ""
         unmatched["kv_cache_tokens"] = f"without flash attention TGI only bounds the tokens of a batch{bound}"
     # No page names the backend. llama.cpp's takes no best_of, v3's at least 1.
     if at(info, "max_best_of") == 0:
-        found["backend"] = "llama.cpp"
+        terms["backend"] = "llama.cpp"
     # Releases 3.3.6 and 3.3.7 both report 3.3.6-dev0; the image's label or the commit tells them apart.
-    version, build = found.get("engine_version"), at(info, "docker_label") or at(info, "sha")
+    version, build = terms.get("engine_version"), at(info, "docker_label") or at(info, "sha")
     if isinstance(version, str) and isinstance(build, str):
-        found["engine_version"] = f"{version} ({build})"
+        terms["engine_version"] = f"{version} ({build})"
     # If prompts are read whole, no request joins beyond --max-batch-size (backends/v3/src/backend.rs).
-    is_bounded = found.get("chunked_prefill") is False
+    is_bounded = terms.get("chunked_prefill") is False
     unmatched |= {"concurrent_sequences": None} if is_bounded else {}
-    return Said(found, unmatched=unmatched)
+    return Said(terms, unmatched=unmatched)

@@ -154,10 +154,10 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
 
 def _said(log: str, pages: Mapping[str, Any]) -> contracts.Said:
     weights = re.search(r"^weights take (\d+) bytes$", log, re.MULTILINE)
-    found = from_page(pages.get("/info"), _INFO_TERMS)
-    never = {"prefix_cache": False, "chunked_prefill": False, "graphs": False} if found else {}
-    kept = {"kv_cache_type": kv_cache_type(str(found["dtype"]))} if "dtype" in found else {}
-    return contracts.Said({**found, **never, **kept}, {"weights": int(weights[1])} if weights else {})
+    terms = from_page(pages.get("/info"), _INFO_TERMS)
+    never = {"prefix_cache": False, "chunked_prefill": False, "graphs": False} if terms else {}
+    kept = {"kv_cache_type": kv_cache_type(str(terms["dtype"]))} if "dtype" in terms else {}
+    return contracts.Said({**terms, **never, **kept}, {"weights": int(weights[1])} if weights else {})
 
 
 def _memory_needed(

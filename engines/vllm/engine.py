@@ -148,7 +148,7 @@ def _environment(
     deployment: contracts.Deployment, place: contracts.Place, cache: Path | None
 ) -> dict[str, str]:
     terms = deployment.terms
-    found = {
+    variables = {
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -162,7 +162,7 @@ def _environment(
         "VLLM_USE_AOT_COMPILE": None if place.devices else "0",
         "VLLM_CPU_OMP_THREADS_BIND": deployment.options.threads_bind,
     }
-    return {**known(found), **compile_caches(cache, "VLLM_CACHE_ROOT")}
+    return {**known(variables), **compile_caches(cache, "VLLM_CACHE_ROOT")}
 
 
 def _arguments(
@@ -198,11 +198,11 @@ def _arguments(
         "enable-auto-tool-choice": place.has_tools,
         "tool-call-parser": options.tool_call_parser if place.has_tools else None,
     }
-    own = named(
+    own_flags = named(
         options, "environment", "image", "args", "async_scheduling", "threads_bind", "tool_call_parser"
     )
-    own |= switch("async-scheduling", options.async_scheduling)
-    words = (*flags(values), *flags(_cache_flags(deployment, place)), *flags(own))
+    own_flags |= switch("async-scheduling", options.async_scheduling)
+    words = (*flags(values), *flags(_cache_flags(deployment, place)), *flags(own_flags))
     return weights, *words, *_adapter_words(terms, place)
 
 
@@ -256,11 +256,11 @@ class _Completions:
 
 def _given_text(ask: contracts.Ask, model: str, text: str, most: int) -> Iterator[contracts.Token]:
     path = "/v1/completions"
-    asked = {"prompt_logprobs": most, "return_token_ids": True}
-    body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0, **asked}
-    (found,) = ask(contracts.HttpCall("POST", path, body), _Completions).choices
-    pairs = zip(found.prompt_token_ids, found.prompt_logprobs, strict=False)
-    return placed(path, found.prompt_token_ids, (_position(*pair, most) for pair in pairs), most)
+    parameters = {"prompt_logprobs": most, "return_token_ids": True}
+    body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0, **parameters}
+    (choice,) = ask(contracts.HttpCall("POST", path, body), _Completions).choices
+    pairs = zip(choice.prompt_token_ids, choice.prompt_logprobs, strict=False)
+    return placed(path, choice.prompt_token_ids, (_position(*pair, most) for pair in pairs), most)
 
 
 def _position(token: int, likely: Mapping[str, _Likely] | None, most: int) -> Position:

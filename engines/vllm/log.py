@@ -107,11 +107,11 @@ _TERMS: Sequence[LogTerm] = (
     ("prefix_cache", _CONFIG + r"enable_prefix_caching=(True|False)", is_true),
     ("chunked_prefill", _CONFIG + r"enable_chunked_prefill=(True|False)", is_true),
     ("weights_type", _CONFIG + r"quantization=([^,)]+)", str),
-    ("graphs", _CONFIG + r"enforce_eager=(True|False)", lambda said: said == "False"),
+    ("graphs", _CONFIG + r"enforce_eager=(True|False)", lambda text: text == "False"),
     ("speculative_tokens", _CONFIG + r"SpeculativeConfig\(.*?num_spec_tokens=(\d+)", int),
     ("kv_cache_bytes", r"Auto set \(([\d.]+)/", _gibibytes),
     ("kv_cache_bytes", r"Available KV cache memory: ([\d.]+) GiB", _gibibytes),
-    ("kv_cache_tokens", r"KV cache size: ([\d,]+) tokens", lambda said: int(said.replace(",", ""))),
+    ("kv_cache_tokens", r"KV cache size: ([\d,]+) tokens", lambda text: int(text.replace(",", ""))),
     ("attention_backend", r"Using (\w+) attention backend", str),
 )
 # What each device needs, in GiB with two decimals. The first device logs it.
@@ -143,33 +143,33 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 def _memory(log: str, terms: Mapping[str, Scalar]) -> Mapping[MemoryPart, int]:
     """Return bytes by part, without empty parts. A workspace is known only if vLLM sizes the KV cache."""
     devices = int(terms.get("tensor_parallel") or 1)
-    found: dict[MemoryPart, int] = {}
+    parts: dict[MemoryPart, int] = {}
     for part, pattern in _PARTS.items():
         if match := re.search(pattern, log):
-            found[part] = _gibibytes(match[1]) * devices
+            parts[part] = _gibibytes(match[1]) * devices
     # On a CPU this is the only line on weights: first those of all devices, then the draft's.
     checkpoints = re.findall(r"^(\([^)]*\))?.*Checkpoint size: ([\d.]+) GiB", log, re.MULTILINE)
-    if checkpoints and "weights" not in found:
+    if checkpoints and "weights" not in parts:
         first = checkpoints[0][0]
-        found["weights"] = sum(_gibibytes(size) for worker, size in checkpoints if worker == first)
+        parts["weights"] = sum(_gibibytes(size) for worker, size in checkpoints if worker == first)
     # If vLLM sizes the cache itself, its peak of activations includes an estimate of the graphs.
     estimate = re.search(r"CUDA graph pool memory: .* ([\d.]+) GiB \(estimated\)", log)
-    if estimate and "workspace" in found and "CUDA graph memory profiling is enabled" in log:
-        found["workspace"] -= _gibibytes(estimate[1]) * devices
+    if estimate and "workspace" in parts and "CUDA graph memory profiling is enabled" in log:
+        parts["workspace"] -= _gibibytes(estimate[1]) * devices
     if isinstance(kv_cache := terms.get("kv_cache_bytes"), int):
-        found["kv_cache"] = kv_cache * devices
-    return {part: size for part, size in found.items() if size > 0}
+        parts["kv_cache"] = kv_cache * devices
+    return {part: size for part, size in parts.items() if size > 0}
 
 
 def _told(log: str) -> dict[str, Scalar]:
     line = re.search(r"non-default args: (\{.*\})", log)
     try:
-        told = ast.literal_eval(line[1]) if line else {}
+        config = ast.literal_eval(line[1]) if line else {}
     except (ValueError, SyntaxError):
         return {}
     numbers = {"concurrent_sequences": "max_num_seqs", "kv_cache_bytes": "kv_cache_memory_bytes"}
-    found: dict[str, Scalar] = {
-        term: value for term, value in from_page(told, numbers).items() if isinstance(value, int)
+    terms: dict[str, Scalar] = {
+        term: value for term, value in from_page(config, numbers).items() if isinstance(value, int)
     }
     # Otherwise it is the checkpoint's template, if that has one: vLLM does not say.
-    return {**found, "chat_template": "given"} if at(told, "chat_template") else found
+    return {**terms, "chat_template": "given"} if at(config, "chat_template") else terms

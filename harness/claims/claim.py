@@ -127,12 +127,14 @@ def read(path: Path) -> Claim:
         claim = msgspec.convert(read_yaml(path, f"claim {path}", _ITS_FIELDS), Claim)
     except msgspec.ValidationError as error:
         raise UserError(f"{not_one}: {error}; {_ITS_FIELDS}") from error
-    for asked in claim.predicates:
-        is_value = asked.value is not None
-        is_kl = asked.metric == KL_NATS
-        numbers = [each for each in (asked.at_least, asked.at_most, asked.within) if each is not None]
+    for predicate in claim.predicates:
+        is_value = predicate.value is not None
+        is_kl = predicate.metric == KL_NATS
+        numbers = [
+            each for each in (predicate.at_least, predicate.at_most, predicate.within) if each is not None
+        ]
         refuse_first(
-            ((asked.ratio is not None) == is_value, f"{not_one}: predicates: give ratio or value"),
+            ((predicate.ratio is not None) == is_value, f"{not_one}: predicates: give ratio or value"),
             (len(numbers) > 1, f"{not_one}: predicates: give one of at_least, at_most and within"),
             (
                 not all(0 < number < inf for number in numbers),
@@ -140,10 +142,13 @@ def read(path: Path) -> Claim:
             ),
             (is_kl and not is_value, f"{not_one}: predicates: {KL_NATS} takes value"),
             (
-                is_value and (asked.within or asked.turn) is not None,
+                is_value and (predicate.within or predicate.turn) is not None,
                 f"{not_one}: predicates: within and turn go with ratio",
             ),
-            (asked.turn is not None and asked.turn < 1, f"{not_one}: predicates: the first turn is 1"),
+            (
+                predicate.turn is not None and predicate.turn < 1,
+                f"{not_one}: predicates: the first turn is 1",
+            ),
         )
     refuse_first(
         (not any(each.figures for each in claim.predicates), f"{not_one}: predicates: none has a figure")

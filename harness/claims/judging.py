@@ -149,14 +149,14 @@ def _text(key: str, case: Case) -> str:
     deployment, section = case.deployment, key.partition(".")[0]
     if key in _OF_DEPLOYMENT:
         return as_text(getattr(deployment, key))
-    own = fields().get(key)
-    if own is None or section not in ("engine", "load", *ENGINES):
+    declared = fields().get(key)
+    if declared is None or section not in ("engine", "load", *ENGINES):
         raise UserError(
             f"predicate: {key}: does not select deployments or loads; give {', '.join(_OF_DEPLOYMENT)}, "
             "engine.*, load.* or an engine's own key"
         )
     holders = {"engine": deployment.terms, "load": case.load, deployment.engine: deployment.options}
-    return as_text(msgspec.to_builtins(holders.get(section, {})).get(own[0].name))
+    return as_text(msgspec.to_builtins(holders.get(section, {})).get(declared[0].name))
 
 
 def outcome_of(low: float, high: float, accepted: tuple[float, float]) -> Outcome:
@@ -169,16 +169,16 @@ def outcome_of(low: float, high: float, accepted: tuple[float, float]) -> Outcom
 
 def crossing(judged: Sequence[tuple[Load, Judged]]) -> str | None:
     """Return between which loads the ratio of one pair crosses 1, lowest load first; None with one load."""
-    found = sorted(judged, key=lambda each: each[0].concurrency or each[0].rate_per_s or 0.0)
-    sides = [(load.label, _side_of_one(each)) for load, each in found]
-    known = [(label, side) for label, side in sides if side]
-    if len(sides) < 2 or not known:
+    by_level = sorted(judged, key=lambda each: each[0].concurrency or each[0].rate_per_s or 0.0)
+    sides = [(load.label, _side_of_one(each)) for load, each in by_level]
+    present = [(label, side) for label, side in sides if side]
+    if len(sides) < 2 or not present:
         return None
-    through = [f"{a} ({old} 1) and {b} ({new} 1)" for (a, old), (b, new) in pairwise(known) if old != new]
+    through = [f"{a} ({old} 1) and {b} ({new} 1)" for (a, old), (b, new) in pairwise(present) if old != new]
     if through:
         return f"crosses 1 between {' and between '.join(through)}"
-    loads = ", ".join(label for label, _ in known)
-    return f"does not cross 1: {known[0][1]} it at {loads}"
+    loads = ", ".join(label for label, _ in present)
+    return f"does not cross 1: {present[0][1]} it at {loads}"
 
 
 def _side_of_one(judged: Judged) -> str:
@@ -217,9 +217,9 @@ def differences(
     )
     fields = msgspec.structs.asdict(here)
     conditions = [
-        Differs(name, said, fields[name])
-        for name, said in msgspec.structs.asdict(claim.conditions).items()
-        if _plain(said) not in _plain(fields[name])
+        Differs(name, wanted, fields[name])
+        for name, wanted in msgspec.structs.asdict(claim.conditions).items()
+        if _plain(wanted) not in _plain(fields[name])
     ]
     said_of = {key: ",".join(map(as_text, values)) for key, values in choices(claim.original).items()}
     keys = [

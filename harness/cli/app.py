@@ -145,13 +145,13 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         if command:
-            told = COMMANDS[str(name)]
-            module, _, function = told.function.partition(":")
+            command_row = COMMANDS[str(name)]
+            module, _, function = command_row.function.partition(":")
             alone = typer.Typer(rich_markup_mode=None, add_completion=False)
             called = getattr(import_module(f"serving_bench.harness.cli.commands.{module}"), function)
             # A command has a docstring only if it says more than the summary, which it begins with.
-            said = None if called.__doc__ else told.summary
-            alone.command(name, help=said, epilog=f"Example:  {told.example}")(called)
+            summary = None if called.__doc__ else command_row.summary
+            alone.command(name, help=summary, epilog=f"Example:  {command_row.example}")(called)
             command = typer.main.get_command(alone)
             for each in command.params:
                 if each.param_type_name == "argument":
@@ -195,8 +195,8 @@ def main() -> None:
     except UsageError as mistake:
         # For an option without its value, Click does not say which command it belongs to.
         named = " ".join(["bench", *[word for word in sys.argv[1:2] if word in COMMANDS]])
-        asked, said = mistake.ctx.command_path if mistake.ctx else named, mistake.format_message()
-        _complain(f"{inert(said)}{'' if said[-1] in '.?' else '.'} See `{asked} --help`.", 2)
+        command, message = mistake.ctx.command_path if mistake.ctx else named, mistake.format_message()
+        _complain(f"{inert(message)}{'' if message[-1] in '.?' else '.'} See `{command} --help`.", 2)
     except Interrupted as interrupted:
         _complain("interrupted", interrupted.exit_code)
     except BenchError as error:
@@ -226,6 +226,6 @@ def _complain(what: str, exit_code: int) -> None:
     from serving_bench.harness.contracts import masked, masked_urls
 
     # Each half is masked by itself: `/etc/passwd: no run here` is a path, not a password.
-    about, colon, said = masked_urls(what).partition(": ")
-    complaints.print(inert(f"{masked(about)}{colon}{masked(said)}", keep="\n"), markup=False)
+    about, colon, cause = masked_urls(what).partition(": ")
+    complaints.print(inert(f"{masked(about)}{colon}{masked(cause)}", keep="\n"), markup=False)
     sys.exit(exit_code)

@@ -9,31 +9,31 @@ from serving_bench.harness.settings.units import number_text
 
 
 def print_judgement(judgement: Judgement) -> None:
-    told = told_of(judgement)
-    reading = [f"Read as: {told.reading}"] if told.reading else []
-    terminal.print_lines([f'"{told.sentence}"', told.source, *reading, ""], fold=True)
-    for part in told.parts:
+    claim_told = told_of(judgement)
+    reading = [f"Read as: {claim_told.reading}"] if claim_told.reading else []
+    terminal.print_lines([f'"{claim_told.sentence}"', claim_told.source, *reading, ""], fold=True)
+    for part in claim_told.parts:
         terminal.print_lines([part.asked], fold=True)
         if part.rows:
             terminal.print_rows([dict(row) for row in part.rows])
         terminal.print_lines([*part.notes, ""], fold=True)
-    if told.differs:
-        terminal.print_rows([dict(row) for row in told.differs])
+    if claim_told.differs:
+        terminal.print_rows([dict(row) for row in claim_told.differs])
         terminal.out.print()
     kernels = [f"kernel of {label}: {kernel}" for label, kernel in judgement.kernels.items()]
-    terminal.print_lines([*kernels, told.answer, *filter(None, [judgement.report])])
+    terminal.print_lines([*kernels, claim_told.answer, *filter(None, [judgement.report])])
 
 
 def told_of(judgement: Judgement) -> ToldClaim:
     """Return the judgement as text for terminal and page."""
-    found, source = judgement.claim, judgement.claim.source
-    parts = judgement.parts or tuple(Part(each, each.accepted, ()) for each in found.predicates)
+    claim, source = judgement.claim, judgement.claim.source
+    parts = judgement.parts or tuple(Part(each, each.accepted, ()) for each in claim.predicates)
     why = f": {judgement.why}" if judgement.why else ""
     return ToldClaim(
-        sentence=found.sentence,
+        sentence=claim.sentence,
         source=f"{source.who}, {source.date}, {source.where}",
-        reading=found.reading,
-        answer=f"{found.name}: {judgement.outcome}{why}",
+        reading=claim.reading,
+        answer=f"{claim.name}: {judgement.outcome}{why}",
         parts=tuple(_told_part(each, is_judged=bool(judgement.parts)) for each in parts),
         differs=tuple(map(msgspec.to_builtins, judgement.differs)),
     )

@@ -28,35 +28,37 @@ def judged(name: str, run_dir: Path) -> Judgement:
     """Judge the claim that a user names by a run, and store the judgement in the run for its page."""
     judgement = judge(claims.find(name), run_dir)
     of_end = store.read_run(run_dir).ended_at
-    told = replace(told_of(judgement), again=f"bench claim {name} --from {run_dir}", of_end=of_end)
+    verdict = replace(told_of(judgement), again=f"bench claim {name} --from {run_dir}", of_end=of_end)
     try:
         with checksums.changing(run_dir, CLAIM_FILE):
-            store.write_record(run_dir / CLAIM_FILE, told)
+            store.write_record(run_dir / CLAIM_FILE, verdict)
     except (OSError, StoreError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        said = f"{run_dir / CLAIM_FILE}: cannot be written ({why}), so the page does not say this"
-        terminal.complaints.print(inert(said), markup=False)
+        warning = f"{run_dir / CLAIM_FILE}: cannot be written ({why}), so the page does not say this"
+        terminal.complaints.print(inert(warning), markup=False)
     return judgement
 
 
-def why_not_testable(found: Claim, plan: Plan, cases: Sequence[Case] | None = None) -> str | None:
+def why_not_testable(claim: Claim, plan: Plan, cases: Sequence[Case] | None = None) -> str | None:
     """Return why the plan lacks a case of the claim; None if it has all.
 
     Raises UserError for a plan that lacks one although it skips nothing.
     """
     cases = judging.cases_of(plan) if cases is None else cases
-    held = [asked for asked in found.predicates if asked.figures]
-    absent = next((judging.missing(e, cases) for e in held if not judging.combinations(e, cases)), None)
+    with_figures = [predicate for predicate in claim.predicates if predicate.figures]
+    absent = next(
+        (judging.missing(e, cases) for e in with_figures if not judging.combinations(e, cases)), None
+    )
     if absent is None:
         return None
     if not plan.skips:
         labels = ", ".join(plan.deployments) or "none"
-        raise UserError(f"claim {found.name}: the run has no {absent}; its deployments: {labels}")
+        raise UserError(f"claim {claim.name}: the run has no {absent}; its deployments: {labels}")
     why = why_none(plan.skips)
     return why if why.startswith(absent) else f"no {absent}: {why}"
 
 
-def judge(found: Claim, directory: Path) -> Judgement:
+def judge(claim: Claim, directory: Path) -> Judgement:
     """Return what a run says of a claim. Raises StoreError; UserError for a search or an unrelated run."""
     from serving_bench.reports import open_run
 
@@ -68,10 +70,10 @@ def judge(found: Claim, directory: Path) -> Judgement:
     cells = {key: group.cells[0] for key, group in groups.items()}
     cases = [Case(cell.start.deployment, cell.load, *key[1:]) for key, cell in cells.items()]
     report = str(directory / "report.html")
-    why = why_not_testable(found, record.plan, cases)
+    why = why_not_testable(claim, record.plan, cases)
     if why is not None:
-        return Judgement(found, "not testable here", why, report=report)
-    parts = tuple(_part(run, asked, groups, cases) for asked in found.predicates)
+        return Judgement(claim, "not testable here", why, report=report)
+    parts = tuple(_part(run, predicate, groups, cases) for predicate in claim.predicates)
     versions = {each.deployment.engine: each.version for each in run.start_records if each.version}
     kernels = {
         each.deployment.label: str(each.resolved["quantization_kernel"])
@@ -79,51 +81,59 @@ def judge(found: Claim, directory: Path) -> Judgement:
         if "quantization_kernel" in each.resolved
     }
     deployments = list(run.deployments.values())
-    differs = judging.differences(found, record.environment, record.settings, deployments, versions)
+    differs = judging.differences(claim, record.environment, record.settings, deployments, versions)
     outcome = judging.worst(each.outcome for part in parts for each in part.judged if each.outcome)
-    return Judgement(found, outcome, None, parts, kernels, differs, report)
+    return Judgement(claim, outcome, None, parts, kernels, differs, report)
 
 
-def _part(run: "Run", asked: Predicate, groups: _Groups, cases: Sequence[Case]) -> Part:
-    combinations = judging.combinations(asked, cases)
-    if asked.ratio is None:
-        is_kl = asked.metric == KL_NATS
-        found = _divergences(run, combinations) if is_kl else _values(run, asked, groups, combinations)
-        return Part(asked, asked.accepted, tuple(_held(each, asked) for each in found))
-    judged = [_held(each, asked) for each in _ratios(run, asked, groups, combinations)]
+def _part(run: "Run", predicate: Predicate, groups: _Groups, cases: Sequence[Case]) -> Part:
+    combinations = judging.combinations(predicate, cases)
+    if predicate.ratio is None:
+        is_kl = predicate.metric == KL_NATS
+        values = _divergences(run, combinations) if is_kl else _values(run, predicate, groups, combinations)
+        return Part(predicate, predicate.accepted, tuple(_held(each, predicate) for each in values))
+    judged = [_held(each, predicate) for each in _ratios(run, predicate, groups, combinations)]
     by_load = [(a.load, each) for (a, b), each in zip(combinations, judged, strict=True) if a.load == b.load]
     has_one_pair = len({(a.deployment.label, b.deployment.label) for a, b in combinations}) == 1
-    return Part(asked, asked.accepted, tuple(judged), judging.crossing(by_load) if has_one_pair else None)
+    return Part(
+        predicate, predicate.accepted, tuple(judged), judging.crossing(by_load) if has_one_pair else None
+    )
 
 
-def _ratios(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
+def _ratios(
+    run: "Run", predicate: Predicate, groups: _Groups, combinations: _Combinations
+) -> Iterator[Judged]:
     """Yield each ratio with its interval, corrected for the number of ratios and of looks at the run."""
     from serving_bench.reports.stats.intervals import decide
     from serving_bench.reports.verdicts import Pair, alpha_of, comparisons_of, question_of, why_busy
 
     questions = []
     for a, b in combinations:
-        own = groups[b.key], groups[a.key]
-        whole = comparisons_of(run).why_none or why_busy(run, *own)
-        turn = asked.turn and asked.turn - 1
-        pair = Pair((b.text, a.text), (run, run), own, whole, turn)
-        questions.append(question_of(pair, asked.metric, 0.0))
-    for (a, b), told in zip(combinations, decide(questions, alpha_of(run)), strict=True):
+        pair_groups = groups[b.key], groups[a.key]
+        whole = comparisons_of(run).why_none or why_busy(run, *pair_groups)
+        turn = predicate.turn and predicate.turn - 1
+        pair = Pair((b.text, a.text), (run, run), pair_groups, whole, turn)
+        questions.append(question_of(pair, predicate.metric, 0.0))
+    for (a, b), verdict in zip(combinations, decide(questions, alpha_of(run)), strict=True):
         compared = f"{a.text} over {b.text}"
-        yield Judged(compared, None, told.ratio, told.low, told.high, told.confidence, told.why)
+        yield Judged(
+            compared, None, verdict.ratio, verdict.low, verdict.high, verdict.confidence, verdict.why
+        )
 
 
-def _values(run: "Run", asked: Predicate, groups: _Groups, combinations: _Combinations) -> Iterator[Judged]:
+def _values(
+    run: "Run", predicate: Predicate, groups: _Groups, combinations: _Combinations
+) -> Iterator[Judged]:
     """Yield each case's mean over its starts, with its interval."""
     from serving_bench.reports.measures.over_starts import aggregate, has_interval
     from serving_bench.reports.stats.intervals import CONFIDENCE, STARTS_NEEDED
 
     for (case,) in combinations:
-        found = aggregate(run, groups[case.key], asked.metric)
-        few = because("interval_needs_more_starts", needed=STARTS_NEEDED, k=found.k)
-        low, high = found.interval or (None, None)
-        why = None if has_interval(found) else found.why or few
-        yield Judged(case.text, None, found.mean, low, high, CONFIDENCE, why)
+        aggregate_of_case = aggregate(run, groups[case.key], predicate.metric)
+        few = because("interval_needs_more_starts", needed=STARTS_NEEDED, k=aggregate_of_case.k)
+        low, high = aggregate_of_case.interval or (None, None)
+        why = None if has_interval(aggregate_of_case) else aggregate_of_case.why or few
+        yield Judged(case.text, None, aggregate_of_case.mean, low, high, CONFIDENCE, why)
 
 
 def _divergences(run: "Run", combinations: _Combinations) -> Iterator[Judged]:
@@ -132,16 +142,16 @@ def _divergences(run: "Run", combinations: _Combinations) -> Iterator[Judged]:
     from serving_bench.reports.stats.intervals import CONFIDENCE
 
     for label in dict.fromkeys(case.deployment.label for (case,) in combinations):
-        known = quality_of(run).get(label, Quality(label, why=because("quality_off")))
-        why = because("is_reference") if known.is_reference else known.why_not_known
-        low, high = known.interval or (None, None)
-        value = known.told.kl_nats if known.told else None
+        quality = quality_of(run).get(label, Quality(label, why=because("quality_off")))
+        why = because("is_reference") if quality.is_reference else quality.why_not_known
+        low, high = quality.interval or (None, None)
+        value = quality.told.kl_nats if quality.told else None
         yield Judged(label, None, value, low, high, CONFIDENCE, why)
 
 
-def _held(made: Judged, asked: Predicate) -> Judged:
+def _held(judged: Judged, predicate: Predicate) -> Judged:
     """Return it with its outcome, if there is a figure. Without an interval it only has the reason."""
-    if made.why or made.value is None or made.low is None or made.high is None:
-        return Judged(made.compared, "inconclusive" if asked.accepted else None, why=made.why)
-    outcome = judging.outcome_of(made.low, made.high, asked.accepted) if asked.accepted else None
-    return replace(made, outcome=outcome)
+    if judged.why or judged.value is None or judged.low is None or judged.high is None:
+        return Judged(judged.compared, "inconclusive" if predicate.accepted else None, why=judged.why)
+    outcome = judging.outcome_of(judged.low, judged.high, predicate.accepted) if predicate.accepted else None
+    return replace(judged, outcome=outcome)

@@ -22,11 +22,12 @@ def print_comparison(comparison: Comparison) -> None:
     for case in comparison.cases:
         notes = [f"no verdicts: {case.why_none}", *case.notes] if case.why_none else case.notes
         print_lines([f"{case.name}, {case.starts_text}:", *(f"  {note}" for note in notes)], fold=True)
-        asked, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
-        told = [
-            {"B against A": row.marked_change, "verdict": comparison.verdict_text(case, row)} for row in asked
+        deciding, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
+        parts = [
+            {"B against A": row.marked_change, "verdict": comparison.verdict_text(case, row)}
+            for row in deciding
         ]
-        print_rows([{**_cells(row), **each} for row, each in zip(asked, told, strict=True)])
+        print_rows([{**_cells(row), **each} for row, each in zip(deciding, parts, strict=True)])
         if others:
             print_lines(["without verdicts:"], fold=True)
             print_rows([{**_cells(row), "": mark_text(row.marks)} for row in others])
@@ -69,19 +70,23 @@ def _print_differences(comparison: Comparison, names: Sequence[str]) -> None:
         print_differences(comparison.differences, names)
 
 
-def print_differences(found: Sequence[Difference], names: Sequence[str], to: Console = out) -> None:
+def print_differences(differences: Sequence[Difference], names: Sequence[str], to: Console = out) -> None:
     """Print a table for each kind of difference.
 
     If many packages of an engine differ, only the engine's own package and their number are shown.
     """
-    whats = [each.what for each in found]
+    whats = [each.what for each in differences]
     packages = Counter(what.split(".")[1] for what in whats if what.startswith(_PACKAGES))
     many = {engine: count for engine, count in packages.items() if count > _NAMED_PACKAGES}
     prefixes = tuple(f"{_PACKAGES}{engine}." for engine in many)
-    own = {f"{_PACKAGES}{engine}.{engine}" for engine in many}
-    shown = [each for each in found if each.what in own or not each.what.startswith(prefixes)]
+    own_packages = {f"{_PACKAGES}{engine}.{engine}" for engine in many}
+    important = [
+        each for each in differences if each.what in own_packages or not each.what.startswith(prefixes)
+    ]
     for kind in KINDS:
-        rows = [dict(zip((kind, *names), each.cells(), strict=True)) for each in shown if each.kind == kind]
+        rows = [
+            dict(zip((kind, *names), each.cells(), strict=True)) for each in important if each.kind == kind
+        ]
         if rows:
             print_rows(rows, to=to)
     for engine, count in many.items():

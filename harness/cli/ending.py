@@ -50,8 +50,8 @@ def report_whatever_happened(directory: Path, show: Show, claim: str | None = No
             write_report(directory, run=run)
             return run
         except (BenchError, OSError) as error:
-            said = f"the report could not be written: {error}; `bench report {directory}` tries again"
-            terminal.complaints.print(inert(said), markup=False)
+            message = f"the report could not be written: {error}; `bench report {directory}` tries again"
+            terminal.complaints.print(inert(message), markup=False)
             return None
 
 
@@ -69,8 +69,8 @@ def print_why_none(run: "Run") -> None:
     """Print on stderr, even with --quiet, why no cell of a run was measured."""
     whys = dict.fromkeys(cell.reason for cell in run.planned_cells if cell.reason)
     first, more = next(iter(whys), ""), len(whys) - 1
-    said = f"no cell measured{f': {first}' if first else ''}{f' (and {more} more)' if more > 0 else ''}"
-    terminal.complaints.print(inert(" ".join(said.split())), markup=False)
+    message = f"no cell measured{f': {first}' if first else ''}{f' (and {more} more)' if more > 0 else ''}"
+    terminal.complaints.print(inert(" ".join(message.split())), markup=False)
 
 
 def tell(run: "Run", exit_code: int, show: Show, *, as_json: bool) -> None:
@@ -131,37 +131,42 @@ def _show_answers(report: "Report", show: Show) -> None:
         show.line(f"{SIGN} {plural(len(reasons), 'reason')} to distrust this{the}: {first}")
 
 
-def _sentences(said: "Said") -> Iterator[tuple[str, str]]:
+def _sentences(words: "Said") -> Iterator[tuple[str, str]]:
     """Yield an answer's lines with their styles. A command is on its own line, so that it can be copied."""
     yield "", ""
-    yield f"{said.lead}. {said.text}".strip(), "bold"
-    for line in filter(None, (said.unless, f"{said.advice}:" if said.command else said.advice, said.command)):
+    yield f"{words.lead}. {words.text}".strip(), "bold"
+    for line in filter(
+        None, (words.unless, f"{words.advice}:" if words.command else words.advice, words.command)
+    ):
         yield line, ""
     yield "", ""
 
 
-def _tables(answer: "Answer", made: "Decision", console: Console) -> Iterator[Table]:
+def _tables(answer: "Answer", decision: "Decision", console: Console) -> Iterator[Table]:
     """Yield the table of an answer, or two if the quality columns do not fit beside speed."""
     cells = [row.narrow_cells for row in answer.rows]
-    speed, quality = _speed(answer, made), {head: [Text(each[head]) for each in cells] for head in cells[0]}
-    whole = _drawn(answer, made, speed | quality)
+    speed, quality = (
+        _speed(answer, decision),
+        {head: [Text(each[head]) for each in cells] for head in cells[0]},
+    )
+    whole = _drawn(answer, decision, speed | quality)
     width = console.measure(whole, options=console.options.update(max_width=_WIDEST)).maximum
     if not quality or width <= console.width:
         yield whole
     else:
-        yield from (_drawn(answer, made, speed), _drawn(answer, made, quality))
+        yield from (_drawn(answer, decision, speed), _drawn(answer, decision, quality))
 
 
-def _speed(answer: "Answer", made: "Decision") -> dict[str, list[Text]]:
+def _speed(answer: "Answer", decision: "Decision") -> dict[str, list[Text]]:
     """Return the columns of values. The ratios to the leader follow the metric that decides."""
     from serving_bench.reports.words.verdict_words import ratio_words
 
     rows, columns = answer.rows, dict[str, list[Text]]()
     for name in answer.table.first:
         columns[rows[0].values[name].head] = [_value(row.values[name]) for row in rows]
-        if name == made.metric and any(row.to_leader for row in rows):
+        if name == decision.metric and any(row.to_leader for row in rows):
             together = " together" * (sum(bool(row.to_leader) for row in rows) > 1)
-            head = f"to the leader\n{100 * (1 - made.alpha):.4g} %{together}"
+            head = f"to the leader\n{100 * (1 - decision.alpha):.4g} %{together}"
             columns[head] = [Text(ratio_words(*row.to_leader) if row.to_leader else "") for row in rows]
     return columns
 
@@ -172,7 +177,7 @@ def _value(value: "Value") -> Text:
     return Text(text, "bold" if value.is_decided else "")
 
 
-def _drawn(answer: "Answer", made: "Decision", columns: dict[str, list[Text]]) -> Table:
+def _drawn(answer: "Answer", decision: "Decision", columns: dict[str, list[Text]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("deployment", overflow="fold", min_width=12)
     for head in columns:
@@ -181,6 +186,6 @@ def _drawn(answer: "Answer", made: "Decision", columns: dict[str, list[Text]]) -
         below = head if "\n" in head else "\n".join(head.rsplit(" ", 1))
         table.add_column(below, justify=justify, no_wrap=True)
     for row, *cells in zip(answer.rows, *columns.values(), strict=True):
-        style = "bold" if row.deployment == made.served else ""
+        style = "bold" if row.deployment == decision.served else ""
         table.add_row(Text(inert(row.deployment), style), *cells)
     return table

@@ -177,8 +177,10 @@ def _lately(recent: Glance | None) -> str:
     if rate is None:
         rate, unit = recent.chunks_per_s, "chunks/s"
     percentiles = (("p50", recent.ttft_p50_s), ("p95", recent.ttft_p95_s))
-    known = [f"{name} {time_text(seconds)}" for name, seconds in percentiles if seconds is not None]
-    ttft = ", ".join(known) or f"p50 needs {LEAST_FOR_MEDIAN} requests"
+    known_percentiles = [
+        f"{name} {time_text(seconds)}" for name, seconds in percentiles if seconds is not None
+    ]
+    ttft = ", ".join(known_percentiles) or f"p50 needs {LEAST_FOR_MEDIAN} requests"
     return f"{number_text(rate)} {unit}; TTFT {ttft} (last {recent.length_s:.0f} s, n={recent.ttft_n:,})"
 
 

@@ -107,8 +107,8 @@ class Show:
 
         A terminal wraps it between words, unless `is_whole`: a command or a path can then be copied.
         """
-        said = Text(inert(text, keep="\n"), style)
-        self.console.print(said, soft_wrap=is_whole or not self.console.is_terminal)
+        styled = Text(inert(text, keep="\n"), style)
+        self.console.print(styled, soft_wrap=is_whole or not self.console.is_terminal)
 
     def begin(
         self,
@@ -163,17 +163,17 @@ class Show:
         self._change(total=(self._view.total or 0) - cells_of(starts), repeats=repeats)
         self.line(why)
 
-    def standing(self, found: Sequence[Standing]) -> None:
+    def standing(self, standings: Sequence[Standing]) -> None:
         """Show how each answer stands after a repeat, and how long the rest takes."""
         now_s = time.monotonic()
         with self._lock:
             left = left_text(self._view, self._outlook, now_s).replace(",", ";", 1)
-        for each in found:
+        for each in standings:
             of = f"{each.repeats} of {plural(self._view.repeats, 'repeat')}"
             self.line(f"after {of}: {each.words}{left}")
             left = ""
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        self._change(standing=f"{found[0].words}{more}" if found else "")
+        more = f" (and {len(standings) - 1} more)" if len(standings) > 1 else ""
+        self._change(standing=f"{standings[0].words}{more}" if standings else "")
 
     def _ends(self, key: str | int, cells: int) -> None:
         now_s, done = time.monotonic(), self._view.done + cells
@@ -213,22 +213,22 @@ class Show:
         self._change(cell=cell, progress=progress, server=server)
         if self._live is None and _times_late(cell.load, progress) > _times_late(cell.load, before):
             late_s = progress.t_s - phases(cell.load).end_s
-            said = f"{phase_text(cell.load, progress)}; {plural(progress.requests, 'request')} ok so far"
-            self.line(f"  cell {cell.number:03d}: {late_s:.0f} s longer than planned ({said})")
+            line = f"{phase_text(cell.load, progress)}; {plural(progress.requests, 'request')} ok so far"
+            self.line(f"  cell {cell.number:03d}: {late_s:.0f} s longer than planned ({line})")
 
     def cell_ends(self, start: PlannedStart, record: CellRecord, result: Result) -> None:
         self._ends(record.number, cells=int(record.status != "interrupted"))
         count = plural(record.summary.requests, "request") if record.summary else "no requests"
         if record.status == "completed":
-            said = f"completed, {count}, {_figures(result)}"
+            line = f"completed, {count}, {_figures(result)}"
         elif record.status == "interrupted":
-            said = f"interrupted, {count}"
+            line = f"interrupted, {count}"
         else:
-            said = f"{record.status}: {record.error}"
+            line = f"{record.status}: {record.error}"
         # The report has all reasons.
         more = f"; and {len(record.reasons) - 1} more" if len(record.reasons) > 1 else ""
         doubt = f" ({record.validity}: {record.reasons[0]}{more})" if record.reasons else ""
-        self.line(f"  cell {record.number:03d} {record.deployment}, {record.load.label}: {said}{doubt}")
+        self.line(f"  cell {record.number:03d} {record.deployment}, {record.load.label}: {line}{doubt}")
 
 
 def _times_late(load: Load, progress: Progress | None) -> int:

@@ -21,7 +21,7 @@ _MOST_BYTES = 8 << 30
 
 
 def agreed(
-    source: Path | str, found: Choices, typed: Choices, *, is_own: bool, may_ask: bool = True
+    source: Path | str, choices: Choices, typed: Choices, *, is_own: bool, may_ask: bool = True
 ) -> Choices:
     """Return the settings of a file with what the user typed over them.
 
@@ -30,23 +30,23 @@ def agreed(
     with the keys alone), if the user does not agree, or cannot be asked: without a terminal, or if `may_ask`
     is false.
     """
-    settings = {**found, **typed}
+    settings = {**choices, **typed}
     if is_own:
         return settings
     if (count := prod(map(len, settings.values()))) > _MOST_COMBINATIONS:
         raise UserError(f"{source}: asks for {count:,} combinations of values; give some keys with one value")
-    left = {key: values for key, values in found.items() if key not in typed}
+    left = {key: values for key, values in choices.items() if key not in typed}
     try:
-        told, asked = ([*words(left, kind)] for kind in ("shown", "asked"))
+        shown_words, asked_words = ([*words(left, kind)] for kind in ("shown", "asked"))
     except UserError as error:
         raise UserError(clipped(str(error))) from error
-    if told:
-        complaints.print(escape(clipped(inert(f"{source} asks for {shlex.join(told)}"))))
-    if not asked:
+    if shown_words:
+        complaints.print(escape(clipped(inert(f"{source} asks for {shlex.join(shown_words)}"))))
+    if not asked_words:
         return settings
-    words_asked = inert(shlex.join(asked))
+    words_asked = inert(shlex.join(asked_words))
     if len(words_asked) > _MOST_CHARACTERS:
-        keys = " ".join(f"{word.partition('=')[0]}=" for word in asked)
+        keys = " ".join(f"{word.partition('=')[0]}=" for word in asked_words)
         raise UserError(
             f"{source}: asks for values of {len(words_asked):,} characters; type your own: {keys}"
         )
@@ -76,14 +76,14 @@ def tell_changed(run_dir: Path, *, is_held: bool = False) -> None:
     try:
         size = sum((run_dir / name).lstat().st_size for name, _ in checksums.files(run_dir))
         if size > _MOST_BYTES:
-            said: str | None = (
+            message: str | None = (
                 f"{run_dir}: {size:,} bytes are not compared here; see `bench verify {run_dir}`"
             )
         else:
             # A killed bench leaves .part files, which the next one removes.
-            found = [each for each in checksums.changed(run_dir) if not each.file.endswith(".part")]
-            said = checksums.told(run_dir, found)
+            changes = [each for each in checksums.changed(run_dir) if not each.file.endswith(".part")]
+            message = checksums.told(run_dir, changes)
     except (StoreError, OSError) as error:
-        said = f"{run_dir}: its files could not be compared with their checksums ({error})"
-    if said:
-        complaints.print(inert(said), markup=False)
+        message = f"{run_dir}: its files could not be compared with their checksums ({error})"
+    if message:
+        complaints.print(inert(message), markup=False)

@@ -34,8 +34,8 @@ def scalar(value: object) -> Scalar:
     becomes the beginning of its text."""
     if value is None or isinstance(value, bool):
         return value
-    known = number(value)
-    return inert(str(value)[:_TEXT_AT_MOST]) if known is None else known
+    finite = number(value)
+    return inert(str(value)[:_TEXT_AT_MOST]) if finite is None else finite
 
 
 def scalars(facts: object) -> dict[str, Scalar]:
@@ -44,9 +44,9 @@ def scalars(facts: object) -> dict[str, Scalar]:
 
 def counts(facts: object) -> dict[str, int]:
     """Return the facts that are whole numbers of at least 0."""
-    known = scalars(facts)
+    numbers = scalars(facts)
     return {
         name: value
-        for name, value in known.items()
+        for name, value in numbers.items()
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0
     }

@@ -129,15 +129,19 @@ def throttle_names(mask: int) -> tuple[str, ...]:
     return (*names, f"unknown reason {unknown:#x}") if unknown else tuple(names)
 
 
-def mean_power_w(counted: Sequence[tuple[int, float | None]]) -> float | None:
+def mean_power_w(readings: Sequence[tuple[int, float | None]]) -> float | None:
     """Return the mean power between a counter's first and last step, from (ns, joules so far) in order.
 
     None if it was not always known, fell, or made fewer than two steps. A counter stands still between its
     updates (NVML's for 10 to 100 ms), so measuring from step to step misses no update at either end.
     """
-    known = [(t_ns, energy_j) for t_ns, energy_j in counted if energy_j is not None]
-    steps = [now for before, now in pairwise(known) if now[1] != before[1]]
-    if len(known) < len(counted) or len(steps) < 2 or counter_fell([energy_j for _, energy_j in known]):
+    energies = [(t_ns, energy_j) for t_ns, energy_j in readings if energy_j is not None]
+    steps = [now for before, now in pairwise(energies) if now[1] != before[1]]
+    if (
+        len(energies) < len(readings)
+        or len(steps) < 2
+        or counter_fell([energy_j for _, energy_j in energies])
+    ):
         return None
     (begun_ns, begun_j), (ended_ns, ended_j) = steps[0], steps[-1]
     return (ended_j - begun_j) / ((ended_ns - begun_ns) / 1e9)

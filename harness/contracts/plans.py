@@ -163,8 +163,10 @@ class Plan:
 
     @property
     def deployments(self) -> dict[str, Deployment]:
-        found = {start.deployment.label: start.deployment for start in self.starts}
-        return {label: found[label] for label in dict.fromkeys([*self.labels, *found]) if label in found}
+        by_label = {start.deployment.label: start.deployment for start in self.starts}
+        return {
+            label: by_label[label] for label in dict.fromkeys([*self.labels, *by_label]) if label in by_label
+        }
 
     @property
     def blocks(self) -> int:

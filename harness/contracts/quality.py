@@ -141,9 +141,9 @@ class Ask(Protocol):
 def merged_logprobs(likeliest: Iterable[tuple[str, float]]) -> dict[str, float]:
     """Return the log-probabilities at one position by name. Tokens of one name count as one: their
     probabilities are added."""
-    found: dict[str, float] = {}
+    merged: dict[str, float] = {}
     for name, value in likeliest:
-        known = found.get(name, -math.inf)
-        high, low = max(known, value), min(known, value)
-        found[name] = high if low == -math.inf else high + math.log1p(math.exp(low - high))
-    return found
+        before = merged.get(name, -math.inf)
+        high, low = max(before, value), min(before, value)
+        merged[name] = high if low == -math.inf else high + math.log1p(math.exp(low - high))
+    return merged

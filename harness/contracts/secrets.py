@@ -67,8 +67,8 @@ def is_secret(name: str) -> bool:
 
 def masked(text: str) -> str:
     """Return a text without well-known tokens, values after `Bearer` or `api_key=`, and users of URLs."""
-    found = _BEARER.sub(rf"\1{MASK}", _USER_INFO.sub(MASK, _TOKEN.sub(MASK, text)))
-    return _SAID.sub(rf"\g<name>{MASK}", found)
+    without = _BEARER.sub(rf"\1{MASK}", _USER_INFO.sub(MASK, _TOKEN.sub(MASK, text)))
+    return _SAID.sub(rf"\g<name>{MASK}", without)
 
 
 def masked_urls(text: str) -> str:
@@ -80,25 +80,25 @@ def _without_secret(url: re.Match[str]) -> str:
     return url["scheme"] + (MASK if "@" in url[0] else f"{url['place']}?{MASK}")
 
 
-def masked_known(text: str, known: Iterable[str | None]) -> str:
+def masked_known(text: str, secret_values: Iterable[str | None]) -> str:
     """Return a text without the known secrets, however they are encoded in it.
 
     It finds them plain, percent-encoded, escaped as in JSON or HTML, in hexadecimal or base64 (also within
     `user:secret`), and with spaces, line ends or hyphens in between. The time is linear in the text: 1 MB
     takes about 0.1 s, and 1 s at worst.
     """
-    for secret in filter(None, known):
+    for secret in filter(None, secret_values):
         for pattern in _patterns(secret):
             text = pattern.sub(MASK, text)
     return text
 
 
-def masked_bytes(data: bytes | bytearray, known: Iterable[str | None]) -> bytes:
+def masked_bytes(data: bytes | bytearray, secret_values: Iterable[str | None]) -> bytes:
     """Mask bytes as `masked_known` masks a text, but keep their length, so that offsets stay valid."""
     text = data.decode("latin-1")
-    for secret in filter(None, known):
+    for secret in filter(None, secret_values):
         for pattern in _patterns_in_bytes(secret):
-            text = pattern.sub(lambda found: "*" * len(found[0]), text)
+            text = pattern.sub(lambda match: "*" * len(match[0]), text)
     return text.encode("latin-1")
 
 
@@ -108,7 +108,7 @@ def known_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in names if len(environment[name]) >= _LEAST_CHARACTERS}
 
 
-def secrets_in(data: bytes, known: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+def secrets_in(data: bytes, secret_values: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     """Yield the offset and the kind, but not the value, of each secret in a byte string.
 
     It finds the values of `known` (see known_secrets) in every encoding that `masked_known` finds; their kind
@@ -116,7 +116,11 @@ def secrets_in(data: bytes, known: Mapping[str, str]) -> Iterator[tuple[int, str
     Compressed data must be decompressed first.
     """
     text = data.decode("latin-1")
-    forms = [(OURS + name, pattern) for name, value in known.items() for pattern in _patterns_in_bytes(value)]
+    forms = [
+        (OURS + name, pattern)
+        for name, value in secret_values.items()
+        for pattern in _patterns_in_bytes(value)
+    ]
     forms += [
         ("a well-known token", _TOKEN),
         ("a private key", _PRIVATE_KEY),
@@ -124,7 +128,7 @@ def secrets_in(data: bytes, known: Mapping[str, str]) -> Iterator[tuple[int, str
         ("a URL's user", _LONG_USER),
     ]
     for kind, pattern in forms:
-        yield from ((found.start(), kind) for found in pattern.finditer(text))
+        yield from ((match.start(), kind) for match in pattern.finditer(text))
 
 
 def _patterns_in_bytes(secret: str) -> list[re.Pattern[str]]:
@@ -145,17 +149,17 @@ def _patterns(secret: str) -> tuple[re.Pattern[str], ...]:
         return (re.compile(re.escape(secret)),)
     units = _SPACED.join(map(_unit, characters[:_PIECE]))
     rest = len(characters[_PIECE:])
-    found = [rf"{units}(?:{_SPACED}{_ANY}){{0,{rest}}}+"]
+    patterns = [rf"{units}(?:{_SPACED}{_ANY}){{0,{rest}}}+"]
     data = _utf8(secret)
     digits = (f"[{each}{each.upper()}]" for each in data[:_PIECE].hex())
-    found.append(_HEX_SPACED.join(digits) + rf"(?:{_HEX_SPACED}[0-9A-Fa-f])*+")
+    patterns.append(_HEX_SPACED.join(digits) + rf"(?:{_HEX_SPACED}[0-9A-Fa-f])*+")
     for before in range(3):
         # Only the digits that do not depend on the secret's neighbours.
         begin, end = -(-8 * before // 6), 8 * (before + len(data)) // 6
         code = b64encode(bytes(before) + data).decode()[begin:end][: 4 * _PIECE // 3]
         one = _BASE64_SPACED.join(_BASE64.get(each, each) for each in code)
-        found.append(rf"{one}(?:{_BASE64_SPACED}[A-Za-z0-9+/_=-])*+")
-    return tuple(re.compile(each, re.DOTALL) for each in found)
+        patterns.append(rf"{one}(?:{_BASE64_SPACED}[A-Za-z0-9+/_=-])*+")
+    return tuple(re.compile(each, re.DOTALL) for each in patterns)
 
 
 def _unit(character: str) -> str:
@@ -188,15 +192,15 @@ def masked_values(value: Any, name: str = "") -> Any:
 
 def masked_argv(argv: Sequence[str]) -> tuple[str, ...]:
     """Return a command line without the values of `--api-key X`, `--api-key=X` and `-e HF_TOKEN=X`."""
-    found: list[str] = []
+    masked_words: list[str] = []
     hides_next = False
     for argument in argv:
         assigned = _ASSIGNED.fullmatch(argument)
         if hides_next and not argument.startswith("--"):
-            found.append(MASK)
+            masked_words.append(MASK)
         elif assigned and is_secret(assigned["name"]):
-            found.append(f"{assigned['name']}={MASK}")
+            masked_words.append(f"{assigned['name']}={MASK}")
         else:
-            found.append(masked(argument))
+            masked_words.append(masked(argument))
         hides_next = argument.startswith("-") and "=" not in argument and is_secret(argument)
-    return tuple(found)
+    return tuple(masked_words)

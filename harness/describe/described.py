@@ -141,14 +141,14 @@ class _Request:
 
 def first(conversations: Iterator[Conversation], most: int | None = None) -> tuple[list[Conversation], bool]:
     """Return the conversations that are looked at, up to `most`, and whether they are all there are."""
-    found, words = list[Conversation](), 0
+    chosen, words = list[Conversation](), 0
     for each in islice(conversations, min(most or CONVERSATIONS, CONVERSATIONS)):
-        found.append(each)
+        chosen.append(each)
         requests = [request for turn in each.turns for request in turn.requests]
         words += sum(len(message.content.split()) for request in requests for message in request.messages)
         if words > WORDS:
-            return found, False
-    return found, next(conversations, None) is None
+            return chosen, False
+    return chosen, next(conversations, None) is None
 
 
 def traffic(
@@ -216,12 +216,12 @@ def _requests(
             place = number, request.adapter, tools_text(request.form)
             prefix, until = prefixes.get(place, (NOTHING, 0))
             prompt = [*history[until:], *messages] if place in prefixes else [*tools, *history, *messages]
-            known, whole, answered = sent[request.adapter].add(prompt, answer, number, prefix)
-            yield _Request(turn_number, request, conversations[number].group, whole.tokens, known)
+            shared, whole, answered = sent[request.adapter].add(prompt, answer, number, prefix)
+            yield _Request(turn_number, request, conversations[number].group, whole.tokens, shared)
             if request is turn:
                 goes_on = place, answered, [*messages, *answer]
-        place, answered, said = goes_on
-        history.extend(said)
+        place, answered, answer_text = goes_on
+        history.extend(answer_text)
         prefixes[place] = answered, len(history)
 
 
@@ -229,12 +229,12 @@ def _pieces(
     turn: Turn, counting: Counting, unknown: Iterator[int], *, is_scripted: bool
 ) -> tuple[Sequence[Hashable], list[Hashable], Sequence[Hashable]]:
     """Return the pieces of a request's tools, of its messages, and of its answer."""
-    said = turn.answer if is_scripted else None
-    if said is None and turn.call:
-        said = f"{turn.call.name} {turn.call.arguments}"
+    answer_text = turn.answer if is_scripted else None
+    if answer_text is None and turn.call:
+        answer_text = f"{turn.call.name} {turn.call.arguments}"
     texts = [message.content for message in turn.messages]
-    tools, *messages, answer = counting.split([tools_text(turn.form), *texts, said or ""])
-    if said is None:
+    tools, *messages, answer = counting.split([tools_text(turn.form), *texts, answer_text or ""])
+    if answer_text is None:
         answer = list(islice(unknown, round(turn.max_tokens / counting.tokens_per_piece)))
     return tools, [piece for message in messages for piece in message], answer
 
@@ -247,20 +247,20 @@ def tools_text(form: Form | None) -> str:
 def _hits(requests: Sequence[_Request], tokens_per_piece: float) -> Hits:
     inputs = sum(each.input_pieces for each in requests)
     shared = sum(each.known.of_others for each in requests)
-    own = sum(each.known.own for each in requests)
+    from_own = sum(each.known.own for each in requests)
     return Hits(
         requests=len(requests),
         input_tokens=round(inputs * tokens_per_piece),
         shared_tokens=round(shared * tokens_per_piece),
-        own_tokens=round(own * tokens_per_piece),
+        own_tokens=round(from_own * tokens_per_piece),
         shared_share=shared / max(inputs, 1),
-        hit_share=(shared + own) / max(inputs, 1),
+        hit_share=(shared + from_own) / max(inputs, 1),
     )
 
 
 def _forms(requests: Iterable[_Request]) -> tuple[FormCount, ...]:
-    asked = [each.turn.form for each in requests if each.turn.form]
-    counts, forms = Counter(form.name for form in asked), {form.name: form for form in asked}
+    requested = [each.turn.form for each in requests if each.turn.form]
+    counts, forms = Counter(form.name for form in requested), {form.name: form for form in requested}
     return tuple(
         FormCount(name, _asks_for(forms[name]), forms[name].is_forced, counts[name]) for name in sorted(forms)
     )

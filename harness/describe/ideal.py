@@ -171,8 +171,8 @@ class Replay:
     def _end(self, row: RequestRow, prompt: str, sent: SentTexts) -> None:
         """Keep an answer, and let its conversation go on."""
         calls = _calls(row)
-        said = Message("assistant", row.output_text, calls[0] if calls else None)
-        sent.add(prompt + row.reasoning_text + _content(said))
+        answer_message = Message("assistant", row.output_text, calls[0] if calls else None)
+        sent.add(prompt + row.reasoning_text + _content(answer_message))
         self._go_on(self._talks[row.conversation], row)
 
     def _go_on(self, talk: _Talk, row: RequestRow) -> None:
@@ -190,8 +190,8 @@ class Replay:
         answer = answer_message(turn, decoded, is_scripted=self.is_scripted)
         talk.history += _messages(turn) + _header("assistant") + _content(answer)
 
-    def _ideal(self, talk: _Talk, row: RequestRow, prompt: str, known: int) -> Ideal:
-        served, input_tokens = prompt[:known], row.input_tokens or 0
+    def _ideal(self, talk: _Talk, row: RequestRow, prompt: str, known_tokens: int) -> Ideal:
+        served, input_tokens = prompt[:known_tokens], row.input_tokens or 0
         if served.count(_MARK) % 2:  # it ends within a header
             served = served[: served.rindex(_MARK)]
         template_tokens = self.template.tokens(served)
@@ -206,10 +206,10 @@ class Replay:
         """Return the tokens of the served texts. What was counted a turn before is not counted again."""
         before, tokens = talk.counted if served.startswith(talk.counted[0]) else ("", 0)
         for text in filter(None, _HEADER.split(served[len(before) :])):
-            found = self.count(text)
-            if found is None:
+            count = self.count(text)
+            if count is None:
                 return None
-            tokens += found
+            tokens += count
         talk.counted = served, tokens
         return tokens
 

@@ -17,20 +17,19 @@ def heading(each: Described) -> str:
 
 def looked_at(each: Described) -> str:
     """Say which conversations were looked at, and in which order they were sent."""
-    found = each.traffic
-    which = "all" if found.is_all else "the first"
-    order = "one after the other" if found.users == 1 else f"as {found.users} users send them in turn"
-    return (
-        f"{which} {found.conversations} conversations of seed {each.seed}, {found.requests} requests, {order}"
-    )
+    traffic = each.traffic
+    which = "all" if traffic.is_all else "the first"
+    order = "one after the other" if traffic.users == 1 else f"as {traffic.users} users send them in turn"
+    conversations = f"{which} {traffic.conversations} conversations of seed {each.seed}"
+    return f"{conversations}, {traffic.requests} requests, {order}"
 
 
-def lengths(found: Traffic) -> dict[str, Histogram]:
+def lengths(traffic: Traffic) -> dict[str, Histogram]:
     """Return the histograms by their titles."""
     return {
-        "prompt tokens": found.input_tokens,
-        "output tokens, at most": found.output_tokens,
-        "turns": found.turns,
+        "prompt tokens": traffic.input_tokens,
+        "output tokens, at most": traffic.output_tokens,
+        "turns": traffic.turns,
     }
 
 
@@ -38,24 +37,24 @@ def bin_name(each: Bin) -> str:
     return f"{each.least} to {each.most}" if each.most > each.least else str(each.least)
 
 
-def lines(found: Traffic) -> Iterator[str]:
+def lines(traffic: Traffic) -> Iterator[str]:
     """Say what a cache could serve, what answers must be, what is sent at once, and how many users leave."""
-    hits = found.hits
+    hits = traffic.hits
     yield (
         f"ideal hit rate {_percent(hits.hit_share)}: the share of {hits.input_tokens:,} prompt tokens that a "
         "prefix cache of unlimited size could serve"
     )
     yield f"{_percent(hits.shared_share)} of the prompt tokens were first sent in another conversation"
-    for form in found.forms:
-        told = "the server is told" if form.is_forced else "only the prompt says so"
-        yield f"{form.requests} of {found.requests} requests want {form.asks_for} ({form.name}; {told})"
-    if found.parallel:
+    for form in traffic.forms:
+        how = "the server is told" if form.is_forced else "only the prompt says so"
+        yield f"{form.requests} of {traffic.requests} requests want {form.asks_for} ({form.name}; {how})"
+    if traffic.parallel:
         yield (
-            f"{found.parallel} of {found.requests} requests are sent at once with others of their user, "
-            f"up to {found.at_once} together"
+            f"{traffic.parallel} of {traffic.requests} requests are sent at once with others of their user, "
+            f"up to {traffic.at_once} together"
         )
-    if found.left_share:
-        yield f"in {_percent(found.left_share)} of the requests the user leaves if not answered sooner"
+    if traffic.left_share:
+        yield f"in {_percent(traffic.left_share)} of the requests the user leaves if not answered sooner"
 
 
 def hit_rows(hits: Mapping[int, Hits]) -> list[tuple[str, Hits]]:

@@ -116,8 +116,8 @@ def memory_of(device: str, given_bytes: int | None) -> Memory:
 
     If `given_bytes` is given, the device need not be here.
     """
-    found = gpu.devices()
-    lack = found.text if isinstance(found, Reason) and device == "auto" else None
+    devices = gpu.devices()
+    lack = devices.text if isinstance(devices, Reason) and device == "auto" else None
     if given_bytes is not None and device not in ("auto", "cpu"):
         return Memory("cuda", given_bytes, len(gpu.listed(device)), "as given")
     if given_bytes is not None:
@@ -129,15 +129,15 @@ def memory_of(device: str, given_bytes: int | None) -> Memory:
         return Memory("cpu", size_bytes, None, f"this machine's; {lack}" if lack else "this machine's")
     indices = (0,) if device == "auto" else gpu.select(device)
     least_bytes = gpu.smallest_bytes(indices)
-    if least_bytes is None or isinstance(found, Reason):
+    if least_bytes is None or isinstance(devices, Reason):
         raise UserError(f"device={device}: NVML does not report its memory; give fit.device_memory=24GiB")
-    named = dict.fromkeys(each.name or "without a name" for each in found if each.index in indices)
+    named = dict.fromkeys(each.name or "without a name" for each in devices if each.index in indices)
     return Memory("cuda", least_bytes, len(indices), f"this machine's: {', '.join(named)}")
 
 
 def fit(
     settings: Settings,
-    known: Mapping[str, KnownFacts],
+    facts_by_model: Mapping[str, KnownFacts],
     memory: Memory,
     store: WeightsStore,
     cache: Path,
@@ -166,7 +166,7 @@ def fit(
             raise UserError(f"{given}: needs that many devices, and device= names {count}")
         of_one = replace(settings, models=(model,), terms=(Varied(terms, {}),), loads=(load,))
         differs = {key: value for key, value in varied.differs.items() if key != "engine.context_length"}
-        tables.append(_Question(of_one, known, model, memory, store, cache).table(differs))
+        tables.append(_Question(of_one, facts_by_model, model, memory, store, cache).table(differs))
     return tables
 
 
@@ -187,13 +187,13 @@ class _Question:
 
     @property
     def _shapes(self) -> Mapping[str, ModelFacts]:
-        return {model: known.facts for model, known in self.of_all.items()}
+        return {model: facts.facts for model, facts in self.of_all.items()}
 
     def table(self, differs: Mapping[str, str]) -> FitTable:
-        given, asked, model = self.settings.given, self._asked(), self.model
-        terms, facts = asked[0].terms, self.known.facts
+        given, deployments, model = self.settings.given, self._asked(), self.model
+        terms, facts = deployments[0].terms, self.known.facts
         plan.check_most_context(self.settings, model, terms.context_length, facts.context_length)
-        found = [self._row(each) for each in asked]
+        rows = [self._row(each) for each in deployments]
         return FitTable(
             model,
             terms.concurrent_sequences or 0,
@@ -201,24 +201,24 @@ class _Question:
             terms.kv_cache_tokens or 0,
             terms.tensor_parallel,
             differs,
-            tuple(row for row in found if isinstance(row, FitRow)),
-            tuple(row for row in found if isinstance(row, Unserved)),
+            tuple(row for row in rows if isinstance(row, FitRow)),
+            tuple(row for row in rows if isinstance(row, Unserved)),
             tuple(words_of({key: values for key, values in given.items() if key in _SHARE_KEYS})),
         )
 
     def _asked(self) -> list[Deployment]:
-        asked = [self._on_device(each) for each in candidates(self.settings)]
+        deployments = [self._on_device(each) for each in candidates(self.settings)]
         if "quantization" in self.settings.given:
-            return asked
-        served = [each for each in asked if not isinstance(ENGINES[each.engine].weights(each), Reason)]
+            return deployments
+        served = [each for each in deployments if not isinstance(ENGINES[each.engine].weights(each), Reason)]
         if self.known.origin != "weights":
-            return served or asked
+            return served or deployments
         rare = replace(self.settings, quantizations=tuple(QUANTIZATIONS))
         return (
             [each for each in served if self._why_not_had(each) is None]
             or [each for each in map(self._on_device, candidates(rare)) if self._why_not_had(each) is None]
             or served
-            or asked
+            or deployments
         )
 
     def _why_not_had(self, deployment: Deployment) -> Reason | None:

@@ -54,9 +54,9 @@ def facts(device: str) -> bytes:
         selected = select_devices(device)
     except BenchError as error:
         unfit = str(error)
-    known = gpu.devices()
-    cards = () if isinstance(known, Reason) else [each for each in known if each.index in selected]
-    found: Facts = {
+    devices = gpu.devices()
+    cards = () if isinstance(devices, Reason) else [each for each in devices if each.index in selected]
+    node_facts: Facts = {
         "boot_id": boot_id(),
         "host": socket.gethostname(),
         "bench": own_version(),
@@ -67,7 +67,7 @@ def facts(device: str) -> bytes:
         "open_at": beyond_loopback(_is_of_ray),
         "asks_for_token": _environment_of_raylet().get("RAY_AUTH_MODE", "").lower() == "token",
     }
-    return msgspec.msgpack.encode(found)
+    return msgspec.msgpack.encode(node_facts)
 
 
 def _is_of_ray(argv: Sequence[str]) -> bool:
@@ -89,16 +89,16 @@ def measured(words: Sequence[str], number: int) -> Iterator[bytes]:
             shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(prefix=_PLACE) as place:
         folder, log = Path(place, "run"), Path(place, "log")
-        asked = ["--only-repeat", str(number), "--output", str(folder)]
-        own = {name: value for name, value in _environment_of_raylet().items() if name[:4] != "RAY_"}
+        options = ["--only-repeat", str(number), "--output", str(folder)]
+        environment = {name: value for name, value in _environment_of_raylet().items() if name[:4] != "RAY_"}
         child = supervised(
-            [sys.executable, "-m", "serving_bench", "run", *words, *asked],
+            [sys.executable, "-m", "serving_bench", "run", *words, *options],
             log_path=log,
             # Recorded there, so that the next bench ends what is left of this one before it measures.
             state_dir=install.cache_dir() / "running",
             label=f"repeat {number} of a run on Ray",
-            environment=own,
-            without=[name for name in os.environ if name not in own],
+            environment=environment,
+            without=[name for name in os.environ if name not in environment],
             grace_s=GRACE_S,
         )
         sent, code, begun = dict[Path, int](), None, ""

@@ -45,37 +45,40 @@ class Facts(TypedDict):
     asks_for_token: bool
 
 
-def fit(found: Mapping[Node, Facts], device: str, bench: str) -> Sequence[Node]:
+def fit(facts_by_node: Mapping[Node, Facts], device: str, bench: str) -> Sequence[Node]:
     """Return the nodes that can measure on the device, judged by the node.facts of each.
 
     Raises UserError if strangers could join the cluster, if a node has another version of bench, if nodes
     differ, or if none can measure.
     """
-    open_at = sorted({node.address for node in found if node.address != _LOOPBACK})
-    open_at = open_at or sorted({each for facts in found.values() for each in facts["open_at"]})
-    if open_at and not all(facts["asks_for_token"] for facts in found.values()):
+    open_at = sorted({node.address for node in facts_by_node if node.address != _LOOPBACK})
+    open_at = open_at or sorted({each for facts in facts_by_node.values() for each in facts["open_at"]})
+    if open_at and not all(facts["asks_for_token"] for facts in facts_by_node.values()):
         raise UserError(
             f"--on ray: the cluster listens beyond {_LOOPBACK} ({', '.join(open_at)}) and lets anyone there "
             "run programs; start all its nodes with RAY_AUTH_MODE=token, and set that here"
         )
-    for node, facts in found.items():
+    for node, facts in facts_by_node.items():
         if facts["bench"] != bench:
             raise UserError(
                 f"{node.name} has bench {facts['bench']}, here is {bench}; install the same on all nodes"
             )
-    unfit = {node: _why_unfit(node, facts) for node, facts in found.items()}
+    unfit = {node: _why_unfit(node, facts) for node, facts in facts_by_node.items()}
     able = [node for node, why in unfit.items() if not why]
     if device == "auto":  # a node without a card would measure on its processor
-        able = [node for node in able if found[node]["devices"]] or able
+        able = [node for node in able if facts_by_node[node]["devices"]] or able
     if not able:
-        said = "; ".join(f"{node.name}: {why}" for node, why in unfit.items())
-        raise UserError(f"device={device}: no node of the cluster has it: {said}")
+        reasons = "; ".join(f"{node.name}: {why}" for node, why in unfit.items())
+        raise UserError(f"device={device}: no node of the cluster has it: {reasons}")
     for key in _ALIKE:
-        a, b = able[0], next((node for node in able if found[node][key] != found[able[0]][key]), None)
+        a, b = (
+            able[0],
+            next((node for node in able if facts_by_node[node][key] != facts_by_node[able[0]][key]), None),
+        )
         if b:
             raise UserError(
-                f"--on ray: nodes differ: {key} {found[a][key] or 'none'} on {a.name}, "
-                f"{found[b][key] or 'none'} on {b.name}; give a cluster of equal nodes"
+                f"--on ray: nodes differ: {key} {facts_by_node[a][key] or 'none'} on {a.name}, "
+                f"{facts_by_node[b][key] or 'none'} on {b.name}; give a cluster of equal nodes"
             )
     return able
 

@@ -94,53 +94,53 @@ def nodes_of(ray: Any, device: str) -> Sequence[Node]:
     Raises UserError if a node cannot run bench, and as nodes.fit.
     """
     alive = [each for each in ray.nodes() if each["Alive"]]
-    asked = [(each, _task(node.facts, each["NodeID"]).remote(device)) for each in alive]
-    found = {}
-    for each, task in asked:
+    tasks = [(each, _task(node.facts, each["NodeID"]).remote(device)) for each in alive]
+    nodes = {}
+    for each, task in tasks:
         address, there = each["NodeManagerAddress"], each["Resources"]
         try:
             ray.wait([task], **{**_WAIT, "timeout": _FACTS_S})
             facts = _answer(ray, task, Facts, _FACTS_S, _BLOCK_BYTES)
         except (ray.exceptions.RayError, BenchError) as error:
-            said = f"the node at {address} cannot run bench ({_last_line(error)}); install it there"
-            raise UserError(said) from error
-        made = Node(
+            message = f"the node at {address} cannot run bench ({_last_line(error)}); install it there"
+            raise UserError(message) from error
+        joined = Node(
             each["NodeID"], address, facts["boot_id"], facts["host"],
             there.get("CPU", 0.0), there.get("GPU", 0.0),
         )  # fmt: skip
-        found[made] = facts
-    return fit(found, device, node.own_version())
+        nodes[joined] = facts
+    return fit(nodes, device, node.own_version())
 
 
 def _connected(address: str) -> Any:
-    asked = address or os.environ.get("RAY_ADDRESS") or "auto"
-    if asked != "auto":
-        host, _, port = asked.rpartition(":")
+    where = address or os.environ.get("RAY_ADDRESS") or "auto"
+    if where != "auto":
+        host, _, port = where.rpartition(":")
         if not host or not port.isdecimal() or "/" in host:
-            raise UserError(f"--on ray:{asked}: not an address; give that of the cluster's head, HOST:PORT")
+            raise UserError(f"--on ray:{where}: not an address; give that of the cluster's head, HOST:PORT")
         try:
             socket.create_connection((host, int(port)), _CONNECT_S).close()
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
-            said = f"--on ray:{asked}: no Ray answers there ({why}); `ray start --head` starts one"
-            raise UserError(said) from error
+            message = f"--on ray:{where}: no Ray answers there ({why}); `ray start --head` starts one"
+            raise UserError(message) from error
     # The number of attempts to join, of up to 36 s each; Ray's default is 20. Ray reads it on import.
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
     try:
         import ray
     except ImportError as error:
-        said = "--on ray: Ray is not installed; `pip install '.[ray]'` here and on all nodes"
-        raise UserError(said) from error
+        message = "--on ray: Ray is not installed; `pip install '.[ray]'` here and on all nodes"
+        raise UserError(message) from error
     # Ray unpickles whatever a node sends that is not bytes, which runs code of the node. Now it fails to.
     ray.cloudpickle.loads = None
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
         with open(os.devnull, "w") as nowhere, _written_to(nowhere.fileno(), 2):
-            ray.init(address=asked, logging_level="ERROR", log_to_driver=False, configure_logging=False)
+            ray.init(address=where, logging_level="ERROR", log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise UserError(
-            f"--on ray: cannot join the cluster at {asked} ({first_line}); give ray:HOST:PORT of its "
+            f"--on ray: cannot join the cluster at {where} ({first_line}); give ray:HOST:PORT of its "
             "head, and RAY_AUTH_MODE with the token if it asks for one"
         ) from error
     return ray
@@ -206,11 +206,11 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
 
     waiting, running = list(jobs), dict[Any, tuple[Job, Node]]()
     used, unable = Counter[str](), set[str]()
-    own = ray.get_runtime_context().get_node_id()
+    node_id = ray.get_runtime_context().get_node_id()
     try:
         while waiting or running:
             alive = {each["NodeID"]: each for each in ray.nodes() if each["Alive"]}
-            _check_own(alive.get(own))
+            _check_own(alive.get(node_id))
             left = [each for each in nodes if each.id in alive.keys() - unable]
             for job, at in _next(waiting, left, [each for _, each in running.values()], used):
                 waiting.remove(job)
@@ -227,7 +227,7 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
                 running[task.remote(words, job.number)] = job, at
             ready, _ = ray.wait(list(running), **_WAIT) if running else ([], [])
             for stream in ready:
-                _check_own(alive[own])
+                _check_own(alive[node_id])
                 job, at = running[stream]
                 if _take(ray, stream, job, at, tell):
                     continue
@@ -254,12 +254,12 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
         _cancel(ray, running)
 
 
-def _check_own(own: Mapping[str, Any] | None) -> None:
+def _check_own(node: Mapping[str, Any] | None) -> None:
     """Raise CellError if the node here is lost: Ray ends a process silently that then asks for an object.
 
     The cluster's list of nodes is behind by seconds; the node's own socket is not.
     """
-    if own is None or not answers(own["RayletSocketName"]):
+    if node is None or not answers(node["RayletSocketName"]):
         raise CellError(_OWN_LOST)
 
 

@@ -97,20 +97,20 @@ def read(path: Path, content: bytes) -> result.Result:
     if not beside.is_file():
         raise UserError(f"{path}: needs AIPerf's {SUMMARY} beside it, which says model, load and version")
     summary = result.content_of(beside)
-    found = result.decoded(summary, _Summary, str(beside))
+    summary_file = result.decoded(summary, _Summary, str(beside))
     lines = enumerate(BytesIO(content), 1)
     requests = [
         _request(result.decoded(line, _Record, f"{path}, line {at}")) for at, line in lines if line.strip()
     ]
-    counted, expected = sum(each.counts for each in requests), found.completed_request_count.avg
-    if counted < expected:
-        raise UserError(f"{path}: has {counted:,} of the {expected:,.0f} requests that {SUMMARY} counts")
-    models = [result.told(each.name) for each in found.input_config.models.get("items", ())]
+    measured, expected = sum(each.counts for each in requests), summary_file.completed_request_count.avg
+    if measured < expected:
+        raise UserError(f"{path}: has {measured:,} of the {expected:,.0f} requests that {SUMMARY} counts")
+    models = [result.told(each.name) for each in summary_file.input_config.models.get("items", ())]
     return result.Result(
         tool="AIPerf",
-        version=result.told(found.aiperf_version),
+        version=result.told(summary_file.aiperf_version),
         model=", ".join(models),
-        loads=[(_load(found.input_config.phases, counted, beside), requests)],
+        loads=[(_load(summary_file.input_config.phases, measured, beside), requests)],
         definitions=_DEFINITIONS,
         beside={SUMMARY: result.digest(summary)},
     )
@@ -135,7 +135,7 @@ def _request(record: _Record) -> result.Request:
     meta, metrics, error = record.metadata, record.metrics, record.error
     chunk_ns = _chunks(record)
     first_ns, last_ns = (chunk_ns[0], chunk_ns[-1]) if chunk_ns else (None, None)
-    served, counted = metrics.usage_completion_tokens, metrics.output_sequence_length
+    served, output_length = metrics.usage_completion_tokens, metrics.output_sequence_length
     status = error.code if error and error.code in range(400, 600) else None
     outcome: Outcome = "http_error" if status else "failed" if error else "ok"
     return result.Request(
@@ -152,10 +152,10 @@ def _request(record: _Record) -> result.Request:
         last_content_ns=last_ns,
         chunk_ns=chunk_ns or None,
         input_tokens=_count(metrics.usage_prompt_tokens or metrics.input_sequence_length),
-        output_tokens=_count(served or counted),
+        output_tokens=_count(served or output_length),
         cached_tokens=_count(metrics.usage_prompt_cache_read_tokens),
-        tokenizer_tokens=_count(counted),
-        token_source="server" if served else "tokenizer" if counted else None,
+        tokenizer_tokens=_count(output_length),
+        token_source="server" if served else "tokenizer" if output_length else None,
         counts=meta.benchmark_phase == "profiling",
     )
 

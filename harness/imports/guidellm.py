@@ -98,18 +98,21 @@ def read(path: Path, content: bytes) -> result.Result:
     )
 
 
-def _one(found: _Benchmark, where: str) -> tuple[Load, list[result.Request]]:
+def _one(benchmark: _Benchmark, where: str) -> tuple[Load, list[result.Request]]:
     kinds: dict[Outcome, list[_Stats]] = {
-        "ok": found.requests.successful,
-        "failed": found.requests.errored,
-        "cancelled": found.requests.incomplete,
+        "ok": benchmark.requests.successful,
+        "failed": benchmark.requests.errored,
+        "cancelled": benchmark.requests.incomplete,
     }
-    window, made = found.scheduler_metrics, found.scheduler_metrics.requests_made.get("total", 0)
-    requests = [_request(kind, each, window) for kind, own in kinds.items() for each in own]
-    if len(requests) < made:
-        few = f"has {len(requests):,} of its {made:,} requests, and rates need all of them"
+    window, made_count = (
+        benchmark.scheduler_metrics,
+        benchmark.scheduler_metrics.requests_made.get("total", 0),
+    )
+    requests = [_request(kind, each, window) for kind, of_kind in kinds.items() for each in of_kind]
+    if len(requests) < made_count:
+        few = f"has {len(requests):,} of its {made_count:,} requests, and rates need all of them"
         raise UserError(f"{where}: {few}; run GuideLLM without sample_size")
-    return _load(found.config.strategy, len(requests), where), requests
+    return _load(benchmark.config.strategy, len(requests), where), requests
 
 
 def _load(strategy: _Strategy, requests: int, where: str) -> Load:
@@ -124,26 +127,26 @@ def _load(strategy: _Strategy, requests: int, where: str) -> Load:
             return result.load_of(requests, most, rate, arrival)
         case _Strategy(type_="trace"):
             return result.load_of(requests, arrival="trace")
-    known = "synchronous, concurrent, throughput, constant, poisson and trace are read"
-    raise UserError(f"{where}: its strategy is {result.told(strategy.type_)}; {known}")
+    readable = "synchronous, concurrent, throughput, constant, poisson and trace are read"
+    raise UserError(f"{where}: its strategy is {result.told(strategy.type_)}; {readable}")
 
 
-def _request(outcome: Outcome, found: _Stats, window: _Scheduler) -> result.Request:
-    timings = found.info.timings
+def _request(outcome: Outcome, stats: _Stats, window: _Scheduler) -> result.Request:
+    timings = stats.info.timings
     sent_s, end_s = timings.request_start, timings.request_end
     return result.Request(
         outcome=outcome,
         sent_ns=result.ns(sent_s),
         end_ns=result.ns(timings.resolve_end if end_s is None else end_s),
-        request_id=result.told(found.request_id),
-        turn=found.info.turn_index,
-        error=result.told(found.info.error) or None,
+        request_id=result.told(stats.request_id),
+        turn=stats.info.turn_index,
+        error=result.told(stats.info.error) or None,
         scheduled_ns=result.ns(timings.targeted_start),
         first_content_ns=result.ns(timings.first_token_iteration),
         first_answer_ns=result.ns(timings.first_output_token_iteration),
         last_content_ns=result.ns(timings.last_token_iteration),
-        input_tokens=found.prompt_tokens,
-        output_tokens=found.output_tokens,
-        cached_tokens=found.cached_tokens,
+        input_tokens=stats.prompt_tokens,
+        output_tokens=stats.output_tokens,
+        cached_tokens=stats.cached_tokens,
         counts=sent_s is not None and window.measure_start_time <= sent_s <= window.measure_end_time,
     )

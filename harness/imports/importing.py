@@ -116,16 +116,16 @@ def _read(word: str, label: str | None) -> File:
     content = result.content_of(path)
     tool = TOOLS[name or _tool_of(path, content)]
     try:
-        found = tool.read(path, content)
+        results = tool.read(path, content)
     except UserError as error:
         if name and not tool.signs <= _keys(content):
             raise UserError(f"{error}; {_READ}") from error
         raise
-    if not found.loads:
+    if not results.loads:
         raise UserError(f"{path}: has no benchmarks")
-    found = replace(found, loads=[(load, _from_zero(requests, path)) for load, requests in found.loads])
-    summaries = [_summary(requests, path) for _, requests in found.loads]
-    return File(path, _label(label or found.model), found, result.digest(content), summaries)
+    results = replace(results, loads=[(load, _from_zero(requests, path)) for load, requests in results.loads])
+    summaries = [_summary(requests, path) for _, requests in results.loads]
+    return File(path, _label(label or results.model), results, result.digest(content), summaries)
 
 
 def _tool_of(path: Path, content: bytes) -> str:
@@ -158,9 +158,9 @@ def _from_zero(requests: Sequence[result.Request], path: Path) -> list[result.Re
         raise UserError(f"{path}: damaged: instants of one load are more than a year apart")
     moved = []
     for each in requests:
-        known = {name: ns - first_ns for name in _INSTANTS if (ns := getattr(each, name)) is not None}
+        shifted = {name: ns - first_ns for name in _INSTANTS if (ns := getattr(each, name)) is not None}
         chunk_ns = each.chunk_ns and [ns - first_ns for ns in each.chunk_ns]
-        moved.append(replace(each, chunk_ns=chunk_ns, **known))
+        moved.append(replace(each, chunk_ns=chunk_ns, **shifted))
     return moved
 
 
@@ -171,9 +171,9 @@ def _instants(request: result.Request) -> Iterator[int]:
 
 def _summary(requests: Sequence[result.Request], path: Path) -> LoadSummary:
     """Return a summary with the tools' window: from the first request that counts to the end of the last."""
-    counted = [each for each in requests if each.counts]
-    sent = [each.sent_ns for each in counted if each.sent_ns is not None]
-    ended = [each.end_ns for each in counted if each.end_ns is not None]
+    counting = [each for each in requests if each.counts]
+    sent = [each.sent_ns for each in counting if each.sent_ns is not None]
+    ended = [each.end_ns for each in counting if each.end_ns is not None]
     if not sent or not ended or max(ended) <= min(sent):
         raise UserError(f"{path}: none of its requests was sent and ended, so it has no window")
     return LoadSummary(

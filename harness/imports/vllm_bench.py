@@ -37,36 +37,36 @@ class _Result(msgspec.Struct):
 
 def read(path: Path, content: bytes) -> result.Result:
     """Read one result. Raises UserError."""
-    found = result.decoded(content, _Result, str(path))
-    lengths = {name: len(getattr(found, name)) for name in _PER_REQUEST}
+    results = result.decoded(content, _Result, str(path))
+    lengths = {name: len(getattr(results, name)) for name in _PER_REQUEST}
     if len(set(lengths.values())) > 1:
         unequal = ", ".join(f"{name} {n:,}" for name, n in lengths.items())
         raise UserError(f"{path}: damaged: its lists are not equally long ({unequal})")
     return result.Result(
         tool="vllm bench serve",
         version=None,
-        model=result.told(found.model_id),
-        loads=[(_load(found), [_request(found, at) for at in range(len(found.ttfts))])],
+        model=result.told(results.model_id),
+        loads=[(_load(results), [_request(results, at) for at in range(len(results.ttfts))])],
         definitions=_DEFINITIONS,
         missing=("the tool's version", "when a request was due", "how a request failed"),
     )
 
 
-def _load(found: _Result) -> Load:
-    n, users = len(found.ttfts), found.max_concurrency
-    if found.request_rate == "inf":
+def _load(results: _Result) -> Load:
+    n, users = len(results.ttfts), results.max_concurrency
+    if results.request_rate == "inf":
         return result.load_of(n, users, arrival="poisson" if users else "batch")
-    if found.burstiness == 1:
-        return result.load_of(n, users, found.request_rate)
-    return replace(result.load_of(n, users, found.request_rate, "gamma"), burstiness=found.burstiness)
+    if results.burstiness == 1:
+        return result.load_of(n, users, results.request_rate)
+    return replace(result.load_of(n, users, results.request_rate, "gamma"), burstiness=results.burstiness)
 
 
-def _request(found: _Result, at: int) -> result.Request:
+def _request(results: _Result, at: int) -> result.Request:
     """Return a request. For a failed one the file has 0 in place of missing times and tokens."""
-    sent_s, ttft_s, error = found.start_times[at], found.ttfts[at], found.errors[at]
+    sent_s, ttft_s, error = results.start_times[at], results.ttfts[at], results.errors[at]
     is_ok = ttft_s > 0 and not error
     is_sent = sent_s > 0 or is_ok
-    times_s = accumulate(found.itls[at], initial=sent_s + ttft_s) if ttft_s > 0 and is_sent else ()
+    times_s = accumulate(results.itls[at], initial=sent_s + ttft_s) if ttft_s > 0 and is_sent else ()
     chunk_ns = [round(each * 1e9) for each in times_s]
     first_ns, last_ns = (chunk_ns[0], chunk_ns[-1]) if chunk_ns else (None, None)
     return result.Request(
@@ -77,6 +77,6 @@ def _request(found: _Result, at: int) -> result.Request:
         first_content_ns=first_ns,
         last_content_ns=last_ns,
         chunk_ns=chunk_ns or None,
-        input_tokens=found.input_lens[at],
-        output_tokens=found.output_lens[at] if is_ok else None,
+        input_tokens=results.input_lens[at],
+        output_tokens=results.output_lens[at] if is_ok else None,
     )

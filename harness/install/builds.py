@@ -207,18 +207,18 @@ class QuantizationServed:
 
 
 def engines_here(cache: Path, *, has_device: bool) -> list[EngineHere]:
-    found = []
+    rows = []
     for name, engine in ENGINES.items():
         programs = []
         for build in (Build(name, program) for program in engine.programs):
             spec = build.spec(has_device=has_device) if engine.launchers else None
             programs.append(_installable(name, build.program, spec, build.install_line, cache))
-        found.append(
+        rows.append(
             EngineHere(
                 name, engine.description, tuple(engine.launchers), tuple(programs), ENGINES.origins.get(name)
             )
         )
-    return found
+    return rows
 
 
 def tools_here(cache: Path) -> dict[str, Installable]:
@@ -232,9 +232,9 @@ def _installable(
     if not isinstance(spec, InstallSpec):
         return Installable(name, program, "none" if spec else "ready", reason=spec.text if spec else None)
     compiles = spec.is_built or bool(spec.sources)
-    if found := install.installed(cache, spec):
-        version = version_of(name, program, found.versions)
-        return Installable(name, program, "installed", version, found.size_bytes, line, compiles)
+    if environment := install.installed(cache, spec):
+        version = version_of(name, program, environment.versions)
+        return Installable(name, program, "installed", version, environment.size_bytes, line, compiles)
     is_begun = install.environment_dir(cache, spec).exists()
     return Installable(
         name, program, "other" if is_begun else "not installed", None, spec.size_bytes, line, compiles
@@ -257,14 +257,14 @@ def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec 
         specs = (Build(name, each).spec(has_device=has_device) for each in wanted)
         return next((spec for spec in specs if spec is not None), None)
     names = (name, *(f"{name}-{device}" for device in (("cuda", "cpu") if has_device else ("cpu",))))
-    found = next((tools[each] for each in names if each in tools), None)
-    if found is None:
+    tool = next((tools[each] for each in names if each in tools), None)
+    if tool is None:
         here = engines_here(install.cache_dir(), has_device=has_device)
         needed = sorted(each.engine for each in here if any(program.install for program in each.programs))
         raise UserError(f"{name}: no such engine or tool; {choose_from(name, [*needed, *sorted(tools)])}")
     if program is not None:
         raise UserError(f"--program {program}: {name} is one program; leave --program out")
-    return found
+    return tool
 
 
 def version_of(name: str, program: str | None, versions: Mapping[str, str]) -> str | None:
@@ -299,5 +299,5 @@ def quantizations_served(
 
 
 def weights_needed(engine: str, model: str, quantization: str) -> Weights | Reason | None:
-    known = ENGINES[engine]
-    return known.weights(Deployment(engine, model, quantization, EngineTerms(), known.options(), ""))
+    adapter = ENGINES[engine]
+    return adapter.weights(Deployment(engine, model, quantization, EngineTerms(), adapter.options(), ""))

@@ -74,9 +74,9 @@ def installed(cache: Path, spec: InstallSpec) -> Environment | None:
         marker = msgspec.json.decode((folder / MARKER).read_bytes(), type=dict[str, Any])
     except (FileNotFoundError, ValueError, RecursionError):
         return None
-    found = _environment(folder, spec, marker)
-    is_whole = all(part.exists() for part in (found.python, found.program) if part)
-    return found if is_whole and marker["lock_sha256"] == _made_from_sha256(spec) else None
+    environment = _environment(folder, spec, marker)
+    is_whole = all(part.exists() for part in (environment.python, environment.program) if part)
+    return environment if is_whole and marker["lock_sha256"] == _made_from_sha256(spec) else None
 
 
 def install(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | None = None) -> Environment:
@@ -86,10 +86,10 @@ def install(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | 
     the disk is too full.
     """
     folder, log = environment_dir(cache, spec), environment_dir(cache, spec, ".log")
-    said = f"waiting for another process that installs {spec.environment}"
-    with locked(environment_dir(cache, spec, ".lock"), lambda: on_line(said)):
-        if found := installed(cache, spec):
-            return found
+    notice = f"waiting for another process that installs {spec.environment}"
+    with locked(environment_dir(cache, spec, ".lock"), lambda: on_line(notice)):
+        if ready := installed(cache, spec):
+            return ready
         _clear(folder)
         check_room(cache, spec.size_bytes, spec.environment)
         log.write_bytes(b"")
@@ -103,11 +103,13 @@ def install(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | 
         if spec.sources:
             versions["cc"] = build(spec.sources, folder / PROGRAM, on_line)
         marker = {"lock_sha256": made_from, "versions": versions, "size_bytes": _size_bytes(folder)}
-        made = _environment(folder, spec, marker)
-        if made.program is not None and not made.program.exists():
-            raise MissingError(f"{spec.environment} was installed without {made.program.relative_to(folder)}")
+        environment = _environment(folder, spec, marker)
+        if environment.program is not None and not environment.program.exists():
+            raise MissingError(
+                f"{spec.environment} was installed without {environment.program.relative_to(folder)}"
+            )
         write_whole(folder / MARKER, msgspec.json.format(msgspec.json.encode(marker)))
-        return made
+        return environment
 
 
 def _environment(folder: Path, spec: InstallSpec, marker: Mapping[str, Any]) -> Environment:
@@ -145,13 +147,13 @@ def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
     Raises MissingError.
     """
     command = compiler()
-    said = subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace")
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace")
     units = [str(path) for path in sources if path.suffix == ".c"]
     program.parent.mkdir(parents=True, exist_ok=True)
     argv = [*command, *COMPILE, "-o", str(program), *units]
     on_line(shlex.join(argv))
     run_step(argv, f"building {program.name}", f"{program.name} could not be built", on_line)
-    return (said.stdout.splitlines() or ["unknown"])[0]
+    return (version.stdout.splitlines() or ["unknown"])[0]
 
 
 def _make_venv(
@@ -205,14 +207,14 @@ def _make_venv(
 def _environment_of(spec: InstallSpec, scratch: Path, limit_bytes: int | None) -> dict[str, str]:
     """Return the variables for the installer: scratch directory, number of compile jobs, limit of bytes."""
     # Compile modules now, not during a start that is measured.
-    found = {"TMPDIR": str(scratch), "UV_COMPILE_BYTECODE": "1"}
+    variables = {"TMPDIR": str(scratch), "UV_COMPILE_BYTECODE": "1"}
     if spec.jobs_variable and spec.jobs_variable not in os.environ:
-        found[spec.jobs_variable] = str(os.cpu_count() or 1)
+        variables[spec.jobs_variable] = str(os.cpu_count() or 1)
     if spec.cmake_args:
-        found["CMAKE_ARGS"] = " ".join([spec.cmake_args, os.environ.get("CMAKE_ARGS", "")]).strip()
+        variables["CMAKE_ARGS"] = " ".join([spec.cmake_args, os.environ.get("CMAKE_ARGS", "")]).strip()
     if limit_bytes is not None:
-        found["BENCH_INSTALL_LIMIT_BYTES"] = str(limit_bytes)
-    return found
+        variables["BENCH_INSTALL_LIMIT_BYTES"] = str(limit_bytes)
+    return variables
 
 
 def _install_builders(

@@ -122,8 +122,8 @@ def installer(python: str) -> tuple[list[str], dict[str, str]]:
     """
     uv = uv_program()
     if uv is None:
-        own = _has_pip(python)
-        return _pip(python) if own else _pip(_with_uv() / "bin" / "python", target=python), {}
+        has_own_pip = _has_pip(python)
+        return _pip(python) if has_own_pip else _pip(_with_uv() / "bin" / "python", target=python), {}
     able = next((each for each in (python, sys.executable) if _has_pip(each)), None)
     settings = pip_settings(able or str(_with_uv() / "bin" / "python"))
     no_index = ["--no-index"] if settings.get("no-index", "").lower() in ("1", "true", "yes", "on") else []
@@ -133,24 +133,24 @@ def installer(python: str) -> tuple[list[str], dict[str, str]]:
 def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return pip's settings as uv's variables, without those that the user has set."""
     # As pip does: take a package from whichever index has it. A lock's hashes say which file is right.
-    found = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+    variables = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
     cache = user_caches().absolute() / "uv"
     if not os.access(next(path for path in (cache, *cache.parents) if path.exists()), os.W_OK):
-        found["UV_NO_CACHE"] = "1"  # else uv fails, unlike pip, in a container whose user has no home
-    found |= {
+        variables["UV_NO_CACHE"] = "1"  # else uv fails, unlike pip, in a container whose user has no home
+    variables |= {
         variable: separator.join(settings[name].split()) if separator else settings[name]
         for name, (variable, separator) in _UV_VARIABLES.items()
         if name in settings
     }
-    return {variable: value for variable, value in found.items() if variable not in os.environ}
+    return {variable: value for variable, value in variables.items() if variable not in os.environ}
 
 
 def pip_settings(python: str) -> dict[str, str]:
     """Return the settings in pip's files and PIP_ variables, by the option's long name."""
     argv = [python, "-I", "-m", "pip", "config", "list"]
     listed = subprocess.run(argv, capture_output=True, text=True, errors="replace").stdout
-    found = sorted(_SETTING.findall(listed), key=lambda each: _SECTIONS.index(each[0]))
-    return {name: ast.literal_eval(value) for _, name, value in found}
+    settings = sorted(_SETTING.findall(listed), key=lambda each: _SECTIONS.index(each[0]))
+    return {name: ast.literal_eval(value) for _, name, value in settings}
 
 
 if __name__ == "__main__":

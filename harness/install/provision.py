@@ -76,22 +76,22 @@ def provide(
         elif spec is not None:
             _refuse_by_hand(spec, build.label, build.install_line, cache, SMALL_BYTES)
             wanted[build] = spec
-    asked: dict[Weights, list[str]] = {}
+    labels_by_weights: dict[Weights, list[str]] = {}
     for deployment in started:
         for needed in all_weights(ENGINES[deployment.engine], deployment):
             if isinstance(needed, Weights):
-                asked.setdefault(needed, []).append(deployment.engine)
-    _refuse_weights(asked, store, cache)
-    for each in asked:
+                labels_by_weights.setdefault(needed, []).append(deployment.engine)
+    _refuse_weights(labels_by_weights, store, cache)
+    for each in labels_by_weights:
         _refuse_tools(each, store, cache, SMALL_BYTES, f"{each.model} at {each.quantization} needs ")
-    check_disk(wanted.values(), asked, store, cache)
+    check_disk(wanted.values(), labels_by_weights, store, cache)
     for build, spec in wanted.items():
         environments[build] = _environment(spec, build.label, build.install_line, cache, on_line, SMALL_BYTES)
-    made = [each for each in asked if store.find(each, cache) is None]
+    lacking = [each for each in labels_by_weights if store.find(each, cache) is None]
     began_s = time.monotonic()
-    weights = {each: provide_weights(each, store, cache, on_line) for each in asked}
-    if made:
-        size = size_text(sum(weights[each].size_bytes for each in made))
+    weights = {each: provide_weights(each, store, cache, on_line) for each in labels_by_weights}
+    if lacking:
+        size = size_text(sum(weights[each].size_bytes for each in lacking))
         on_line(f"weights: {time.monotonic() - began_s:.0f} s, {size}")
     pairs = [pair for each in started for pair in all_adapters(ENGINES[each.engine], each)]
     adapters = {(of, each): store.adapted(each, of, cache) for of, each in dict.fromkeys(pairs)}
@@ -111,8 +111,8 @@ def at_hand(
     needed = dict.fromkeys(each for one in started for each in all_weights(ENGINES[one.engine], one))
     weights = {each: store.find(each, cache) for each in needed if isinstance(each, Weights)}
     return Provisions(
-        {build: found for build, found in environments.items() if found},
-        {each: found for each, found in weights.items() if found},
+        {build: environment for build, environment in environments.items() if environment},
+        {each: environment for each, environment in weights.items() if environment},
     )
 
 
@@ -143,14 +143,14 @@ def lacking(
 def _environment(
     spec: InstallSpec, what: str, line: str, cache: Path, on_line: OnLine, limit_bytes: int | None
 ) -> Environment:
-    if found := installed(cache, spec):
-        return found
+    if environment := installed(cache, spec):
+        return environment
     _refuse_by_hand(spec, what, line, cache, limit_bytes)
     on_line(f"{what} is not installed; installing it ({size_text(spec.size_bytes)})")
     began_s = time.monotonic()
-    made = install(cache, spec, on_line, limit_bytes=limit_bytes)
-    on_line(f"{what}: {time.monotonic() - began_s:.0f} s, {size_text(made.size_bytes)}")
-    return made
+    built = install(cache, spec, on_line, limit_bytes=limit_bytes)
+    on_line(f"{what}: {time.monotonic() - began_s:.0f} s, {size_text(built.size_bytes)}")
+    return built
 
 
 def _is_by_hand(spec: InstallSpec, limit_bytes: int | None) -> bool:
@@ -173,13 +173,13 @@ def _refuse_tools(
 
 
 def check_disk(
-    specs: Iterable[InstallSpec], asked: Collection[Weights], store: WeightsStore, cache: Path
+    specs: Iterable[InstallSpec], weights: Collection[Weights], store: WeightsStore, cache: Path
 ) -> None:
     """Raise UserError if the disk has no room for the missing environments, weights and tools."""
-    tools = (tool for each in asked for tool in store.tools_for(each, cache))
+    tools = (tool for each in weights for tool in store.tools_for(each, cache))
     missing = {spec.environment: spec for spec in (*specs, *tools) if not installed(cache, spec)}
-    files = [f"{each.model} at {each.quantization}" for each in asked if store.find(each, cache) is None]
-    needed = sum(spec.size_bytes for spec in missing.values()) + store.disk_bytes(asked, cache)
+    files = [f"{each.model} at {each.quantization}" for each in weights if store.find(each, cache) is None]
+    needed = sum(spec.size_bytes for spec in missing.values()) + store.disk_bytes(weights, cache)
     check_room(cache, needed, f"what is missing here ({', '.join([*missing, *files])})")
 
 
@@ -191,22 +191,22 @@ def _own(build: Build, spec: InstallSpec | Reason | None) -> Environment:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Environment(program.parent, None, program, {program.name: f"sha256 {digest[:16]}"})
     folder, what = Path(build.environment), f"{build.engine}.environment={build.environment}"
-    own = folder / spec.program if isinstance(spec, InstallSpec) and spec.program else None
-    if own is not None and not os.access(own, os.X_OK):
-        raise UserError(f"{what}: has no {own.relative_to(folder)}")
-    return Environment(folder, python_of(folder), own, versions_in(folder, what))
+    path = folder / spec.program if isinstance(spec, InstallSpec) and spec.program else None
+    if path is not None and not os.access(path, os.X_OK):
+        raise UserError(f"{what}: has no {path.relative_to(folder)}")
+    return Environment(folder, python_of(folder), path, versions_in(folder, what))
 
 
 def _tool_line(spec: InstallSpec) -> str:
     builds = [Build(name, program) for name, engine in ENGINES.items() for program in engine.programs]
-    made: list[tuple[str, InstallSpec | Reason | None]] = [
+    steps: list[tuple[str, InstallSpec | Reason | None]] = [
         *((f"bench install {name}", tool) for name, tool in engines.TOOLS.items()),
         *((build.install_line, build.spec_for(device)) for build in builds for device in ("cpu", "cuda")),
     ]
-    found = (
-        line for line, each in made if isinstance(each, InstallSpec) and each.environment == spec.environment
+    lines = (
+        line for line, each in steps if isinstance(each, InstallSpec) and each.environment == spec.environment
     )
-    return next(found, f"bench install {spec.environment}")
+    return next(lines, f"bench install {spec.environment}")
 
 
 def wanted(settings: Settings, store: WeightsStore) -> tuple[list[Weights], list[Skip]]:
@@ -218,22 +218,22 @@ def wanted(settings: Settings, store: WeightsStore) -> tuple[list[Weights], list
     if settings.is_attached:
         raise UserError("engine.base_url: a running server has its weights; leave it out to prepare some")
     if "engine" in settings.given:
-        asked = [
+        deployments = [
             (each.label, needed)
             for each in candidates(settings)
             for needed in all_weights(ENGINES[each.engine], each)
         ]
     else:
-        asked = list(_of_any(settings, store))
-    found: dict[Weights, None] = {}
+        deployments = list(_of_any(settings, store))
+    needed_weights: dict[Weights, None] = {}
     skips: list[Skip] = []
-    for what, needed in asked:
+    for what, needed in deployments:
         reason = store.can_prepare(needed) if isinstance(needed, Weights) else needed
         if reason is not None:
             skips.append(Skip(what, reason.text))
         elif isinstance(needed, Weights):
-            found[needed] = None
-    return list(found), skips
+            needed_weights[needed] = None
+    return list(needed_weights), skips
 
 
 def _of_any(settings: Settings, store: WeightsStore) -> Iterator[tuple[str, Weights | Reason | None]]:
@@ -272,8 +272,8 @@ def provide_weights(
     limit_bytes: int | None = SMALL_BYTES,
 ) -> WeightsFile:
     """Find or make weights. Raises MissingError for a tool of more than limit_bytes (None: no limit)."""
-    if found := store.find(needed, cache):
-        return found
+    if prepared := store.find(needed, cache):
+        return prepared
     _refuse_tools(needed, store, cache, limit_bytes)
     missing = store.missing_bytes(needed, cache)
     size = f" ({size_text(missing)} to download and write)" if missing else ""
@@ -285,21 +285,27 @@ def _may_fetch(needed: Weights, size: int | None, store: WeightsStore, cache: Pa
     return size is not None and size <= SMALL_BYTES and not store.calls_hub(needed, cache)
 
 
-def _refuse_weights(asked: Mapping[Weights, Sequence[str]], store: WeightsStore, cache: Path) -> None:
+def _refuse_weights(
+    labels_by_weights: Mapping[Weights, Sequence[str]], store: WeightsStore, cache: Path
+) -> None:
     """Raise MissingError for weights that a run does not fetch itself. `asked`: which engines need each."""
-    sizes = {each: store.missing_bytes(each, cache) for each in asked if store.find(each, cache) is None}
+    sizes = {
+        each: store.missing_bytes(each, cache)
+        for each in labels_by_weights
+        if store.find(each, cache) is None
+    }
     refused = {each: size for each, size in sizes.items() if not _may_fetch(each, size, store, cache)}
     if not refused:
         return
     words = {
-        "engine": [engine for each in refused for engine in asked[each]],
+        "engine": [engine for each in refused for engine in labels_by_weights[each]],
         "model": [as_text(each.model) for each in refused],
         "quantization": [each.quantization for each in refused],
     }
     keys = (f"{key}={','.join(dict.fromkeys(values))}" for key, values in words.items())
     what = ", ".join(dict.fromkeys(f"{each.model} at {each.quantization}" for each in refused))
-    known = [size for size in refused.values() if size is not None]
+    sizes_known = [size for size in refused.values() if size is not None]
     # Two may be made from one source, which each size includes.
-    total = f"{'up to ' if len(refused) > 1 else ''}{sum(known) / 2**30:.1f} GiB"
-    cost = f" ({total} to download and write)" if len(known) == len(refused) else ""
+    total = f"{'up to ' if len(refused) > 1 else ''}{sum(sizes_known) / 2**30:.1f} GiB"
+    cost = f" ({total} to download and write)" if len(sizes_known) == len(refused) else ""
     raise MissingError(f"{what}: not here; run `bench prepare {' '.join(keys)}`{cost}")

@@ -27,14 +27,14 @@ def resolved(settings: Settings, store: WeightsStore, cache_dir: Path) -> tuple[
     """
     if _KEY in settings.given or not any(hasattr(each.options, _FIELD) for each in settings.scenarios):
         return settings, []
-    found, size = tokenizer_of(settings, store, cache_dir), _bytes_per_token(settings)
+    tokenizer, size = tokenizer_of(settings, store, cache_dir), _bytes_per_token(settings)
     if size is not None:
         rate = round(len(_sample().encode()) / _SAMPLE_WORDS / size, 2)
         by = f"{' and '.join(settings.engines)} (a token for each {size} bytes)"
-    elif isinstance(found, Reason):
-        return settings, [f"{_KEY}: {TOKENS_PER_WORD}, about the average for English; {found.text}"]
+    elif isinstance(tokenizer, Reason):
+        return settings, [f"{_KEY}: {TOKENS_PER_WORD}, about the average for English; {tokenizer.text}"]
     else:
-        rate, by = tokens_per_word(found), found
+        rate, by = tokens_per_word(tokenizer), tokenizer
     decode(_KEY, fields()[_KEY][0], rate)  # raises for what no tokenizer has
 
     def made(each: ScenarioChoice) -> ScenarioChoice:
@@ -42,8 +42,8 @@ def resolved(settings: Settings, store: WeightsStore, cache_dir: Path) -> tuple[
         return replace(each, options=replace(each.options, **{_FIELD: rate})) if has_rate else each
 
     given = {**settings.given, _KEY: (str(rate),)}
-    said = f"{_KEY}: {rate}, by {by} on {_SAMPLE_WORDS:,} words of bench's text"
-    return replace(settings, scenarios=tuple(map(made, settings.scenarios)), given=given), [said]
+    notice = f"{_KEY}: {rate}, by {by} on {_SAMPLE_WORDS:,} words of bench's text"
+    return replace(settings, scenarios=tuple(map(made, settings.scenarios)), given=given), [notice]
 
 
 def tokenizer_of(settings: Settings, store: WeightsStore, cache_dir: Path) -> str | Reason:
@@ -71,17 +71,17 @@ def _beside_weights(settings: Settings, store: WeightsStore, cache_dir: Path) ->
         return Reason("no engine of the run has a model")
     [model] = settings.models
     for quantization in QUANTIZATIONS:
-        found = store.find(Weights(model, quantization, "safetensors"), cache_dir)
-        if found and (found.path / "tokenizer.json").is_file():
-            return str(found.path / "tokenizer.json")
+        prepared = store.find(Weights(model, quantization, "safetensors"), cache_dir)
+        if prepared and (prepared.path / "tokenizer.json").is_file():
+            return str(prepared.path / "tokenizer.json")
     return Reason("no tokenizer.json of the model is on this machine; load.tokenizer=FILE names one")
 
 
 def _bytes_per_token(settings: Settings) -> int | None:
     """Return the bytes that all engines of a run count as one token; None if they use a tokenizer."""
-    found = {ENGINES[name].bytes_per_token for name in settings.engines}
+    rates = {ENGINES[name].bytes_per_token for name in settings.engines}
     is_given = any(load.tokenizer for load in settings.loads)
-    return found.pop() if len(found) == 1 and not is_given else None
+    return rates.pop() if len(rates) == 1 and not is_given else None
 
 
 @cache

@@ -90,28 +90,28 @@ class Recent:
         if len(kept) == KEPT:
             since_ns = max(since_ns, kept[-1][0])
         since_ns = max(since_ns, began_ns, now_ns - int(LONGEST_S * 1e9))
-        found = [each for each in kept if each[0] > since_ns]
-        tokens = [each[2] for each in found]
+        fresh = [each for each in kept if each[0] > since_ns]
+        tokens = [each[2] for each in fresh]
         return Stretch(
             length_s=(now_ns - since_ns) / 1e9,
-            requests=len(found),
+            requests=len(fresh),
             tokens=None if -1 in tokens else sum(tokens),
-            chunks=sum(each[3] for each in found),
-            ttft_us=tuple(each[1] // 1000 for each in found if each[1] >= 0),
+            chunks=sum(each[3] for each in fresh),
+            ttft_us=tuple(each[1] // 1000 for each in fresh if each[1] >= 0),
         )
 
 
 def glance(stretches: Iterable[Stretch]) -> Glance:
     """Return all load processes together: their rates added, their times to first token in one list."""
-    known = [each for each in stretches if each.length_s > 0]
-    requests = sum(each.requests for each in known)
-    tokens = [each.tokens / each.length_s for each in known if each.tokens is not None]
-    ttft_us = sorted(us for each in known for us in each.ttft_us)
+    moving = [each for each in stretches if each.length_s > 0]
+    requests = sum(each.requests for each in moving)
+    tokens = [each.tokens / each.length_s for each in moving if each.tokens is not None]
+    ttft_us = sorted(us for each in moving for us in each.ttft_us)
     return Glance(
-        length_s=max((each.length_s for each in known), default=0.0),
+        length_s=max((each.length_s for each in moving), default=0.0),
         requests=requests,
-        tokens_per_s=sum(tokens) if requests and len(tokens) == len(known) else None,
-        chunks_per_s=sum(each.chunks / each.length_s for each in known) if requests else None,
+        tokens_per_s=sum(tokens) if requests and len(tokens) == len(moving) else None,
+        chunks_per_s=sum(each.chunks / each.length_s for each in moving) if requests else None,
         ttft_p50_s=_percentile_s(ttft_us, 0.50, LEAST_FOR_MEDIAN),
         ttft_p95_s=_percentile_s(ttft_us, 0.95, LEAST_FOR_LIVE_P95),
         ttft_n=len(ttft_us),

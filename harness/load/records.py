@@ -52,9 +52,9 @@ def discard(job: LoadJob) -> None:
 
 def read_summary(job: LoadJob) -> LoadSummary | None:
     """Return the summary of all workers together; None unless each of them wrote a whole one."""
-    found = [read_whole(of_worker(job.summary_path, number)) for number in range(job.load.workers)]
-    known = [summary for summary in found if summary]
-    return merged(known) if len(known) == len(found) else None
+    summaries = [read_whole(of_worker(job.summary_path, number)) for number in range(job.load.workers)]
+    present = [summary for summary in summaries if summary]
+    return merged(present) if len(present) == len(summaries) else None
 
 
 def read_whole(path: Path) -> LoadSummary | None:
@@ -89,10 +89,10 @@ def merged(summaries: Sequence[LoadSummary]) -> LoadSummary:
 
 
 def _ended_by(summaries: Sequence[LoadSummary]) -> EndedBy:
-    said = {summary.ended_by for summary in summaries}
+    endings = {summary.ended_by for summary in summaries}
     stops: tuple[EndedBy, ...] = ("failures", "interrupted")
     first = min(summaries, key=lambda summary: summary.window_end_ns).ended_by
-    return next((stop for stop in stops if stop in said), first)
+    return next((stop for stop in stops if stop in endings), first)
 
 
 def _worst(lags: Iterable[Lag | None]) -> Lag | None:

@@ -30,11 +30,13 @@ _HOW: Mapping[Launcher | None, str] = {
 def candidates(settings: Settings) -> list[Deployment]:
     """Return every combination that was asked for, once. An engine without weights has no quantization."""
     slots = at_once(settings.loads, settings.scenarios).count
-    asked = itertools.product(settings.engines, settings.models, settings.quantizations, settings.terms)
+    combinations = itertools.product(
+        settings.engines, settings.models, settings.quantizations, settings.terms
+    )
     return list(
         dict.fromkeys(
             _candidate(settings, engine, model, quantization, terms, options, slots)
-            for engine, model, quantization, terms in asked
+            for engine, model, quantization, terms in combinations
             for options in settings.engines[engine]
         )
     )
@@ -63,12 +65,12 @@ def _adapters(settings: Settings) -> tuple[Adapter, ...]:
 
     Raises UserError if two have the same name, or one has the model's, which asks for no adapter.
     """
-    asked = (
+    names = (
         each for choice in settings.scenarios for each in SCENARIOS[choice.name].adapters(choice.options)
     )
-    found = tuple(dict.fromkeys(asked))
-    sources = {each.name: each.source for each in found}
-    for each in found:
+    adapters = tuple(dict.fromkeys(names))
+    sources = {each.name: each.source for each in adapters}
+    for each in adapters:
         other = sources[each.name]
         refuse_first(
             (other != each.source, f"scenario.adapters: {each.source} and {other} have the same name"),
@@ -78,7 +80,7 @@ def _adapters(settings: Settings) -> tuple[Adapter, ...]:
                 "apart by it; rename the adapter",
             ),
         )
-    return found
+    return adapters
 
 
 def _speculating(terms: Varied) -> Varied:

@@ -76,15 +76,15 @@ def _too_short(starts: Sequence[PlannedStart], most: int | None = None) -> Itera
         options, is_scripted = cell.scenario.options, cell.scenario.options.history == "scripted"
         rate = (options.tokens_per_word or TOKENS_PER_WORD) if hasattr(options, "tokens_per_word") else 1.0
         # Made as the cell's load will make them.
-        made = SCENARIOS[cell.scenario.name].conversations(options, Random(cell.seed))
-        first = islice(made, min(_MEASURED, cell.load.conversations or _MEASURED))
+        conversations = SCENARIOS[cell.scenario.name].conversations(options, Random(cell.seed))
+        first = islice(conversations, min(_MEASURED, cell.load.conversations or _MEASURED))
         sizes = (sizes_of(each, is_scripted=is_scripted, rate=rate) for each in first)
         least, likely = zip(*sizes, strict=True)
         needed = int(max(likely) * max(_MOST_PER_WORD / rate, _MARGIN))
         would_hold = 1 << needed.bit_length()
         if most is not None and needed <= most:
             would_hold = min(would_hold, most)
-        counted = "at 1 token a word" if rate == 1 else f"at {rate:g} tokens a word"
+        rate_words = "at 1 token a word" if rate == 1 else f"at {rate:g} tokens a word"
         for length in lengths:
             line, count = f"engine.context_length={length}: ", sum(tokens > length for tokens in likely)
             if min(least) > length:
@@ -97,7 +97,7 @@ def _too_short(starts: Sequence[PlannedStart], most: int | None = None) -> Itera
                 longer = (
                     f"{count} of the first {len(likely)} conversations of {label} are longer, up to about"
                 )
-                fate = f"{counted}: their last requests fail or are cut"
+                fate = f"{rate_words}: their last requests fail or are cut"
                 yield f"{line}{longer} {max(likely)} tokens, {fate}; {would_hold} would hold them", False
 
 

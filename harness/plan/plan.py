@@ -45,9 +45,9 @@ def possible(settings: Settings) -> dict[Deployment, Reason | None]:
 
     Raises UserError for options that none of the deployments could use, or that cannot work.
     """
-    asked = candidates(settings)
-    check_heeded(settings, asked)
-    return {each: why_impossible(each) for each in asked}
+    deployments = candidates(settings)
+    check_heeded(settings, deployments)
+    return {each: why_impossible(each) for each in deployments}
 
 
 def make(settings: Settings, facts: Facts = UNKNOWN) -> Plan:
@@ -67,11 +67,11 @@ def make(settings: Settings, facts: Facts = UNKNOWN) -> Plan:
     skips = tuple(Skip(each.label, reason.text) for each, reason in reasons.items() if reason)
     deployments = [each for each, reason in reasons.items() if reason is None]
     terms = [point.value for point in settings.terms if deployments]
-    told = [each for each in terms if each.fairness != "stock" and not each.base_url]
+    bound_terms = [each for each in terms if each.fairness != "stock" and not each.base_url]
     filled = {}  # why each term that nobody gave has its value
-    if any(each.concurrent_sequences is None for each in told):
+    if any(each.concurrent_sequences is None for each in bound_terms):
         filled["concurrent_sequences"] = at_once(settings.loads, settings.scenarios).why
-    if any(each.kv_cache_tokens is None for each in told):
+    if any(each.kv_cache_tokens is None for each in bound_terms):
         deployments, why = bounded(deployments, facts)
         filled |= {"kv_cache_tokens": why} if why else {}
     deployments, why_template = able_to_call(deployments, settings.scenarios)
@@ -156,7 +156,7 @@ def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[Plan
 def cells_asked(settings: Settings, repeat: int) -> list[PlannedCell]:
     """Return the cells of each start of a repeat, in the order asked for, numbered from 1."""
     traffic = [_traffic(load) for load in settings.loads]
-    asked = itertools.product(settings.scenarios, enumerate(settings.loads))
+    pairs = itertools.product(settings.scenarios, enumerate(settings.loads))
     return [
         PlannedCell(
             number,
@@ -165,7 +165,7 @@ def cells_asked(settings: Settings, repeat: int) -> list[PlannedCell]:
             repeat,
             cell_seed(settings.seed, scenario, load, repeat, traffic[:place].count(traffic[place])),
         )
-        for number, (scenario, (place, load)) in enumerate(asked, 1)
+        for number, (scenario, (place, load)) in enumerate(pairs, 1)
     ]
 
 
@@ -231,11 +231,11 @@ def _lack(deployment: Deployment) -> Reason | None:
     """Return why an engine lacks the KV cache type or the way to speculate that was asked for; else None."""
     engine, terms = ENGINES[deployment.engine], deployment.terms
     kind = (terms.speculation or "off").partition(":")[0].replace("off", "")
-    asked = (
+    limits = (
         ("kv_cache_type", terms.kv_cache_type, engine.kv_cache_types),
         ("speculation", kind, engine.speculations),
     )
-    for term, value, choices in asked:
+    for term, value, choices in limits:
         can = choices(deployment) if choices else None
         if value and can is not None and value not in can:
             others = f"; it supports {', '.join(can)}" if can else ""
@@ -262,19 +262,19 @@ def why_not_drafted(deployment: Deployment, shapes: Mapping[str, ModelFacts]) ->
 
 def why_not_adapted(deployment: Deployment, facts: Facts) -> Reason | None:
     """Return why a deployment cannot serve the adapters that its scenarios name; None if it can."""
-    engine, asked = ENGINES[deployment.engine], deployment.adapters
-    if not asked:
+    engine, adapters = ENGINES[deployment.engine], deployment.adapters
+    if not adapters:
         return None
     if deployment.terms.base_url:
-        is_random = any(each.source is None for each in asked)
+        is_random = any(each.source is None for each in adapters)
         lack = "a running server has adapters of its own: scenario.adapters=NAME:NAME names them"
-        return Reason(f"scenario.adapters={len(asked)}: {lack}") if is_random else None
+        return Reason(f"scenario.adapters={len(adapters)}: {lack}") if is_random else None
     if lacks := engine.why_no_adapters(deployment):
         return Reason(f"it serves no LoRA adapters: {lacks.text}")
     needed = engine.weights(deployment)
     if not isinstance(needed, Weights):
         return None
-    return next((facts.misfits[each, needed] for each in asked if (each, needed) in facts.misfits), None)
+    return next((facts.misfits[each, needed] for each in adapters if (each, needed) in facts.misfits), None)
 
 
 def why_not_held(deployment: Deployment, scenarios: Sequence[ScenarioChoice]) -> Reason | None:

@@ -70,11 +70,11 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
         count, why = load.conversations or 0, "load.conversations, which begin at once"
     else:
         assert load.rate_per_s is not None
-        made = SCENARIOS[scenario.name].conversations(scenario.options, Random(0))
-        found = list(islice(made, _LOOKED_AT))
-        turns = [turn for conversation in found for turn in conversation.turns]
+        conversations = SCENARIOS[scenario.name].conversations(scenario.options, Random(0))
+        first_ones = list(islice(conversations, _LOOKED_AT))
+        turns = [turn for conversation in first_ones for turn in conversation.turns]
         all_s = sum(turn.max_tokens / ANSWER_TOKENS_PER_S + turn.think_time_s for turn in turns)
-        mean_s = all_s / len(found)
+        mean_s = all_s / len(first_ones)
         count = ceil(load.rate_per_s * mean_s)
         why = f"load.rate={load.rate_per_s:g}/s x {mean_s:.3g} s, a conversation of {scenario.name} {pace}"
     count *= width
@@ -103,15 +103,15 @@ def able_to_call(
     The clause names the templates. A template that the user gave stays, and so does all of fairness=stock.
     """
     is_needed = any(map(has_tools, scenarios))
-    made, reasons = list[Deployment](), dict[str, None]()
+    able, reasons = list[Deployment](), dict[str, None]()
     for each in deployments:
         template = TOOL_TEMPLATES.get(each.model)
         is_ours = each.terms.base_url is None and each.terms.fairness != "stock"
         if is_needed and is_ours and template and each.terms.chat_template is None:
             each = replace(each, terms=replace(each.terms, chat_template=str(template)))
             reasons[f"bench's {template.name}, since the template of {each.model} leaves tools out"] = None
-        made.append(each)
-    return made, "; ".join(reasons)
+        able.append(each)
+    return able, "; ".join(reasons)
 
 
 # The estimate should be right to a tenth. Beyond this share its error decides whether a server starts.
@@ -241,25 +241,25 @@ def _bound(group: Sequence[Deployment], facts: Facts) -> tuple[int, str]:
     One that cannot hold a single conversation does not count: it will not start, whatever the others have.
     """
     wanted = group[0].terms.kv_cache_tokens or 0
-    found = [(each, _held(each, facts)) for each in group]
-    held = [(tokens, each) for each, tokens in found if isinstance(tokens, int)]
-    unknown = dict.fromkeys(reason.text for _, reason in found if isinstance(reason, Reason))
-    said = "engine.context_length x engine.concurrent_sequences"
-    tokens, smallest = min(held, key=lambda each: each[0], default=(wanted, group[0]))
+    sizes = [(each, _held(each, facts)) for each in group]
+    fitting = [(tokens, each) for each, tokens in sizes if isinstance(tokens, int)]
+    unknown = dict.fromkeys(reason.text for _, reason in sizes if isinstance(reason, Reason))
+    words = "engine.context_length x engine.concurrent_sequences"
+    tokens, smallest = min(fitting, key=lambda each: each[0], default=(wanted, group[0]))
     if tokens < wanted:
         limit_gib = _limit_bytes(smallest, facts.device_bytes[smallest]) / 2**30
-        said = (
+        words = (
             f"the most that {smallest.label} holds in {limit_gib:.1f} GiB by the arithmetic of `bench fit`, "
-            f"less than {said} = {wanted}"
+            f"less than {words} = {wanted}"
         )
-    elif held:
-        said += ", which fits"
-    return tokens, "; ".join([said, *unknown])
+    elif fitting:
+        words += ", which fits"
+    return tokens, "; ".join([words, *unknown])
 
 
-def _held(deployment: Deployment, known: Facts) -> int | Reason:
+def _held(deployment: Deployment, of_plan: Facts) -> int | Reason:
     """Return the tokens of the largest KV cache that a deployment can have, up to what its terms ask for."""
-    facts, device_bytes = known.shapes.get(deployment.model), known.device_bytes.get(deployment)
+    facts, device_bytes = of_plan.shapes.get(deployment.model), of_plan.device_bytes.get(deployment)
     if device_bytes is None:
         return Reason("whether it fits is not checked on a CPU, or if a device does not report its memory")
     if facts is None or facts.parameters is None:
@@ -267,7 +267,7 @@ def _held(deployment: Deployment, known: Facts) -> int | Reason:
     wanted = deployment.terms.kv_cache_tokens or 0
     context = deployment.terms.context_length or wanted
     limit_bytes = _limit_bytes(deployment, device_bytes)
-    needed = partial(needed_bytes, deployment, facts, "cuda", draft_facts(deployment, known.shapes))
+    needed = partial(needed_bytes, deployment, facts, "cuda", draft_facts(deployment, of_plan.shapes))
     most = largest(context, wanted, lambda tokens: needed(kv_cache_tokens=tokens) <= limit_bytes)
     if most is None:
         return Reason(f"{deployment.label} does not hold one conversation, or it is not known what it takes")

@@ -19,17 +19,17 @@ def stranger_on(host: str, port: int, root_pid: int) -> str | None:
     its pid and also hides the sockets of some of these processes.
     """
     addresses = {(each, port) for each in (host, *_ANY)}
-    own = _tree(root_pid)
+    processes = _tree(root_pid)
     try:
         pids = {each.pid for each in _at(addresses, psutil.net_connections("tcp"))}
     except psutil.Error:  # macOS tells only root
-        listens, hides = _own_sockets(addresses, own)
-        return "another process" if own and not (listens or hides) else None
-    own |= _tree(root_pid)  # one that began meanwhile may have the socket
-    strangers = pids - {each.pid for each in own}
-    if known := strangers - {None}:
-        return _named(known.pop())
-    return "a process of another user" if strangers and not _own_sockets(addresses, own)[1] else None
+        listens, hides = _own_sockets(addresses, processes)
+        return "another process" if processes and not (listens or hides) else None
+    processes |= _tree(root_pid)  # one that began meanwhile may have the socket
+    strangers = pids - {each.pid for each in processes}
+    if strangers_known := strangers - {None}:
+        return _named(strangers_known.pop())
+    return "a process of another user" if strangers and not _own_sockets(addresses, processes)[1] else None
 
 
 def _tree(pid: int) -> set[psutil.Process]:
@@ -39,14 +39,16 @@ def _tree(pid: int) -> set[psutil.Process]:
     return set()
 
 
-def _at(addresses: _Addresses, found: Iterable[Any]) -> Iterator[Any]:
-    return (each for each in found if each.status == psutil.CONN_LISTEN and tuple(each.laddr) in addresses)
+def _at(addresses: _Addresses, connections: Iterable[Any]) -> Iterator[Any]:
+    return (
+        each for each in connections if each.status == psutil.CONN_LISTEN and tuple(each.laddr) in addresses
+    )
 
 
-def _own_sockets(addresses: _Addresses, own: Iterable[psutil.Process]) -> tuple[bool, bool]:
+def _own_sockets(addresses: _Addresses, processes: Iterable[psutil.Process]) -> tuple[bool, bool]:
     """Return whether one of the processes is seen to listen there, and whether one hides its sockets."""
     listens = hides = False
-    for process in own:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             try:
                 listens |= any(_at(addresses, process.net_connections("tcp")))
@@ -74,9 +76,9 @@ def beyond_loopback(is_meant: Callable[[Sequence[str]], bool]) -> list[str]:
 
 
 def _is_loopback(address: str) -> bool:
-    known = ip_address(address)
-    mapped = known.ipv4_mapped if isinstance(known, IPv6Address) else None
-    return (mapped or known).is_loopback
+    ip = ip_address(address)
+    mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
+    return (mapped or ip).is_loopback
 
 
 def _command_line(pid: int) -> list[str]:

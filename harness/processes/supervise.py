@@ -267,7 +267,7 @@ def reap(state_dir: Path) -> list[str]:
     mean nothing here.
     """
     remove_left(state_dir)
-    said = []
+    lines = []
     for path in sorted(state_dir.glob("*.json")):
         try:
             record = msgspec.json.decode(path.read_bytes(), type=Record)
@@ -280,9 +280,9 @@ def reap(state_dir: Path) -> list[str]:
             if _is_alive(record.owner):
                 continue
             if ended := _end(record):
-                said.append(f"ended what a killed run had left: {record.label}, pid {', '.join(ended)}")
+                lines.append(f"ended what a killed run had left: {record.label}, pid {', '.join(ended)}")
         path.unlink(missing_ok=True)
-    return said
+    return lines
 
 
 def _is_foreign(record: Record) -> bool:

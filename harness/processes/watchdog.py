@@ -62,10 +62,10 @@ def machine() -> str:
     """Return an id of this machine: its machine-id, if it has one, and its host name, which need not be
     unique."""
     try:
-        own = Path("/etc/machine-id").read_text(errors="replace")
+        machine_id = Path("/etc/machine-id").read_text(errors="replace")
     except OSError:
-        own = ""
-    return f"{own.strip()} {socket.gethostname()}".strip()
+        machine_id = ""
+    return f"{machine_id.strip()} {socket.gethostname()}".strip()
 
 
 def pid_namespace() -> str:
@@ -80,11 +80,11 @@ def end(
     """End the processes that `find` returns until it returns none: TERM, then KILL. Calls `wait` between."""
     for number, limit_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_LIMIT_S)):
         deadline = time.monotonic() + limit_s
-        told: set[int] = set()
-        while (found := find()) and time.monotonic() < deadline:
-            for process in found:
-                if process.pid not in told:
-                    told.add(process.pid)
+        signalled: set[int] = set()
+        while (processes := find()) and time.monotonic() < deadline:
+            for process in processes:
+                if process.pid not in signalled:
+                    signalled.add(process.pid)
                     with suppress(psutil.Error):
                         process.send_signal(number)
             wait(_TICK_S)
@@ -96,18 +96,18 @@ def left_of(pid: int, started_s: float, mark: str) -> list[psutil.Process]:
     present_s = start_time_s(pid)
     # Otherwise the pid, and with it the session's id, belongs to another process by now.
     is_session = present_s in (None, started_s)
-    found: dict[int, psutil.Process] = {}
+    by_pid: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             began_s = start_time_s(process.pid) or -1.0
             is_member = is_session and began_s >= started_s and os.getsid(process.pid) == pid
             if is_member or process.environ().get(MARK) == mark:
-                found[process.pid] = process
+                by_pid[process.pid] = process
     if present_s == started_s:
         with suppress(psutil.Error):
             root = psutil.Process(pid)
-            found |= {process.pid: process for process in (root, *root.children(recursive=True))}
-    return [process for process in found.values() if start_time_s(process.pid) is not None]
+            by_pid |= {process.pid: process for process in (root, *root.children(recursive=True))}
+    return [process for process in by_pid.values() if start_time_s(process.pid) is not None]
 
 
 def main() -> int:
@@ -188,9 +188,9 @@ def _watch(child_pid: int, wake: int) -> None:
     while True:
         readable, _, _ = select.select([0, wake], [], [], 1.0)
         signals = os.read(wake, 4096) if wake in readable else b""
-        asked = signal.SIGTERM in signals or (0 in readable and not os.read(0, 4096))
+        is_asked = signal.SIGTERM in signals or (0 in readable and not os.read(0, 4096))
         # A copy of the other end in a forked child of bench would hide bench's death: look at the parent too.
-        if _reap(child_pid) or asked or os.getppid() != parent:
+        if _reap(child_pid) or is_asked or os.getppid() != parent:
             return
 
 
@@ -206,10 +206,12 @@ def _reap(child_pid: int) -> bool:
 
 
 def _family(mark: str) -> list[psutil.Process]:
-    found = [each for each in psutil.Process().children(recursive=True) if start_time_s(each.pid) is not None]
+    children = [
+        each for each in psutil.Process().children(recursive=True) if start_time_s(each.pid) is not None
+    ]
     if not sys.platform.startswith("linux"):  # no subreaper: orphans are known only by their mark
-        found += left_of(os.getpid(), 0.0, mark)
-    return found
+        children += left_of(os.getpid(), 0.0, mark)
+    return children
 
 
 def _report(**event: object) -> None:

@@ -49,10 +49,12 @@ def greedy(ask: Ask, path: str, way: Way, item: int, body: Mapping[str, Any], lo
     has no answer.
     """
     named = {"logprobs": True, "top_logprobs": logprobs} if logprobs else {}
-    said = ask(HttpCall("POST", path, {**body, "temperature": 0, "stream": False, **named}), _Completion)
-    if not said.choices:
+    completion = ask(
+        HttpCall("POST", path, {**body, "temperature": 0, "stream": False, **named}), _Completion
+    )
+    if not completion.choices:
         raise ServerError("its answer has no choices")
-    choice = said.choices[0]
+    choice = completion.choices[0]
     places = choice.logprobs.content if choice.logprobs and choice.logprobs.content else []
     is_told = any(place.top_logprobs for place in places)
     return Asked(
@@ -60,7 +62,7 @@ def greedy(ask: Ask, path: str, way: Way, item: int, body: Mapping[str, Any], lo
         item,
         tuple(map(_token, places)) if is_told else (),
         finish_reason=choice.finish_reason,
-        prompt_tokens=said.usage.prompt_tokens if said.usage else None,
+        prompt_tokens=completion.usage.prompt_tokens if completion.usage else None,
         answer=choice.message.content or "",
     )
 

@@ -69,17 +69,17 @@ def asking(quality: Due | None, starts: Iterable[PlannedStart]) -> Asking | None
     first = dict[str, PlannedStart]()
     for start in starts:
         first.setdefault(start.deployment.label, start)
-    asked = [label for label in first if quality and label in quality.labels]
-    if quality is None or not asked:
+    asked_labels = [label for label in first if quality and label in quality.labels]
+    if quality is None or not asked_labels:
         return None
-    alone = [label for label in asked if not first[label].cells]
+    alone = [label for label in asked_labels if not first[label].cells]
     terms, budgets_s, bounds_s = quality.terms, dict[Quality, float](), dict[Quality, float]()
     if terms.asked != ("tasks",):
         budgets_s["fidelity"], bounds_s["fidelity"] = terms.budget_s, most_s(terms.budget_s)
     if "tasks" in terms.asked:
         budgets_s["tasks"], bounds_s["tasks"] = terms.tasks_budget_s, LOADING_S + terms.tasks_budget_s
     tasks = task_names(terms) if "tasks" in budgets_s else ()
-    return Asking(asked, alone, budgets_s, bounds_s, tasks, quality.against, quality.items.note)
+    return Asking(asked_labels, alone, budgets_s, bounds_s, tasks, quality.against, quality.items.note)
 
 
 def task_names(terms: QualityTerms) -> Sequence[str]:
@@ -93,29 +93,29 @@ def due(terms: QualityTerms, deployments: Iterable[Deployment], run_dir: Path | 
     deployments, and if no deployment serves a model.
     """
     planned = list(deployments)
-    known = {each.label: each for each in planned if each.model != "-"}
-    if planned and not known and run_dir is None and terms.asked not in ((), ("auto",)):
+    by_label = {each.label: each for each in planned if each.model != "-"}
+    if planned and not by_label and run_dir is None and terms.asked not in ((), ("auto",)):
         engines = ", ".join(sorted({each.engine for each in planned}))
         raise UserError(
             f"quality={','.join(terms.asked)}: would have no effect, since {engines} serves no model; "
             "leave it out, or add another engine"
         )
     against, has_copy = terms.against, run_dir is not None and bool(store.read_references(run_dir))
-    if against is not None and against not in known and not has_copy and not Path(against).is_dir():
+    if against is not None and against not in by_label and not has_copy and not Path(against).is_dir():
         raise UserError(
             f"quality.against={against}: no deployment of this run, and no directory of an earlier one; "
-            f"{choose_from(against, known)}"
+            f"{choose_from(against, by_label)}"
         )
-    models = Counter(each.model for each in known.values())
+    models = Counter(each.model for each in by_label.values())
     is_auto = terms.asked == ("auto",) and against is None
-    asked = {label for label, each in known.items() if not is_auto or models[each.model] > 1}
-    asked -= _answered(terms, run_dir) if run_dir else set()
-    if terms.asked == () or not asked:
+    labels = {label for label, each in by_label.items() if not is_auto or models[each.model] > 1}
+    labels -= _answered(terms, run_dir) if run_dir else set()
+    if terms.asked == () or not labels:
         return None
     check_tasks(task_names(terms) if "tasks" in terms.asked else ())
-    asked_models = {known[label].model for label in asked}
-    of_them = {label: each for label, each in known.items() if each.model in asked_models}
-    return Due(terms, items(terms.text), asked, _references(against, of_them))
+    asked_models = {by_label[label].model for label in labels}
+    of_them = {label: each for label, each in by_label.items() if each.model in asked_models}
+    return Due(terms, items(terms.text), labels, _references(against, of_them))
 
 
 def _answered(terms: QualityTerms, run_dir: Path) -> set[str]:
@@ -138,24 +138,28 @@ def has_answers(start_dir: Path) -> bool:
     return any((start_dir / name).is_file() for name in _ANSWERS)
 
 
-def _references(against: str | None, known: Mapping[str, Deployment]) -> dict[str, str]:
+def _references(against: str | None, deployments: Mapping[str, Deployment]) -> dict[str, str]:
     """Return the reference's label for each model: the one that `against` names, else that with most bits.
 
     If only a start can decide between several, all are named. If some bits are not known, it says why.
     """
     bits: dict[str, dict[str, float | None]] = {}
-    for label, each in known.items():
+    for label, each in deployments.items():
         bits.setdefault(each.model, {})[label] = bits_of(each)
-    found = {}
-    for model, own in bits.items():
-        ranks = {label: deployment_rank(known[label], each) for label, each in own.items()}
-        found[model] = " or ".join(label for label, rank in ranks.items() if rank == min(ranks.values()))
-        if unknown := without_bits(own):
+    chosen = {}
+    for model, of_model in bits.items():
+        ranks = {label: deployment_rank(deployments[label], each) for label, each in of_model.items()}
+        chosen[model] = " or ".join(label for label, rank in ranks.items() if rank == min(ranks.values()))
+        if unknown := without_bits(of_model):
             why = f"the bits of {' and '.join(unknown)} are not known: give quality.against=LABEL"
-            found[model] = f"nobody ({why})"
+            chosen[model] = f"nobody ({why})"
     if against is None:
-        return found
-    return found | {known[against].model: against} if against in known else dict.fromkeys(found, against)
+        return chosen
+    return (
+        chosen | {deployments[against].model: against}
+        if against in deployments
+        else dict.fromkeys(chosen, against)
+    )
 
 
 def earlier_references(
@@ -167,24 +171,24 @@ def earlier_references(
     damaged.
     """
     models = {each.model for each in deployments if each.model != "-"}
-    told = {model: folder for model, folder in references.items() if (folder / QUALITY_FILE).is_file()}
-    missing = models - told.keys()
+    present = {model: folder for model, folder in references.items() if (folder / QUALITY_FILE).is_file()}
+    missing = models - present.keys()
     if missing:
-        only = f", only for {', '.join(sorted(told))}" if told else ""
+        only = f", only for {', '.join(sorted(present))}" if present else ""
         if lost := [str(references[model] / QUALITY_FILE) for model in missing & references.keys()]:
             only += f" (no file at {' and '.join(sorted(lost))})"
         raise UserError(
             f"quality.against={run_dir}: has no reference for {', '.join(sorted(missing))}{only}; measure "
             "its deployment with most bits, or its quality.against, with quality=fidelity first"
         )
-    found = [told[model] for model in sorted(models)]
+    folders = [present[model] for model in sorted(models)]
     try:
-        for folder in found:
+        for folder in folders:
             quality_table.read_quality(folder / QUALITY_FILE)
             quality_table.read_items(folder / TASKS_FILE)
     except StoreError as error:
         raise UserError(f"quality.against={run_dir}: {error}; measure it again, or give another") from error
-    return found
+    return folders
 
 
 def keep_references(start_dirs: Iterable[Path], run_dir: Path) -> None:

@@ -81,12 +81,12 @@ def basics() -> list[Question]:
 
 
 def _sixty(kind: str, ask: Callable[[_Drawn, int], Asks]) -> Iterator[Question]:
-    drawn, asked = _Drawn(kind), set[str]()
+    drawn, distinct = _Drawn(kind), set[str]()
     for number in range(60):
         question = ask(drawn, number)
-        while question[0] in asked:
+        while question[0] in distinct:
             question = ask(drawn, number)
-        asked.add(question[0])
+        distinct.add(question[0])
         yield Question(f"{kind}-{number:02d}", *question)
 
 
@@ -129,7 +129,7 @@ def _format(drawn: _Drawn, number: int) -> Asks:
     word, count = drawn.one(_GROUPS[group]), drawn.number(2, 4)
     day, month = drawn.number(10, 28), drawn.number(0, len(_MONTHS) - 1)
     lines = [rf"{place}\. [\w'-]+( [\w'-]+){{0,3}}" for place in range(1, count + 1)]
-    asked = (
+    formats = (
         (
             f"Write a numbered list of {count} {drawn.one(_PLURALS)}, with their names only.",
             r"\n".join(lines),
@@ -143,7 +143,7 @@ def _format(drawn: _Drawn, number: int) -> Asks:
             f"{day}/0?{_MONTH_NUMBERS[month]}/2024",
         ),
     )
-    return asked[number % len(asked)][0], "pattern", asked[number % len(asked)][1]
+    return formats[number % len(formats)][0], "pattern", formats[number % len(formats)][1]
 
 
 def _choice(drawn: _Drawn, number: int) -> Asks:
@@ -157,7 +157,7 @@ def _choice(drawn: _Drawn, number: int) -> Asks:
 def _json(drawn: _Drawn, number: int) -> Asks:
     name, city, age = drawn.one(_NAMES), drawn.one(_CITIES), drawn.number(18, 80)
     numbers = [drawn.number(1, 99) for _ in range(3)]
-    asked: tuple[tuple[str, object], ...] = (
+    objects: tuple[tuple[str, object], ...] = (
         (f"Write a JSON list of these numbers: {', '.join(map(str, numbers))}", numbers),
         (f'Write a JSON object with the key "age" and the value {age}.', {"age": age}),
         (
@@ -169,7 +169,7 @@ def _json(drawn: _Drawn, number: int) -> Asks:
             {"name": name, "age": age},
         ),
     )
-    task, expected = asked[number % len(asked)]
+    task, expected = objects[number % len(objects)]
     return f"{task}\nWrite the JSON only.", "json", json.dumps(expected)
 
 

@@ -139,19 +139,19 @@ class _Asking:
         if (way == "load" and at_once == 1) or not self.is_answered:
             return []
         crowd = list(islice(cycle(prompts), max(len(prompts), at_once)))
-        asked = prompts[:_AGAIN] if way == "again" else crowd
-        return self._all(way, partial(self._answer, way), asked, at_once)
+        items = prompts[:_AGAIN] if way == "again" else crowd
+        return self._all(way, partial(self._answer, way), items, at_once)
 
     def _chats(self, prompts: Sequence[int]) -> list[Asked]:
-        found = self._all("chat", partial(self._answer, "chat"), prompts)
-        if not found and self.logprobs:
+        rows = self._all("chat", partial(self._answer, "chat"), prompts)
+        if not rows and self.logprobs:
             # It may refuse only the fields that ask for probabilities.
             self.logprobs = 0
-            found = self._all("chat", partial(self._answer, "chat"), prompts)
-        self.is_answered = bool(found)
-        if any(row.answer for row in found) and not any(row.tokens for row in found):
+            rows = self._all("chat", partial(self._answer, "chat"), prompts)
+        self.is_answered = bool(rows)
+        if any(row.answer for row in rows) and not any(row.tokens for row in rows):
             self.missing.setdefault("chat", because("no_probabilities_of_tokens"))
-        return found
+        return rows
 
     def _all(
         self, way: Way, ask: Callable[[int], Asked], items: Sequence[int], at_once: int = 1
@@ -159,11 +159,11 @@ class _Asking:
         """Ask all items and return their rows, sorted. If every one failed, return none and set `missing`."""
         tried, whys, end_s = list[Asked](), dict[int, Fact](), self._end_s(way)
         try:
-            found, late = in_threads(partial(self._one, way, ask, tried, whys), items, at_once, end_s)
+            results, late = in_threads(partial(self._one, way, ask, tried, whys), items, at_once, end_s)
         except BaseException:
             self.is_over = True
             raise
-        rows = [row for row in found if row] + [Asked(way, item, error=str(self.late)) for item in late]
+        rows = [row for row in results if row] + [Asked(way, item, error=str(self.late)) for item in late]
         if items and all(row.error for row in rows):
             self.missing[way] = whys.get(rows[0].item, self.late) if rows else self.late
             return []
@@ -269,8 +269,8 @@ def in_threads(
     Return the results, and the items whose calls had not returned by then. Those go on in daemon threads: the
     threads of a ThreadPoolExecutor would keep the interpreter from exiting. Raises what `ask` raises.
     """
-    asked = [(item, Future[T]()) for item in items]
-    left = iter(asked)
+    pending = [(item, Future[T]()) for item in items]
+    left = iter(pending)
 
     def work() -> None:
         for item, future in left:
@@ -281,7 +281,7 @@ def in_threads(
             except BaseException as error:  # raised by result()
                 future.set_exception(error)
 
-    futures = [future for _, future in asked]
+    futures = [future for _, future in pending]
     try:
         for _ in range(min(at_once, len(items))):
             Thread(target=work, daemon=True).start()
@@ -292,4 +292,4 @@ def in_threads(
     # One may have ended after the wait.
     done = {future for future in futures if future.done()}
     returned = [future.result() for future in futures if future in done and not future.cancelled()]
-    return returned, [item for item, future in asked if future not in done]
+    return returned, [item for item, future in pending if future not in done]

@@ -102,13 +102,15 @@ def provide_tasks(names: Sequence[str], workshop: Workshop) -> Tasks:
 
     Raises MissingError, and UserError for a task that cannot be asked.
     """
-    if asked := [name for name in names if name not in _OWN]:
+    if named := [name for name in names if name not in _OWN]:
         workshop.line(
-            f"quality.tasks={','.join(asked)}: not bench's own ({', '.join(_OWN)}), so lm_eval is asked"
+            f"quality.tasks={','.join(named)}: not bench's own ({', '.join(_OWN)}), so lm_eval is asked"
         )
     python = python_of(workshop.tool(TOOLS["lm_eval"]))
-    own = {name: _Own(_OWN[name][0](workshop), _OWN[name][1]) if name in _OWN else None for name in names}
-    others = {name: None for name, known in own.items() if known is None}
+    own_tasks = {
+        name: _Own(_OWN[name][0](workshop), _OWN[name][1]) if name in _OWN else None for name in names
+    }
+    others = {name: None for name, task in own_tasks.items() if task is None}
     if others:
         with TemporaryDirectory() as folder:
             problem = _run(Tasks(python, others), None, Path(folder), LOADING_S)
@@ -116,7 +118,7 @@ def provide_tasks(names: Sequence[str], workshop: Workshop) -> Tasks:
         failed = next((f"quality.tasks={line.task}: {line.failed}" for line in lines if line.failed), None)
         if failed or problem:
             raise UserError(failed or f"quality.tasks={','.join(others)}: {problem}")
-    return Tasks(python, own)
+    return Tasks(python, own_tasks)
 
 
 def _packed(workshop: Workshop) -> Path:
@@ -132,10 +134,10 @@ def ask_tasks(
     at most, of which each task gets an equal share. Items without an answer are in the table too. After an
     interrupt, which passes through, the table has the answers until then.
     """
-    asked = {**msgspec.to_builtins(server), "limit_s": limit_s}
-    key = asked.pop("key")
+    job = {**msgspec.to_builtins(server), "limit_s": limit_s}
+    key = job.pop("key")
     try:
-        problem = _run(tasks, asked, folder, LOADING_S + limit_s, key, state_dir)
+        problem = _run(tasks, job, folder, LOADING_S + limit_s, key, state_dir)
     finally:
         lines, unread = _taken(folder / ROWS_NAME, key)
         rows = _rows(lines)
@@ -156,21 +158,21 @@ def unanswered(rows: Sequence[Item]) -> list[str]:
 
 def _unasked(lines: Sequence[_Line], rows: Sequence[Item]) -> list[str]:
     """Return a clause for each task that was cut off before all of its items were asked."""
-    found = Counter(row.task for row in rows)
+    counts = Counter(row.task for row in rows)
     return [
-        f"{line.task}: {line.items - found[line.task]} of {line.items} items not asked"
+        f"{line.task}: {line.items - counts[line.task]} of {line.items} items not asked"
         for line in lines
-        if line.items and line.items > found[line.task]
+        if line.items and line.items > counts[line.task]
     ]
 
 
 def _rows(lines: Sequence[_Line]) -> list[Item]:
     """Return the last row of each item, in order: it has the score if lm_eval got that far."""
-    found = dict[tuple[str, str], Item]()
+    rows = dict[tuple[str, str], Item]()
     for row in (line.row for line in lines if line.row):
-        found.pop((row.task, row.item), None)
-        found[row.task, row.item] = row
-    return list(found.values())
+        rows.pop((row.task, row.item), None)
+        rows[row.task, row.item] = row
+    return list(rows.values())
 
 
 def _taken(path: Path, key: str | None = None) -> tuple[list[_Line], list[str]]:
@@ -209,8 +211,8 @@ def _run(
 ) -> str | None:
     """Run the program, which writes tasks.jsonl, and return why it did not finish, or None."""
     job, log = folder / "tasks.json", folder / LOG_NAME
-    said = {"tasks": tasks.own, "chat": chat, "rows": str(folder / ROWS_NAME)}
-    job.write_bytes(msgspec.json.encode(said))
+    task_job = {"tasks": tasks.own, "chat": chat, "rows": str(folder / ROWS_NAME)}
+    job.write_bytes(msgspec.json.encode(task_job))
     argv = [str(tasks.python), "-P", str(TASKS_PROGRAM), str(job)]
     try:
         with supervised(

@@ -49,8 +49,8 @@ def items(path: str | None) -> Items:
     if path is None:
         return Items(PROMPTS, TEXTS, FIRST)
     given = f"quality.text={path}"
-    found = dict.fromkeys(_found(path, given, read_text(Path(path), given, _FILE_BYTES)))
-    of_each = [[text for kind, text in found if kind == field and text] for field in _FIELDS]
+    turns = dict.fromkeys(_found(path, given, read_text(Path(path), given, _FILE_BYTES)))
+    of_each = [[text for kind, text in turns if kind == field and text] for field in _FIELDS]
     prompts, texts = (tuple(text[:_CHARACTERS] for text in each[:_ITEMS]) for each in of_each)
     if not prompts and not texts:
         raise UserError(f"{given}: has no prompt and no text; {_SUCH_AS}")
@@ -58,17 +58,17 @@ def items(path: str | None) -> Items:
     return Items(prompts or PROMPTS[:FIRST], texts or TEXTS[:FIRST], note=note)
 
 
-def _note(found: Mapping[str, Sequence[str]]) -> str | None:
-    said = []
-    for field, each in found.items():
+def _note(by_kind: Mapping[str, Sequence[str]]) -> str | None:
+    notes = []
+    for field, each in by_kind.items():
         long = sum(len(text) > _CHARACTERS for text in each[:_ITEMS])
         if len(each) > _ITEMS:
-            said.append(f"of {plural(len(each), field)} the first {_ITEMS}")
+            notes.append(f"of {plural(len(each), field)} the first {_ITEMS}")
         if long:
-            said.append(f"of {plural(long, field)} the first {_CHARACTERS:,} characters")
+            notes.append(f"of {plural(long, field)} the first {_CHARACTERS:,} characters")
         if not each:
-            said.append(f"{FIRST} {field}s of bench's own, since it has none")
-    return ", ".join(said) or None
+            notes.append(f"{FIRST} {field}s of bench's own, since it has none")
+    return ", ".join(notes) or None
 
 
 def _found(path: str, given: str, content: str) -> Iterator[tuple[str, str]]:
@@ -91,18 +91,21 @@ def _decoded(where: str, content: str) -> Any:
         raise UserError(f"{where} is not JSON ({error}); {_SUCH_AS}") from error
 
 
-def _of_object(where: str, found: Any) -> Iterator[tuple[str, str]]:
+def _of_object(where: str, record: Any) -> Iterator[tuple[str, str]]:
     """Yield (field, text) for each prompt and text of an object.
 
     Raises UserError if it has none of the fields: probably one is misspelt.
     """
-    known = (*_FIELDS, "conversations")
-    if not isinstance(found, dict) or not found.keys() & {*known}:
-        names = f"only {', '.join(found)}" if isinstance(found, dict) and found else "nothing of the kind"
-        raise UserError(f"{where} has no {', no '.join(known)}, {names:.60}; {_SUCH_AS}")
-    talk = found.get("conversations")
-    said = [each.get("value") for each in talk if isinstance(each, dict)] if isinstance(talk, list) else []
-    for field, text in [*((field, found.get(field)) for field in _FIELDS), *zip(_FIELDS, said, strict=False)]:
+    fields = (*_FIELDS, "conversations")
+    if not isinstance(record, dict) or not record.keys() & {*fields}:
+        names = f"only {', '.join(record)}" if isinstance(record, dict) and record else "nothing of the kind"
+        raise UserError(f"{where} has no {', no '.join(fields)}, {names:.60}; {_SUCH_AS}")
+    talk = record.get("conversations")
+    parts = [each.get("value") for each in talk if isinstance(each, dict)] if isinstance(talk, list) else []
+    for field, text in [
+        *((field, record.get(field)) for field in _FIELDS),
+        *zip(_FIELDS, parts, strict=False),
+    ]:
         if isinstance(text, str):
             yield field, text.strip()
         elif text is not None:

@@ -178,12 +178,12 @@ def fail_rest(
     start: PlannedStart, done: Sequence[store.CellRecord], error: Exception, site: Site
 ) -> list[store.CellRecord]:
     """Record a failed start's unmeasured cells as failed, with its error and the guard's findings."""
-    found = error.findings if isinstance(error, UnfitError) else ()
-    mode = site.guard.mode if found else None
+    findings = error.findings if isinstance(error, UnfitError) else ()
+    mode = site.guard.mode if findings else None
     facts: dict[str, Any] = {
         "status": "failed",
         "error": quoted(str(error)),
-        "guard": found,
+        "guard": findings,
         "guard_mode": mode,
     }
     measured = {record.number for record in done}

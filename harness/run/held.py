@@ -22,7 +22,7 @@ def missing(directory: Path) -> list[Path]:
     return [path for path in (directory, *directory.parents) if not path.exists()]
 
 
-def taken_lock(directory: Path, remedy: str, made: Sequence[Path] = ()) -> BinaryIO:
+def taken_lock(directory: Path, remedy: str, folders: Sequence[Path] = ()) -> BinaryIO:
     """Make the directory and return its lock file, which holds the lock until it is closed.
 
     Raises UserError, which names the holder and the remedy, if another bench has the lock; also on a file
@@ -34,7 +34,7 @@ def taken_lock(directory: Path, remedy: str, made: Sequence[Path] = ()) -> Binar
         with suppress(FileNotFoundError):  # another bench has just removed the directory that it had made
             lock = _opened(directory)
             try:
-                _take(lock, directory, remedy, made)
+                _take(lock, directory, remedy, folders)
                 # A lock file that was removed before it was locked keeps nobody out.
                 if os.path.samestat(os.fstat(lock.fileno()), os.stat(directory / LOCK_FILE)):
                     return lock
@@ -55,12 +55,12 @@ def _opened(directory: Path) -> BinaryIO:
         raise
 
 
-def _take(lock: BinaryIO, directory: Path, remedy: str, made: Sequence[Path]) -> None:
+def _take(lock: BinaryIO, directory: Path, remedy: str, folders: Sequence[Path]) -> None:
     check_regular(directory / LOCK_FILE, lock.fileno())
     try:
         is_ours = try_lock(lock, directory, _OTHER_DISK)
     except UserError:
-        remove_made(directory, made)  # nobody can hold it
+        remove_made(directory, folders)  # nobody can hold it
         raise
     if not is_ours:
         lock.seek(0)
@@ -69,10 +69,10 @@ def _take(lock: BinaryIO, directory: Path, remedy: str, made: Sequence[Path]) ->
         raise UserError(f"{directory}: {other} is measuring this run; {remedy}")
 
 
-def remove_made(directory: Path, made: Sequence[Path]) -> None:
+def remove_made(directory: Path, folders: Sequence[Path]) -> None:
     """Remove the folders `made` for a run if nothing but its lock is there. The caller must hold the lock."""
     with suppress(OSError):  # the directory may have been moved; the error that ended the run says more
-        if made and {path.name for path in directory.iterdir()} <= {LOCK_FILE}:
+        if folders and {path.name for path in directory.iterdir()} <= {LOCK_FILE}:
             (directory / LOCK_FILE).unlink(missing_ok=True)
-            for path in made:
+            for path in folders:
                 path.rmdir()

@@ -50,11 +50,11 @@ def ideals_of(
     try:
         conversations = scenario.conversations(options, Random(job.seed))
         replay = Replay(up.sent, conversations, template, count, is_scripted=options.history == "scripted")
-        found = list(replay.ideals(rows_as_sent(Path(job.rows_path))))
+        ideals = list(replay.ideals(rows_as_sent(Path(job.rows_path))))
     except (BenchError, OSError) as error:  # such as a file of prompts that is gone by now
         _log.warning("%s: what a cache could have served is not known: %s", job.rows_path, error)
-        found = []
-    return {each.request_id: each.tokens for each in found}, Counter(each.by for each in found)
+        ideals = []
+    return {each.request_id: each.tokens for each in ideals}, Counter(each.by for each in ideals)
 
 
 def _uncounted(text: str) -> None:
@@ -91,7 +91,7 @@ def _asked(up: Serving, until_s: float) -> tuple[Template, Count]:
         first["system"] = after_system - 2 - 2 * later
 
     def by_server(text: str) -> int | None:
-        found = tokens(Message("user", text))
-        return None if found is None else max(found - alone + 1, 0)
+        count = tokens(Message("user", text))
+        return None if count is None else max(count - alone + 1, 0)
 
     return Template(first, later), by_server

@@ -92,10 +92,10 @@ def renumbered(
     """Return every start of the plan with the cells that are left. A repeated start has a new number."""
     begun, last = {start.index for start in store.read_starts(directory)}, last_index(directory, record)
     left = []
-    for start, own in zip(whole.starts, cells, strict=True):
-        is_again = bool(own) and start.index in begun
+    for start, of_start in zip(whole.starts, cells, strict=True):
+        is_again = bool(of_start) and start.index in begun
         last += is_again
-        left.append(replace(start, cells=own, index=last if is_again else start.index))
+        left.append(replace(start, cells=of_start, index=last if is_again else start.index))
     return left
 
 
@@ -122,15 +122,15 @@ def growing(
     before_s, began_s = measured_s(directory), time.monotonic()
     yield from starts
     while True:
-        found = precisions(directory, until.metric)
-        if stop := why_stop(until, found, whole.blocks, before_s + time.monotonic() - began_s):
+        precisions_now = precisions(directory, until.metric)
+        if stop := why_stop(until, precisions_now, whole.blocks, before_s + time.monotonic() - began_s):
             observer.line(f"no further repeat: {stop}")
             run.update(stopped_because=stop)
             return
         grown = plan.grown(whole, settings, last_index(directory, run.record) + 1)
         block = grown.starts[len(whole.starts) :]
         whole, recorded = grown, run.record.plan
-        observer.grow(block, f"repeat {whole.blocks} follows: {_widest(until, found[0])}")
+        observer.grow(block, f"repeat {whole.blocks} follows: {_widest(until, precisions_now[0])}")
         run.update(plan=replace(recorded, starts=(*recorded.starts, *block), estimate_s=whole.estimate_s))
         yield from block
 
@@ -141,18 +141,18 @@ def measured_s(directory: Path) -> float:
     return sum(phases[-1].t_ns - phases[0].t_ns for phases in lives) / 1e9
 
 
-def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: float) -> Fact | None:
+def why_stop(until: Until, precisions: Sequence[Precision], blocks: int, spent_s: float) -> Fact | None:
     """Return why no further block is measured, or None for one more.
 
     `found` begins with the widest interval. The next block is expected to take the mean time of the `blocks`
     so far.
     """
-    unknown = tuple(f"{each.case} ({each.why})" for each in found if each.half_width_share is None)
-    share = found[0].half_width_share if found else None
+    unknown = tuple(f"{each.case} ({each.why})" for each in precisions if each.half_width_share is None)
+    share = precisions[0].half_width_share if precisions else None
     if share is None:
         return _left_out(because("until_nothing_to_narrow", metric=until.metric), unknown)
     took = {
-        "widest": _widest(until, found[0]),
+        "widest": _widest(until, precisions[0]),
         "percent": 100 * until.half_width_share,
         "repeats": blocks,
         "took": duration_text(spent_s),
@@ -169,9 +169,9 @@ def _left_out(why: Fact, cases: tuple[str, ...]) -> Fact:
     return because("until_left_out", why=why, cases=cases) if cases else why
 
 
-def _widest(until: Until, found: Precision) -> Fact:
-    share = found.half_width_share or 0.0
-    of = {"metric": until.metric, "case": found.case}
+def _widest(until: Until, precision: Precision) -> Fact:
+    share = precision.half_width_share or 0.0
+    of = {"metric": until.metric, "case": precision.case}
     if math.isinf(share):
         return because("only_one_start", **of)
     if share < 10:
@@ -239,12 +239,12 @@ def with_standings(
             continue
         before = whole
         try:
-            found = standings(directory, whole)
+            standings_now = standings(directory, whole)
         except (BenchError, OSError) as error:
             observer.line(f"how the deployments stand is not known: {error}")
             continue
-        observer.standing(found)
-        run.update(standings=(*run.record.standings, *found))
+        observer.standing(standings_now)
+        run.update(standings=(*run.record.standings, *standings_now))
 
 
 def and_again(
@@ -261,7 +261,9 @@ def and_again(
         yield start
     disturbed = _disturbed(directory)
     cells = [tuple(cell for cell in start.cells if cell.number in disturbed) for start in measured]
-    left = [replace(start, cells=own) for start, own in zip(measured, cells, strict=True) if own]
+    left = [
+        replace(start, cells=of_start) for start, of_start in zip(measured, cells, strict=True) if of_start
+    ]
     for place, start in enumerate(left):
         in_vain = {cell.number for each in left[max(0, place - 2) : place] for cell in each.cells}
         is_vain = place >= 2 and in_vain <= _disturbed(directory)
@@ -278,5 +280,5 @@ def and_again(
 
 def _disturbed(directory: Path) -> set[int]:
     """Return the cells in whose window the guard found the machine unfit."""
-    found = store.read_cells(directory)
-    return {cell.number for cell in found if any(finding.when == "during" for finding in cell.guard)}
+    cells = store.read_cells(directory)
+    return {cell.number for cell in cells if any(finding.when == "during" for finding in cell.guard)}

@@ -70,11 +70,11 @@ def _ask_tasks(server: Server, tasks: Tasks, terms: QualityTerms, up: Serving, s
     began_s = time.monotonic()
     what = f"{', '.join(tasks.own)}, up to {duration_text(terms.tasks_budget_s)}"
     site.observer.line(f"{up.start.name}: asking the items of {what}")
-    asked = TasksServer(
+    tasks_server = TasksServer(
         server.spec.base_url, server.spec.served_model, server.fields(), server.in_flight, server.key
     )
     try:
-        return ask_tasks(tasks, asked, terms.tasks_budget_s, up.record.path.parent, site.state_dir)
+        return ask_tasks(tasks, tasks_server, terms.tasks_budget_s, up.record.path.parent, site.state_dir)
     finally:
         if site.budget:
             site.budget.extend(time.monotonic() - began_s)

@@ -48,11 +48,13 @@ def choices_of(record: store.RunRecord) -> Choices:
 
     Raises StoreError for what bench does not write: no value, a range of them, or thousands.
     """
-    texts = [text for own in record.settings.values() for text in own]
+    texts = [text for texts_of_key in record.settings.values() for text in texts_of_key]
     if len(texts) > _MOST_VALUES or not all(map(_ONE_VALUE.fullmatch, texts)):
         raise StoreError("run.json: damaged (settings: more values than bench writes)")
     try:
-        return overrides.parse(words_of({key: [*map(_here, own)] for key, own in record.settings.items()}))
+        return overrides.parse(
+            words_of({key: [*map(_here, texts_of_key)] for key, texts_of_key in record.settings.items()})
+        )
     except UserError as error:
         raise StoreError(f"run.json: damaged (settings: {error})") from error
 
@@ -79,7 +81,7 @@ def outside(planned: Plan) -> dict[str, str]:
         *((kind, getattr(each, kind)) for each in planned.deployments.values() for kind in _OF_DEPLOYMENTS),
         *(("scenario", cell.scenario.name) for start in planned.starts for cell in start.cells),
     ]
-    return {f"{kind} {name}": found for kind, name in used if (found := _TABLES[kind].origins.get(name))}
+    return {f"{kind} {name}": origin for kind, name in used if (origin := _TABLES[kind].origins.get(name))}
 
 
 def check_outside(directory: Path, record: store.RunRecord) -> None:
@@ -97,13 +99,13 @@ def recorded_plan(directory: Path, recorded: Plan, settings: Settings) -> Plan:
     Raises StoreError if the settings do not ask for what it measures, defaults included.
     """
     deployments, _ = able_to_call(candidates(settings), settings.scenarios)
-    known = {each.label: each for each in deployments}
+    planned = {each.label: each for each in deployments}
     scenarios, loads = _known(settings.scenarios), _known(settings.loads)
     try:
         starts = tuple(
             replace(
                 start,
-                deployment=_deployment(start.deployment, known),
+                deployment=_deployment(start.deployment, planned),
                 cells=tuple(
                     replace(cell, scenario=_typed(cell.scenario, scenarios), load=_typed(cell.load, loads))
                     for cell in start.cells
@@ -115,8 +117,8 @@ def recorded_plan(directory: Path, recorded: Plan, settings: Settings) -> Plan:
     except LookupError:
         is_asked = False
     if not is_asked:
-        said = "was planned by another bench, or changed since: now something else would be measured"
-        raise StoreError(f"{directory / RUN_FILE}: {said}; begin a new run")
+        refusal = "was planned by another bench, or changed since: now something else would be measured"
+        raise StoreError(f"{directory / RUN_FILE}: {refusal}; begin a new run")
     return plan.estimated(replace(recorded, starts=starts))
 
 
@@ -131,8 +133,8 @@ def _is_asked(starts: Sequence[PlannedStart], most_cells: int) -> bool:
     )
 
 
-def _known(asked: Iterable[_Typed]) -> _Known[_Typed]:
-    return [(_form(each), each) for each in asked]
+def _known(items: Iterable[_Typed]) -> _Known[_Typed]:
+    return [(_form(each), each) for each in items]
 
 
 def _form(value: object) -> Any:
@@ -142,10 +144,10 @@ def _form(value: object) -> Any:
     return store.as_stored(value)
 
 
-def _typed(recorded: _Typed, known: _Known[_Typed]) -> _Typed:
+def _typed(recorded: _Typed, planned: _Known[_Typed]) -> _Typed:
     """Return what was asked for and is on record like this. Raises LookupError if nothing is."""
     stored = _form(recorded)
-    for form, each in known:
+    for form, each in planned:
         if _has(form, stored):
             return each
     raise LookupError
@@ -160,10 +162,10 @@ def _has(form: Any, stored: Any) -> bool:
     return bool(form == stored)
 
 
-def _deployment(recorded: Deployment, known: Mapping[str, Deployment]) -> Deployment:
+def _deployment(recorded: Deployment, planned: Mapping[str, Deployment]) -> Deployment:
     """Return the deployment that was asked for, with the plan's size of its KV cache. Raises LookupError."""
-    asked = known[recorded.label]
-    tokens, most = recorded.terms.kv_cache_tokens, asked.terms.kv_cache_tokens
+    candidate = planned[recorded.label]
+    tokens, most = recorded.terms.kv_cache_tokens, candidate.terms.kv_cache_tokens
     if tokens and most and 0 < tokens <= most:
-        asked = replace(asked, terms=replace(asked.terms, kv_cache_tokens=tokens))
-    return _typed(recorded, _known([asked]))
+        candidate = replace(candidate, terms=replace(candidate.terms, kv_cache_tokens=tokens))
+    return _typed(recorded, _known([candidate]))

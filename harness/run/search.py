@@ -160,11 +160,11 @@ class Search:
                 return load
             raise CellError(f"the search ends at {words}: {trial.problem}")
         self.trials[load] = trial
-        said: str = trial.verdict
-        if said == "unclear":
+        outcome: str = trial.verdict
+        if outcome == "unclear":
             stands = "kept" if trial.meets else "broken"
-            said = f"not clear after {plural(trial.windows, 'window')} ({stands} as it stands)"
-        self.observer.line(f"  {words}: {said}; {trial.words}")
+            outcome = f"not clear after {plural(trial.windows, 'window')} ({stands} as it stands)"
+        self.observer.line(f"  {words}: {outcome}; {trial.words}")
         trials = list(self.trials.values())
         following = next_load(self.terms, trials)
         kept, broken = ("none" if end is None else f"{end:g}" for end in bracket(trials))

@@ -73,23 +73,23 @@ def new_run_dir(parent: Path, *names: str) -> Path:
 def check_output(directory: Path | None) -> None:
     """Raise UserError if a new run cannot be written to this directory, or to a new one in RESULTS."""
     wanted = directory or RESULTS
-    asked, remedy = (f"--output {directory}", "") if directory else (str(RESULTS), "; give --output DIR")
+    key, remedy = (f"--output {directory}", "") if directory else (str(RESULTS), "; give --output DIR")
     existing = next(path for path in (wanted, *wanted.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise UserError(f"{asked}: {existing} is not a directory{remedy}")
+        raise UserError(f"{key}: {existing} is not a directory{remedy}")
     # A bench that was killed before it had written run.json leaves only its lock.
     if existing == directory and {path.name for path in directory.iterdir()} - {LOCK_FILE}:
         is_run = (directory / RUN_FILE).is_file()
         other = f"continue its run with --resume {directory}" if is_run else "give a new or an empty one"
-        raise UserError(f"{asked}: exists and is not empty; {other}")
+        raise UserError(f"{key}: exists and is not empty; {other}")
     try:
         TemporaryFile(dir=existing).close()  # without a name, which another bench there would trip over
     except OSError as error:
-        raise UserError(f"{asked}: cannot be made: {error.strerror} ({existing}){remedy}") from error
+        raise UserError(f"{key}: cannot be made: {error.strerror} ({existing}){remedy}") from error
 
 
 @contextmanager
-def sole_writer(directory: Path, remedy: str = _WAIT, made: Sequence[Path] = ()) -> Iterator[None]:
+def sole_writer(directory: Path, remedy: str = _WAIT, folders: Sequence[Path] = ()) -> Iterator[None]:
     """Make and lock a run's directory for the block. Files that are written in it are private to the user.
 
     What a killed bench had begun to write is removed. The folders that are made here, or were `made` for the
@@ -97,8 +97,8 @@ def sole_writer(directory: Path, remedy: str = _WAIT, made: Sequence[Path] = ())
     remedy, if another bench has the lock; also on a file system without locks. Raises StoreError, before
     anything is written, for a run with a link in it.
     """
-    made = [*made, *missing(directory)]
-    with private(), taken_lock(directory, remedy, made) as lock:
+    folders = [*folders, *missing(directory)]
+    with private(), taken_lock(directory, remedy, folders) as lock:
         checksums.check_unlinked(directory)
         lock.truncate(0)
         with suppress(OSError):  # on a full disk the lock does not name its holder
@@ -109,7 +109,7 @@ def sole_writer(directory: Path, remedy: str = _WAIT, made: Sequence[Path] = ())
         try:
             yield
         except BaseException:
-            remove_made(directory, made)
+            remove_made(directory, folders)
             raise
         finally:
             # The disk may be full, or the list damaged. The block's own error says more, or `bench verify`.
@@ -124,17 +124,17 @@ def new_directory(output: Path | None, *names: str) -> Iterator[Path]:
     It is removed if the block raises before anything is written there. Raises UserError.
     """
     check_output(output)
-    made = [] if output else missing(RESULTS)
+    folders = [] if output else missing(RESULTS)
     directory = output or new_run_dir(RESULTS, *names)
-    with sole_writer(directory, _OTHER_OUTPUT, made if output else [directory, *made]):
+    with sole_writer(directory, _OTHER_OUTPUT, folders if output else [directory, *folders]):
         check_output(directory)  # another bench may have written there meanwhile
         yield directory
 
 
 def own_argv() -> tuple[str, ...]:
     """Return bench's command line without this environment's secrets, and without what looks like one."""
-    known = known_secrets(os.environ).values()
-    return tuple(masked_known(word, known) for word in masked_argv(sys.argv))
+    secret_values = known_secrets(os.environ).values()
+    return tuple(masked_known(word, secret_values) for word in masked_argv(sys.argv))
 
 
 def new_record(
@@ -163,12 +163,12 @@ def begin(directory: Path, record: store.RunRecord, site: Site) -> store.Kept[st
     """Write that a run begins or goes on. Raises StoreError if an engine has other versions now."""
     was_here = record.environment or _environment(record.plan, known_error.find(site.cache_dir))
     packages = was_here.get("engine_packages")
-    known = packages if isinstance(packages, dict) else {}
+    recorded = packages if isinstance(packages, dict) else {}
     engines = {engine: dict(versions) for engine, versions in site.provisions.versions.items()}
-    for engine, was in known.items():
+    for engine, was in recorded.items():
         if engines.get(engine, was) != was:
             raise StoreError(f"{directory}: {engine} has other versions now; begin a new run")
-    facts = {**was_here, "engine_packages": {**known, **engines}}
+    facts = {**was_here, "engine_packages": {**recorded, **engines}}
     running = replace(record, environment=facts, status="running", ended_at=None, stopped_because=None)
     checksums.begin(directory)
     return store.Kept(directory / RUN_FILE, replace(running, schema_version=store.SCHEMA_VERSION))
@@ -271,8 +271,8 @@ def provide_site(
     loads = [cell.load for start in starts for cell in start.cells]
     for path in dict.fromkeys(load.tokenizer for load in loads if load.tokenizer):
         tokenizer.token_counter(path)
-    for said in [*reap(cache / "running"), *container.reap()]:
-        observer.line(said)
+    for line in [*reap(cache / "running"), *container.reap()]:
+        observer.line(line)
     # Deployments of one running server differ only in what bench sends it, so it is asked once.
     for deployment in {(attach_spec(each), key_of(each)): each for each in deployments}.values():
         _probe(deployment, settings, observer)
@@ -282,10 +282,10 @@ def provide_site(
     images = images_of(deployments, devices)
     if images:
         container.check(images)
-    found = provide(deployments, weights, cache, observer.line, has_device=bool(devices))
-    found = replace(found, images={image: container.image_facts(image) for image in images})
+    provisions = provide(deployments, weights, cache, observer.line, has_device=bool(devices))
+    provisions = replace(provisions, images={image: container.image_facts(image) for image in images})
     judge = guard.Guard(settings.guard, settings.guard_terms.wait_s)
-    return Site(directory, cache, devices, judge, observer, found, quality=quality)
+    return Site(directory, cache, devices, judge, observer, provisions, quality=quality)
 
 
 def _probe(deployment: Deployment, settings: Settings, observer: Observer) -> None:
@@ -300,6 +300,6 @@ def _probe(deployment: Deployment, settings: Settings, observer: Observer) -> No
         )
     is_given = "engine.start_timeout" in settings.given
     limit_s = terms.start_timeout_s if is_given else probe.ATTACHED_TIMEOUT_S
-    said = f"{spec.base_url} has not answered yet; it has {duration_text(limit_s)} (engine.start_timeout)"
-    tell = partial(observer.line, said)
+    message = f"{spec.base_url} has not answered yet; it has {duration_text(limit_s)} (engine.start_timeout)"
+    tell = partial(observer.line, message)
     probe.probe_attached(spec, key, timeout_s=limit_s, on_wait=tell, api=api_of(deployment))

@@ -178,8 +178,8 @@ def _launch_spec(
     if not isinstance(spec, contracts.NativeSpec) or not devices:
         return spec
     # Makes CUDA number the devices as NVML does.
-    shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))}
-    return replace(spec, environment={**shown, **spec.environment})
+    visible = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))}
+    return replace(spec, environment={**visible, **spec.environment})
 
 
 def hints_for(
@@ -200,7 +200,7 @@ def _launched(
     if isinstance(spec, contracts.AttachSpec):
         yield None
         return
-    known: dict[str, Any] = {
+    record_fields: dict[str, Any] = {
         "engine": deployment.label,
         "log_path": record.path.with_name("server.log"),
         "state_dir": site.state_dir,
@@ -209,7 +209,7 @@ def _launched(
     if isinstance(spec, contracts.ContainerSpec):
         image = container.image_facts(spec.image)  # a tag may have moved since the run began
         record.update(image=image, version=image.get("image_version"))
-        started = container.running_container(spec, **known)
+        started = container.running_container(spec, **record_fields)
     else:
         installed = site.provisions.environment_of(deployment)
         versions = installed.versions if installed else {}
@@ -218,7 +218,7 @@ def _launched(
         )
         # The variable of a key may have any name.
         keys = {deployment.terms.api_key_env, *contracts.secret_names(os.environ)}
-        started = server.running_server(spec, **known, without=sorted(keys))
+        started = server.running_server(spec, **record_fields, without=sorted(keys))
     running: server.Server | None = None
     try:
         with started as running:
@@ -245,15 +245,15 @@ def wait_ready(up: Serving, site: Site) -> None:
     up.watch.mark("ready")
     up.watch.ask_server(up.spec.base_url, contracts.METRICS_PATH, up.engine.metrics, up.key)
     site.observer.start_ready(up.start, up.record.record.launch_s)
-    said, problems = _ask(up)
+    resolved, problems = _ask(up)
     for problem in problems:
         _log.warning(problem)
-    version = said.terms.get("engine_version") or up.record.record.version
+    version = resolved.terms.get("engine_version") or up.record.record.version
     asked_for = vars(up.start.deployment.terms)
     later = {
         term: why
-        for term, why in said.unmatched.items()
-        if why is None or asked_for.get(term) not in (None, said.terms.get(term))
+        for term, why in resolved.unmatched.items()
+        if why is None or asked_for.get(term) not in (None, resolved.terms.get(term))
     }
     prompt_tokens, repeats = dict[str, int](), None
     # The counts show whether engines use the same chat template. Servers with another API may charge for it.
@@ -262,9 +262,9 @@ def wait_ready(up: Serving, site: Site) -> None:
         prompt_tokens = probe.count_prompt_tokens(*where, timeout_s=limit_s, key=up.key)
         repeats = probe.repeats_answers(*where, timeout_s=limit_s, key=up.key)
     up.record.update(
-        resolved=dict(said.terms),
+        resolved=dict(resolved.terms),
         unmatched={term: why for term, why in {**up.record.record.unmatched, **later}.items() if why},
-        memory_said=dict(said.memory),
+        memory_said=dict(resolved.memory),
         version=None if version is None else str(version),
         prompt_tokens=prompt_tokens,
         repeats_answers=repeats,

@@ -31,7 +31,7 @@ class Observer(Protocol):
     """Shows a run. All calls come from the thread that runs it, except `start_stage`."""
 
     def line(self, text: str) -> None: ...
-    def standing(self, found: Sequence[Standing]) -> None: ...
+    def standing(self, standings: Sequence[Standing]) -> None: ...
     def grow(self, block: Sequence[PlannedStart], why: str) -> None: ...
     def cut(self, starts: Sequence[PlannedStart], why: str) -> None: ...
     def waits(self, what: str, unfit: str) -> None: ...
@@ -121,9 +121,9 @@ class Watch:
         rows = self._newest("device", self.devices)
         if len({row.device for row in rows}) < self.devices:
             return None, ""
-        own = total(row.process_bytes for row in rows)
-        whose = "its own" if own else "of all"
-        return own or total(row.used_bytes for row in rows), f"on the device, {whose}"
+        used = total(row.process_bytes for row in rows)
+        whose = "its own" if used else "of all"
+        return used or total(row.used_bytes for row in rows), f"on the device, {whose}"
 
     def _newest(self, name: str, count: int = 1) -> list[Any]:
         since_ns = time.monotonic_ns() - int(_FRESH_S * 1e9)

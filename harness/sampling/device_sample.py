@@ -114,7 +114,7 @@ class DeviceReader:
     def _read_slow(self, device: Device) -> dict[str, int | None]:
         value, nvml = device.value, self._nvml
         ecc = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
-        found = {
+        values = {
             "ecc_errors": value("ecc_errors", nvml.nvmlDeviceGetTotalEccErrors, *ecc),
             "pcie_generation": value("pcie_generation", nvml.nvmlDeviceGetCurrPcieLinkGeneration),
             "pcie_width": value("pcie_width", nvml.nvmlDeviceGetCurrPcieLinkWidth),
@@ -123,9 +123,9 @@ class DeviceReader:
         graphics = value("graphics_processes", nvml.nvmlDeviceGetGraphicsRunningProcesses)
         compute = value("process_memory", nvml.nvmlDeviceGetComputeRunningProcesses)
         if compute is None:
-            return found
+            return values
         # A process with both contexts has one amount of memory.
-        return found | _owned(device, _memory_by_pid(graphics or ()) | _memory_by_pid(compute), self._ours)
+        return values | _owned(device, _memory_by_pid(graphics or ()) | _memory_by_pid(compute), self._ours)
 
     def _throttle_reasons(self, handle: Any) -> int:
         try:
@@ -139,32 +139,32 @@ def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[st
 
     The fields of others are left out if bench cannot distinguish them from the server's.
     """
-    own = ours(set(listed))
-    process_bytes = total(listed[pid] for pid in own) if own else None
-    if own is None:
+    ours_among = ours(set(listed))
+    process_bytes = total(listed[pid] for pid in ours_among) if ours_among else None
+    if ours_among is None:
         device.note("process_memory", "the server's processes are out of sight, so none counts as its own")
-    elif own and process_bytes is None:
+    elif ours_among and process_bytes is None:
         device.note("process_memory", "NVML lists the processes without their memory")
-    elif listed and not own:
-        said = "NVML listed processes, but none of the server's (in a container the pids differ)"
-        device.note("process_memory", said)
+    elif listed and not ours_among:
+        note = "NVML listed processes, but none of the server's (in a container the pids differ)"
+        device.note("process_memory", note)
     # In a pid namespace of its own, bench's pids are not the driver's.
-    if not own and pid_namespace() != _FIRST_PID_NAMESPACE:
-        said = "in a container, other programs' processes cannot be told from the server's"
-        device.note("foreign_processes", said)
+    if not ours_among and pid_namespace() != _FIRST_PID_NAMESPACE:
+        note = "in a container, other programs' processes cannot be told from the server's"
+        device.note("foreign_processes", note)
         return {"process_bytes": process_bytes}
-    if own is None and listed:
-        said = "other programs' processes cannot be told from the server's, which are out of sight"
-        device.note("foreign_processes", said)
+    if ours_among is None and listed:
+        note = "other programs' processes cannot be told from the server's, which are out of sight"
+        device.note("foreign_processes", note)
         return {"process_bytes": process_bytes}
-    foreign = listed.keys() - (own or set())
+    foreign = listed.keys() - (ours_among or set())
     foreign_bytes = total(listed[pid] for pid in foreign)
     return {"process_bytes": process_bytes, "foreign_processes": len(foreign), "foreign_bytes": foreign_bytes}
 
 
 def _memory_by_pid(processes: Iterable[Any]) -> dict[int, int | None]:
     """Add up the memory of each process, which may be listed once for each of its GPU instances."""
-    found: dict[int, int | None] = {}
+    bytes_by_pid: dict[int, int | None] = {}
     for process in processes:
-        found[process.pid] = total((found.get(process.pid, 0), process.usedGpuMemory))
-    return found
+        bytes_by_pid[process.pid] = total((bytes_by_pid.get(process.pid, 0), process.usedGpuMemory))
+    return bytes_by_pid

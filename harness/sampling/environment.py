@@ -113,8 +113,8 @@ def _os_name() -> str:
 
 def _cpu_model() -> str | None:
     with suppress(OSError):
-        found = re.search(r"^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        return found[1].strip() if found else None
+        match = re.search(r"^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        return match[1].strip() if match else None
     return platform.processor() or None
 
 

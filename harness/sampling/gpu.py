@@ -62,8 +62,8 @@ class Device:
         return None if self.handle is None else self.ask(field, read, self.handle, *arguments)
 
     def thousandth(self, field: str, read: Callable[..., int]) -> float | None:
-        found = self.value(field, read)
-        return None if found is None else found / 1000
+        value = self.value(field, read)
+        return None if value is None else value / 1000
 
     def memory(self) -> Any:
         return self.value("memory", self._nvml.nvmlDeviceGetMemoryInfo, self._nvml.nvmlMemory_v2)
@@ -130,10 +130,10 @@ def select(device: str) -> tuple[int, ...]:
     if device == "cpu":
         return ()
     parts = listed(device)
-    found = devices()
-    if isinstance(found, Reason):
-        raise UserError(f"device={device}: {found.text}; use device=cpu")
-    names = {str(facts.index): facts.name for facts in found}
+    present = devices()
+    if isinstance(present, Reason):
+        raise UserError(f"device={device}: {present.text}; use device=cpu")
+    names = {str(facts.index): facts.name for facts in present}
     if missing := [part for part in parts if part not in names]:
         here = ", ".join(f"{index} ({name})" for index, name in names.items())
         raise UserError(f"device={device}: there is no device {missing[0]}; this machine has {here}")
@@ -142,10 +142,10 @@ def select(device: str) -> tuple[int, ...]:
 
 def smallest_bytes(indices: Sequence[int]) -> int | None:
     """Return the memory of the smallest of these devices; None if one does not tell it."""
-    found = devices() if indices else ()
-    sizes = {} if isinstance(found, Reason) else {each.index: each.memory_bytes for each in found}
-    known = [size for index in indices if (size := sizes.get(index))]
-    return min(known) if known and len(known) == len(indices) else None
+    here = devices() if indices else ()
+    sizes = {} if isinstance(here, Reason) else {each.index: each.memory_bytes for each in here}
+    sizes_known = [size for index in indices if (size := sizes.get(index))]
+    return min(sizes_known) if sizes_known and len(sizes_known) == len(indices) else None
 
 
 def _facts(nvml: Any, index: int) -> DeviceFacts:

@@ -101,10 +101,10 @@ class Guard:
         if busy and (warning := self.warning(self._findings([Cause("foreign_load", busy)], "before"))):
             tell(warning)
 
-    def warning(self, found: Sequence[GuardFinding]) -> str | None:
+    def warning(self, findings: Sequence[GuardFinding]) -> str | None:
         """Return, once in a run, what disturbs it, what that leads to and what to do; else None."""
-        said = "; ".join(str(each.fact) for each in found if each.kind in _PASSING)
-        if not said or self._has_warned:
+        words = "; ".join(str(each.fact) for each in findings if each.kind in _PASSING)
+        if not words or self._has_warned:
             return None
         self._has_warned = True
         leads = "A verdict is unlikely while that lasts, since disturbed repeats name no winner"
@@ -112,7 +112,7 @@ class Guard:
         if self.mode == "strict":
             leads = "While that lasts guard=strict refuses to measure"
             goes_on, then = "What is refused fails", "only then refuses"
-        warning = f"the machine is not fit: {said}. {leads}"
+        warning = f"the machine is not fit: {words}. {leads}"
         if not self._again:
             return warning
         return (
@@ -173,11 +173,11 @@ class Guard:
             return lasting
         return (*lasting, *self._findings(self._wait_for(samples, tell, check), "before"))
 
-    def refusal(self, found: Sequence[GuardFinding]) -> Fact | None:
+    def refusal(self, findings: Sequence[GuardFinding]) -> Fact | None:
         """Return why what was found before a cell forbids measuring it; None if it does not."""
-        if not found or self.mode != "strict":
+        if not findings or self.mode != "strict":
             return None
-        return because("not_fit", facts=tuple(finding.fact for finding in found))
+        return because("not_fit", facts=tuple(finding.fact for finding in findings))
 
     def during(self, samples: Samples, summary: LoadSummary, traffic: str) -> tuple[GuardFinding, ...]:
         """Return what made the machine unfit in a cell's window.
@@ -227,11 +227,11 @@ class Guard:
 
     def _named(self, causes: Iterable[Cause], server: frozenset[int]) -> list[Cause]:
         """Return the causes, a foreign load with the programs that were busiest since the look."""
-        found = {cause.kind: cause for cause in causes}
-        if self._scan and (cause := found.get("foreign_load")):
+        by_kind = {cause.kind: cause for cause in causes}
+        if self._scan and (cause := by_kind.get("foreign_load")):
             fact = programs.named(cause.share, self._scan, programs.scan(), server)
-            found["foreign_load"] = cause._replace(fact=fact)
-        return [*found.values()]
+            by_kind["foreign_load"] = cause._replace(fact=fact)
+        return [*by_kind.values()]
 
     def _device_causes(self, seen: Seen) -> Iterator[Cause]:
         for device in self._devices:
@@ -296,17 +296,17 @@ def foreign_share(seen: Seen, client: float | None) -> float | None:
 def others_on(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
     most = max(rows, key=lambda row: row.foreign_processes or 0)
     if most.foreign_processes:
-        held = f" with {most.foreign_bytes / 2**30:.2f} GiB" if most.foreign_bytes is not None else ""
+        holding = f" with {most.foreign_bytes / 2**30:.2f} GiB" if most.foreign_bytes is not None else ""
         were = "another process was" if most.foreign_processes == 1 else "other processes were"
-        yield Cause("foreign_process", because("foreign_process", were=were, device=device, holding=held))
+        yield Cause("foreign_process", because("foreign_process", were=were, device=device, holding=holding))
 
 
 def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
-    known = [throttle_names(row.throttle_reasons) for row in rows if row.throttle_reasons is not None]
-    held = [names for names in known if names]
-    if len(held) > THROTTLED_SHARE * len(known):
-        names = ", ".join(dict.fromkeys(name for each in held for name in each))
-        share = len(held) / len(known)
+    reasons = [throttle_names(row.throttle_reasons) for row in rows if row.throttle_reasons is not None]
+    throttles = [names for names in reasons if names]
+    if len(throttles) > THROTTLED_SHARE * len(reasons):
+        names = ", ".join(dict.fromkeys(name for each in throttles for name in each))
+        share = len(throttles) / len(reasons)
         yield Cause(
             "throttled", because("throttled", device=device, causes=names, percent=100 * share), share
         )
@@ -314,8 +314,8 @@ def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
 
 def clocks_mhz(rows: Sequence[DeviceSample]) -> dict[int, float]:
     """Return each device's mean SM clock over the samples in which it computed."""
-    found: dict[int, list[int]] = {}
+    by_device: dict[int, list[int]] = {}
     for row in rows:
         if row.sm_clock_mhz is not None and (row.utilization_pct or 0) > 0:
-            found.setdefault(row.device, []).append(row.sm_clock_mhz)
-    return {device: mean(clocks) for device, clocks in found.items()}
+            by_device.setdefault(row.device, []).append(row.sm_clock_mhz)
+    return {device: mean(clocks) for device, clocks in by_device.items()}

@@ -137,12 +137,12 @@ class ProcessTree:
         A child that has ended is in its parent's counters if the parent waited for it, and in its own last
         reading. The larger of the two sums is the better one, and neither counts anything twice.
         """
-        own = _added(reading.own for reading in alive)
+        own_reading = _added(reading.own for reading in alive)
         waited = _added(reading.children for reading in alive)
         last = _added(reading.own for reading in self._last.values())
         cpu_s, minor, major = (
             max(most, of_alive + max(of_all - of_alive, of_waited))
-            for most, of_alive, of_all, of_waited in zip(self._most, own, last, waited, strict=True)
+            for most, of_alive, of_all, of_waited in zip(self._most, own_reading, last, waited, strict=True)
         )
         return cpu_s, int(minor), int(major)
 

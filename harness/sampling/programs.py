@@ -64,20 +64,20 @@ def scan() -> Scan:
     return Scan(time.monotonic_ns(), dict(readings(psutil.pids())))
 
 
-def named(share: float, before: Scan, after: Scan, own: Collection[int] = ()) -> Fact:
+def named(share: float, before: Scan, after: Scan, own_pids: Collection[int] = ()) -> Fact:
     """Return that others used this share of the processor, with the busiest programs between two scans.
 
     Leaves out this process, the `own` pids, and all their descendants.
     """
-    shares = shares_between(before, after, own)
+    shares = shares_between(before, after, own_pids)
     of_small = sum(each for each in shares.values() if each < LEAST_SHARE)
     return used_by(share, busiest(shares)[:MOST], of_small)
 
 
 def busiest(shares: Mapping[int, float]) -> list[Program]:
     """Return the programs that used LEAST_SHARE or more, the busiest first."""
-    found = sorted((pid for pid in shares if shares[pid] >= LEAST_SHARE), key=lambda pid: -shares[pid])
-    return [Program(name, pid, shares[pid]) for pid in found if (name := _name(pid))]
+    heaviest = sorted((pid for pid in shares if shares[pid] >= LEAST_SHARE), key=lambda pid: -shares[pid])
+    return [Program(name, pid, shares[pid]) for pid in heaviest if (name := _name(pid))]
 
 
 def used_by(share: float, programs: Collection[Program], of_small: float = 0.0) -> Fact:
@@ -96,7 +96,7 @@ def used_by(share: float, programs: Collection[Program], of_small: float = 0.0) 
 
 
 def shares_between(
-    before: Scan, after: Scan, own: Collection[int] = (), cores: int = os.cpu_count() or 1
+    before: Scan, after: Scan, own_pids: Collection[int] = (), cores: int = os.cpu_count() or 1
 ) -> dict[int, float]:
     """Return the share of all cores that each foreign process used between two scans, by its pid.
 
@@ -104,27 +104,27 @@ def shares_between(
     """
     passed_s = (after.t_ns - before.t_ns) / 1e9
     used_s = _used_s(before, after, cores)
-    theirs = used_s.keys() - _descendants(after, {os.getpid(), *own})
+    theirs = used_s.keys() - _descendants(after, {os.getpid(), *own_pids})
     return {pid: used_s[pid] / (passed_s * cores) for pid in theirs} if passed_s else {}
 
 
 def _used_s(before: Scan, after: Scan, cores: int) -> dict[int, float]:
     """Return the CPU seconds of each process that still runs, and of its children that ended meanwhile."""
     most_s = cores * (after.t_ns - before.t_ns) / 1e9
-    earlier_s, found = _ended_s(before, after), {}
+    earlier_s, used_by_pid = _ended_s(before, after), {}
     for pid, now in after.by_pid.items():
         was = before.by_pid[pid] if _lives_on(pid, before, after) else None
         own_s = now.own[0] - (was.own[0] if was else 0.0)
         children_s = now.children[0] - (was.children[0] if was else 0.0) - earlier_s[pid]
         # If that is more time than there was, it includes children of others that this process took over.
-        found[pid] = own_s + (children_s if 0 < children_s <= most_s - own_s else 0.0)
-    return found
+        used_by_pid[pid] = own_s + (children_s if 0 < children_s <= most_s - own_s else 0.0)
+    return used_by_pid
 
 
 def _ended_s(before: Scan, after: Scan) -> Mapping[int, float]:
     """Return what processes that have ended had used before the first scan, by the ancestor that waited for
     them. At the second scan it is among the time of that ancestor's children."""
-    found: defaultdict[int, float] = defaultdict(float)
+    seconds: defaultdict[int, float] = defaultdict(float)
     for pid, was in before.by_pid.items():
         if _lives_on(pid, before, after):
             continue
@@ -132,8 +132,8 @@ def _ended_s(before: Scan, after: Scan) -> Mapping[int, float]:
         while parent in before.by_pid.keys() - passed and not _lives_on(parent, before, after):
             passed.add(parent)
             parent = before.by_pid[parent].parent
-        found[parent] += was.own[0] + was.children[0]
-    return found
+        seconds[parent] += was.own[0] + was.children[0]
+    return seconds
 
 
 def _lives_on(pid: int, before: Scan, after: Scan) -> bool:
@@ -142,10 +142,10 @@ def _lives_on(pid: int, before: Scan, after: Scan) -> bool:
 
 
 def _descendants(scanned: Scan, roots: Collection[int]) -> set[int]:
-    found = set(roots)
-    while more := {pid for pid, each in scanned.by_pid.items() if each.parent in found} - found:
-        found |= more
-    return found
+    family = set(roots)
+    while more := {pid for pid, each in scanned.by_pid.items() if each.parent in family} - family:
+        family |= more
+    return family
 
 
 def _name(pid: int) -> str | None:

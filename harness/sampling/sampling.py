@@ -185,10 +185,10 @@ class Memory:
         used = [total(use.used_bytes for use in uses) for _, uses in seen]
         each = zip(*(uses for _, uses in seen), strict=True)
         power_w = total(_mean_power_w([t_ns for t_ns, _ in seen], uses) for uses in each)
-        said = dict.fromkeys(use.note for _, uses in seen for use in uses if use.note)
-        note = "; ".join(said) or "the energy counter of the CPU stood still"
-        known = [size for size in used if size is not None]
-        used_bytes = int(median(known)) if len(known) == len(used) else None
+        notes = dict.fromkeys(use.note for _, uses in seen for use in uses if use.note)
+        note = "; ".join(notes) or "the energy counter of the CPU stood still"
+        sizes = [size for size in used if size is not None]
+        used_bytes = int(median(sizes)) if len(sizes) == len(used) else None
         return Use(used_bytes, power_w, None if power_w is not None else note)
 
     def wait(self, baseline_bytes: int, timeout_s: float) -> tuple[bool, int | None]:
@@ -210,12 +210,12 @@ def tolerance_bytes(baseline_bytes: int) -> int:
 
 def total(values: Iterable[Number | None]) -> Number | None:
     """Return the sum, or None if one of the values is not known."""
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return sum(known) if len(known) == len(found) else None
+    numbers = list(values)
+    present = [value for value in numbers if value is not None]
+    return sum(present) if len(present) == len(numbers) else None
 
 
 def _mean_power_w(instants_ns: Sequence[int], uses: Sequence[Use]) -> float | None:
-    counted = mean_power_w(list(zip(instants_ns, (use.energy_j for use in uses), strict=True)))
-    known = [use.power_w for use in uses if use.power_w is not None]
-    return mean(known) if counted is None and len(known) == len(uses) else counted
+    by_energy = mean_power_w(list(zip(instants_ns, (use.energy_j for use in uses), strict=True)))
+    powers = [use.power_w for use in uses if use.power_w is not None]
+    return mean(powers) if by_energy is None and len(powers) == len(uses) else by_energy

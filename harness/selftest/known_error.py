@@ -74,19 +74,19 @@ class Errors:
 
 def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
     """Compare the requests that went well with the server's answers. Leaves out the others."""
-    found = Errors()
+    measured = Errors()
     for row in (row for row in rows if row.outcome == "ok"):
         there = answers.get(row.request_id[:ID_LENGTH], Served())
         arrived_ns, ended_ns = there.arrived_ns, there.ended_ns
         is_whole = len(there.sent_ns) == len(row.chunk_ns)
         if row.sent_ns is None or arrived_ns is None or ended_ns is None or not is_whole:
-            found.unpaired += 1
+            measured.unpaired += 1
             continue
-        found.ttft_s.append(error_s((row.sent_ns, row.chunk_ns[0]), (arrived_ns, there.sent_ns[0])))
-        found.e2e_s.append(error_s((row.sent_ns, row.end_ns), (arrived_ns, ended_ns)))
-        found.itl_s += gap_errors_s(row.chunk_ns, there.sent_ns)
-        found.late_s += [(sent - due) / 1e9 for sent, due in zip(there.sent_ns, there.due_ns, strict=True)]
-    return found
+        measured.ttft_s.append(error_s((row.sent_ns, row.chunk_ns[0]), (arrived_ns, there.sent_ns[0])))
+        measured.e2e_s.append(error_s((row.sent_ns, row.end_ns), (arrived_ns, ended_ns)))
+        measured.itl_s += gap_errors_s(row.chunk_ns, there.sent_ns)
+        measured.late_s += [(sent - due) / 1e9 for sent, due in zip(there.sent_ns, there.due_ns, strict=True)]
+    return measured
 
 
 def error_s(here: Span, there: Span) -> float:

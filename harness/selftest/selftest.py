@@ -105,8 +105,8 @@ def find_reference(
     spec = engine.install(program, "cpu")
     if spec is None:
         return Reference(engine, program, None, read_sends)
-    found = install.installed(cache, spec) if isinstance(spec, InstallSpec) else None
-    return Reference(engine, program, found.program, read_sends) if found else None
+    environment = install.installed(cache, spec) if isinstance(spec, InstallSpec) else None
+    return Reference(engine, program, environment.program, read_sends) if environment else None
 
 
 def run(
@@ -206,21 +206,21 @@ def step(
 ) -> SelfTestStep:
     """Return the result of one load: errors of the requests in its window, and the rate of all chunks."""
     sent = [row for row in rows if request_table.in_window(row, summary)]
-    found = known_error.errors(sent, answers)
+    outcome = known_error.errors(sent, answers)
     start_ns, end_ns = summary.window_start_ns, summary.window_end_ns
     arrived = sum(start_ns <= at_ns < end_ns for row in rows for at_ns in row.chunk_ns)
     chunks = sum(len(row.chunk_ns) for row in rows)
-    late_s = known_error.quantiles(found.late_s)
+    late_s = known_error.quantiles(outcome.late_s)
     return SelfTestStep(
         streams=rung.streams,
         chunks_per_s=rung.chunks_per_s,
         requests=len(sent),
-        failed=sum(row.outcome != "ok" for row in sent) + found.unpaired,
-        chunks=len(found.late_s),
+        failed=sum(row.outcome != "ok" for row in sent) + outcome.unpaired,
+        chunks=len(outcome.late_s),
         reached_chunks_per_s=arrived / ((end_ns - start_ns) / 1e9),
-        ttft_error_s=known_error.quantiles(found.ttft_s),
-        itl_error_s=known_error.quantiles(found.itl_s),
-        e2e_error_s=known_error.quantiles(found.e2e_s),
+        ttft_error_s=known_error.quantiles(outcome.ttft_s),
+        itl_error_s=known_error.quantiles(outcome.itl_s),
+        e2e_error_s=known_error.quantiles(outcome.e2e_s),
         server_late_s=late_s,
         server_kept_up=late_s is not None and late_s[0] < 1 / rung.chunks_per_s,
         cpu_s_per_chunk=(summary.cpu_s or 0.0) / chunks if chunks else None,

@@ -97,9 +97,9 @@ def check(images: Iterable[str]) -> None:
             "refuses this user, add them to the group docker"
         )
     for image in dict.fromkeys(images):
-        found = ask("image", "inspect", "--format", "{{.Id}}", image)
-        if found.code != 0:
-            why = "" if "no such image" in found.error.lower() else f" ({found.error})"
+        image_id = ask("image", "inspect", "--format", "{{.Id}}", image)
+        if image_id.code != 0:
+            why = "" if "no such image" in image_id.error.lower() else f" ({image_id.error})"
             raise MissingError(f"image {image} is not here{why}; run `{how_to_get(image)}`")
 
 
@@ -110,15 +110,15 @@ def how_to_get(image: str) -> str:
 
 def image_facts(image: str) -> Mapping[str, str | None]:
     """Return what identifies an image, and Docker's version; None for what Docker does not say."""
-    found = ask("image", "inspect", "--format", "{{json .}}", image)
-    about: Mapping[str, Any] = msgspec.json.decode(found.text) if found.code == 0 else {}
+    answer = ask("image", "inspect", "--format", "{{json .}}", image)
+    about: Mapping[str, Any] = msgspec.json.decode(answer.text) if answer.code == 0 else {}
     labels = (about.get("Config") or {}).get("Labels") or {}
     digests = [entry.partition("@") for entry in about.get("RepoDigests") or ()]
-    name, asked = re.sub(r"(:[^/:@]+)?(@.*)?$", "", image), image.partition("@")[2]
+    name, wanted = re.sub(r"(:[^/:@]+)?(@.*)?$", "", image), image.partition("@")[2]
 
-    def nearness(found: tuple[str, str, str]) -> tuple[bool, bool, bool]:
-        repository, _, digest = found
-        return bool(digest), digest == asked, repository == name
+    def nearness(answer: tuple[str, str, str]) -> tuple[bool, bool, bool]:
+        repository, _, digest = answer
+        return bool(digest), digest == wanted, repository == name
 
     version = ask("version", "--format", "{{.Server.Version}}")
     return {
@@ -147,10 +147,10 @@ def running_container(
         client = supervised(argv, label=engine, state_dir=state_dir, log_path=log_path, grace_s=grace_s)
         process = entered(stack, client, f"{engine} cannot be started: docker", log_path)
         stack.callback(container.stop)
-        if container.wait_started(process) and (said := _docker_error(log_path)):
-            pull = [f"run `{how_to_get(spec.image)}`"] if "no such image" in said.lower() else []
+        if container.wait_started(process) and (cause := _docker_error(log_path)):
+            pull = [f"run `{how_to_get(spec.image)}`"] if "no such image" in cause.lower() else []
             advice = "".join(f"; {remedy}" for remedy in [*pull, *remedies(log_path, all_hints)])
-            raise ServerError(f"{engine} cannot be started: {said}{advice}", log_tail(log_path))
+            raise ServerError(f"{engine} cannot be started: {cause}{advice}", log_tail(log_path))
         pid = container.process[0] if container.process else None
         yield Server(engine, spec, log_path, all_hints, process, tuple(argv), pid, container.cause)
 
@@ -206,12 +206,12 @@ def reap() -> list[str]:
         return []
     columns = f'{{{{.Names}}}}\t{{{{.Label "{OWNER_LABEL}"}}}}\t{{{{.Label "{NAME_LABEL}"}}}}'
     listed = ask("ps", "--all", "--filter", f"label={OWNER_LABEL}", "--format", columns, timeout_s=10.0)
-    said = []
+    lines = []
     for line in listed.text.splitlines() if listed.code == 0 else ():
         name, owner, engine = line.split("\t")
         if _is_dead(owner) and _remove(name):
-            said.append(f"removed what a killed run had left: {engine}, container {name}")
-    return said
+            lines.append(f"removed what a killed run had left: {engine}, container {name}")
+    return lines
 
 
 class _Container:
@@ -242,15 +242,15 @@ class _Container:
                 raise ServerError(f"Docker did not start {what}")
 
     def cause(self) -> str | None:
-        asked = ask(
+        state = ask(
             "events", f"--since={self._begun_s:.6f}", f"--until={time.time():.6f}",
             f"--filter=container={self.name}", "--filter=event=oom", "--format={{.Action}}",
         )  # fmt: skip
-        if asked.code != 0:
-            return f"Docker no longer answers: {asked.error}"
+        if state.code != 0:
+            return f"Docker no longer answers: {state.error}"
         limit = self.spec.memory_limit_bytes
         advice = f": raise engine.memory_limit={limit / 2**30:.3g}GiB" if limit else " on this machine"
-        return f"killed for lack of memory{advice}" if asked.text else None
+        return f"killed for lack of memory{advice}" if state.text else None
 
     def stop(self) -> None:
         # An interrupt ends this at once. The client's end and `remove` then do the rest.
@@ -311,10 +311,10 @@ def _here() -> str:
 
 def _is_dead(owner: str) -> bool:
     # False if it cannot be known here.
-    found = re.fullmatch(rf"{re.escape(_here())}/([0-9]+)/([^/]+)", owner)
-    return found is not None and str(watchdog.start_time_s(int(found[1]))) != found[2]
+    match = re.fullmatch(rf"{re.escape(_here())}/([0-9]+)/([^/]+)", owner)
+    return match is not None and str(watchdog.start_time_s(int(match[1]))) != match[2]
 
 
 def _docker_error(log_path: Path) -> str | None:
-    said = re.findall(r"^docker: (?:Error response from daemon: )?(.+?)\.?$", log_tail(log_path, 50), re.M)
-    return said[-1][:400] if said else None
+    errors = re.findall(r"^docker: (?:Error response from daemon: )?(.+?)\.?$", log_tail(log_path, 50), re.M)
+    return errors[-1][:400] if errors else None

@@ -93,9 +93,9 @@ def _send(root: str, call: HttpCall, deadline: float) -> probe.Answer:
     return answer
 
 
-def _was_cached(said: Decoded) -> bool:
+def _was_cached(answer: Decoded) -> bool:
     # What a chat template puts before every prompt may be cached even after a reset.
-    return (said.cached_tokens or 0) > 0.1 * (said.input_tokens or 0)
+    return (answer.cached_tokens or 0) > 0.1 * (answer.input_tokens or 0)
 
 
 def text(context_length: int | None) -> str:

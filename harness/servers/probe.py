@@ -113,8 +113,8 @@ def request(
     except TimeoutError:
         answer = Answer(None, f"no answer within {duration_text(timeout_s)}".encode())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        known = (text for kind, text in _FAILURES.items() if isinstance(error, kind))
-        answer = Answer(None, next(known, f"{type(error).__name__}: {error}").encode(errors="replace"))
+        causes = (text for kind, text in _FAILURES.items() if isinstance(error, kind))
+        answer = Answer(None, next(causes, f"{type(error).__name__}: {error}").encode(errors="replace"))
     # Masking keeps the length, since read_ends are offsets into the body.
     return replace(answer, body=masked_bytes(answer.body, [key]))
 
@@ -246,30 +246,30 @@ def generate(
     base_url: str, model: str, *, timeout_s: float, key: str | None = None, api: Api = openai.API
 ) -> Generation:
     """Ask for a short answer, and judge whether the server generates. Blocks for up to timeout_s."""
-    asked = (Message("user", "Count from one to ten."),)
-    body = api.request(model, Turn(asked, max_tokens=8), asked, {})
+    messages = (Message("user", "Count from one to ten."),)
+    body = api.request(model, Turn(messages, max_tokens=8), messages, {})
     url = base_url.rstrip("/") + api.path_of(model)
     answer = request("POST", url, timeout_s=timeout_s, body=body, key=key, api=api)
     if answer.status != 200:
         return Generation(f"a generation {answer}", status=answer.status)
-    said = answer.decoded(api)
-    if said.server_error is not None:
+    answer_text = answer.decoded(api)
+    if answer_text.server_error is not None:
         # What came before the error may be a whole screen.
-        why = " ".join(said.server_error.split())[:_SHOWN] or answer.shown
+        why = " ".join(answer_text.server_error.split())[:_SHOWN] or answer.shown
         return Generation(f"a generation answered 200 with an error: {why}", status=200)
-    if not (said.chunk_ns or said.text or said.reasoning or said.output_tokens):
+    if not (answer_text.chunk_ns or answer_text.text or answer_text.reasoning or answer_text.output_tokens):
         return Generation(f"a generation answered 200 without content: {answer.shown}", status=200)
-    return Generation(None, (*said.chunk_ns, answer.read_ns[-1])[0], 200)
+    return Generation(None, (*answer_text.chunk_ns, answer.read_ns[-1])[0], 200)
 
 
 def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str | None) -> dict[str, int]:
     """Return the server's token count of each of PROMPTS, except those that it refuses. Blocks."""
-    counted = {}
+    counts = {}
     for name, messages in PROMPTS.items():
         answer = _ask_greedily(base_url, model, messages, 1, timeout_s, key)
         if answer.status == 200 and (tokens := answer.decoded().input_tokens):
-            counted[name] = tokens
-    return counted
+            counts[name] = tokens
+    return counts
 
 
 def repeats_answers(base_url: str, model: str, *, timeout_s: float, key: str | None) -> bool | None:
@@ -277,13 +277,13 @@ def repeats_answers(base_url: str, model: str, *, timeout_s: float, key: str | N
 
     It is asked three times. The last two find the same in a prefix cache, so rounding is the same, too.
     """
-    said = []
+    answers = []
     for _ in range(3):
         answer = _ask_greedily(base_url, model, PROMPTS["user"], _REPEATED_TOKENS, timeout_s, key)
         if answer.status != 200:  # the next one may take timeout_s, too
             return None
-        said.append(answer.decoded())
-    _, first, again = said
+        answers.append(answer.decoded())
+    _, first, again = answers
     if not (first.text or first.reasoning):
         return None
     return (first.text, first.reasoning) == (again.text, again.reasoning)
@@ -365,8 +365,8 @@ def probe_attached(
         if api.listing:
             url = spec.base_url.rstrip("/") + api.listing
             listed = request("GET", url, timeout_s=timeout_s, key=key, api=api)
-            said = listed.shown if listed.status is None else f"{listed.status}: {listed.shown}"
-            _check_reached(at, listed.status, said, key)
+            shown_list = listed.shown if listed.status is None else f"{listed.status}: {listed.shown}"
+            _check_reached(at, listed.status, shown_list, key)
             _check_listed(spec, listed)
         left_s = deadline - time.monotonic()
         generation = generate(spec.base_url, spec.served_model, timeout_s=left_s, key=key, api=api)
@@ -380,13 +380,13 @@ def probe_attached(
             raise UserError(f"{at}: model {spec.served_model} cannot be measured: {why}")
 
 
-def _check_reached(at: str, status: int | None, said: str, key: str | None) -> None:
+def _check_reached(at: str, status: int | None, shown_list: str, key: str | None) -> None:
     """Raise UserError if no server answered, or if it wants another key."""
     if status is None:
-        raise UserError(f"{at}: no server answers there: {said}")
+        raise UserError(f"{at}: no server answers there: {shown_list}")
     if status in (401, 403):
         refused = "the key was refused" if key else "it wants a key, and none is set"
-        raise UserError(f"{at}: {refused} ({said}); engine.api_key_env names its variable")
+        raise UserError(f"{at}: {refused} ({shown_list}); engine.api_key_env names its variable")
 
 
 def _check_listed(spec: AttachSpec, listed: Answer) -> None:

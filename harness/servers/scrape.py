@@ -77,11 +77,11 @@ def sample_server(
             why = answer.text if answer.status is None else f"{path} answers HTTP {answer.status}"
             notes["samples"] = f"some could not be read (the last of these: {why})"
             return []
-        found, problems = terms_on(answer.text, metrics)
-        for term in found:
+        terms, problems = terms_on(answer.text, metrics)
+        for term in terms:
             notes.pop(term, None)
         notes.update(problems)
-        return [ServerSample((begun_ns + ended_ns) // 2, **found, scrape_s=(ended_ns - begun_ns) / 1e9)]
+        return [ServerSample((begun_ns + ended_ns) // 2, **terms, scrape_s=(ended_ns - begun_ns) / 1e9)]
 
     return Sampling(read, hz, notes=notes)
 
@@ -103,14 +103,14 @@ def terms_on(
             for family in text_string_to_metric_families(line + "\n"):
                 for sample in family.samples:
                     samples.setdefault(sample.name, []).append((sample.labels, float(sample.value)))
-    found = {term: _value(metric, samples) for term, metric in metrics.items()}
-    known = {term: value for term, value in found.items() if value is not None and math.isfinite(value)}
+    values = {term: _value(metric, samples) for term, metric in metrics.items()}
+    finite = {term: value for term, value in values.items() if value is not None and math.isfinite(value)}
     missing: dict[str, str] = {
         term: "not on the server's page" if value is None else "no finite number"
-        for term, value in found.items()
-        if term not in known
+        for term, value in values.items()
+        if term not in finite
     }
-    return known, missing
+    return finite, missing
 
 
 def _value(metric: ServerMetric, samples: Mapping[str, Sequence[_Labelled]]) -> float | None:
@@ -164,17 +164,17 @@ def said_by(engine: Engine, log: str, pages: Mapping[str, Any]) -> tuple[Said, l
     Raises nothing, whatever the server says.
     """
     try:
-        said = engine.said(log, pages)
+        record = engine.said(log, pages)
     except Exception as error:  # whatever an engine's reader raises for a page of another shape
         return Said(), [f"{engine.name}: what the server says of itself cannot be read: {error!r}"]
     terms: dict[Any, Any] = {}
     memory: dict[Any, Any] = {}
     problems = []
-    for values, other, kept in ((said.terms, _SCALAR, terms), (said.memory, _BYTES, memory)):
+    for values, other, kept in ((record.terms, _SCALAR, terms), (record.memory, _BYTES, memory)):
         for name, value in values.items():
             kind: Any = _KINDS.get(name, other)
             try:
                 kept[name] = scalar(msgspec.convert(value, kind))
             except msgspec.ValidationError as error:
                 problems.append(f"{engine.name}: the server says {name}={value!r:.60}: left out ({error})")
-    return Said(terms, memory, said.unmatched), problems
+    return Said(terms, memory, record.unmatched), problems

@@ -173,16 +173,16 @@ def check_alive(server: Server, when: str = "") -> None:
         how = f"exited with code {code}"
         if code < 0:
             how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
-        known = f" ({cause})" if (cause := server.cause()) else ""
+        because_of = f" ({cause})" if (cause := server.cause()) else ""
         advice = [_KILLED] if code == -signal.SIGKILL else []
-        raise _failure(server, f"{how} after {_age_s(server):.1f} s{known}{when}", advice)
+        raise _failure(server, f"{how} after {_age_s(server):.1f} s{because_of}{when}", advice)
 
 
 def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerError:
     tail = log_tail(server.log_path)
     end = f"the end of {server.log_path}: {quoted_line(server.log_path, server.hints)}"
-    known = remedies(server.log_path, (*server.hints, _PORT_TAKEN)) or advice
-    return ServerError("; ".join([f"{server.engine} {what}", end, *known]), tail)
+    remedy = remedies(server.log_path, (*server.hints, _PORT_TAKEN)) or advice
+    return ServerError("; ".join([f"{server.engine} {what}", end, *remedy]), tail)
 
 
 def _age_s(server: Server) -> float:
@@ -217,11 +217,11 @@ class Stages:
             self._offset += len(added)
             *lines, rest = (self._rest + added).replace(b"\r", b"\n").split(b"\n")
             self._rest = rest[:MOST_LINE_BYTES]
-            told = [PROCESS_UP] if added else []
+            new = [PROCESS_UP] if added else []
             for line in filter(None, lines):
                 text = _ESCAPES.sub("", line[:MOST_LINE_BYTES].decode(errors="replace"))
-                told += [name for name, pattern in self._patterns.items() if pattern.search(text)]
-            for name in told:
+                new += [name for name, pattern in self._patterns.items() if pattern.search(text)]
+            for name in new:
                 if name not in self._reached:
                     self._reached[name] = now_ns
                     self._on_stage(name)
@@ -235,8 +235,8 @@ def watched_stages(
 
     `on_stage` is called from a thread of its own, in order; leaving the block waits for it.
     """
-    told = SimpleQueue[str | None]()
-    watched = Stages(log_path, stages, told.put)
+    stages_queue = SimpleQueue[str | None]()
+    watched = Stages(log_path, stages, stages_queue.put)
     over = threading.Event()
 
     def look_on() -> None:
@@ -245,7 +245,7 @@ def watched_stages(
         watched.look()
 
     def tell() -> None:
-        while (name := told.get()) is not None:
+        while (name := stages_queue.get()) is not None:
             on_stage(name)
 
     looking, telling = quiet_thread(look_on, "stages"), quiet_thread(tell, "stages told")
@@ -254,7 +254,7 @@ def watched_stages(
     finally:
         over.set()
         looking.join(5.0)
-        told.put(None)
+        stages_queue.put(None)
         telling.join(5.0)
 
 
@@ -265,8 +265,8 @@ def log_tail(path: Path, lines: int = 20) -> str:
 
 def quoted_line(path: Path, hints: Sequence[Hint] = ()) -> str:
     """Return the telling_line of a log's last 20 lines; if these name only effects, of its last 400."""
-    found = telling_line(log_tail(path), hints)
-    return telling_line(log_tail(path, _MORE_LINES), hints) if _is_effect(found, hints) else found
+    line = telling_line(log_tail(path), hints)
+    return telling_line(log_tail(path, _MORE_LINES), hints) if _is_effect(line, hints) else line
 
 
 def telling_line(tail: str, hints: Sequence[Hint] = ()) -> str:
@@ -286,8 +286,10 @@ def _is_effect(line: str, hints: Sequence[Hint]) -> bool:
 
 def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
     text = _end_of(path)
-    known = (hint for hint in hints if hint.remedy)
-    return list(dict.fromkeys(hint.remedy for hint in known if re.search(hint.pattern, text, re.MULTILINE)))
+    remedied = (hint for hint in hints if hint.remedy)
+    return list(
+        dict.fromkeys(hint.remedy for hint in remedied if re.search(hint.pattern, text, re.MULTILINE))
+    )
 
 
 def _end_of(path: Path) -> str:

@@ -78,15 +78,15 @@ def _numbers_adapters(engine: str) -> bool:
 def check_price(price: Price, given: Mapping[str, Sequence[str]], *, is_attached: bool) -> None:
     """Raise UserError for a price of tokens without its counterpart, or without a running server."""
     key = next((key for key in given if key.startswith("price.") and key.endswith("_tokens")), "")
-    asked = f"{key}={given[key][0]}" if key else ""
+    setting = f"{key}={given[key][0]}" if key else ""
     refuse_first(
         (
             key and not is_attached,
-            f"{asked}: is for a running server (engine.base_url); for one that bench starts give "
+            f"{setting}: is for a running server (engine.base_url); for one that bench starts give "
             "price.gpu_hour",
         ),
         (
             key and not price.is_by_token,
-            f"{asked}: give both price.input_tokens and price.output_tokens, per million tokens",
+            f"{setting}: give both price.input_tokens and price.output_tokens, per million tokens",
         ),
     )

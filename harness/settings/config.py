@@ -125,7 +125,7 @@ def settings(given: Choices) -> Settings:
     quantizations = [short.get(value, value) for value in run.quantization]
     refuse_repeated("quantization", choices["quantization"], quantizations)
     scenarios = _scenarios(choices)
-    made = Settings(
+    complete = Settings(
         models=run.model,
         engines={
             name: points(name, ENGINES[name].options, choices)
@@ -148,15 +148,17 @@ def settings(given: Choices) -> Settings:
         quality=sections.quality_terms(given),
         given=_as_given(given),
     )
-    if made.is_attached:
-        check_attached(made.terms, made.engines, made.quantizations, made.quality, made.given)
-    check_price(made.price, made.given, is_attached=made.is_attached)
-    for terms in (point.value for point in made.terms):
+    if complete.is_attached:
+        check_attached(
+            complete.terms, complete.engines, complete.quantizations, complete.quality, complete.given
+        )
+    check_price(complete.price, complete.given, is_attached=complete.is_attached)
+    for terms in (point.value for point in complete.terms):
         _check_speculation(terms, is_alone="engine.speculation" not in given)
-    for path in {point.value.chat_template for point in made.terms} - {None}:
+    for path in {point.value.chat_template for point in complete.terms} - {None}:
         if not Path(path).is_file():
             raise UserError(f"engine.chat_template={path}: no such file; give a Jinja file")
-    return made
+    return complete
 
 
 def fit_settings(given: Choices, typed: Iterable[str] = ()) -> tuple[Settings, FitTerms]:
@@ -189,21 +191,21 @@ def search_settings(given: Choices) -> Settings:
     }
     for key in (key for key in refused if key in given):
         raise UserError(f"{key}={shown(given[key][0])}: bench search {refused[key]}")
-    own = fields_by_key("search", SearchTerms)
+    declared = fields_by_key("search", SearchTerms)
     lowest = terms.lowest or 1.0
     start: Scalar = int(lowest) if terms.over == "concurrency" else lowest
-    rest = {key: values for key, values in given.items() if key not in own}
-    made = _with_defaults(rest, {f"load.{terms.over}": (start,)})
-    if not made.slo:
+    rest = {key: values for key, values in given.items() if key not in declared}
+    rest_settings = _with_defaults(rest, {f"load.{terms.over}": (start,)})
+    if not rest_settings.slo:
         raise UserError("bench search needs an objective: give slo.ttft_s.p95=500ms, slo.success=99% or both")
-    asked = _as_given({key: values for key, values in given.items() if key in own})
-    return replace(made, given={**made.given, **asked}, search=terms)
+    search_given = _as_given({key: values for key, values in given.items() if key in declared})
+    return replace(rest_settings, given={**rest_settings.given, **search_given}, search=terms)
 
 
 def _with_defaults(given: Choices, defaults: Choices) -> Settings:
-    made = settings({**defaults, **given})
-    asked = {key: values for key, values in made.given.items() if key in given or key not in defaults}
-    return replace(made, given=asked)
+    complete = settings({**defaults, **given})
+    kept = {key: values for key, values in complete.given.items() if key in given or key not in defaults}
+    return replace(complete, given=kept)
 
 
 def engines_with_weights() -> tuple[str, ...]:
@@ -254,11 +256,11 @@ def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
 
 def _absolute_adapters(adapters: str) -> str:
     """Return the adapters with directories as absolute paths that end in /, and the others as they are."""
-    found = []
+    paths = []
     for each in adapters.split(":"):
         path = expanded(_ADAPTERS, each)
-        found.append(f"{path.absolute()}/" if each and path.is_dir() else each)
-    return ":".join(found)
+        paths.append(f"{path.absolute()}/" if each and path.is_dir() else each)
+    return ":".join(paths)
 
 
 def _check_speculation(terms: EngineTerms, *, is_alone: bool) -> None:
@@ -282,10 +284,10 @@ def _check_speculation(terms: EngineTerms, *, is_alone: bool) -> None:
     )
 
 
-def _names(key: str, values: Sequence[Scalar], known: Mapping[str, Any]) -> tuple[str, ...]:
+def _names(key: str, values: Sequence[Scalar], choices: Mapping[str, Any]) -> tuple[str, ...]:
     for value in values:
-        if value not in known:
-            name, names = shown(value), sorted(known)
+        if value not in choices:
+            name, names = shown(value), sorted(choices)
             is_many = len(names) > _MOST_NAMES
             advice = see_list(name, names, f"{key}s") if is_many else choose_from(name, names)
             raise UserError(f"{key}={name}: no such {key}; {advice}")
@@ -304,18 +306,18 @@ def _quantizations(names: Sequence[str], choices: Choices) -> tuple[str, ...]:
 
 
 def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
-    made = []
+    built = []
     for name in _names("scenario", choices["scenario"], SCENARIOS):
         scenario = SCENARIOS[name]
         for point in points("scenario", scenario.options, choices):
             differs = (f"{key.partition('.')[2]}={v}" for key, v in point.differs.items())
             label = " ".join([PurePath(name).name, *differs])
-            made.append(ScenarioChoice(name, point.value, label, *_shape(name, scenario, point.value)))
-    if len({choice.label for choice in made}) < len(made):
+            built.append(ScenarioChoice(name, point.value, label, *_shape(name, scenario, point.value)))
+    if len({choice.label for choice in built}) < len(built):
         raise UserError(
             f"scenario={','.join(map(shown, choices['scenario']))}: two have one name; rename one"
         )
-    return tuple(made)
+    return tuple(built)
 
 
 def _shape(name: str, scenario: Scenario, options: Any) -> tuple[float | None, bool, int]:

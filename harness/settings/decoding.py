@@ -112,7 +112,7 @@ def fields_by_key(prefix: str, kind: type) -> Mapping[str, Field]:
 
 @cache
 def _fields(kind: type) -> Mapping[str, Field]:
-    hints, found = typing.get_type_hints(kind), {}
+    hints, fields_by_name = typing.get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
         hint, key = hints[field.name], field.metadata.get("key")
         if field.default is dataclasses.MISSING or (key is None and typing.get_origin(hint) is tuple):
@@ -121,8 +121,8 @@ def _fields(kind: type) -> Mapping[str, Field]:
         suffix = next((s for s in _UNITS if hint is not bool and field.name.endswith(s)), None)
         key = key or Key()
         name = key.name or field.name.removesuffix(suffix or "")
-        found[name] = Field(hint, field.name, suffix, field.default, key)
-    return found
+        fields_by_name[name] = Field(hint, field.name, suffix, field.default, key)
+    return fields_by_name
 
 
 ALONE: Mapping[str, Field] = fields_by_key("", RunTerms)
@@ -135,15 +135,15 @@ def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Var
         for key, field in fields_by_key(prefix, kind).items()
         if key in choices and field.name not in fixed
     }
-    found = []
+    points_found = []
     typed = [decode_all(key, field, choices[key]) for key, field in by_key.items()]
-    axes = [zip(choices[key], own, strict=True) for key, own in zip(by_key, typed, strict=True)]
+    axes = [zip(choices[key], axis, strict=True) for key, axis in zip(by_key, typed, strict=True)]
     for values in itertools.product(*axes):
         chosen = dict(zip(by_key, values, strict=True))
         decoded = {field.name: chosen[key][1] for key, field in by_key.items()}
         differs = {key: shown(value) for key, (value, _) in chosen.items() if len(choices[key]) > 1}
-        found.append(Varied(kind(**decoded, **fixed), differs))
-    return tuple(found)
+        points_found.append(Varied(kind(**decoded, **fixed), differs))
+    return tuple(points_found)
 
 
 def single(prefix: str, kind: type[Section], choices: Choices, **fixed: Any) -> Section:

@@ -75,31 +75,31 @@ def listed_keys() -> dict[str, tuple[str, str, str]]:
     return rows
 
 
-def _keys_of(section: str, known: Iterable[str]) -> str:
+def _keys_of(section: str, keys: Iterable[str]) -> str:
     """Return a clause with the keys of a section; an empty text if it has many or none."""
-    own = [key.partition(".")[2] for key in known if key.startswith(f"{section}.")]
-    return f"{section} has {', '.join(own)}; " if 0 < len(own) <= _FEW_KEYS else ""
+    short_keys = [key.partition(".")[2] for key in keys if key.startswith(f"{section}.")]
+    return f"{section} has {', '.join(short_keys)}; " if 0 < len(short_keys) <= _FEW_KEYS else ""
 
 
 def check_keys(given: Choices) -> None:
     """Raise UserError for a key that does not exist, belongs to another command, or would have no effect."""
     engines = {str(value) for value in given.get("engine", DEFAULTS["engine"])}
     chosen = [str(value) for value in given.get("scenario", DEFAULTS["scenario"])]
-    asked = [SCENARIOS[name] for name in chosen if name in SCENARIOS]
-    known = known_keys()  # with those of a scenario in a file
-    options = {key for scenario in asked for key in fields_by_key("scenario", scenario.options)}
+    scenarios = [SCENARIOS[name] for name in chosen if name in SCENARIOS]
+    keys = known_keys()  # with those of a scenario in a file
+    options = {key for scenario in scenarios for key in fields_by_key("scenario", scenario.options)}
     for key, values in given.items():
         what, section = f"{key}={shown(values[0])}", key.partition(".")[0]
         elsewhere = ENGINES.keys() - {section} if section in ENGINES else ()  # what other engines take
-        meant = [each for each in known if each.partition(".")[0] not in elsewhere]
-        near = "" if key in known else did_you_mean(key, meant) or _keys_of(section, known)
+        meant = [each for each in keys if each.partition(".")[0] not in elsewhere]
+        near = "" if key in keys else did_you_mean(key, meant) or _keys_of(section, keys)
         refuse_first(
             (
-                key.startswith("gate.") or (section in ("fit", "search") and key in known),
+                key.startswith("gate.") or (section in ("fit", "search") and key in keys),
                 f"{what}: is only for `bench {section}`; leave it out",
             ),
             (
-                key not in known and not sections.is_slo(key),
+                key not in keys and not sections.is_slo(key),
                 f"{what}: no such key; {near}`bench list keys` has all",
             ),
             (

@@ -20,12 +20,12 @@ def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice])
         chosen["load.arrival"] = ("trace",)
     itself = next((each for each in _BY_ITSELF if each in chosen.get("load.arrival", ())), "")
     both = [key for key in ("load.concurrency", "load.rate") if _is_given(given, key)]
-    said = ", ".join(f"{key}={shown(given[key][0])}" for key in both)
+    both_words = ", ".join(f"{key}={shown(given[key][0])}" for key in both)
     refuse_first(
-        (len(both) == 2, f"{said}: closed and open loop exclude each other; give one of them"),
+        (len(both) == 2, f"{both_words}: closed and open loop exclude each other; give one of them"),
         (
             both and itself,
-            f"load.arrival={itself}, {said}: a {itself} sets itself when conversations begin; give one "
+            f"load.arrival={itself}, {both_words}: a {itself} sets itself when conversations begin; give one "
             "of them",
         ),
     )
@@ -33,7 +33,7 @@ def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice])
         chosen["load.concurrency"] = (None,)
     # load.conversations, if given alone, is the only bound. A trace and a batch are played whole, without a
     # warm-up.
-    made = []
+    loads_found = []
     for point in points("load", Load, chosen):
         load: Load = point.value
         if "load.duration" not in given and (load.conversations or load.kind in _BY_ITSELF):
@@ -47,8 +47,8 @@ def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice])
             ramp_steps=load.ramp_steps if load.ramp == "steps" else Load.ramp_steps,
         )
         _check(load, given, scenarios)
-        made.append(load)
-    return tuple(dict.fromkeys(made))
+        loads_found.append(load)
+    return tuple(dict.fromkeys(loads_found))
 
 
 def _is_given(given: Choices, key: str) -> bool:
@@ -156,8 +156,8 @@ def _wrong_ramps(load: Load, given: Choices, ramp: str) -> list[Problem]:
 
 def _wrong_bounds(load: Load, untimed: str | None) -> list[Problem]:
     counts = {"concurrency": load.concurrency, "conversations": load.conversations}
-    known = ((count, key) for key, count in counts.items() if count is not None)
-    fewest, counted = min(known, default=(load.workers, ""))
+    bounds = ((count, key) for key, count in counts.items() if count is not None)
+    fewest, smallest_key = min(bounds, default=(load.workers, ""))
     return [
         (
             load.duration_s is None and load.conversations is None and untimed,
@@ -165,7 +165,8 @@ def _wrong_bounds(load: Load, untimed: str | None) -> list[Problem]:
         ),
         (
             fewest < load.workers,
-            f"load.workers={load.workers}: more load processes than load.{counted}={fewest} gives work to",
+            f"load.workers={load.workers}: more load processes than load.{smallest_key}={fewest} gives work "
+            "to",
         ),
         (
             load.tokenizer is not None and not Path(load.tokenizer).is_file(),

@@ -99,14 +99,14 @@ def compare_terms(given: Choices) -> CompareTerms:
 
 def quality_terms(given: Choices) -> QualityTerms:
     """Return what is asked of each deployment beside its speed. Raises UserError."""
-    asked = decode_all("quality", ALONE["quality"], given.get("quality", ("auto",)))
+    kinds = decode_all("quality", ALONE["quality"], given.get("quality", ("auto",)))
     for alone in ("auto", "off"):
-        refuse_first((len(asked) > 1 and alone in asked, f"quality={','.join(asked)}: {alone} stands alone"))
-    if asked == ("off",):
-        asked = ()
+        refuse_first((len(kinds) > 1 and alone in kinds, f"quality={','.join(kinds)}: {alone} stands alone"))
+    if kinds == ("off",):
+        kinds = ()
     for key in (key for key in given if key.startswith("quality.") or key in _OF_DEPLOYMENTS):
-        if not asked or (key in _OF_TASKS and "tasks" not in asked):
-            more = "give quality=fidelity,tasks" if asked else "leave out quality=off"
+        if not kinds or (key in _OF_TASKS and "tasks" not in kinds):
+            more = "give quality=fidelity,tasks" if kinds else "leave out quality=off"
             raise UserError(f"{key}={shown(given[key][0])}: would have no effect; {more}")
     chosen = dict(given)
     for objective, key in _OF_DEPLOYMENTS.items():
@@ -118,7 +118,7 @@ def quality_terms(given: Choices) -> QualityTerms:
             if objective in given:
                 # Else an error would name the other key, which was not given.
                 decode(objective, _QUALITY[key], only_value(objective, {objective: chosen[key]}))
-    return single("quality", QualityTerms, chosen, asked=asked)
+    return single("quality", QualityTerms, chosen, asked=kinds)
 
 
 def only_compare_terms(given: Choices) -> CompareTerms:
@@ -130,10 +130,10 @@ def only_compare_terms(given: Choices) -> CompareTerms:
 def gate_terms(given: Choices) -> GateTerms:
     """Return the terms of `bench gate`, which takes gate.* and objectives of quality. Raises UserError."""
     _check_only(given, [*fields_by_key("gate", GateTerms), *_OF_DEPLOYMENTS])
-    asked = (
-        (key, replace(_QUALITY[own], kind=float)) for key, own in _OF_DEPLOYMENTS.items() if key in given
+    rules = (
+        (key, replace(_QUALITY[task], kind=float)) for key, task in _OF_DEPLOYMENTS.items() if key in given
     )
-    limits = {key: decode(key, field, only_value(key, given)) for key, field in asked}
+    limits = {key: decode(key, field, only_value(key, given)) for key, field in rules}
     return single("gate", GateTerms, given, limits=limits)
 
 
@@ -158,7 +158,7 @@ def _lowest_rate(given: Choices) -> float:
     return max(0.1, float(f"{_CONVERSATIONS_A_WINDOW / shortest_s:.1g}"))
 
 
-def _check_only(given: Choices, own: Iterable[str]) -> None:
+def _check_only(given: Choices, allowed: Iterable[str]) -> None:
     for key, values in given.items():
-        if key not in own:
-            raise UserError(f"{key}={shown(values[0])}: no such key here; {choose_from(key, own)}")
+        if key not in allowed:
+            raise UserError(f"{key}={shown(values[0])}: no such key here; {choose_from(key, allowed)}")

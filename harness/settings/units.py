@@ -105,7 +105,7 @@ def either(names: Iterable[str]) -> str:
 
 def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Group pairs of (text, name): each text once, in order, with the names that have it."""
-    found: dict[str, dict[str, None]] = {}
+    groups: dict[str, dict[str, None]] = {}
     for text, name in pairs:
-        found.setdefault(text, {})[name] = None
-    return {text: list(names) for text, names in found.items()}
+        groups.setdefault(text, {})[name] = None
+    return {text: list(names) for text, names in groups.items()}

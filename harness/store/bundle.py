@@ -43,8 +43,8 @@ def write_bundle(run_dir: Path, out: Path) -> None:
     top = run_dir.resolve().name
     if not _is_plain(top):
         raise UserError(f"{run_dir}: a bundle cannot have the folder's name {top!r}; rename the folder")
-    found, digests = checksums.compared(run_dir)
-    if wrong := checksums.told(run_dir, [each for each in found if each.fault != "unlisted"]):
+    faults, digests = checksums.compared(run_dir)
+    if wrong := checksums.told(run_dir, [each for each in faults if each.fault != "unlisted"]):
         raise StoreError(wrong)
     sums = checksums.sums_of(digests)
     sizes = {name: (run_dir / name).stat().st_size for name in digests}
@@ -92,8 +92,8 @@ def opened_run(path: Path, *, is_checked: bool = True) -> Iterator[Path]:
     checksum.
     """
     if not path.exists():
-        said = "no run here (no such file or directory)"
-        raise StoreError(f"{path}: {said}; give a directory that `bench run` made, or a bundle of one")
+        cause = "no run here (no such file or directory)"
+        raise StoreError(f"{path}: {cause}; give a directory that `bench run` made, or a bundle of one")
     if not path.is_file() or path.name in checksums.OWN:
         yield path
         return
@@ -120,8 +120,8 @@ def _unpacked(path: Path, folder: Path) -> Path:
                 top, name = _place(path, member)
                 size = member.offset_data + member.size
                 if _is_bomb(packed_bytes, size, len(listed)):
-                    said = f"{size:,} and {len(listed):,} files"
-                    raise UserError(f"{path}: {packed_bytes:,} bytes that become {said} are not a run")
+                    message = f"{size:,} and {len(listed):,} files"
+                    raise UserError(f"{path}: {packed_bytes:,} bytes that become {message} are not a run")
                 if why := _why_not(top, name, tops, names, listed):
                     raise _no_bundle(path, f"{member.name!r} is {why}")
                 tops.add(top)
@@ -137,8 +137,8 @@ def _unpacked(path: Path, folder: Path) -> Path:
     except (EOFError, zlib.error, ValueError, FileExistsError, NotADirectoryError) as error:
         raise StoreError(f"{path}: damaged ({error})") from error
     except OSError as error:
-        said = f"{path}: cannot be unpacked into {folder}: {error.strerror or error}"
-        raise UserError(f"{said}; TMPDIR=DIR names another place") from error
+        message = f"{path}: cannot be unpacked into {folder}: {error.strerror or error}"
+        raise UserError(f"{message}; TMPDIR=DIR names another place") from error
     run_dir = folder.joinpath(*tops)
     if not (run_dir / SUMS_FILE).is_file():
         raise _no_bundle(path, f"{SUMS_FILE} is missing")

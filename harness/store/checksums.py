@@ -79,8 +79,8 @@ def end(run_dir: Path) -> None:
         if (run_dir / SUMS_FILE).exists():
             lines = _lines(run_dir)
             listed = {_name(line) for line in lines}
-            found = (name for name, is_file in files(run_dir) if is_file and name not in listed)
-            _write(run_dir, [*lines, *(_line(run_dir, name) for name in found)])
+            unlisted = (name for name, is_file in files(run_dir) if is_file and name not in listed)
+            _write(run_dir, [*lines, *(_line(run_dir, name) for name in unlisted)])
 
 
 def unlist(run_dir: Path, *names: str) -> None:
@@ -120,13 +120,13 @@ def changed(run_dir: Path) -> list[Finding]:
     return [each for each in findings(run_dir) if each.fault != "unlisted" and each.file != PAGE_FILE]
 
 
-def told(run_dir: Path, found: Sequence[Finding]) -> str | None:
+def told(run_dir: Path, faults: Sequence[Finding]) -> str | None:
     """Return a line that names the first finding and counts the others; None if there are none."""
-    if not found:
+    if not faults:
         return None
-    more = f", and {len(found) - 1} more" if found[1:] else ""
-    words = f"not in {SUMS_FILE}" if found[0].fault == "unlisted" else found[0].fault
-    return f"{run_dir}: {found[0].file} is {words}{more}; see `bench verify {run_dir}`"
+    more = f", and {len(faults) - 1} more" if faults[1:] else ""
+    words = f"not in {SUMS_FILE}" if faults[0].fault == "unlisted" else faults[0].fault
+    return f"{run_dir}: {faults[0].file} is {words}{more}; see `bench verify {run_dir}`"
 
 
 def compared(run_dir: Path) -> tuple[list[Finding], dict[str, str]]:
@@ -135,20 +135,20 @@ def compared(run_dir: Path) -> tuple[list[Finding], dict[str, str]]:
     listed = on_list(run_dir)
     there = dict(files(run_dir))
     digests = {name: digest(run_dir / name) for name, is_file in there.items() if is_file}
-    found = [Finding(SUMS_FILE, "damaged")] * (not all(map(_name, _lines(run_dir))))
-    found += [Finding(name, "missing") for name in listed if name not in there]
+    faults = [Finding(SUMS_FILE, "damaged")] * (not all(map(_name, _lines(run_dir))))
+    faults += [Finding(name, "missing") for name in listed if name not in there]
     for name, is_file in there.items():
         if not is_file:
-            found.append(Finding(name, "strange"))
+            faults.append(Finding(name, "strange"))
         elif digests[name] != listed.get(name):
             if _is_torn(run_dir / name):
-                found.append(Finding(name, "torn"))
+                faults.append(Finding(name, "torn"))
             elif has_list:
-                found.append(Finding(name, "changed" if name in listed else "unlisted"))
+                faults.append(Finding(name, "changed" if name in listed else "unlisted"))
     if has_list:
-        known = {*OWN, *_BESIDE, *there}
-        found += [Finding(each, "unlisted") for each in os.listdir(run_dir) if each not in known]
-    return sorted(found, key=lambda finding: finding.file), digests
+        expected = {*OWN, *_BESIDE, *there}
+        faults += [Finding(each, "unlisted") for each in os.listdir(run_dir) if each not in expected]
+    return sorted(faults, key=lambda finding: finding.file), digests
 
 
 def on_list(run_dir: Path) -> dict[str, str]:
@@ -163,22 +163,22 @@ def files(run_dir: Path, names: Collection[str] = OWN) -> Iterator[tuple[str, bo
     """
     cut_off = (path.name for path in run_dir.glob("*.part") if path.name.startswith(_ENDS))
     tops = sorted({*names, *cut_off}) if names is OWN else sorted(names)
-    for count, found in enumerate(each for top in tops for each in _walked(run_dir, top)):
+    for count, name in enumerate(each for top in tops for each in _walked(run_dir, top)):
         if count == _MOST_FILES:
             raise StoreError(f"{run_dir}: has more than {_MOST_FILES:,} files, more than any run")
-        yield found
+        yield name
 
 
 def _walked(run_dir: Path, name: str) -> Iterator[tuple[str, bool]]:
     try:
-        found = (run_dir / name).lstat()
+        status = (run_dir / name).lstat()
     except FileNotFoundError:
         return
-    if stat.S_ISDIR(found.st_mode) and name.count("/") < _MOST_PARTS:
+    if stat.S_ISDIR(status.st_mode) and name.count("/") < _MOST_PARTS:
         for each in sorted(os.listdir(run_dir / name)):
             yield from _walked(run_dir, f"{name}/{each}")
     else:
-        yield name, stat.S_ISREG(found.st_mode) and found.st_size <= MOST_TABLE_BYTES and name.isprintable()
+        yield name, stat.S_ISREG(status.st_mode) and status.st_size <= MOST_TABLE_BYTES and name.isprintable()
 
 
 def may_hold(name: str) -> bool:
@@ -214,11 +214,11 @@ def strange(run_dir: Path, name: str) -> StoreError:
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a regular file, in hexadecimal digits. Raises StoreError for any other."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     with opened(path, MOST_TABLE_BYTES, os.O_NOFOLLOW) as file:
         while chunk := file.read(_CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()
+            sha256.update(chunk)
+    return sha256.hexdigest()
 
 
 def sums_of(digests: Mapping[str, str]) -> bytes:
@@ -280,8 +280,8 @@ def _encoded(lines: Sequence[str]) -> bytes:
 
 
 def _name(line: str) -> str | None:
-    found = _LINE.fullmatch(line)
-    return found[2] if found else None
+    match = _LINE.fullmatch(line)
+    return match[2] if match else None
 
 
 def _is_of(line: str, names: Collection[str]) -> bool:

@@ -136,18 +136,18 @@ def _sane(table: pa.Table) -> pa.Table:
     for at, column in enumerate(table.schema):
         if pa.types.is_floating(column.type):
             is_sane = pc.less_equal(pc.abs(table[column.name]), _MOST_MEASURED)
-            known = pc.if_else(is_sane, table[column.name], None)
-            table = table.set_column(at, column.name, known)
+            sane = pc.if_else(is_sane, table[column.name], None)
+            table = table.set_column(at, column.name, sane)
     return table
 
 
 def _check_size(path: Path, file: BinaryIO, table: pq.ParquetFile, most_in_all: float) -> None:
-    found, size_bytes = table.metadata, os.fstat(file.fileno()).st_size
+    metadata, size_bytes = table.metadata, os.fstat(file.fileno()).st_size
     most_in_all = min(most_in_all, _MOST_VALUES_PER_BYTE * size_bytes)
     most_bytes = _MORE_BYTES + _MOST_GROWTH * size_bytes
-    groups = [found.row_group(number) for number in range(found.num_row_groups)]
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     in_all, unpacked_bytes = 0, sum(group.total_byte_size for group in groups)
-    is_long = found.num_rows > MOST_ROWS or found.num_rows * found.num_columns > most_in_all
+    is_long = metadata.num_rows > MOST_ROWS or metadata.num_rows * metadata.num_columns > most_in_all
     for number, group in enumerate(groups):
         if is_long or unpacked_bytes > most_bytes:
             break
@@ -159,7 +159,7 @@ def _check_size(path: Path, file: BinaryIO, table: pq.ParquetFile, most_in_all: 
         is_long = of_group > MOST_VALUES or in_all > most_in_all
         unpacked_bytes += 0 if is_long else sum(_text_bytes(file, number, column) for column in columns)
     if is_long or unpacked_bytes > most_bytes:
-        size = f"{found.num_rows:,} rows and {unpacked_bytes:,} bytes in a file of {size_bytes:,}"
+        size = f"{metadata.num_rows:,} rows and {unpacked_bytes:,} bytes in a file of {size_bytes:,}"
         raise StoreError(f"{path}: damaged: {size}, more than any that bench writes")
 
 
@@ -176,20 +176,20 @@ def _text_bytes(file: BinaryIO, group: int, column: pq.ColumnChunkMetaData) -> i
     return pc.sum(pc.take(pc.binary_length(texts.dictionary), texts.indices)).as_py() or 0
 
 
-def _is_of(schema: pa.Schema, found: pa.Field) -> bool:
+def _is_of(schema: pa.Schema, field: pa.Field) -> bool:
     # Columns that bench does not know are never read, so they may have any type.
-    return found.name not in schema.names or _is_alike(found.type, schema.field(found.name).type)
+    return field.name not in schema.names or _is_alike(field.type, schema.field(field.name).type)
 
 
-def _is_alike(found: pa.DataType, expected: pa.DataType) -> bool:
-    if pa.types.is_list(found) and pa.types.is_list(expected):
-        return _is_alike(found.value_type, expected.value_type)
-    return bool(found == expected or (pa.types.is_integer(found) and pa.types.is_integer(expected)))
+def _is_alike(actual: pa.DataType, expected: pa.DataType) -> bool:
+    if pa.types.is_list(actual) and pa.types.is_list(expected):
+        return _is_alike(actual.value_type, expected.value_type)
+    return bool(actual == expected or (pa.types.is_integer(actual) and pa.types.is_integer(expected)))
 
 
-def _is_number(found: pa.DataType) -> bool:
+def _is_number(actual: pa.DataType) -> bool:
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
-    return any(is_kind(found) for is_kind in kinds)
+    return any(is_kind(actual) for is_kind in kinds)
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema | None = None) -> None:
@@ -261,8 +261,8 @@ def is_sealed(path: Path) -> bool:
     with opened(path) as file:
         data = file.read()
     seal = _SEAL.search(data)
-    own = seal_of(data[: seal.start(1)] + data[seal.end(1) :]) if seal and seal[1] else ""
-    return bool(own and seal and hmac.compare_digest(own.encode(), seal[1]))
+    expected = seal_of(data[: seal.start(1)] + data[seal.end(1) :]) if seal and seal[1] else ""
+    return bool(expected and seal and hmac.compare_digest(expected.encode(), seal[1]))
 
 
 def as_stored(value: object) -> Any:
@@ -281,15 +281,15 @@ def record_of(builtins: Any, kind: type[_Read]) -> _Read:
 
 
 def _decoded(data: bytes, kind: type[_Read]) -> _Read:
-    said = _SAID.keys() & getattr(kind, "__annotations__", {}).keys()
-    if said:
+    renamed = _SAID.keys() & getattr(kind, "__annotations__", {}).keys()
+    if renamed:
         fields = msgspec.json.decode(data, type=dict[str, Any])
-        known = {name: _SAID[name](fields[name]) for name in said & fields.keys()}
-        found = record_of({**fields, **known}, kind)
+        converted = {name: _SAID[name](fields[name]) for name in renamed & fields.keys()}
+        record = record_of({**fields, **converted}, kind)
     else:
-        found = msgspec.json.decode(data, type=kind, dec_hook=read)
-    _check_numbers(builtins_of(found))
-    return found
+        record = msgspec.json.decode(data, type=kind, dec_hook=read)
+    _check_numbers(builtins_of(record))
+    return record
 
 
 def _check_numbers(value: object, name: str = "", most: float = _MOST_MEASURED) -> None:

@@ -60,8 +60,8 @@ def mergeable(folders: Sequence[Path]) -> dict[Path, RunRecord]:
         checksums.check_ours(folder)
     first, *others = records
     for folder in others:
-        if found := next(_differences(records[first], records[folder]), None):
-            what, a, b = found
+        if difference := next(_differences(records[first], records[folder]), None):
+            what, a, b = difference
             raise UserError(
                 f"{first} and {folder} are not of one plan: {what} is {_told(a)} and {_told(b)}; merge "
                 "what one command measured, repeat by repeat (--only-repeat)"
@@ -69,12 +69,12 @@ def mergeable(folders: Sequence[Path]) -> dict[Path, RunRecord]:
     return records
 
 
-def check_repeat(folder: Path, repeat: int, asked: Settings) -> None:
+def check_repeat(folder: Path, repeat: int, settings: Settings) -> None:
     """Raise BenchError unless a folder has this repeat, from 0, of a run with the settings asked for."""
     # A stranger may have written it, and --resume measures by the settings of the merged run.
     record = mergeable([folder])[folder]
     _check_as_written(folder)
-    ours = {**vars(asked), "settings": with_units(asked.given)}
+    ours = {**vars(settings), "settings": with_units(settings.given)}
     theirs = [as_stored(getattr(record, name)) for name in _TERMS]
     if theirs != [as_stored(ours[name]) for name in _TERMS] or record.plan.repeats != (repeat,):
         raise StoreError(f"{folder}: has other settings or another repeat than asked for")
@@ -111,9 +111,9 @@ def merge(
 
 def _check_as_written(folder: Path) -> None:
     # The merged run gets new checksums, which would hide that a file was changed.
-    said = checksums.told(folder, checksums.changed(folder)) if (folder / SUMS_FILE).exists() else None
-    if said:
-        raise StoreError(said)
+    warning = checksums.told(folder, checksums.changed(folder)) if (folder / SUMS_FILE).exists() else None
+    if warning:
+        raise StoreError(warning)
 
 
 def _check_repeats(records: Mapping[Path, RunRecord]) -> None:
@@ -169,8 +169,8 @@ def _merged(records: Mapping[Path, RunRecord], name: str, lost: Mapping[int, Seq
     starts = sorted((start for each in all_of for start in each.plan.starts), key=lambda start: start.index)
     plan = replace(first.plan, starts=tuple(starts), estimate_s=sum(each.plan.estimate_s for each in all_of))
     is_whole = all(each.status == "completed" for each in all_of)
-    asked = max(_repeats_asked(folder, record) for folder, record in records.items())
-    lacks = [repeat + 1 for repeat in range(max(asked, plan.blocks)) if repeat not in plan.repeats]
+    repeats = max(_repeats_asked(folder, record) for folder, record in records.items())
+    lacks = [repeat + 1 for repeat in range(max(repeats, plan.blocks)) if repeat not in plan.repeats]
     return replace(
         first,
         schema_version=SCHEMA_VERSION,
@@ -229,8 +229,8 @@ def _devices(record: RunRecord) -> Any:
     devices = record.environment.get("devices")
     if not isinstance(devices, Sequence) or isinstance(devices, str):
         return devices
-    known = [each if isinstance(each, Mapping) else {} for each in devices]
-    return [[each.get("name"), each.get("memory_bytes")] for each in known]
+    readable = [each if isinstance(each, Mapping) else {} for each in devices]
+    return [[each.get("name"), each.get("memory_bytes")] for each in readable]
 
 
 def _told(value: Any) -> str:

@@ -53,8 +53,8 @@ def reference_rank(start: StartRecord) -> tuple[Bits, bool, bool, int]:
     fp16 before bf16, then to a start that does not speculate, then to the largest weights.
     """
     size = start.weights.get("size_bytes")
-    known = deployment_rank(start.deployment, start.quality.bits if start.quality else None)
-    return *known, -size if isinstance(size, int) else 0
+    rank = deployment_rank(start.deployment, start.quality.bits if start.quality else None)
+    return *rank, -size if isinstance(size, int) else 0
 
 
 def deployment_rank(deployment: Deployment, bits: float | None) -> tuple[Bits, bool, bool]:
@@ -79,7 +79,7 @@ def without_bits(bits: Mapping[str, float | None]) -> list[str]:
     return [label for label, each in bits.items() if each is None] if len(bits) > 1 else []
 
 
-def write_quality(path: Path, asked: Sequence[Asked]) -> None:
+def write_quality(path: Path, answers: Sequence[Asked]) -> None:
     """Write the rows whole or not at all; nothing if there are none."""
     rows = [
         {
@@ -88,7 +88,7 @@ def write_quality(path: Path, asked: Sequence[Asked]) -> None:
             "logprobs": [token.logprob for token in each.tokens],
             "top": [list(token.top.items()) for token in each.tokens],
         }
-        for each in asked
+        for each in answers
     ]
     write_rows(path, rows, QUALITY_SCHEMA)
 
@@ -111,9 +111,9 @@ def read_items(path: Path) -> list[Item]:
     return _read(path, TASK_SCHEMA, lambda row: msgspec.convert(row, Item))
 
 
-def _read(path: Path, schema: pa.Schema, made: Callable[[dict[str, Any]], _Row]) -> list[_Row]:
+def _read(path: Path, schema: pa.Schema, make_row: Callable[[dict[str, Any]], _Row]) -> list[_Row]:
     try:
-        return [made(row) for row in read_rows(path, schema, _LATER)]
+        return [make_row(row) for row in read_rows(path, schema, _LATER)]
     except (TypeError, ValueError) as error:
         raise StoreError(f"{path}: damaged: {error}") from error
 

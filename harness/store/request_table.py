@@ -290,9 +290,9 @@ class Tally:
         self.failed += counts and row.is_failed
         if row.is_failed:
             message = f"{row.outcome}: {row.error}"
-            for counted in [self.messages, self.window_messages][: 1 + counts]:
-                if message in counted or len(counted) < _MESSAGES:
-                    counted[message] += 1
+            for tally in [self.messages, self.window_messages][: 1 + counts]:
+                if message in tally or len(tally) < _MESSAGES:
+                    tally[message] += 1
         elif is_ok and counts and (ttft := timing.ttft_ns(row, self.origin)) is not None:
             self._ttft_ns.append(ttft)
         inside = timing.chunks_within(row.chunk_ns, begin_ns, end_ns) if stays else 0

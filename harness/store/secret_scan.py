@@ -44,33 +44,35 @@ class Secret:
         return f"{self.file}, {self.place}: {self.kind}"
 
 
-def secrets_of(run_dir: Path, name: str, known: Mapping[str, str]) -> Iterator[Secret]:
+def secrets_of(run_dir: Path, name: str, secret_values: Mapping[str, str]) -> Iterator[Secret]:
     """Yield the secrets in a file: in its bytes, in a table's texts, in a page's compressed data.
 
     `known` are the secrets of this environment. A place may come twice. Raises StoreError.
     """
     path = run_dir / name
     with opened(path, MOST_TABLE_BYTES) as file:
-        found = _in_stream(file, known, is_text=path.suffix in (".json", ".log", ".html"))
-        yield from (Secret(name, place, kind) for place, kind in found)
+        hits = _in_stream(file, secret_values, is_text=path.suffix in (".json", ".log", ".html"))
+        yield from (Secret(name, place, kind) for place, kind in hits)
     if path.suffix == ".parquet":
-        yield from (Secret(name, place, kind) for place, kind in _in_table(path, known))
+        yield from (Secret(name, place, kind) for place, kind in _in_table(path, secret_values))
     elif path.suffix == ".html":
-        yield from (Secret(name, "in its compressed data", kind) for kind in _in_packed(path, known))
+        yield from (Secret(name, "in its compressed data", kind) for kind in _in_packed(path, secret_values))
 
 
-def _in_stream(file: IO[bytes], known: Mapping[str, str], *, is_text: bool) -> Iterator[tuple[str, str]]:
+def _in_stream(
+    file: IO[bytes], secret_values: Mapping[str, str], *, is_text: bool
+) -> Iterator[tuple[str, str]]:
     data, begin, line = b"", 0, 1
     while chunk := file.read(_WINDOW_BYTES):
         data += chunk
-        for at, kind in secrets_in(data, known):
+        for at, kind in secrets_in(data, secret_values):
             lines = line + data.count(b"\n", 0, at)
             yield f"line {lines}" if is_text else f"byte {begin + at}", kind
         past = max(0, len(data) - _OVERLAP_BYTES)
         begin, line, data = begin + past, line + data.count(b"\n", 0, past), data[past:]
 
 
-def _in_table(path: Path, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _in_table(path: Path, secret_values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     # A report reads the tables of quality at once, as Python objects.
     most = MOST_OBJECTS if path.name in (QUALITY_FILE, TASKS_FILE) else inf
     with opened_table(path, pa.schema([]), most) as file:
@@ -80,12 +82,12 @@ def _in_table(path: Path, known: Mapping[str, str]) -> Iterator[tuple[str, str]]
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns) if columns else ():
             for name in columns:
                 texts = "\0".join(map(str, batch[name].to_pylist())).encode()
-                for at, kind in secrets_in(texts, known):
+                for at, kind in secrets_in(texts, secret_values):
                     yield f"column {name}, row {row + texts.count(0, 0, at)}", kind
             row += len(batch)
 
 
-def _in_packed(path: Path, known: Mapping[str, str]) -> Iterator[str]:
+def _in_packed(path: Path, secret_values: Mapping[str, str]) -> Iterator[str]:
     with opened(path) as file:
         page = file.read()
     for packed in _PACKED.finditer(page):
@@ -96,4 +98,4 @@ def _in_packed(path: Path, known: Mapping[str, str]) -> Iterator[str]:
                 raise ValueError("its compressed data is cut short, followed by more, or too large")
         except (ValueError, zlib.error) as error:
             raise StoreError(f"{path}: damaged ({error}); `bench report` writes it again") from error
-        yield from (kind for _, kind in secrets_in(data, known))
+        yield from (kind for _, kind in secrets_in(data, secret_values))

@@ -108,13 +108,15 @@ def read_run(run_dir: Path) -> RunRecord:
         raise StoreError(f"{run_dir}: is a file of a run; give the run's directory, {run_dir.parent}")
     if not path.is_file():
         runs = sorted(run_dir.glob("*/run.json"))
-        asked = f"one of its runs, such as {runs[-1].parent}" if runs else "a directory that `bench run` made"
-        said = "is a file" if run_dir.is_file() else "no run here (run.json is missing)"
+        expected = (
+            f"one of its runs, such as {runs[-1].parent}" if runs else "a directory that `bench run` made"
+        )
+        cause = "is a file" if run_dir.is_file() else "no run here (run.json is missing)"
         if not run_dir.exists():
-            said = "no run here (there is no such directory)"
+            cause = "no run here (there is no such directory)"
         elif not (run_dir.is_file() or run_dir.is_dir()):
-            said = "is neither a directory nor a bundle"
-        raise StoreError(f"{run_dir}: {said}; give {asked}")
+            cause = "is neither a directory nor a bundle"
+        raise StoreError(f"{run_dir}: {cause}; give {expected}")
     try:
         version = read_json(path, _Version).schema_version
     except StoreError as error:
@@ -123,8 +125,8 @@ def read_run(run_dir: Path) -> RunRecord:
         newer, older = ("a newer", "update bench"), ("an older", "measure it again")
         age, remedy = newer if version > SCHEMA_VERSION else older
         read = f"{min(SCHEMA_HISTORY)} to {SCHEMA_VERSION}"
-        said = f"was written by {age} bench (schema {version}); this one reads {read}"
-        raise StoreError(f"{path}: {said}; {remedy}")
+        cause = f"was written by {age} bench (schema {version}); this one reads {read}"
+        raise StoreError(f"{path}: {cause}; {remedy}")
     record = read_json(path, RunRecord)
     return replace(record, settings=with_units(record.settings), seal="")  # see is_own
 
@@ -170,11 +172,11 @@ def read_references(run_dir: Path) -> dict[Path, StartRecord]:
     """
     folder = run_dir / REFERENCE
     # A bench that was killed may leave an empty folder.
-    own = ("start.json", QUALITY_FILE, TASKS_FILE)
-    found = [
-        each for each in (folder, *sorted(folder.glob("*"))) if any((each / name).exists() for name in own)
+    copied = ("start.json", QUALITY_FILE, TASKS_FILE)
+    folders = [
+        each for each in (folder, *sorted(folder.glob("*"))) if any((each / name).exists() for name in copied)
     ]
-    return {each: read_json(each / "start.json", StartRecord) for each in found}
+    return {each: read_json(each / "start.json", StartRecord) for each in folders}
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:

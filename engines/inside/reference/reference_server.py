@@ -135,7 +135,7 @@ def take_request(buffer: bytearray) -> Request | None:
 
 
 def head(status: int, content_type: str, framing: str, request_id: str | None = None) -> bytes:
-    phrase = next((known.phrase for known in HTTPStatus if known == status), "Error")
+    phrase = next((each_status.phrase for each_status in HTTPStatus if each_status == status), "Error")
     lines = [f"HTTP/1.1 {status} {phrase}", f"Content-Type: {content_type}", framing]
     lines += [f"X-Request-Id: {request_id}"] if request_id else []
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
@@ -226,10 +226,10 @@ class State:
         self.record = (options.sends / "sends.bin" if options.sends else Path(os.devnull)).open("ab+")
         self.record.seek(0)
         header = SENDS_HEADER.pack(b"RFSENDS\n", SENDS_VERSION, SENDS_RECORD.size)
-        found = self.record.read(len(header))
-        if found not in (b"", header):
+        start = self.record.read(len(header))
+        if start not in (b"", header):
             raise OSError(f"{self.record.name}: not a record of version {SENDS_VERSION}; move it away")
-        self.record.write(b"" if found else header)
+        self.record.write(b"" if start else header)
 
     def metrics(self) -> str:
         rows = (
@@ -300,8 +300,8 @@ def read_job(request: Request, request_id: str, state: State) -> Job:
     try:
         body = json.loads(request.body)
         prompt_tokens = sum(map(prompt_tokens_of, body["messages"]))
-        asked = body.get("max_completion_tokens") or body.get("max_tokens")
-        limit = index(asked or options.output_tokens or DEFAULT_MAX_TOKENS)
+        most = body.get("max_completion_tokens") or body.get("max_tokens")
+        limit = index(most or options.output_tokens or DEFAULT_MAX_TOKENS)
         has_usage = (body.get("stream_options") or {}).get("include_usage")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise HttpError(

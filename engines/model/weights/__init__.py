@@ -69,12 +69,12 @@ def find(weights: Weights, cache: Path) -> WeightsFile | None:
 
 def adapted(adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile:
     """Find or make an adapter for weights that are here. Blocks. Raise MissingError if it cannot be made."""
-    found = find(weights, cache)
-    if found is None:
+    weights_path = find(weights, cache)
+    if weights_path is None:
         raise MissingError(f"{weights.model} at {weights.quantization} is not here: its adapters need it")
-    if reason := misfit(adapter, weights, found.facts):
+    if reason := misfit(adapter, weights, weights_path.facts):
         raise MissingError(reason.text)
-    return adapters.adapted(adapter, weights, found.path, cache)
+    return adapters.adapted(adapter, weights, weights_path.path, cache)
 
 
 def missing_bytes(weights: Weights, cache: Path) -> int | None:
@@ -88,12 +88,12 @@ def missing_bytes(weights: Weights, cache: Path) -> int | None:
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
-def disk_bytes(asked: Iterable[Weights], cache: Path) -> int:
+def disk_bytes(weights_wanted: Iterable[Weights], cache: Path) -> int:
     """Return roughly the most bytes on disk while these are prepared one after the other.
 
     A source that several are made from counts once. What is not known yet does not count.
     """
-    steps = {step.path: step for weights in asked for step in _steps(weights, cache)}
+    steps = {step.path: step for weights in weights_wanted for step in _steps(weights, cache)}
     return _most_bytes(steps.values(), cache)
 
 
@@ -122,13 +122,13 @@ def prepare(weights: Weights, cache: Path, workshop: Workshop) -> WeightsFile:
     is continued; other work starts again. Raises MissingError if the weights cannot be made, and UserError if
     the disk is too small.
     """
-    if found := find(weights, cache):
-        return found
+    if ready := find(weights, cache):
+        return ready
     means = Means(cache, workshop)
     way = _possible(way_of(weights))
     folder = way.at(cache).parent
-    said = f"waiting for another process that prepares {folder.name}"
-    with locked(folder / "lock", lambda: workshop.line(said)):
+    notice = f"waiting for another process that prepares {folder.name}"
+    with locked(folder / "lock", lambda: workshop.line(notice)):
         for each in _missing(way, cache):
             if each.repo and find(weights, cache) is None:
                 _check_disk(weights, way, cache)
@@ -143,10 +143,10 @@ def prepare(weights: Weights, cache: Path, workshop: Workshop) -> WeightsFile:
                 raise MissingError(f"model={weights.model} is {stored}, not {weights.quantization}")
         for each in between:
             kept.remove(each.at(cache))
-    found = find(weights, cache)
-    if found is None:
+    ready = find(weights, cache)
+    if ready is None:
         raise MissingError(f"{weights.model} at {weights.quantization} is not in {way.at(cache).parent}")
-    return found
+    return ready
 
 
 def _possible(way: Way | Reason) -> Way:

@@ -97,9 +97,9 @@ def _differences(shapes: Mapping[str, tuple[int, ...]], layers: int, sizes: Size
         if half.layer >= layers:
             yield f"it has a layer {half.layer}, and the model has layers 0 to {layers - 1}"
         inputs, outputs = sizes[half.projection]
-        known, size, side = (inputs, shape[1], "inputs") if half.is_input else (outputs, shape[0], "outputs")
-        if known not in (None, size):
-            yield f"its {half.projection} has {size} {side}, the model's {known}"
+        labels, size, side = (inputs, shape[1], "inputs") if half.is_input else (outputs, shape[0], "outputs")
+        if labels not in (None, size):
+            yield f"its {half.projection} has {size} {side}, the model's {labels}"
 
 
 def adapted(adapter: Adapter, weights: Weights, base: Path, cache: Path) -> AdapterFile:
@@ -109,24 +109,24 @@ def adapted(adapter: Adapter, weights: Weights, base: Path, cache: Path) -> Adap
     the cache. Raise MissingError if the adapter does not fit or cannot be read.
     """
     try:
-        own = Path(adapter.source) if adapter.source else None
-        rank = adapter_files.rank_of(own) if own else RANK
-        told = _told(base)
-        if own and told:
-            why = next(_differences(adapter_files.read_shapes(own), told.layers, told.all_sizes), None)
+        source = Path(adapter.source) if adapter.source else None
+        rank = adapter_files.rank_of(source) if source else RANK
+        labels = _told(base)
+        if source and labels:
+            why = next(_differences(adapter_files.read_shapes(source), labels.layers, labels.all_sizes), None)
             if why:
                 raise UserError(f"is not an adapter of {weights.model}: {why}")
-        if own and weights.file_format != "gguf":
-            return AdapterFile(adapter.name, own, rank)
-        if told is None:
+        if source and weights.file_format != "gguf":
+            return AdapterFile(adapter.name, source, rank)
+        if labels is None:
             raise UserError(f"{base} does not give the shape that an adapter must have")
-        return AdapterFile(adapter.name, _kept(adapter.name, own, weights, told, cache), rank)
+        return AdapterFile(adapter.name, _kept(adapter.name, source, weights, labels, cache), rank)
     except UserError as error:
         raise MissingError(f"scenario.adapters={adapter.source or adapter.name}: {error}") from error
 
 
-def _kept(name: str, own: Path | None, weights: Weights, base: Base, cache: Path) -> Path:
-    identity = repr((_RECIPE, base, own and kept.measured(own)["sha256"]))
+def _kept(name: str, source: Path | None, weights: Weights, base: Base, cache: Path) -> Path:
+    identity = repr((_RECIPE, base, source and kept.measured(source)["sha256"]))
     mark = hashlib.sha256(identity.encode()).hexdigest()[:8]
     folder = cache / "weights" / "adapters" / f"{Path(weights.model).name}-{mark}"
     is_gguf = weights.file_format == "gguf"
@@ -136,19 +136,19 @@ def _kept(name: str, own: Path | None, weights: Weights, base: Base, cache: Path
             return path
         with kept.part_of(path) as part:
             if is_gguf:
-                _write_gguf(part, name, own, base)
+                _write_gguf(part, name, source, base)
             else:
                 adapter_files.write_peft(part, _random(name, base), _config(weights.model))
-            kept.finish(part, path, {"note": None if own else RANDOM})
+            kept.finish(part, path, {"note": None if source else RANDOM})
     return path
 
 
-def _write_gguf(part: Path, name: str, own: Path | None, base: Base) -> None:
-    known = (*adapter_files.AS_THEY_ARE, adapter_files.TURNED)
-    if own and base.architecture not in known:
-        raise UserError(f"bench writes adapters as GGUF for {', '.join(known)}, not for {base.architecture}")
-    alpha = adapter_files.alpha_of(adapter_files.read_config(own)) if own else ALPHA
-    tensors = adapter_files.read_tensors(own) if own else _random(name, base)
+def _write_gguf(part: Path, name: str, source: Path | None, base: Base) -> None:
+    kinds = (*adapter_files.AS_THEY_ARE, adapter_files.TURNED)
+    if source and base.architecture not in kinds:
+        raise UserError(f"bench writes adapters as GGUF for {', '.join(kinds)}, not for {base.architecture}")
+    alpha = adapter_files.alpha_of(adapter_files.read_config(source)) if source else ALPHA
+    tensors = adapter_files.read_tensors(source) if source else _random(name, base)
     with part.open("wb") as file:
         file.writelines(adapter_files.gguf_parts(tensors, base.architecture, alpha, base.heads))
 
@@ -161,8 +161,8 @@ def _told(path: Path) -> Base | None:
         heads, inner = text.get("num_attention_heads"), text.get("intermediate_size")
     else:
         header = gguf_header(path)
-        facts, said = gguf_facts(header), header.of_model
-        heads, inner = said("attention.head_count"), said("feed_forward_length")
+        facts, metadata = gguf_facts(header), header.of_model
+        heads, inner = metadata("attention.head_count"), metadata("feed_forward_length")
     if facts is None or facts.hidden_size is None or not isinstance(heads, int) or has_others(facts):
         return None
     by_projection = {"q_proj": heads, "k_proj": facts.kv_heads}
@@ -192,7 +192,7 @@ def _config(model: str) -> dict[str, object]:
 
 
 def _random(name: str, base: Base) -> dict[str, Tensor]:
-    found = {}
+    tensors = {}
     for layer in range(base.layers):
         for projection, inputs, outputs in base.sizes:
             halves = (("A", (RANK, inputs), inputs**-0.5), ("B", (outputs, RANK), _REACH))
@@ -200,5 +200,5 @@ def _random(name: str, base: Base) -> dict[str, Tensor]:
                 key = adapter_files.name_of(layer, projection, half)
                 rng = Random(f"{name} {key}")
                 values = array("f", (rng.uniform(-reach, reach) for _ in range(shape[0] * shape[1])))
-                found[key] = Tensor(shape, "F32", values.tobytes())
-    return found
+                tensors[key] = Tensor(shape, "F32", values.tobytes())
+    return tensors

@@ -105,11 +105,11 @@ def _of_hub_checkpoint(
     if weights.file_format != "gguf":
         return _of_checkpoint(source, weights.quantization, why)
     path = source.at(cache) if cache else None
-    found = stored_precision(path) if path and kept.read(path) else stored
-    if found is None:
+    precision = stored_precision(path) if path and kept.read(path) else stored
+    if precision is None:
         raise UserError(why)
     # Converted in the stored precision, nothing is lost before the last step.
-    return _of_gguf(made("from_checkpoint", source, found), weights.quantization, why)
+    return _of_gguf(made("from_checkpoint", source, precision), weights.quantization, why)
 
 
 def _published(repo: HubRepo, weights: Weights, cache: Path | None, model: Model | None = None) -> Way:
@@ -118,14 +118,14 @@ def _published(repo: HubRepo, weights: Weights, cache: Path | None, model: Model
         return ways.published(repo, weights.quantization, weights.file_format, model)
     names = [each.name for each in page.files]
     if repo.files:
-        found: Collection[str] = repo.files
-        if missing := sorted(set(found) - set(names)):
+        names_there: Collection[str] = repo.files
+        if missing := sorted(set(names_there) - set(names)):
             raise UserError(f"{repo.repo} has no {missing[0]}")
     elif weights.file_format == "gguf":
-        found = _gguf_names(repo.repo, names, ways.kind_of(weights.quantization))
+        names_there = _gguf_names(repo.repo, names, ways.kind_of(weights.quantization))
     else:
-        found = _checkpoint_names(repo.repo, names)
-    files = tuple(each for each in page.files if each.name in found)
+        names_there = _checkpoint_names(repo.repo, names)
+    files = tuple(each for each in page.files if each.name in names_there)
     return ways.published(repo, weights.quantization, weights.file_format, model, files, page.commit)
 
 
@@ -144,13 +144,13 @@ def _checkpoint_names(repo: str, names: Sequence[str]) -> Collection[str]:
 def _gguf_names(repo: str, names: Sequence[str], kind: str) -> Collection[str]:
     files = [name for name in names if name.endswith(".gguf") and not Path(name).name.startswith("mmproj")]
     matches = [re.search(rf"(?i)[-._]{kind}(-\d{{5}}-of-\d{{5}})?\.gguf$", name) for name in files]
-    found = [match.string for match in matches if match]
+    matching = [match.string for match in matches if match]
     singles = [match.string for match in matches if match and not match[1]]
     refuse_first(
-        (not found, f"{repo} has no {kind} file; there are: {', '.join(files) or 'no GGUF files'}"),
+        (not matching, f"{repo} has no {kind} file; there are: {', '.join(files) or 'no GGUF files'}"),
         (len(singles) > 1, f"{repo} has several {kind} files: {', '.join(singles)}"),
     )
-    return singles or found
+    return singles or matching
 
 
 def _local_checkpoint(path: Path, weights: Weights) -> Way:
@@ -164,15 +164,15 @@ def _local_checkpoint(path: Path, weights: Weights) -> Way:
         )
     config = config_of(path)
     check_weights(path)
-    found, wanted = quantization_of(config), weights.quantization
-    source = ways.local(path, found, "safetensors", facts_in(path, config))
+    actual, wanted = quantization_of(config), weights.quantization
+    source = ways.local(path, actual, "safetensors", facts_in(path, config))
     if not wants_file:
-        return _of_checkpoint(source, wanted, f"{name} is {found}, not {wanted}")
-    stored = stored_precision(path) if found in PLAIN_BITS else None
+        return _of_checkpoint(source, wanted, f"{name} is {actual}, not {wanted}")
+    stored = stored_precision(path) if actual in PLAIN_BITS else None
     if stored is None:
-        kind = "partly quantized" if found in PLAIN_BITS else found
+        kind = "partly quantized" if actual in PLAIN_BITS else actual
         kind = f"{'an' if kind[:1] in 'aeio' else 'a'} {kind}"
-        served = f"; engine=vllm quantization={found} reads the directory" if found in QUANTIZATIONS else ""
+        served = f"; engine=vllm quantization={actual} reads the directory" if actual in QUANTIZATIONS else ""
         raise UserError(
             f"{name} is the directory of {kind} checkpoint, and this engine reads GGUF "
             f"files, which bench makes only from an F16, BF16 or F32 checkpoint{served}"
@@ -187,16 +187,16 @@ def _local_gguf(path: Path, weights: Weights) -> Way:
             f"{name}: a pickle can run code when it is loaded; bench takes safetensors and GGUF files"
         )
     header = gguf_header(path)
-    found = header.quantization
+    actual = header.quantization
     if weights.file_format != "gguf":
         raise UserError(f"{name} is a GGUF file; this engine takes a checkpoint's directory")
-    if found is None:
+    if actual is None:
         raise UserError(f"{name}: the file does not say how it is quantized (general.file_type)")
-    if found not in (wanted, *PLAIN_BITS):
-        raise UserError(f"{name} is {found}, not {wanted}; bench makes that only from F16, BF16 or F32")
-    if found != wanted and not header.is_whole:
+    if actual not in (wanted, *PLAIN_BITS):
+        raise UserError(f"{name} is {actual}, not {wanted}; bench makes that only from F16, BF16 or F32")
+    if actual != wanted and not header.is_whole:
         raise UserError(f"{name} is one part of several; bench makes {wanted} only from a single file")
-    source = ways.local(path, found, "gguf", gguf_facts(header))
+    source = ways.local(path, actual, "gguf", gguf_facts(header))
     return _of_gguf(source, wanted, f"{name} cannot be made as {wanted}")
 
 

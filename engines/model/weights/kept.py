@@ -40,15 +40,15 @@ def finish(
     `expected`: sha256 by name ("" is the part itself). A file that differs is removed, and MissingError
     raised.
     """
-    found = measured(part)
+    sizes = measured(part)
     for name, digest in (expected or {}).items():
-        actual = found["files"][name]["sha256"] if name else found["sha256"]
+        actual = sizes["files"][name]["sha256"] if name else sizes["sha256"]
         if digest and actual != digest:
             (part / name).unlink()
             raise MissingError(
                 f"{name or path.name} has sha256 {actual}, but should have {digest}; try again"
             )
-    manifest = {**facts, **found, "made": datetime.now(UTC).isoformat(timespec="seconds")}
+    manifest = {**facts, **sizes, "made": datetime.now(UTC).isoformat(timespec="seconds")}
     for each in [part, *(part.rglob("*") if part.is_dir() else ())]:
         sync(each)
     _manifest_path(path).unlink(missing_ok=True)  # first, so that half-replaced weights do not count
@@ -87,15 +87,15 @@ def measured(path: Path, files: Sequence[Path] | None = None) -> Manifest:
     """
     if not path.is_dir():
         return {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
-    found = {
+    record = {
         each.relative_to(path).as_posix(): {"size_bytes": each.stat().st_size, "sha256": sha256_of(each)}
         for each in files or files_below(path)
     }
-    lines = "".join(f"{file['sha256']}  {name}\n" for name, file in sorted(found.items()))
+    lines = "".join(f"{file['sha256']}  {name}\n" for name, file in sorted(record.items()))
     return {
         "size_bytes": bytes_below(path),
         "sha256": hashlib.sha256(lines.encode()).hexdigest(),
-        "files": found,
+        "files": record,
     }
 
 

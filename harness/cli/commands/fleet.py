@@ -58,14 +58,14 @@ def run_on(on: str, settings: Settings, output: Path | None, show: Show, *, as_j
     )
     session.check_output(output)
     stopped: Interrupted | CellError | None = None
-    held = session.new_directory(output, *settings.scenario_names)
-    with on_ray.joined(address) as ray, held as directory, terminal.signals_interrupt():
+    run_lock = session.new_directory(output, *settings.scenario_names)
+    with on_ray.joined(address) as ray, run_lock as directory, terminal.signals_interrupt():
         nodes = on_ray.nodes_of(ray, settings.device)
         machines = plural(len({each.boot_id for each in nodes}), "machine")
         show.line(f"{plural(settings.repeats, 'repeat')} on {machines}, one at a time on each")
         parts = directory.with_name(f"{directory.name}-repeats")
         session.check_output(parts)
-        checks = [partial(check_repeat, repeat=each, asked=settings) for each in range(settings.repeats)]
+        checks = [partial(check_repeat, repeat=each, settings=settings) for each in range(settings.repeats)]
         jobs = [on_ray.Job(k, parts / f"{k}", check) for k, check in enumerate(checks, 1)]
         try:
             panel = _Nodes(show, settings.repeats)
@@ -74,8 +74,10 @@ def run_on(on: str, settings: Settings, output: Path | None, show: Show, *, as_j
         except (Interrupted, CellError) as error:
             stopped = error
         except OSError as error:
-            said = f"{parts}: what nodes send cannot be stored: {error.strerror or error}"
-            raise CellError(f"{said}; `bench merge` merges those repeats there that are complete") from error
+            message = f"{parts}: what nodes send cannot be stored: {error.strerror or error}"
+            raise CellError(
+                f"{message}; `bench merge` merges those repeats there that are complete"
+            ) from error
         finally:
             show.close_panel()
         whole = [job for job in jobs if job.is_whole]

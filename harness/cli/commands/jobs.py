@@ -134,17 +134,17 @@ def _recorded(
 ) -> tuple[RunRecord, int | None]:
     """Return a run's record, and how many repeats it is to have if that is more than it has."""
     given = overrides.parse(changes or [])
-    said = "--resume takes a run's own settings; the only key to give with it is repeats=N"
-    refuse_first((study or output, said))
+    refusal = "--resume takes a run's own settings; the only key to give with it is repeats=N"
+    refuse_first((study or output, refusal))
     record = store.read_run(directory)
     if record.foreign:
         raise UserError(f"{directory}: was measured by {record.foreign.tool}; resume what bench measured")
-    found = choices_of(record)
+    choices = choices_of(record)
     # Typed too, a value that is not taken from a stranger's file is the user's word.
-    typed = {key: values for key, values in given.items() if found.get(key) == values}
-    refuse_first((given.keys() - typed.keys() - {"repeats"}, said))
-    asked = {**found, "repeats": (record.plan.blocks,)}
-    agreed(directory, asked, typed, is_own=store.is_own(directory))
+    typed = {key: values for key, values in given.items() if choices.get(key) == values}
+    refuse_first((given.keys() - typed.keys() - {"repeats"}, refusal))
+    requested = {**choices, "repeats": (record.plan.blocks,)}
+    agreed(directory, requested, typed, is_own=store.is_own(directory))
     if "repeats" not in given:
         return record, None
     if record.search is not None:

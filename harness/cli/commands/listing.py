@@ -47,11 +47,11 @@ def _print_engines(engines: Sequence[builds.EngineHere]) -> None:
     for engine in engines:
         how = ", ".join(_LAUNCHERS[each] for each in engine.launchers) or "runs already"
         first, *others = engine.programs
-        said = _state(first)
+        state = _state(first)
         if others:
             here = sum(each.state in ("ready", "installed") for each in engine.programs)
-            said = f"{here} of {len(engine.programs)} programs"
-        rows.append({"engine": engine.engine, "here": said, "started as": how})
+            state = f"{here} of {len(engine.programs)} programs"
+        rows.append({"engine": engine.engine, "here": state, "started as": how})
         for each in engine.programs if others else ():
             rows.append({"engine": f"  {each.program}", "here": _state(each), "started as": ""})
     print_rows(rows)
@@ -76,13 +76,13 @@ def _print_tools(tools: Sequence[dict[str, Any]]) -> None:
 def _state(item: builds.Installable) -> str:
     size = size_text(item.size_bytes or 0)
     remedy = f"`{item.install}` ({'compiles, ' if item.compiles else ''}{size})"
-    said = {
+    states = {
         "ready": "needs nothing",
         "none": f"no: {item.reason}",
         "installed": f"installed {item.version}, {size}" if item.version else f"installed, {size}",
         "not installed": f"not installed: {remedy}",
     }
-    return said.get(item.state, f"to be made again: {remedy}")
+    return states.get(item.state, f"to be made again: {remedy}")
 
 
 def _quantizations() -> list[builds.QuantizationServed]:
@@ -106,13 +106,13 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
             "bits": f"{row.bits_per_weight:g}",
             "format": row.file_format or "any",
         }
-        for engine, said in row.engines.items():
-            if said != "yes":
-                reason = said.replace(row.quantization, _NAME)
+        for engine, verdict in row.engines.items():
+            if verdict != "yes":
+                reason = verdict.replace(row.quantization, _NAME)
                 named.setdefault(reason, {})[row.quantization] = None
-                kind = "yes" if said.startswith(builds.SERVED_BUT) else "no"
-                said = f"{kind} {list(named).index(reason) + 1}"
-            cells[engine] = said
+                kind = "yes" if verdict.startswith(builds.SERVED_BUT) else "no"
+                verdict = f"{kind} {list(named).index(reason) + 1}"
+            cells[engine] = verdict
         rows.append(cells)
     print_rows(rows)
     out.print()
@@ -215,7 +215,7 @@ def _keys() -> list[Row]:
     from serving_bench.harness.settings.keys import listed_keys
 
     names = ("default", "takes", "help")
-    return [{"key": key} | dict(zip(names, told, strict=True)) for key, told in listed_keys().items()]
+    return [{"key": key} | dict(zip(names, values, strict=True)) for key, values in listed_keys().items()]
 
 
 # The lists by name: a function that returns the facts, and one that prints them.

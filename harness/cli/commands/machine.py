@@ -133,8 +133,8 @@ def selftest_command(
     assert reference is not None
     ladder = selftest.ladder_of(loads) if loads else selftest.QUICK if quick else selftest.WHOLE
     with signals_interrupt():
-        for said in reap(cache / "running"):
-            show.line(said)
+        for line in reap(cache / "running"):
+            show.line(line)
         if not native:
             show.line(f"the native reference server, which is more exact, is not built: `{selftest.BUILD}`")
         show.line(f"{len(ladder.rungs)} loads against the {reference.program} reference server")
@@ -168,11 +168,11 @@ def _lines(result: SelfTest) -> Iterator[str]:
         yield result.stopped
     first, last = result.steps[0], result.steps[-1]
     if result.largest is None:
-        said = f"is not under 1 ms even at {selftest.Rung(first.streams, first.chunks_per_s).label}"
+        limit_text = f"is not under 1 ms even at {selftest.Rung(first.streams, first.chunks_per_s).label}"
     else:
-        said = f"stays under 1 ms up to {selftest.Rung(*result.largest).label}"
+        limit_text = f"stays under 1 ms up to {selftest.Rung(*result.largest).label}"
     beyond = ", the largest load tried" if (last.streams, last.chunks_per_s) == result.largest else ""
-    yield f"TTFT's p99 error {said} ({result.program} reference server){beyond}"
+    yield f"TTFT's p99 error {limit_text} ({result.program} reference server){beyond}"
 
 
 def _step_row(step: SelfTestStep) -> Row:

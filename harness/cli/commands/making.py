@@ -44,17 +44,17 @@ def install_command(
         raise UserError(f"{what}: {spec.text}")
     cache = install.cache_dir()
     if spec is None:
-        said = f"{what} needs no environment of its own"
+        message = f"{what} needs no environment of its own"
     elif not remove:
         with terminal.signals_interrupt():
-            made = install.install(cache, spec, Show(quiet=quiet).line)
-        said = f"{what} is installed in {made.folder} ({size_text(made.size_bytes)})"
+            environment = install.install(cache, spec, Show(quiet=quiet).line)
+        message = f"{what} is installed in {environment.folder} ({size_text(environment.size_bytes)})"
     elif freed := install.remove(cache, spec):
         cached = "; what was downloaded stays cached" if spec.lock else ""
-        said = f"removed {what}: {size_text(freed)} freed{cached}"
+        message = f"removed {what}: {size_text(freed)} freed{cached}"
     else:
-        said = f"{what} is not installed"
-    terminal.print_lines([said])
+        message = f"{what} is not installed"
+    terminal.print_lines([message])
 
 
 def prepare(
@@ -77,7 +77,7 @@ def prepare(
         why = why_none(skips) or "none of these settings needs weights that bench can get"
         raise UserError(f"nothing to prepare: {why}")
     cache, show = install.cache_dir(), Show(quiet=quiet)
-    made: list[Weights] = []
+    prepared: list[Weights] = []
     lacking: list[Weights] = []
     whys: dict[str, list[str]] = {}
     with terminal.signals_interrupt():
@@ -86,31 +86,33 @@ def prepare(
         provision.check_disk([], needed, weights, cache)
         for each in needed:
             try:
-                found = provision.provide_weights(each, weights, cache, show.line, limit_bytes=None)
+                ready = provision.provide_weights(each, weights, cache, show.line, limit_bytes=None)
             except BenchError as error:
                 lacking.append(each)
                 name = f"{each.model} {each.quantization} as {each.file_format}"
                 whys.setdefault(str(error), []).append(name)
                 continue
-            made.append(each)
-            said = f"{each.model} {each.quantization}: {found.path}  {size_text(found.size_bytes)}"
-            terminal.print_lines([said, f"  {found.note}"] if found.note else [said])
-        asked = (pair for each in candidates(settings) for pair in all_adapters(ENGINES[each.engine], each))
-        for of, adapter in dict.fromkeys(asked):
-            if of in made:
+            prepared.append(each)
+            told_line = f"{each.model} {each.quantization}: {ready.path}  {size_text(ready.size_bytes)}"
+            terminal.print_lines([told_line, f"  {ready.note}"] if ready.note else [told_line])
+        adapter_pairs = (
+            pair for each in candidates(settings) for pair in all_adapters(ENGINES[each.engine], each)
+        )
+        for of, adapter in dict.fromkeys(adapter_pairs):
+            if of in prepared:
                 file = weights.adapted(adapter, of, cache)
                 terminal.print_lines([f"{of.model} {of.quantization}, adapter {file.name}: {file.path}"])
     for why, names in whys.items():
         terminal.complaints.print(f"{', '.join(names)}: {why}", markup=False)
-    if _failures(lacking, made, [each for each in lacking if not weights.can_prepare(each, cache)]):
-        raise typer.Exit(1 if made else 2)
+    if _failures(lacking, prepared, [each for each in lacking if not weights.can_prepare(each, cache)]):
+        raise typer.Exit(1 if prepared else 2)
 
 
 def _failures(
-    failed: Sequence[Weights], made: Collection[Weights], possible: Collection[Weights]
+    failed: Sequence[Weights], prepared: Collection[Weights], possible: Collection[Weights]
 ) -> Sequence[Weights]:
     """Return the failures that count: bench could have made them, or none was made at that quantization."""
-    had = {(each.model, each.quantization) for each in made}
+    had = {(each.model, each.quantization) for each in prepared}
     return [each for each in failed if each in possible or (each.model, each.quantization) not in had]
 
 
@@ -134,26 +136,26 @@ def fit_command(
     memory = fit.memory_of(settings.device, terms.device_memory_bytes)
     workshop = provision.Tools(install.cache_dir(), Show(quiet=as_json).line)
     drafts = (point.value.draft[0] for point in settings.terms if point.value.draft)
-    known = {model: known_facts(model, workshop) for model in (*settings.models, *drafts)}
-    tables = fit.fit(settings, known, memory, weights, install.cache_dir())
+    facts = {model: known_facts(model, workshop) for model in (*settings.models, *drafts)}
+    tables = fit.fit(settings, facts, memory, weights, install.cache_dir())
     if as_json:
-        terminal.print_json({"memory": memory, "fits_share": FITS_SHARE, "models": known, "tables": tables})
+        terminal.print_json({"memory": memory, "fits_share": FITS_SHARE, "models": facts, "tables": tables})
         return
-    terminal.print_lines(_about(known, memory), fold=True)
+    terminal.print_lines(_about(facts, memory), fold=True)
     for table in tables:
         terminal.out.print()
-        terminal.print_lines([_question(table, several=len(known) > 1)], fold=True)
+        terminal.print_lines([_question(table, several=len(facts) > 1)], fold=True)
         if table.rows:
             rows = [_cells(row) for row in table.rows]
             terminal.print_rows(rows, right=rows[0].keys() - {"deployment", "verdict"})
     terminal.out.print()
-    terminal.print_lines(_notes(tables, known), fold=True)
+    terminal.print_lines(_notes(tables, facts), fold=True)
 
 
-def _about(known: Mapping[str, KnownFacts], memory: fit.Memory) -> Iterator[str]:
+def _about(facts: Mapping[str, KnownFacts], memory: fit.Memory) -> Iterator[str]:
     what = "the machine" if memory.device == "cpu" else "each device"
     yield f"Memory of {what}: {_gib(memory.device_bytes)} GiB ({memory.source})."
-    for model, about in known.items():
+    for model, about in facts.items():
         most = f"up to {about.facts.context_length:,} tokens of context"
         yield f"{model}: {parameters_text(about.facts.parameters)} parameters, {most} ({about.source})."
 
@@ -187,7 +189,7 @@ def _gib(size_bytes: int) -> str:
     return f"{size_bytes / 2**30:,.{2 if size_bytes < 10 << 30 else 1}f}"
 
 
-def _notes(tables: Sequence[fit.FitTable], known: Mapping[str, KnownFacts]) -> Iterator[str]:
+def _notes(tables: Sequence[fit.FitTable], facts: Mapping[str, KnownFacts]) -> Iterator[str]:
     rows = [row for table in tables for row in table.rows]
     if rows:
         yield (
@@ -197,11 +199,11 @@ def _notes(tables: Sequence[fit.FitTable], known: Mapping[str, KnownFacts]) -> I
         )
         if any(row.most_users is None for row in rows):
             yield "any: more users need no more memory, since they wait for each other."
-        yield from _kv_lines(tables, known)
+        yield from _kv_lines(tables, facts)
     for engine, program in dict.fromkeys((row.engine, row.program) for row in rows if row.program):
         yield f"{engine}: as {engine}.program={program}, since its first program does not serve on a GPU."
-    for asked in dict.fromkeys(asked for table in tables for asked in table.uncounted):
-        yield f"{asked}: ignored here; the numbers are for the whole memory of a device."
+    for part in dict.fromkeys(part for table in tables for part in table.uncounted):
+        yield f"{part}: ignored here; the numbers are for the whole memory of a device."
     named = {
         "other*": [(row.need.overhead_source, row.engine) for row in rows if row.need.is_assumed],
         "other": [(row.need.overhead_source, row.engine) for row in rows if not row.need.is_assumed],
@@ -213,9 +215,9 @@ def _notes(tables: Sequence[fit.FitTable], known: Mapping[str, KnownFacts]) -> I
             yield f"{heading}, {', '.join(names)}: {text}"
 
 
-def _kv_lines(tables: Sequence[fit.FitTable], known: Mapping[str, KnownFacts]) -> Iterator[str]:
-    several = len(known) > 1
-    for model, about in known.items():
+def _kv_lines(tables: Sequence[fit.FitTable], of_models: Mapping[str, KnownFacts]) -> Iterator[str]:
+    several = len(of_models) > 1
+    for model, about in of_models.items():
         rows = [row for table in tables if table.model == model for row in table.rows]
         of = f", {model}" if several else ""
         each = grouped((f"{row.need.kv_bytes_per_token / 1024:,.5g} KiB", row.engine) for row in rows)

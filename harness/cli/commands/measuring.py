@@ -207,15 +207,15 @@ def _provided(job: Job, show: Show) -> Site:
 
 def _job_lines(job: Job) -> Iterator[str]:
     """Say what is about to be done, and how long it takes."""
-    asked, has_cells = asking(job.quality, job.starts), any(start.cells for start in job.starts)
+    questions, has_cells = asking(job.quality, job.starts), any(start.cells for start in job.starts)
     if job.settings.search:
-        yield from search_lines(job.settings.search, job.whole, asked)
+        yield from search_lines(job.settings.search, job.whole, questions)
         if not has_cells:
             yield "every start is finished; nothing to search"
     else:
         left = plan.estimated(replace(job.whole, starts=tuple(job.starts)))
         yield from context_lines(job.whole.starts)
-        yield from length_lines(left, job.settings.until if job.may_grow else None, asked)
+        yield from length_lines(left, job.settings.until if job.may_grow else None, questions)
         yield from budget_lines(left, job.settings.budget_s)
         if not has_cells:
             then = "going on with until" if job.may_grow else "nothing to measure"
@@ -284,5 +284,5 @@ def _standings(directory: Path, repeats: int) -> Sequence[Standing]:
 def _trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[Objective]) -> Trial:
     from serving_bench.reports.measures.slo import trial
 
-    found = trial(directory, numbers, slo)
-    return Trial(load, found.verdict, found.meets, len(numbers), found.words, found.problem)
+    outcome = trial(directory, numbers, slo)
+    return Trial(load, outcome.verdict, outcome.meets, len(numbers), outcome.words, outcome.problem)

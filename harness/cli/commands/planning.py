@@ -60,13 +60,13 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     quality = due(settings.quality, whole.deployments.values())
     has_device = bool(select_devices(device_of(settings)))
     lacks = grouped(lacking(whole.deployments.values(), weights, install.cache_dir(), has_device=has_device))
-    asked = asking(quality, whole.starts)
+    questions = asking(quality, whole.starts)
     if as_json:
-        more = {"unmatched": _unmatched(whole), "lacking": lacks, "quality": asked}
-        print_json({**msgspec.to_builtins(whole), "estimate_s": total_s(whole, asked), **more})
+        more = {"unmatched": _unmatched(whole), "lacking": lacks, "quality": questions}
+        print_json({**msgspec.to_builtins(whole), "estimate_s": total_s(whole, questions), **more})
     check_any(whole, "run")
     if not as_json:
-        print_plan(whole, settings.until, asked, settings.budget_s)
+        print_plan(whole, settings.until, questions, settings.budget_s)
         print_lines(told_of_texts)
         print_lines(f"{', '.join(labels)}: {what}" for what, labels in lacks.items())
 
@@ -90,13 +90,13 @@ def facts_here(settings: config.Settings) -> Facts:
     """Gather what a plan must know of its candidates on this machine. Starts nothing, and asks no hub."""
     cache, devices = install.cache_dir(), select_devices(device_of(settings))
     device_bytes = gpu.smallest_bytes(devices)
-    asked = [each for each, why in plan.possible(settings).items() if why is None]
-    not_here = {each: why for each in asked if (why := why_not_on(devices, each))}
-    drafts = [each.draft.model for each in asked if each.draft]
-    models = dict.fromkeys([*(each.model for each in asked), *drafts])
+    requested = [each for each, why in plan.possible(settings).items() if why is None]
+    not_here = {each: why for each in requested if (why := why_not_on(devices, each))}
+    drafts = [each.draft.model for each in requested if each.draft]
+    models = dict.fromkeys([*(each.model for each in requested), *drafts])
     shapes = {model: facts for model in models if (facts := _shape(model))}
     unprepared, misfits = dict[Weights, Reason | None](), dict[tuple[Adapter, Weights], Reason | None]()
-    for each in asked:
+    for each in requested:
         if each.terms.base_url or each in not_here:
             continue
         for needed in all_weights(ENGINES[each.engine], each):
@@ -112,7 +112,7 @@ def facts_here(settings: config.Settings) -> Facts:
         {pair: why for pair, why in misfits.items() if why},
         shapes,
         {model: tokens for model in models if (tokens := most_context(model))},
-        {each: device_bytes for each in asked if device_bytes and uses_devices(each)},
+        {each: device_bytes for each in requested if device_bytes and uses_devices(each)},
     )
 
 
@@ -125,10 +125,10 @@ def _shape(model: str) -> ModelFacts | None:
 
 def check_goals(settings: config.Settings, whole: Plan) -> None:
     """Raise UserError for metrics that do not exist, and for a baseline that is not in the plan."""
-    asked = [("compare.metric", name) for name in settings.compare.metrics]
+    named_metrics = [("compare.metric", name) for name in settings.compare.metrics]
     if settings.until:
-        asked.append(("until.metric", settings.until.metric))
-    for key, name in asked:
+        named_metrics.append(("until.metric", settings.until.metric))
+    for key, name in named_metrics:
         if key in settings.given:
             from serving_bench.reports.measures.metrics import check_metric_name, metric_of
 
@@ -145,7 +145,7 @@ def check_goals(settings: config.Settings, whole: Plan) -> None:
 
 
 def print_plan(
-    whole: Plan, until: Until | None = None, asked: Asking | None = None, budget_s: float | None = None
+    whole: Plan, until: Until | None = None, questions: Asking | None = None, budget_s: float | None = None
 ) -> None:
     """Print a row for each cell, with the start's name on its first; then what holds for the whole plan.
 
@@ -170,7 +170,7 @@ def print_plan(
     if more:
         repeats = plural(more, "more repeat")
         print_lines([f"... and the same for {repeats}, each in its own order (--json has all)"])
-    print_lines([*_plan_lines(whole, until, asked), *budget_lines(whole, budget_s)])
+    print_lines([*_plan_lines(whole, until, questions), *budget_lines(whole, budget_s)])
 
 
 def _phases(load: Load) -> str:
@@ -182,7 +182,7 @@ def _phases(load: Load) -> str:
     return f"{ramp_up}{load.warmup_s:g} s + {' or '.join(bounds) or 'the whole trace'}{ramp_down}"
 
 
-def _plan_lines(whole: Plan, until: Until | None, asked: Asking | None) -> Iterator[str]:
+def _plan_lines(whole: Plan, until: Until | None, questions: Asking | None) -> Iterator[str]:
     ours = [each for each in whole.deployments.values() if each.terms.base_url is None]
     yield from skip_lines(whole.skips)
     yield from dict.fromkeys(f"fairness={each.terms.fairness}: {_told(each)}" for each in ours)
@@ -195,7 +195,7 @@ def _plan_lines(whole: Plan, until: Until | None, asked: Asking | None) -> Itera
     named = dict.fromkeys(each for start in whole.starts for each in start.deployment.adapters)
     if any(each.source is None for each in named):
         yield f"scenario.adapters={len(named)}: {weights.RANDOM}"
-    yield from length_lines(whole, until, asked)
+    yield from length_lines(whole, until, questions)
     if whole.blocks and len(whole.deployments) > max(len(ours), 1):
         yield "engine.base_url: no verdict however many repeats, since the server is not restarted"
     elif until is None and len(ours) > 1 and 0 < whole.blocks < STARTS_NEEDED:
@@ -208,8 +208,8 @@ def _source_lines(whole: Plan) -> Iterator[str]:
         arrivals = SCENARIOS[cell.scenario.name].arrivals(cell.scenario.options)
         count = None if arrivals is None else sum(1 for _ in arrivals)
         if count is not None and count < (cell.load.conversations or 0):
-            asked = f"load.conversations={cell.load.conversations}"
-            yield f"{asked}: {cell.scenario.label} has {count}, and no more are played"
+            conversations = f"load.conversations={cell.load.conversations}"
+            yield f"{conversations}: {cell.scenario.label} has {count}, and no more are played"
 
 
 def why_none(skips: Sequence[Skip]) -> str:
@@ -228,40 +228,43 @@ def _told(deployment: Deployment) -> str:
         "context_length", "concurrent_sequences", "kv_cache_tokens", "kv_cache_type", "prefix_cache",
         "speculation", "speculative_tokens",
     )  # fmt: skip
-    asked = {name: getattr(deployment.terms, name) for name in names}
-    told = [f"engine.{name}={as_text(value)}" for name, value in asked.items() if value is not None]
-    return ", ".join(told) or "each engine's own defaults"
+    terms = {name: getattr(deployment.terms, name) for name in names}
+    words = [f"engine.{name}={as_text(value)}" for name, value in terms.items() if value is not None]
+    return ", ".join(words) or "each engine's own defaults"
 
 
 def _tuned_lines(deployment: Deployment) -> Iterator[str]:
     engine, tuned = deployment.engine, ENGINES[deployment.engine].tuned
     if tuned and deployment.terms.fairness == "tuned":
         values = {name: getattr(deployment.options, name) for name in tuned.options}
-        told = (
+        lines = (
             f"{engine}.{name}={as_text(value)}{'' if value == tuned.options[name] else ' (given)'}"
             for name, value in values.items()
         )
-        yield f'fairness=tuned adds to {engine} "{tuned.name}": {", ".join(told)}; source: {tuned.source}'
+        yield f'fairness=tuned adds to {engine} "{tuned.name}": {", ".join(lines)}; source: {tuned.source}'
 
 
 def _unmatched(whole: Plan) -> list[dict[str, Any]]:
-    found: dict[tuple[str, str], list[str]] = {}
+    terms_by_clause: dict[tuple[str, str], list[str]] = {}
     for deployment in whole.deployments.values():
         if deployment.terms.base_url is None:
             for term, why in ENGINES[deployment.engine].unmatched(deployment).items():
-                found.setdefault((f"engine.{term}", why), []).append(deployment.label)
+                terms_by_clause.setdefault((f"engine.{term}", why), []).append(deployment.label)
             if getattr(deployment.options, "args", None):
-                said = f"{deployment.engine}.args", "bench does not know what they change"
-                found.setdefault(said, []).append(deployment.label)
-    return [{"term": term, "reason": why, "deployments": labels} for (term, why), labels in found.items()]
+                clause = f"{deployment.engine}.args", "bench does not know what they change"
+                terms_by_clause.setdefault(clause, []).append(deployment.label)
+    return [
+        {"term": term, "reason": why, "deployments": labels}
+        for (term, why), labels in terms_by_clause.items()
+    ]
 
 
-def total_s(whole: Plan, asked: Asking | None) -> float:
+def total_s(whole: Plan, questions: Asking | None) -> float:
     """Return the seconds that a plan is expected to take, quality included."""
-    return whole.estimate_s + (asked.planned_s if asked else 0.0)
+    return whole.estimate_s + (questions.planned_s if questions else 0.0)
 
 
-def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) -> Iterator[str]:
+def length_lines(whole: Plan, until: Until | None, questions: Asking | None = None) -> Iterator[str]:
     """Say how many starts and cells there are, how long they take with quality, and what may follow."""
     cells = sum(len(start.cells) for start in whole.starts)
     if not whole.starts:
@@ -274,13 +277,16 @@ def length_lines(whole: Plan, until: Until | None, asked: Asking | None = None) 
     if any(len(start.cells) > 1 for start in whole.starts):
         yield "order: the cells of a start are shuffled in each repeat, alike for all deployments"
     beside = ", plus each engine's own start-up" if is_ours else ""
-    size, length_s = f"{plural(len(whole.starts), 'start')}, {plural(cells, 'cell')}", total_s(whole, asked)
+    size, length_s = (
+        f"{plural(len(whole.starts), 'start')}, {plural(cells, 'cell')}",
+        total_s(whole, questions),
+    )
     quality = ""
-    if asked:
-        most = duration_text(asked.most_s)
-        quality = f", {duration_text(asked.planned_s)} of it for quality (at most {most})"
+    if questions:
+        most = duration_text(questions.most_s)
+        quality = f", {duration_text(questions.planned_s)} of it for quality (at most {most})"
     yield f"{size}, {'at least' if until else 'about'} {duration_text(length_s)}{quality}{beside}"
-    yield from quality_lines(asked)
+    yield from quality_lines(questions)
     if until is None:
         return
     share, budget = f"{100 * until.half_width_share:g}", duration_text(until.budget_s)
@@ -300,27 +306,27 @@ def budget_lines(left: Plan, budget_s: float | None) -> Iterator[str]:
     """Say which repeats of a plan run.budget is not expected to hold, where it was given."""
     starts = [start for start in left.starts if start.cells]
     by_repeat = groupby(starts, attrgetter("repeat"))
-    ends_s = list(accumulate(plan.estimated_s(list(own)) for _, own in by_repeat))
+    ends_s = list(accumulate(plan.estimated_s(list(of_repeat)) for _, of_repeat in by_repeat))
     if budget_s is None or not ends_s or ends_s[-1] <= budget_s:
         return
-    held = sum(end_s <= budget_s for end_s in ends_s)
-    said = f"the first repeat takes about {duration_text(ends_s[0])} and is measured all the same; " * (
-        not held
+    fitting = sum(end_s <= budget_s for end_s in ends_s)
+    clause = f"the first repeat takes about {duration_text(ends_s[0])} and is measured all the same; " * (
+        not fitting
     )
-    if lost := len(ends_s) - max(held, 1):
-        said += f"the last {plural(lost, 'repeat')} of {len(ends_s)} will probably not be measured; "
-    yield f"run.budget={duration_text(budget_s)}: {said}run.budget={math.ceil(ends_s[-1])}s holds all"
+    if lost := len(ends_s) - max(fitting, 1):
+        clause += f"the last {plural(lost, 'repeat')} of {len(ends_s)} will probably not be measured; "
+    yield f"run.budget={duration_text(budget_s)}: {clause}run.budget={math.ceil(ends_s[-1])}s holds all"
 
 
-def search_lines(terms: SearchTerms, whole: Plan, asked: Asking | None = None) -> Iterator[str]:
+def search_lines(terms: SearchTerms, whole: Plan, questions: Asking | None = None) -> Iterator[str]:
     """Say what is searched, how long it takes at least, and what is asked beside it."""
     unit = "users" if terms.over == "concurrency" else "conversations per second"
     yield (
         f"searching from {terms.lowest:g} to {terms.highest:g} {unit} on each of "
         f"{plural(len(whole.starts), 'start')}; with one trial on each about "
-        f"{duration_text(total_s(whole, asked))}, but the number of trials depends on what is found"
+        f"{duration_text(total_s(whole, questions))}, but the number of trials depends on what is found"
     )
-    yield from quality_lines(asked)
+    yield from quality_lines(questions)
 
 
 def with_tasks(quality: Due, workshop: Workshop) -> Due:
@@ -330,23 +336,24 @@ def with_tasks(quality: Due, workshop: Workshop) -> Due:
     return replace(quality, tasks=provide_tasks(task_names(quality.terms), workshop))
 
 
-def quality_lines(asked: Asking | None) -> Iterator[str]:
+def quality_lines(questions: Asking | None) -> Iterator[str]:
     """Say what is asked beside the load, of how many deployments, for how long each, and against which."""
-    if asked is None:
+    if questions is None:
         return
-    tasks = f": {', '.join(asked.tasks)}"
+    tasks = f": {', '.join(questions.tasks)}"
     kinds = [
-        f"{kind} ({duration_text(seconds)}, at most {duration_text(asked.bounds_s[kind])}"
+        f"{kind} ({duration_text(seconds)}, at most {duration_text(questions.bounds_s[kind])}"
         f"{tasks if kind == 'tasks' else ''})"
-        for kind, seconds in asked.budgets_s.items()
+        for kind, seconds in questions.budgets_s.items()
     ]
     # A single deployment is its own reference: its answers are kept for later runs.
-    others = [label for label in asked.against.values() if [label] != asked.deployments]
+    others = [label for label in questions.against.values() if [label] != questions.deployments]
     against = f", against {' and '.join(others)}" if others else ""
-    each = ", each" if len(asked.deployments) > 1 else ""
-    when = f"{each} after the load of its first start" if asked.alone != asked.deployments else each
-    yield f"quality of {plural(len(asked.deployments), 'deployment')}{when}: {' and '.join(kinds)}{against}"
-    if asked.note:
-        yield f"quality.text: {asked.note}"
-    if asked.alone:
-        yield f"started once more, only for quality: {', '.join(asked.alone)}"
+    each = ", each" if len(questions.deployments) > 1 else ""
+    when = f"{each} after the load of its first start" if questions.alone != questions.deployments else each
+    whose = plural(len(questions.deployments), "deployment")
+    yield f"quality of {whose}{when}: {' and '.join(kinds)}{against}"
+    if questions.note:
+        yield f"quality.text: {questions.note}"
+    if questions.alone:
+        yield f"started once more, only for quality: {', '.join(questions.alone)}"

@@ -58,17 +58,17 @@ def report(
     format_ = "markdown" if format_ == "md" else format_
     if format_ not in (None, *_FORMATS):
         raise UserError(f"--format {format_}: no such format; {choose_from(format_, _FORMATS)}")
-    asked = Asked(format_, as_json, output, table, chart)
+    options = Asked(format_, as_json, output, table, chart)
     folder = Path(output or "").parent
-    if not asked.is_folder and not folder.is_dir():
+    if not options.is_folder and not folder.is_dir():
         raise UserError(f"--output {output}: cannot be written (there is no directory {folder})")
     if charts:
-        if asked != Asked():
+        if options != Asked():
             raise UserError("--charts lists the charts and goes with no other option")
         listed = charts_of(open_run(directory)).items()
         print_lines([f"{name:<28} {chart.title}" for name, chart in listed] or [NO_CHARTS])
     else:
-        print_lines(map(str, write_output(directory, asked)))
+        print_lines(map(str, write_output(directory, options)))
     tell_changed(directory)
 
 

@@ -60,23 +60,27 @@ def rerun(
     settings = typed_settings(given, is_search=record.search is not None)
     settings, whole = new_plan(settings, output, record.only_repeat)
     check_any(whole, "search" if settings.search else "run")
-    found, show = _differences(record, starts, settings, whole), Show(quiet=quiet)
+    differences, show = _differences(record, starts, settings, whole), Show(quiet=quiet)
     if source.is_dir():  # a changed bundle was refused
         tell_changed(source)
     others = unlike_cells(record.plan, whole)
     cells = sum(len(start.cells) for start in whole.starts)
     if is_plan and as_json:
-        told = {"differences": [asdict(each) for each in found], "cells": cells, "other_cells": others}
-        terminal.print_json({**told, "plan": msgspec.to_builtins(whole)})
+        answer = {
+            "differences": [asdict(each) for each in differences],
+            "cells": cells,
+            "other_cells": others,
+        }
+        terminal.print_json({**answer, "plan": msgspec.to_builtins(whole)})
         return
     to = terminal.out if is_plan else show.console
-    _print_differences(found, to)
+    _print_differences(differences, to)
     to.print(f"{source}: {cells - others} of {plural(cells, 'cell')} with its seed, load and scenario")
     if is_plan:
-        asked = asking(due_of(settings, whole), whole.starts)
-        print_plan(whole, settings.until, asked)
+        questions = asking(due_of(settings, whole), whole.starts)
+        print_plan(whole, settings.until, questions)
         if settings.search:
-            terminal.print_lines(search_lines(settings.search, whole, asked))
+            terminal.print_lines(search_lines(settings.search, whole, questions))
         return
     with new_job(settings, whole, output, record.only_repeat) as job:
         # Each start of a search has loads of its own.
@@ -97,21 +101,21 @@ def _differences(
     facts = {name: fact for name, fact in facts.items() if name in record.environment}
     given = store.as_stored(settings.given)
     planned = replace(record, settings=given, plan=whole, environment=msgspec.to_builtins(facts))
-    found = list(planned_differences(record, planned))
+    differences = list(planned_differences(record, planned))
     measured_with = {start.deployment.label: start.weights.get("sha256") for start in starts}
     for label, deployment in deployments.items():
         needed = ENGINES[deployment.engine].weights(deployment)
         file = here.weights.get(needed) if isinstance(needed, Weights) else None
         was, now = measured_with.get(label), file.sha256 if file else "not here yet"
         if was and was != now:
-            found.append(Difference("flags", "weights sha256", str(was), now, label))
-    return found
+            differences.append(Difference("flags", "weights sha256", str(was), now, label))
+    return differences
 
 
-def _print_differences(found: Sequence["Difference"], to: Console) -> None:
+def _print_differences(differences: Sequence["Difference"], to: Console) -> None:
     from serving_bench.harness.cli.compare_text import print_differences
 
-    if found:
-        print_differences(found, ("there", "here"), to)
+    if differences:
+        print_differences(differences, ("there", "here"), to)
     else:
         to.print("nothing that the run recorded is different on this machine")

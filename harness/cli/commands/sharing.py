@@ -35,21 +35,21 @@ def verify(
         has_list = (directory / SUMS_FILE).exists()
         if not has_list:
             store.read_run(directory)
-        found = checksums.findings(directory)
+        faults = checksums.findings(directory)
         count = sum(1 for _ in checksums.files(directory))
         is_going_on = store.is_going_on(directory, "running")
         cut_off = None if is_going_on else _cut_off(directory)
         asks = _asks(directory)
     if is_going_on:  # what it is writing now will be whole and listed later
-        found = [each for each in found if each.fault not in ("unlisted", "torn")]
-    unlisted = sum(each.fault == "unlisted" for each in found)
+        faults = [each for each in faults if each.fault not in ("unlisted", "torn")]
+    unlisted = sum(each.fault == "unlisted" for each in faults)
     if as_json:
-        told = {"directory": str(source), "files": count, "has_checksums": has_list}
-        findings = [asdict(each) for each in found]
-        print_json({**told, "is_going_on": is_going_on, "findings": findings, "asks_for": asks})
+        answer = {"directory": str(source), "files": count, "has_checksums": has_list}
+        findings = [asdict(each) for each in faults]
+        print_json({**answer, "is_going_on": is_going_on, "findings": findings, "asks_for": asks})
     else:
         print_lines(f"{source}: asks for {clipped(each)}: to take it, type it" for each in asks)
-        print_lines(str(each) for each in found if each.fault != "unlisted" or not cut_off)
+        print_lines(str(each) for each in faults if each.fault != "unlisted" or not cut_off)
         if cut_off and unlisted:
             files = plural(unlisted, "file")
             print_lines(
@@ -57,10 +57,10 @@ def verify(
             )
         if not has_list:
             print_lines([f"{source}: has no list of checksums (SHA256SUMS)"])
-        elif not found and not quiet:
+        elif not faults and not quiet:
             still = "; the run goes on, and what it writes now is not listed yet" if is_going_on else ""
             print_lines([f"{source}: {plural(count, 'file')}, all as written{still}"])
-    if found or not has_list:
+    if faults or not has_list:
         raise typer.Exit(1)
 
 
@@ -70,11 +70,11 @@ def _asks(directory: Path) -> list[str]:
     from serving_bench.harness.settings.strangers import words
 
     try:
-        found = {} if store.is_own(directory) else choices_of(store.read_run(directory))
+        choices = {} if store.is_own(directory) else choices_of(store.read_run(directory))
     except (StoreError, UserError):
         return []  # `rerun` says why they cannot be read
     asks: list[str] = []
-    for key, values in found.items():
+    for key, values in choices.items():
         try:
             asks += words({key: values}, "asked")
         except UserError:
@@ -123,9 +123,9 @@ def bundle_command(
         from serving_bench.reports import write_report
 
         write_report(directory)
-    known, names = known_secrets(os.environ), (name for name, _ in checksums.files(directory))
-    found = (each for name in names for each in secrets_of(directory, name, known))
-    secret = dict.fromkeys(islice(found, _TOLD_SECRETS))
+    secret_values, names = known_secrets(os.environ), (name for name, _ in checksums.files(directory))
+    secrets = (each for name in names for each in secrets_of(directory, name, secret_values))
+    secret = dict.fromkeys(islice(secrets, _TOLD_SECRETS))
     if refused := [each for each in secret if each.is_ours or not allows_lookalikes]:
         complaints.print("\n".join(inert(str(each)) for each in refused), markup=False)
         remedy = "" if any(each.is_ours for each in refused) else "; if none is one, give --allow-lookalikes"

@@ -82,8 +82,8 @@ class Api:
         return self.path.format(model=quote(model, safe=""))
 
     def headers_with(self, key: str | None) -> dict[str, str]:
-        own = {self.key_header: f"{self.key_prefix}{key}"} if key else {}
-        return {**self.headers, **own}
+        headers = {self.key_header: f"{self.key_prefix}{key}"} if key else {}
+        return {**self.headers, **headers}
 
 
 def count(fields: Any, name: str) -> int | None:

@@ -98,13 +98,13 @@ def _heard(
     Reading ends at [DONE], at an error, or at data that is not an event of the API. If more than `most`
     events come before that, none is returned.
     """
-    found, read = events(body), api.read
+    read_events, read = events(body), api.read
     chunk_ns, text, reasoning, calls = list[int](), list[str](), list[str](), list[msgspec.Raw]()
     finish_reason = server_error = malformed = first_answer_ns = None
     usage, timings = dict[str, Any](), dict[str, Any]()
     reasoning_chunks, saw_done, end, is_ascii = 0, False, 0, body.isascii()
     # Counting costs time, and the shortest event has six bytes.
-    for kind, data, end in islice(found, most) if most and len(body) > 6 * most else found:
+    for kind, data, end in islice(read_events, most) if most and len(body) > 6 * most else read_events:
         try:
             if not is_ascii:
                 data.decode()
@@ -142,7 +142,7 @@ def _heard(
         if chunk.timings is not None:
             timings |= _with_inputs(_known(chunk.timings))
     else:
-        if next(found, None):
+        if next(read_events, None):
             return Decoded(malformed=f"more than {most} events, far beyond max_tokens"), {}, {}, end
     heard = Decoded(
         tuple(chunk_ns),
@@ -167,10 +167,10 @@ def _joined(deltas: Sequence[msgspec.Raw]) -> tuple[ToolCall, ...]:
     for raw in deltas:
         with suppress(ValueError, RecursionError):
             delta = msgspec.json.decode(raw, type=_CallDelta)
-            found = delta.function or _Function()
+            function = delta.function or _Function()
             index = len(names) if delta.index is None else delta.index
-            names[index] = names.get(index, "") + (found.name or "")
-            arguments[index] = arguments.get(index, "") + (found.arguments or "")
+            names[index] = names.get(index, "") + (function.name or "")
+            arguments[index] = arguments.get(index, "") + (function.arguments or "")
     return tuple(ToolCall(names[index], arguments[index]) for index in sorted(names))
 
 
@@ -211,15 +211,15 @@ def events(body: bytes) -> Iterator[tuple[str, bytes, int]]:
                 end += len(_DATA) + len(part) + len(_BLANK)
                 yield "message", part, end
             return
-    kind, found = "message", list[bytes]()
+    kind, data = "message", list[bytes]()
     # The last line is empty wherever the body ends, so an event that the end cuts off comes out too.
     for line in _LINE.finditer(body, len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0):
         start, stop = line.span(1)
         if start == stop:
-            if found:
+            if data:
                 # A blank line's CR completes the event; the LF behind it may come in another read.
-                yield kind, b"\n".join(found), min(stop + 1, len(body))
-            kind, found = "message", []
+                yield kind, b"\n".join(data), min(stop + 1, len(body))
+            kind, data = "message", []
             continue
         name, _, value = body[start:stop].partition(b":")
         value = value.removeprefix(b" ")
@@ -227,7 +227,7 @@ def events(body: bytes) -> Iterator[tuple[str, bytes, int]]:
             kind = value.decode("utf-8", "replace")
         elif name in (b"data", b"error"):
             kind = "error" if name == b"error" else kind
-            found.append(value)
+            data.append(value)
 
 
 def classify(
@@ -265,17 +265,17 @@ def shown(data: bytes) -> str:
 def _error_message(data: bytes, is_error: bool = False) -> str | None:
     """Return the message of an error as OpenAI, TGI or vLLM send it; None if this is not one."""
     try:
-        found = msgspec.json.decode(data)
+        error = msgspec.json.decode(data)
     except (ValueError, RecursionError):
-        found = None
-    says_error = isinstance(found, dict) and (found.get("error") or found.get("object") == "error")
+        error = None
+    says_error = isinstance(error, dict) and (error.get("error") or error.get("object") == "error")
     if not says_error and not is_error:
         return None
     for name in ("error", "message"):
-        if isinstance(found, dict) and found.get(name):
-            found = found[name]
-    said = (shown(found.encode()) if isinstance(found, str) else "") or shown(data)
-    return said or "an error without a message"
+        if isinstance(error, dict) and error.get(name):
+            error = error[name]
+    message = (shown(error.encode()) if isinstance(error, str) else "") or shown(data)
+    return message or "an error without a message"
 
 
 def _counts(usage: Mapping[str, Any], timings: Mapping[str, Any], api: Api) -> Tokens:

@@ -92,11 +92,11 @@ def _request(
     """Return the fields. The engine's own go into generationConfig; the model is named in the path."""
     system, form = whole_text(history, "system"), turn.form if turn.form and turn.form.is_forced else None
     schema = form.schema if form and not form.tools else None
-    asked = {"responseMimeType": "application/json", "responseJsonSchema": schema} if schema else {}
+    json_form = {"responseMimeType": "application/json", "responseJsonSchema": schema} if schema else {}
     return {
         **({"systemInstruction": {"parts": [{"text": system}]}} if system else {}),
         "contents": list(_contents(history)),
-        "generationConfig": {"maxOutputTokens": turn.max_tokens, **asked, **engine_fields},
+        "generationConfig": {"maxOutputTokens": turn.max_tokens, **json_form, **engine_fields},
         **(_tool_fields(form) if form and form.tools else {}),
     }
 
@@ -129,9 +129,9 @@ def _tool_fields(form: Form) -> dict[str, Any]:
 
 def _tokens(usage: Mapping[str, Any]) -> Tokens:
     """Return the counts. The API counts thoughts separately and bills them as output."""
-    said = [count(usage, name) for name in ("candidatesTokenCount", "thoughtsTokenCount")]
-    known = [each for each in said if each is not None]
-    outputs = sum(known) if known else None
+    counts = [count(usage, name) for name in ("candidatesTokenCount", "thoughtsTokenCount")]
+    present = [each for each in counts if each is not None]
+    outputs = sum(present) if present else None
     return count(usage, "promptTokenCount"), outputs, count(usage, "cachedContentTokenCount")
 
 

@@ -106,13 +106,13 @@ class Framing:
             return [min(max(offset - self._body_start, 0), length) for offset in raw_offsets]
         before = list(accumulate(self._sizes, initial=0))
         chunks = zip(self._starts, self._sizes, before[1:], strict=True)
-        known = {start + size + 2: body_end for start, size, body_end in chunks}
-        known[self._body_start] = 0
+        ends = {start + size + 2: body_end for start, size, body_end in chunks}
+        ends[self._body_start] = 0
         if self.is_complete:
-            known[self._end] = before[-1]
+            ends[self._end] = before[-1]
         # Most reads end where a chunk ends: servers send most events as one chunk in one segment.
         return [
-            known[offset] if offset in known else self._offset_in_chunks(offset, before)
+            ends[offset] if offset in ends else self._offset_in_chunks(offset, before)
             for offset in raw_offsets
         ]
 

@@ -74,12 +74,12 @@ def planned(load: Load, seed: int, conversations: Iterator[Conversation], worker
         drawn = points(load, Random(f"{seed} arrivals"))
         places = ((point, next(conversations, None)) for point in drawn)
     window_start_s = phases(load).window_start_s
-    counted = 0
+    begun_count = 0
     for number, (at, conversation) in enumerate(places):
         if load.conversations is not None and due_s(load, at) >= window_start_s:
-            if counted == load.conversations:
+            if begun_count == load.conversations:
                 conversation = None
-            counted += 1
+            begun_count += 1
         if conversation is None:
             yield Beginning(number, None, at)
             return

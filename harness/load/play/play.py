@@ -75,7 +75,7 @@ def _summary(
     """Return what this process reports about the cell and itself. `used`: its CPU and collector time."""
     window, open_loop, is_kernel = traffic.window, traffic.open_loop, receiver.stamp_source == "kernel"
     window_end_ns = window.end_ns or window.start_ns
-    own = {
+    own_loads = {
         "requests": traffic.ok + traffic.failed,
         "stamp_source": receiver.stamp_source,
         "clock_uncertainty_ns": receiver.clock.uncertainty_ns if is_kernel else None,
@@ -95,11 +95,11 @@ def _summary(
         ended_by=window.ended_by or "interrupted",
         users=users,
         conversations_begun=traffic.conversations_begun,
-        workers=(WorkerSummary(number=traffic.worker, pid=os.getpid(), **own),),
+        workers=(WorkerSummary(number=traffic.worker, pid=os.getpid(), **own_loads),),
         left_out=left_out,
         cut_conversations=traffic.cut_conversations,
         cut_turns=traffic.cut_turns,
-        **own,
+        **own_loads,
     )
 
 

@@ -65,7 +65,7 @@ def request_row(
     """
     decoded = _possible(decoded, begun.max_tokens)
     outcome, error, raw = _told(exchange, decoded, begun.max_tokens, key, keep_bytes, api)
-    shown = _shown(decoded, key)
+    usable = _shown(decoded, key)
     has_tokens = decoded.input_tokens is not None or decoded.output_tokens is not None
     return RequestRow(
         **vars(begun),
@@ -81,15 +81,15 @@ def request_row(
         output_tokens=decoded.output_tokens,
         cached_tokens=decoded.cached_tokens,
         token_source="server" if has_tokens else None,
-        finish_reason=shown.finish_reason,
-        output_text=shown.text,
-        reasoning_text=shown.reasoning,
+        finish_reason=usable.finish_reason,
+        output_text=usable.text,
+        reasoning_text=usable.reasoning,
         is_resent=exchange.is_resent,
-        calls=msgspec.json.encode(shown.calls).decode() if shown.calls else None,
+        calls=msgspec.json.encode(usable.calls).decode() if usable.calls else None,
         first_answer_ns=decoded.first_answer_ns,
         reasoning_chunks=decoded.reasoning_chunks or None,
         sent_words=len(body.split()),
-        raw_response=MASK if raw and shown != decoded else raw,  # the key is spread over several events
+        raw_response=MASK if raw and usable != decoded else raw,  # the key is spread over several events
     )
 
 
@@ -98,13 +98,13 @@ def _possible(decoded: Decoded, max_tokens: int) -> Decoded:
 
     A token has at least one byte, except for a few that mark the answer's end or its parts.
     """
-    counted = decoded.output_tokens
-    if counted is None or counted <= _TIMES_ASKED * max_tokens + _UNSEEN_TOKENS:
+    tokens = decoded.output_tokens
+    if tokens is None or tokens <= _TIMES_ASKED * max_tokens + _UNSEEN_TOKENS:
         return decoded
     seen = [decoded.text, decoded.reasoning, *(each.name + each.arguments for each in decoded.calls)]
-    if counted <= sum(len(each.encode()) for each in seen) + _UNSEEN_TOKENS:
+    if tokens <= sum(len(each.encode()) for each in seen) + _UNSEEN_TOKENS:
         return decoded
-    absurd = decoded.absurd or f"output_tokens={counted} where max_tokens={max_tokens}"
+    absurd = decoded.absurd or f"output_tokens={tokens} where max_tokens={max_tokens}"
     return replace(decoded, output_tokens=None, absurd=absurd)
 
 
@@ -124,8 +124,8 @@ def _told(
     if is_kept and key:
         # Mask before a text is cut for an error, which could keep half of the key.
         exchange = _without_key(exchange, key, keep_bytes)
-        said = decode(exchange.body, exchange.read_ns, exchange.read_ends, api, max_tokens)
-        outcome, error = outcome_of(exchange, said)
+        result = decode(exchange.body, exchange.read_ns, exchange.read_ends, api, max_tokens)
+        outcome, error = outcome_of(exchange, result)
         error = error and re.sub(r"\*{4,}", MASK, error)
     if decoded.absurd and error is None:
         error = f"missing: absurd value ({decoded.absurd})"

@@ -130,8 +130,8 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
 
     def _request(self, begun: BegunRow, turn: Turn, history: Sequence[Message]) -> tuple[RequestRow, Message]:
         traffic, job, client = self.traffic, self.traffic.job, self.clients[begun.part]
-        said = [*history, *turn.messages]
-        body = msgspec.json.encode(traffic.api.request(job.model, turn, said, traffic.fields(turn)))
+        messages = [*history, *turn.messages]
+        body = msgspec.json.encode(traffic.api.request(job.model, turn, messages, traffic.fields(turn)))
         traffic.begin(begun)
         exchange = client.stream(body, begun.request_id, job.load.timeout_s, turn.leave_after_s)
         key, keep_bytes = self.endpoint.key, job.load.keep_bytes
