@@ -48,7 +48,7 @@ COMMANDS = {
         "bench search slo.ttft_s.p95=500ms slo.success=99% engine=llama_cpp,reference search.highest=64",
     ),
     "fit": Command(
-        "making:fit_command",
+        "preparing:fit_command",
         "Say which engines at which quantizations fit the device's memory, computed from the model's shape.",
         "bench fit model=llama-3.3-70b-instruct fit.device_memory=79GiB load.concurrency=32 "
         "engine.context_length=8192",
@@ -107,12 +107,12 @@ COMMANDS = {
         "bench rerun run.tar.gz --output results/again",
     ),
     "install": Command(
-        "making:install_command",
+        "preparing:install_command",
         "Install an engine in an environment of its own in your cache directory, with your pip settings.",
         "bench install llama_cpp",
     ),
     "prepare": Command(
-        "making:prepare",
+        "preparing:prepare",
         "Find or make the weights that a run with the same keys would need, and print where they are.",
         "bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q8_0,awq",
     ),

@@ -10,7 +10,7 @@ from serving_bench.reports.checks.examine import SIGN, mark_text
 from serving_bench.reports.two_runs.answers import FIGURES
 from serving_bench.reports.two_runs.compare import Comparison, MetricRow
 from serving_bench.reports.two_runs.gate import NAMES, Gate
-from serving_bench.reports.two_runs.sides import KINDS, Difference
+from serving_bench.reports.two_runs.matching import KINDS, Difference
 
 _PACKAGES = "engine_packages."
 # If more packages of one engine differ, they are only counted.

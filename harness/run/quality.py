@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from serving_bench.harness.contracts import QualityRecord, QualityTerms, quoted
 from serving_bench.harness.errors import BenchError
-from serving_bench.harness.quality.due import has_answers
 from serving_bench.harness.quality.measure import Server, measure, most_s
+from serving_bench.harness.quality.planned import has_answers
 from serving_bench.harness.quality.tasks import Tasks, TasksServer, ask_tasks
 from serving_bench.harness.run.start import Serving
 from serving_bench.harness.run.watch import Site

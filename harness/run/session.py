@@ -34,8 +34,8 @@ from serving_bench.harness.install.provisions import WeightsStore
 from serving_bench.harness.load import limits
 from serving_bench.harness.plan.candidates import NO_QUANTIZATION
 from serving_bench.harness.processes.supervise import reap
-from serving_bench.harness.quality.due import Due
-from serving_bench.harness.run.held import missing, remove_made, taken_lock
+from serving_bench.harness.quality.planned import Due
+from serving_bench.harness.run.output_lock import missing, remove_made, taken_lock
 from serving_bench.harness.run.recorded import OUTSIDE, outside
 from serving_bench.harness.run.room import left_bytes, needed_bytes
 from serving_bench.harness.run.run import NextCell, planned_cell, run_starts

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from serving_bench.harness.contracts import PlannedCell, PlannedStart, ServerMetric, ServerTerm, Standing
 from serving_bench.harness.install.provisions import Provisions
 from serving_bench.harness.load.pulse import Progress
-from serving_bench.harness.quality.due import Due
+from serving_bench.harness.quality.planned import Due
 from serving_bench.harness.run.budget import Budget
 from serving_bench.harness.sampling import guard, host
 from serving_bench.harness.sampling.device_sample import sample_devices

@@ -30,7 +30,7 @@ from serving_bench.reports.data import (
 )
 from serving_bench.reports.measures import aggregate, mean, measured_of, number, one_at_a_time
 from serving_bench.reports.measures.anatomy import WEIGHTS, anatomies
-from serving_bench.reports.measures.held import alike, mean_parts
+from serving_bench.reports.measures.memory_parts import alike, mean_parts
 
 WORDS = {
     "others": "other programs",

@@ -29,7 +29,7 @@ from serving_bench.reports.measures import (
 )
 from serving_bench.reports.measures.distributions import Spread
 from serving_bench.reports.measures.fidelity import Fidelity
-from serving_bench.reports.measures.held import Held, mean_parts
+from serving_bench.reports.measures.memory_parts import Held, mean_parts
 from serving_bench.reports.measures.quality import Quality
 from serving_bench.reports.measures.slo import Attainment, Judged
 from serving_bench.reports.measures.traffic.cache import Served

@@ -10,7 +10,7 @@ from serving_bench.harness.contracts import Fact, because
 from serving_bench.reports.data import heard_of
 from serving_bench.reports.measures import NOTHING
 from serving_bench.reports.measures.quality import Quality, TaskScore, nearness, quality_of, scores_of
-from serving_bench.reports.two_runs.sides import Side
+from serving_bench.reports.two_runs.matching import Side
 from serving_bench.reports.verdicts import Names, pair_name
 from serving_bench.reports.words.quality import HEADS, against, cells, flips_text, plain, score
 

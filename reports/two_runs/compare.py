@@ -23,7 +23,14 @@ from serving_bench.reports.measures.metric import CURRENCY
 from serving_bench.reports.measures.quality import answers_by
 from serving_bench.reports.stats.intervals import Question, Verdict, decide
 from serving_bench.reports.two_runs.answers import Answers, answers_of
-from serving_bench.reports.two_runs.sides import Difference, LeftOut, Side, differences, open_sides, pairs_of
+from serving_bench.reports.two_runs.matching import (
+    Difference,
+    LeftOut,
+    Side,
+    differences,
+    open_sides,
+    pairs_of,
+)
 from serving_bench.reports.verdicts import Pair, pair_name, question_of
 from serving_bench.reports.words.verdict_words import (
     change_text,

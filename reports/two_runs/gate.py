@@ -21,7 +21,7 @@ from serving_bench.reports.measures.quality import furthest
 from serving_bench.reports.stats.intervals import Estimate, Question
 from serving_bench.reports.two_runs.answers import Answers, answers_of
 from serving_bench.reports.two_runs.compare import ComparedCase, Comparison, compare_pairs
-from serving_bench.reports.two_runs.sides import open_sides, pairs_of
+from serving_bench.reports.two_runs.matching import open_sides, pairs_of
 from serving_bench.reports.verdicts import estimate_of, mirrored, why_not
 from serving_bench.reports.words.quality import HEADS
 from serving_bench.reports.words.verdict_words import family_text, margin_text

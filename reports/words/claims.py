@@ -9,7 +9,7 @@ from serving_bench.reports.measures import BARS, aggregate, number, plural, prec
 from serving_bench.reports.measures.anatomy import anatomies
 from serving_bench.reports.measures.distributions import Spread
 from serving_bench.reports.measures.energy import COST, ENERGY, api_prices, powers_of, told_of, why_unknown
-from serving_bench.reports.measures.held import Held, courses_of, held_of
+from serving_bench.reports.measures.memory_parts import Held, courses_of, held_of
 from serving_bench.reports.measures.traffic.cache import confirmation, doubts, served_of
 from serving_bench.reports.verdicts import comparisons_of, load_cases_of
 from serving_bench.reports.words.verdict_words import capital, family_text, margin_text, slo_words, title_at

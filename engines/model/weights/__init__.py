@@ -8,7 +8,7 @@ from serving_bench.engines.model.sizes import is_cast
 from serving_bench.engines.model.weights import adapters, kept
 from serving_bench.engines.model.weights.adapters import RANDOM, misfit
 from serving_bench.engines.model.weights.choosing import way_of
-from serving_bench.engines.model.weights.making import Means, make, tool_of
+from serving_bench.engines.model.weights.converting import Means, make, tool_of
 from serving_bench.engines.model.weights.ways import Way
 from serving_bench.harness.contracts import (
     Adapter,

@@ -1,4 +1,4 @@
-"""Describe each step on the way to weights as data. choosing.py picks the steps, making.py takes them."""
+"""Describe each step on the way to weights as data. choosing.py picks the steps, converting.py takes them."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def published(
 
 
 def made(step: Step, source: Way, quantization: str) -> Way:
-    """Return the step that makes weights from others; making._PROGRAMS has the program."""
+    """Return the step that makes weights from others; converting._PROGRAMS has the program."""
     kind, is_local = kind_of(quantization), source.step == "local"
     identity: dict[str, Any] = {"recipe": RECIPE}
     identity |= {"source_sha256": source.package.sha256} if source.package else {"made_from": source.identity}

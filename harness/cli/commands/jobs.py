@@ -14,7 +14,7 @@ from serving_bench.harness.errors import UserError, refuse_first
 from serving_bench.harness.install import install
 from serving_bench.harness.install.tokenizer import resolved
 from serving_bench.harness.plan import plan
-from serving_bench.harness.quality.due import Due, due
+from serving_bench.harness.quality.planned import Due, due
 from serving_bench.harness.run import next_starts, session
 from serving_bench.harness.run.recorded import check_machine, check_outside, choices_of, recorded_plan
 from serving_bench.harness.run.search import prepared, starts_left, without_trials

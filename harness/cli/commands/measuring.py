@@ -40,7 +40,7 @@ from serving_bench.harness.install import install
 from serving_bench.harness.install.provision import Tools
 from serving_bench.harness.plan import plan
 from serving_bench.harness.plan.context import context_lines
-from serving_bench.harness.quality.due import asking, earlier_references, keep_references
+from serving_bench.harness.quality.planned import asking, earlier_references, keep_references
 from serving_bench.harness.run import next_starts, session
 from serving_bench.harness.run.budget import Budget
 from serving_bench.harness.run.room import check_space

@@ -39,7 +39,7 @@ from serving_bench.harness.load import limits
 from serving_bench.harness.plan import plan
 from serving_bench.harness.plan.context import context_lines
 from serving_bench.harness.plan.facts import Facts
-from serving_bench.harness.quality.due import Asking, Due, asking, due, task_names
+from serving_bench.harness.quality.planned import Asking, Due, asking, due, task_names
 from serving_bench.harness.quality.tasks import provide_tasks
 from serving_bench.harness.sampling import gpu
 from serving_bench.harness.settings import config, overrides

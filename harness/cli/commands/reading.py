@@ -181,7 +181,7 @@ def view(
 
     Each row links to the run's report. Open the page in a browser; it needs no server.
     """
-    from serving_bench.reports.page.of_several import index_rows, write_index
+    from serving_bench.reports.page.several_runs import index_rows, write_index
 
     rows = index_rows(directory)
     if output is not None or not as_json:

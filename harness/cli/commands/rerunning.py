@@ -23,7 +23,7 @@ from serving_bench.harness.errors import UserError
 from serving_bench.harness.install import install
 from serving_bench.harness.install.builds import select_devices
 from serving_bench.harness.install.provision import at_hand, device_of
-from serving_bench.harness.quality.due import asking
+from serving_bench.harness.quality.planned import asking
 from serving_bench.harness.run.next_starts import unlike_cells
 from serving_bench.harness.run.recorded import OUTSIDE, choices_of, outside
 from serving_bench.harness.sampling import environment
@@ -32,7 +32,7 @@ from serving_bench.harness.settings.config import Settings
 from serving_bench.harness.store import bundle, store
 
 if TYPE_CHECKING:  # it imports pandas
-    from serving_bench.reports.two_runs.sides import Difference
+    from serving_bench.reports.two_runs.matching import Difference
 
 
 def rerun(
@@ -92,7 +92,7 @@ def _differences(
     record: store.RunRecord, starts: Sequence[store.StartRecord], settings: Settings, whole: Plan
 ) -> list["Difference"]:
     """Return what differs between a recorded run and the same plan on this machine, weights included."""
-    from serving_bench.reports.two_runs.sides import Difference, planned_differences
+    from serving_bench.reports.two_runs.matching import Difference, planned_differences
 
     deployments, has_device = whole.deployments, bool(select_devices(device_of(settings)))
     here = at_hand(deployments.values(), weights, install.cache_dir(), has_device=has_device)

@@ -12,7 +12,7 @@ from serving_bench.reports.checks.bounds import Decode
 from serving_bench.reports.data import LATER, Launch, instants_s
 from serving_bench.reports.measures import metric_of, number
 from serving_bench.reports.measures.distributions import LEAST_S, Spread
-from serving_bench.reports.measures.held import Course, Held
+from serving_bench.reports.measures.memory_parts import Course, Held
 from serving_bench.reports.measures.traffic.cache import Served
 from serving_bench.reports.page.drawing.charts import axis, downsample, line, log_axis, significant
 from serving_bench.reports.page.drawing.kinds import Bar, Drawn, Limit, Looks, across, stacked

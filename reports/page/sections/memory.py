@@ -4,7 +4,14 @@ from functools import partial
 
 from serving_bench.reports.measures import number, several
 from serving_bench.reports.measures.anatomy import PARTS
-from serving_bench.reports.measures.held import Course, Held, courses_of, expectations, held_of, unread_of
+from serving_bench.reports.measures.memory_parts import (
+    Course,
+    Held,
+    courses_of,
+    expectations,
+    held_of,
+    unread_of,
+)
 from serving_bench.reports.page.cells import part_cell
 from serving_bench.reports.page.declared import Chart, Table, Topic, below
 from serving_bench.reports.page.drawing.more_kinds import memory_bars, of_start, over_time

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from serving_bench.engines import ENGINES
-from serving_bench.harness.cli.commands.making import _failures
+from serving_bench.harness.cli.commands.preparing import _failures
 from serving_bench.harness.contracts import Reason, Weights
 from serving_bench.harness.errors import UserError
 from serving_bench.harness.install.provision import wanted

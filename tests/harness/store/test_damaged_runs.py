@@ -17,7 +17,7 @@ from serving_bench.reports import open_run, write_report
 from serving_bench.reports.measures.over_starts import cells_frame
 from serving_bench.reports.outputs.as_markdown import markdown_text
 from serving_bench.reports.outputs.tables import tables_of
-from serving_bench.reports.page.of_several import index_page, index_rows
+from serving_bench.reports.page.several_runs import index_page, index_rows
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from bench_command import BENCH
 
 from serving_bench.reports import open_run
 from serving_bench.reports.measures.anatomy import REST, anatomies
-from serving_bench.reports.measures.held import expectations
+from serving_bench.reports.measures.memory_parts import expectations
 
 pytestmark = pytest.mark.engines
 LIMIT_S = 400.0

@@ -38,7 +38,7 @@ from serving_bench.reports.measures.anatomy import (
     peak_tokens,
     pool_of,
 )
-from serving_bench.reports.measures.held import alike, expectations, mean_parts
+from serving_bench.reports.measures.memory_parts import alike, expectations, mean_parts
 from serving_bench.reports.page.sections import memory
 
 MIB = 2**20

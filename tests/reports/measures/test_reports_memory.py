@@ -13,7 +13,7 @@ from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.data.run import Run
 from serving_bench.reports.data.samples import device_samples
-from serving_bench.reports.measures.held import unread_of
+from serving_bench.reports.measures.memory_parts import unread_of
 from serving_bench.reports.page.sections import memory, why
 
 SPAWNED_NS = 100 * S

@@ -10,7 +10,7 @@ from browser import draw_all, show
 from make_run import full_run
 
 from serving_bench.reports import write_report
-from serving_bench.reports.page.of_several import index_rows, write_index
+from serving_bench.reports.page.several_runs import index_rows, write_index
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

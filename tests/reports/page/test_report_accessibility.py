@@ -16,7 +16,7 @@ from make_sides import A, B, sides_run
 from make_sweep import SIX, sweep_run
 
 from serving_bench.reports import write_report
-from serving_bench.reports.page.of_several import index_rows, write_comparison, write_index
+from serving_bench.reports.page.several_runs import index_rows, write_comparison, write_index
 from serving_bench.reports.two_runs.compare import compare_runs
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]

@@ -16,7 +16,7 @@ from make_hostile import NAME, NASTY, hostile_run
 from serving_bench.reports import open_run, write_report
 from serving_bench.reports.outputs.as_markdown import markdown_text
 from serving_bench.reports.page.looks import escaped, packed_json
-from serving_bench.reports.page.of_several import index_rows, write_comparison, write_index
+from serving_bench.reports.page.several_runs import index_rows, write_comparison, write_index
 from serving_bench.reports.two_runs.compare import compare_runs
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]

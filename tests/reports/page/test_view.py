@@ -19,7 +19,7 @@ from serving_bench.harness.errors import UserError
 from serving_bench.harness.store import store
 from serving_bench.harness.store.named_files import DIGEST_FILE
 from serving_bench.reports import open_run, write_report
-from serving_bench.reports.page.of_several import index_page, index_rows, write_index
+from serving_bench.reports.page.several_runs import index_page, index_rows, write_index
 from serving_bench.reports.words.answer import answers_of
 from serving_bench.reports.words.digest import digest, sources_of
 

@@ -10,7 +10,7 @@ from test_view import T0
 
 from serving_bench.harness.store import store
 from serving_bench.reports import write_report
-from serving_bench.reports.page.of_several import index_rows, write_index
+from serving_bench.reports.page.several_runs import index_rows, write_index
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

@@ -25,7 +25,7 @@ from serving_bench.harness.store.named_files import TASKS_FILE
 from serving_bench.harness.store.quality_table import write_items
 from serving_bench.reports import Gate, compare_runs, gate_runs, gate_to_builtins
 from serving_bench.reports.outputs.gate_files import junit_text, markdown_text
-from serving_bench.reports.page.of_several import comparison_page
+from serving_bench.reports.page.several_runs import comparison_page
 from serving_bench.reports.two_runs.answers import Answers
 
 FP16, Q4 = "llama_cpp fp16", "llama_cpp gguf-q4_0"

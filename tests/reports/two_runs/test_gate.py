@@ -20,7 +20,7 @@ from serving_bench.harness.store import store
 from serving_bench.reports import compare_runs, gate_runs
 from serving_bench.reports.checks.examine import LEGEND
 from serving_bench.reports.outputs.gate_files import junit_text, markdown_text
-from serving_bench.reports.page.of_several import comparison_page
+from serving_bench.reports.page.several_runs import comparison_page
 from serving_bench.reports.stats.intervals import Estimate
 from serving_bench.reports.two_runs.gate import check_terms, more_repeats
 

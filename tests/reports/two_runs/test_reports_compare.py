@@ -13,8 +13,8 @@ from serving_bench.harness.errors import StoreError, UserError
 from serving_bench.harness.store import store
 from serving_bench.reports import compare_runs, write_comparison
 from serving_bench.reports.data.run import open_run
-from serving_bench.reports.page.of_several import comparison_page
-from serving_bench.reports.two_runs.sides import open_sides, pairs_of
+from serving_bench.reports.page.several_runs import comparison_page
+from serving_bench.reports.two_runs.matching import open_sides, pairs_of
 from serving_bench.reports.verdicts.comparisons import comparisons_of
 from serving_bench.reports.verdicts.pairs import estimate_of, why_not
 

@@ -9,7 +9,7 @@ from make_tasks import answers
 from repeated_run import Made, repeated_run
 
 from serving_bench.harness.cli.commands.planning import planned
-from serving_bench.harness.quality.due import keep_references
+from serving_bench.harness.quality.planned import keep_references
 from serving_bench.harness.sampling import environment
 from serving_bench.harness.sampling.device_sample import DeviceSample
 from serving_bench.harness.servers.scrape import ServerSample

@@ -19,7 +19,7 @@ from serving_bench.harness.contracts import (
     Token,
 )
 from serving_bench.harness.errors import StoreError, UserError
-from serving_bench.harness.quality.due import asking, due, earlier_references, keep_references
+from serving_bench.harness.quality.planned import asking, due, earlier_references, keep_references
 from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.store import store
 from serving_bench.harness.store.named_files import QUALITY_FILE, TASKS_FILE
