@@ -24,6 +24,8 @@ SMALL_LINES = 60
 COMMANDS = (("--help",), ("list", "engines"))
 RUNS = 5
 MARKUP = re.compile(r"write_report\(|\.report\(\)|\.body\b|markdown|\bpage\(")
+# Names that do not say what they hold.
+FILLERS = frozenset({"asked", "counted", "found", "held", "known", "made", "own", "said", "shown", "told"})
 NUMBER = re.compile(r"(?<![\w#.-])\d")
 
 
@@ -120,6 +122,14 @@ def callbacks(files: Mapping[Path, tuple[str, ast.Module]]) -> list[str]:
     ]
 
 
+def fillers_percent(trees: Iterable[ast.Module]) -> float:
+    """Return the share of FILLERS among all bindings: arguments, assignments and targets of loops."""
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = [node.arg for node in nodes if isinstance(node, ast.arg)]
+    names += [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    return round(100 * sum(name in FILLERS for name in names) / len(names), 1)
+
+
 def _homes(tree: ast.Module) -> dict[str, str]:
     """Return where each name comes from that a module imports, and the modules whose names it takes all."""
     found = dict[str, str]()
@@ -184,6 +194,12 @@ def measured() -> dict[str, object]:
             "modules": len(house),
         },
         "callbacks as parameters": len(callbacks({k: v for k, v in files.items() if k.parts[0] != "tests"})),
+        "fillers among names, %": {
+            where: fillers_percent(
+                tree for path, (_, tree) in files.items() if (path.parts[0] == "tests") is (where == "tests")
+            )
+            for where in ("code", "tests")
+        },
         "tests that read a number out of HTML or Markdown": sum(
             len(numbers_read_out_of_markup(tree))
             for path, (_, tree) in files.items()
