@@ -27,7 +27,7 @@ Row = TypeVar("Row", bound=Named)
 
 
 class Table(MutableMapping[str, Row], Generic[Row]):
-    """The rows of one kind by name: `own`, then those of the entry points `serving_bench.<kind>`.
+    """The rows of one kind by name: `rows`, then those of the entry points `serving_bench.<kind>`.
 
     `check` raises an error for a row of another package that would not work. `elsewhere` returns the row, and
     its origin, of a name that no list has; None if there is none. `origins`: the distribution and version, or

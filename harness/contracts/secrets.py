@@ -111,7 +111,7 @@ def known_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 def secrets_in(data: bytes, secret_values: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     """Yield the offset and the kind, but not the value, of each secret in a byte string.
 
-    It finds the values of `known` (see known_secrets) in every encoding that `masked_known` finds; their kind
+    It finds the `secret_values` (see known_secrets) in every encoding that `masked_known` finds; their kind
     begins with OURS. Then it finds well-known tokens, private keys, what follows `Bearer`, and users of URLs.
     Compressed data must be decompressed first.
     """

@@ -144,7 +144,7 @@ def measured_s(directory: Path) -> float:
 def why_stop(until: Until, precisions: Sequence[Precision], blocks: int, spent_s: float) -> Fact | None:
     """Return why no further block is measured, or None for one more.
 
-    `found` begins with the widest interval. The next block is expected to take the mean time of the `blocks`
+    `precisions` begins with the widest interval. The next block is expected to take the mean time of the `blocks`
     so far.
     """
     unknown = tuple(f"{each.case} ({each.why})" for each in precisions if each.half_width_share is None)

@@ -26,7 +26,7 @@ def taken_lock(directory: Path, remedy: str, folders: Sequence[Path] = ()) -> Bi
     """Make the directory and return its lock file, which holds the lock until it is closed.
 
     Raises UserError, which names the holder and the remedy, if another bench has the lock; also on a file
-    system without locks, where the folders `made` for the run are removed. Raises StoreError if the lock file
+    system without locks, where the `folders` made for the run are removed. Raises StoreError if the lock file
     is a link or not a regular file.
     """
     while True:
@@ -70,7 +70,7 @@ def _take(lock: BinaryIO, directory: Path, remedy: str, folders: Sequence[Path])
 
 
 def remove_made(directory: Path, folders: Sequence[Path]) -> None:
-    """Remove the folders `made` for a run if nothing but its lock is there. The caller must hold the lock."""
+    """Remove the `folders` made for a run if nothing but its lock is there. The caller must hold the lock."""
     with suppress(OSError):  # the directory may have been moved; the error that ended the run says more
         if folders and {path.name for path in directory.iterdir()} <= {LOCK_FILE}:
             (directory / LOCK_FILE).unlink(missing_ok=True)

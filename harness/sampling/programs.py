@@ -67,7 +67,7 @@ def scan() -> Scan:
 def named(share: float, before: Scan, after: Scan, own_pids: Collection[int] = ()) -> Fact:
     """Return that others used this share of the processor, with the busiest programs between two scans.
 
-    Leaves out this process, the `own` pids, and all their descendants.
+    Leaves out this process, the `own_pids`, and all their descendants.
     """
     shares = shares_between(before, after, own_pids)
     of_small = sum(each for each in shares.values() if each < LEAST_SHARE)
@@ -100,7 +100,7 @@ def shares_between(
 ) -> dict[int, float]:
     """Return the share of all cores that each foreign process used between two scans, by its pid.
 
-    Leaves out this process, the `own` pids, and all their descendants.
+    Leaves out this process, the `own_pids`, and all their descendants.
     """
     passed_s = (after.t_ns - before.t_ns) / 1e9
     used_s = _used_s(before, after, cores)

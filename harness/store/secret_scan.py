@@ -47,7 +47,7 @@ class Secret:
 def secrets_of(run_dir: Path, name: str, secret_values: Mapping[str, str]) -> Iterator[Secret]:
     """Yield the secrets in a file: in its bytes, in a table's texts, in a page's compressed data.
 
-    `known` are the secrets of this environment. A place may come twice. Raises StoreError.
+    `secret_values` are those of this environment. A place may come twice. Raises StoreError.
     """
     path = run_dir / name
     with opened(path, MOST_TABLE_BYTES) as file:

@@ -134,7 +134,7 @@ def groups_of(
 ) -> tuple[Group, ...]:
     """Return the groups of cells: scenarios and deployments in the order asked for, then loads ascending.
 
-    `asked`: the values given for each key.
+    `requested`: the values given for each key.
     """
     groups = []
     for (label, scenario, load), of_key in grouped(cells, lambda cell: cell.key).items():

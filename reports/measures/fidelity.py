@@ -65,7 +65,7 @@ class Fidelity:
 
 
 def fidelity(way: Way, heard: Heard, base: Heard, k: int) -> Fidelity | None:
-    """Return how near `own` is to `base` by the texts or answers of both; None if there are none."""
+    """Return how near `heard` is to `base` by the texts or answers of both; None if there are none."""
     theirs = base.whole(way)
     pairs = [(row, theirs[item]) for item, row in heard.whole(way).items() if item in theirs]
     more: dict[str, Any] = {}

@@ -195,7 +195,7 @@ def compare_pairs(
 ) -> Comparison:
     """Decide all questions as one family, and add the values.
 
-    `asked`: for each pair, one question for each of the first metrics; the other metrics only have values.
+    `questions`: for each pair, one question for each of the first metrics; the other metrics only have values.
     """
     verdicts = decide([each for of_pair in questions for each in of_pair])
     (first, second), following = sides, iter(verdicts)
@@ -266,7 +266,7 @@ def _unit(metric: str, runs: Sequence[Run]) -> str:
 def _of_two_runs(pair: Pair, already: Container[str] = ()) -> list[Finding]:
     """Return findings that only both runs together show, named after the checks that find them within a run.
 
-    `told`: deployments for which something is known about both sides' answers.
+    `already`: deployments for which something is known about both sides' answers.
     """
     findings = []
     if why := pair.other_answers:

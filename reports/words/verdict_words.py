@@ -252,7 +252,7 @@ def _superlative(name: str) -> str:
 
 
 def where_it_leads(leaders: Mapping[str, str | None], load: str) -> str:
-    """Return over which loads around `told` the leader stays the same.
+    """Return over which loads around `load` the leader stays the same.
 
     `at every load`, `up to 16 users`, `from 16 users on`, `at 16 users` or `from 4 to 16 users`. `leaders`
     has the leader at each load, lowest load first.
