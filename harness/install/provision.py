@@ -288,7 +288,10 @@ def _may_fetch(needed: Weights, size: int | None, store: WeightsStore, cache: Pa
 def _refuse_weights(
     labels_by_weights: Mapping[Weights, Sequence[str]], store: WeightsStore, cache: Path
 ) -> None:
-    """Raise MissingError for weights that a run does not fetch itself. `labels_by_weights`: which engines need each."""
+    """Raise MissingError for weights that a run does not fetch itself.
+
+    `labels_by_weights`: which engines need each.
+    """
     sizes = {
         each: store.missing_bytes(each, cache)
         for each in labels_by_weights

@@ -144,8 +144,8 @@ def measured_s(directory: Path) -> float:
 def why_stop(until: Until, precisions: Sequence[Precision], blocks: int, spent_s: float) -> Fact | None:
     """Return why no further block is measured, or None for one more.
 
-    `precisions` begins with the widest interval. The next block is expected to take the mean time of the `blocks`
-    so far.
+    `precisions` begins with the widest interval. The next block is expected to take the mean time of the
+    `blocks` so far.
     """
     unknown = tuple(f"{each.case} ({each.why})" for each in precisions if each.half_width_share is None)
     share = precisions[0].half_width_share if precisions else None

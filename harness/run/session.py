@@ -92,8 +92,8 @@ def check_output(directory: Path | None) -> None:
 def sole_writer(directory: Path, remedy: str = _WAIT, folders: Sequence[Path] = ()) -> Iterator[None]:
     """Make and lock a run's directory for the block. Files that are written in it are private to the user.
 
-    What a killed bench had begun to write is removed. The `folders` made for the run, and those that are made here,
-    are removed if nothing is written before an error. Raises UserError, which names the holder and the
+    What a killed bench had begun to write is removed. The `folders` made for the run, and those that are made
+    here, are removed if nothing is written before an error. Raises UserError, which names the holder and the
     remedy, if another bench has the lock; also on a file system without locks. Raises StoreError, before
     anything is written, for a run with a link in it.
     """

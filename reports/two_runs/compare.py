@@ -195,7 +195,8 @@ def compare_pairs(
 ) -> Comparison:
     """Decide all questions as one family, and add the values.
 
-    `questions`: for each pair, one question for each of the first metrics; the other metrics only have values.
+    `questions`: for each pair, one question for each of the first metrics; the other metrics only have
+    values.
     """
     verdicts = decide([each for of_pair in questions for each in of_pair])
     (first, second), following = sides, iter(verdicts)
