@@ -134,7 +134,7 @@ def _show_answers(report: "Report", show: Show) -> None:
 def _sentences(words: "Said") -> Iterator[tuple[str, str]]:
     """Yield an answer's lines with their styles. A command is on its own line, so that it can be copied."""
     yield "", ""
-    yield f"{words.lead}. {words.text}".strip(), "bold"
+    yield words.sentence, "bold"
     for line in filter(
         None, (words.unless, f"{words.advice}:" if words.command else words.advice, words.command)
     ):

@@ -84,7 +84,7 @@ def _cells(run: Run) -> dict[str, Any]:
 
 def _answer(answer: Answer) -> dict[str, Any]:
     answer_words, decision = answer.said, answer.decision
-    words = {"sentence": f"{answer_words.lead}. {answer_words.text}".strip(), "unless": answer_words.unless}
+    words = {"sentence": answer_words.sentence, "unless": answer_words.unless}
     words |= {"note": answer_words.note, "advice": answer_words.advice, "command": answer_words.command}
     if decision is None:
         return {**words, "kind": "none", "deployment": None, "rows": []}

@@ -42,9 +42,7 @@ def _blocks(run: Run) -> Iterator[str]:
     yield f"### {plain(question(run))}"
     report = report_of(run)
     for answer in report.answers:
-        answer_words = answer.said
-        rest = " ".join(filter(None, (answer_words.text, answer_words.unless, answer_words.note)))
-        yield f"**{plain(answer_words.lead)}.** {plain(rest)}"
+        yield f"**{plain(answer.said.lead)}.** {plain(answer.said.body)}"
         if answer.rows:
             yield f"#### {plain(answer.table.title)}\n\n{_table(answer.table, answer.decision)}"
     yield plain(what_was_run(run))

@@ -19,9 +19,7 @@ def html_of(report: Report) -> str:
 
 def _parts(report: Report) -> Iterator[Html]:
     for answer in report.answers:
-        words = answer.said
-        rest = " ".join(filter(None, ("", words.text, words.unless, words.note)))
-        yield tag("p", tag("b", f"{words.lead}."), f" {rest}")
+        yield tag("p", tag("b", f"{answer.said.lead}."), f" {answer.said.body}")
         if answer.rows:
             yield _table(answer.table)
     doubts = [tag("li", tag("b", each.title), f": {each.text}") for each in report.findings]

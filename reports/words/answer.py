@@ -64,8 +64,17 @@ class Said:
         return f"{self.advice}: {self.command}" if self.command else self.advice
 
     @property
+    def sentence(self) -> str:
+        return f"{self.lead}. {self.text}".strip()
+
+    @property
+    def body(self) -> str:
+        """All that follows the lead."""
+        return " ".join(filter(None, (self.text, self.unless, self.note)))
+
+    @property
     def plain(self) -> str:
-        return " ".join(filter(None, (f"{self.lead}.", self.text, self.unless, self.note)))
+        return f"{self.lead}. {self.body}".strip()
 
 
 @once
