@@ -33,7 +33,7 @@ def given(name: str, said: object, most: int = 3) -> Sequence[Token] | str:
     """The tokens of a text that a server answers so, or why there are none."""
     engine = replace(ENGINES[name], logprobs=most)
     rows, record = measured(lambda path, body: said, engine, Items((), (TEXT,)), in_flight=1)
-    return record.missing["text"] if not rows else rows[0].tokens
+    return str(record.missing["text"]) if not rows else rows[0].tokens
 
 
 @pytest.mark.parametrize("engine", NAMING)
