@@ -157,43 +157,44 @@ class _Asking:
         self, way: Way, ask: Callable[[int], Asked], items: Sequence[int], at_once: int = 1
     ) -> list[Asked]:
         """Ask all items and return their rows, sorted. If every one failed, return none and set `missing`."""
-        tried, whys, end_s = list[Asked](), dict[int, Fact](), self._end_s(way)
+        tried, end_s = list[tuple[int, Fact | None]](), self._end_s(way)
         try:
-            results, late = in_threads(partial(self._one, way, ask, tried, whys), items, at_once, end_s)
+            results, late = in_threads(partial(self._one, way, ask, tried), items, at_once, end_s)
         except BaseException:
             self.is_over = True
             raise
         rows = [row for row in results if row] + [Asked(way, item, error=str(self.late)) for item in late]
         if items and all(row.error for row in rows):
-            self.missing[way] = whys.get(rows[0].item, self.late) if rows else self.late
+            self.missing[way] = (dict(tried).get(rows[0].item) if rows else None) or self.late
             return []
         return sorted(rows, key=lambda row: row.item)
 
     def _one(
-        self, way: Way, ask: Callable[[int], Asked], tried: list[Asked], whys: dict[int, Fact], item: int
+        self, way: Way, ask: Callable[[int], Asked], tried: list[tuple[int, Fact | None]], item: int
     ) -> Asked | None:
         """Ask one item and return its row; None if it is too late or the way was given up.
 
-        Adds to `tried`, and to `whys` if it failed.
+        Adds the item to `tried`, with why it failed.
         """
-        is_vain = len(tried) >= _IN_VAIN and all(row.error for row in tried)
+        is_vain = len(tried) >= _IN_VAIN and all(why for _, why in tried)
         is_late = time.monotonic() >= self.began_s + _ENDS[way] * self.budget_s
         if is_vain or (tried and is_late):
             return None
+        why = None
         try:
             row = ask(item)
             _check(row, self.server.key)
         except BenchError as error:
-            whys[item] = self._why(error)
+            why = self._why(error)
             row = Asked(way, item, error=str(error))
-        tried.append(row)
+        tried.append((item, why))
         return row
 
     def _why(self, error: BenchError) -> Fact:
         if isinstance(error, _LateError):
             return self.late
-        sent = error.sent if isinstance(error, ServerError) else ""
-        return because("answered_wrongly", what=inert(str(error).removesuffix(sent)), sent=inert(sent))
+        what, sent = (error.what, error.sent) if isinstance(error, ServerError) else (str(error), "")
+        return because("answered_wrongly", what=inert(what), sent=inert(sent))
 
     def _end_s(self, way: Way) -> float:
         """Return the instant at which requests in flight in this way are ended."""

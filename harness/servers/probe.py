@@ -75,12 +75,17 @@ class Answer:
     read_ends: Sequence[int] = ()
 
     def __str__(self) -> str:
-        return f"{self.outcome}: {self.shown}" if self.status is not None else self.outcome
+        return self.outcome + self.sent
 
     @property
     def outcome(self) -> str:
         """What came back, without what a server sent."""
         return f"got {self.shown}" if self.status is None else f"answered {self.status}"
+
+    @property
+    def sent(self) -> str:
+        """What a server sent, as the end of a sentence."""
+        return "" if self.status is None else f": {self.shown}"
 
     @property
     def text(self) -> str:
@@ -123,13 +128,12 @@ def ask(call: HttpCall, kind: type[T], base_url: str, *, timeout_s: float, key: 
     """Send a call to a server and return its JSON as `kind`. Raises ServerError for any other answer."""
     answer = request(call.method, root_of(base_url) + call.path, timeout_s=timeout_s, body=call.body, key=key)
     if answer.status != 200:
-        sent = "" if answer.status is None else f": {answer.shown}"
-        raise ServerError(f"{call.method} {call.path} {answer.outcome}", sent=sent)
+        raise ServerError(f"{call.method} {call.path} {answer.outcome}", sent=answer.sent)
     try:
         return msgspec.json.decode(answer.body, type=kind)
     except (ValueError, RecursionError) as error:
         what = f"{call.method} {call.path} answered what bench cannot read"
-        raise ServerError(what, sent=f" ({error}): {answer.shown}") from error
+        raise ServerError(what, sent=f" ({error}){answer.sent}") from error
 
 
 def _answer(method: str, url: str, timeout_s: float, body: object, headers: dict[str, str]) -> Answer:

@@ -138,6 +138,16 @@ def test_an_answer_that_tells_nothing_is_a_reason_and_no_error(said: object, why
 
 
 @pytest.mark.parametrize(
+    "said", [b"<html>Bad gateway</html>", {"id": "<html>Bad gateway</html>", "choices": 1}]
+)
+def test_what_the_server_sent_is_kept_apart_from_what_it_did(said: object) -> None:
+    _, record = measured(lambda path, body: said)
+    why = record.missing["chat"]
+    assert why.values["what"] == "POST /v1/chat/completions answered what bench cannot read"
+    assert "Bad gateway" in str(why.values["sent"])
+
+
+@pytest.mark.parametrize(
     ("logprobs", "said"),
     [
         (0, {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}),
