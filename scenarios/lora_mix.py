@@ -44,18 +44,18 @@ def adapters(options: LoraMixOptions) -> tuple[Adapter, ...]:
         if not 1 <= int(given) <= MOST_ADAPTERS:
             raise UserError(f"scenario.adapters={given}: must be from 1 to {MOST_ADAPTERS}")
         return tuple(Adapter(f"random-{number}") for number in range(int(given)))
-    counts = [_own(each) for each in given.split(":")]
-    if len({each.name for each in counts}) < len(counts):
+    mix = [_own(each) for each in given.split(":")]
+    if len({each.name for each in mix}) < len(mix):
         raise UserError(
             f"scenario.adapters={given}: two have the same name, but requests choose an adapter by its name"
         )
-    for each in counts:
+    for each in mix:
         if not each.name or not _PLAIN.fullmatch(str(each.source)):
             raise UserError(
                 f"scenario.adapters={given}: must be a number, or directories in PEFT's layout (for a "
                 "running server: names) separated by :, without space, comma, = or @"
             )
-    return tuple(counts)
+    return tuple(mix)
 
 
 def _own(text: str) -> Adapter:

@@ -64,8 +64,8 @@ def known(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def times(value: Any, factor: int) -> Any:
     """Return a number times `factor`, rounded; return anything else unchanged."""
-    stamp = number(value)
-    return value if stamp is None else round(stamp * factor)
+    numeric = number(value)
+    return value if numeric is None else round(numeric * factor)
 
 
 def is_true(text: str) -> bool:

@@ -90,10 +90,10 @@ def _next(ask: Ask, ids: Sequence[int], fields: dict[str, Any]) -> _Place | None
 
 def prompt_tokens(ask: Ask, model: str, messages: Sequence[Message]) -> list[str]:
     """Return the token ids of a chat, rendered by the server's template."""
-    tokenized = ask(
+    rendered = ask(
         HttpCall("POST", "/apply-template", {"messages": [message.fields for message in messages]}), _Prompt
     )
-    return list(map(str, _ids(ask, tokenized.prompt, parse_special=True)))
+    return list(map(str, _ids(ask, rendered.prompt, parse_special=True)))
 
 
 def _ids(ask: Ask, text: str, *, parse_special: bool = False) -> Sequence[int]:

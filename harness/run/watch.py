@@ -121,9 +121,9 @@ class Watch:
         rows = self._newest("device", self.devices)
         if len({row.device for row in rows}) < self.devices:
             return None, ""
-        used = total(row.process_bytes for row in rows)
-        whose = "its own" if used else "of all"
-        return used or total(row.used_bytes for row in rows), f"on the device, {whose}"
+        process_bytes = total(row.process_bytes for row in rows)
+        whose = "its own" if process_bytes else "of all"
+        return process_bytes or total(row.used_bytes for row in rows), f"on the device, {whose}"
 
     def _newest(self, name: str, count: int = 1) -> list[Any]:
         since_ns = time.monotonic_ns() - int(_FRESH_S * 1e9)

@@ -130,10 +130,10 @@ def only_compare_terms(given: Choices) -> CompareTerms:
 def gate_terms(given: Choices) -> GateTerms:
     """Return the terms of `bench gate`, which takes gate.* and objectives of quality. Raises UserError."""
     _check_only(given, [*fields_by_key("gate", GateTerms), *_OF_DEPLOYMENTS])
-    rules = (
-        (key, replace(_QUALITY[task], kind=float)) for key, task in _OF_DEPLOYMENTS.items() if key in given
+    declared = (
+        (key, replace(_QUALITY[term], kind=float)) for key, term in _OF_DEPLOYMENTS.items() if key in given
     )
-    limits = {key: decode(key, field, only_value(key, given)) for key, field in rules}
+    limits = {key: decode(key, field, only_value(key, given)) for key, field in declared}
     return single("gate", GateTerms, given, limits=limits)
 
 

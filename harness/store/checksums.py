@@ -163,10 +163,10 @@ def files(run_dir: Path, names: Collection[str] = OWN) -> Iterator[tuple[str, bo
     """
     cut_off = (path.name for path in run_dir.glob("*.part") if path.name.startswith(_ENDS))
     tops = sorted({*names, *cut_off}) if names is OWN else sorted(names)
-    for count, name in enumerate(each for top in tops for each in _walked(run_dir, top)):
+    for count, entry in enumerate(each for top in tops for each in _walked(run_dir, top)):
         if count == _MOST_FILES:
             raise StoreError(f"{run_dir}: has more than {_MOST_FILES:,} files, more than any run")
-        yield name
+        yield entry
 
 
 def _walked(run_dir: Path, name: str) -> Iterator[tuple[str, bool]]:

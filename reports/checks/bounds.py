@@ -102,21 +102,21 @@ class Bound:
 
 def bound_of(run: Run, group: Group) -> Bound | None:
     """Return what limited a group; None if no counted cell of it has a window."""
-    seen = [each for cell in group.counted if (each := _evidence(run, cell))]
-    if not seen:
+    cell_evidence = [each for cell in group.counted if (each := _evidence(run, cell))]
+    if not cell_evidence:
         return None
-    by_kind = grouped(seen, lambda each: _kind(*each))
+    by_kind = grouped(cell_evidence, lambda each: _kind(*each))
     kind, limiting = max(by_kind.items(), key=lambda pair: len(pair[1]))
-    if 2 * len(limiting) <= len(seen):
+    if 2 * len(limiting) <= len(cell_evidence):
         counts = ", ".join(f"{len(each)} {WORDS[name]}" for name, each in by_kind.items())
-        return Bound("unclear", f"starts disagree: {counts}", len(seen), len(seen))
+        return Bound("unclear", f"starts disagree: {counts}", len(cell_evidence), len(cell_evidence))
     mean = pd.DataFrame([each for each, _ in limiting]).mean()
     late = "; ".join(dict.fromkeys(late for _, late in limiting))
     unknown = ", ".join(words for name, words in _UNKNOWN.items() if np.isnan(mean[name]))
     # Only where the limit is not clear would more evidence help, except that too few requests were ok.
     is_open = kind == "unclear" and not _is_of_few(mean)
     evidence = "; ".join(filter(None, _said(kind, mean, late)))
-    return Bound(kind, evidence, len(limiting), len(seen), unknown if is_open else "")
+    return Bound(kind, evidence, len(limiting), len(cell_evidence), unknown if is_open else "")
 
 
 @once

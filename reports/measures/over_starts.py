@@ -204,7 +204,7 @@ def read_rates(run: Run, groups: Sequence[Group]) -> list[str]:
     counts = [
         [aggregate(run, group, f"{way}_tokens").mean for way in ("input", "output")] for group in groups
     ]
-    is_most = any(prompt and cached and prompt >= _LONG_PROMPTS * cached for prompt, cached in counts)
+    is_most = any(inputs and outputs and inputs >= _LONG_PROMPTS * outputs for inputs, outputs in counts)
     return ["input_tokens_per_s"] if is_most else []
 
 

@@ -121,8 +121,8 @@ def _ends(interval: tuple[float, float] | None) -> dict[str, float | None]:
     return {"low": low, "high": high}
 
 
-def _ids(names: Iterable[Any]) -> str | None:
-    return " ".join(dict.fromkeys(each.check for each in names)) or None
+def _ids(findings: Iterable[Any]) -> str | None:
+    return " ".join(dict.fromkeys(each.check for each in findings)) or None
 
 
 def _values(run: Run) -> Iterator[dict[str, Any]]:
@@ -249,14 +249,14 @@ def _brackets(run: Run) -> _Rows:
 def _quality(run: Run) -> _Rows:
     return (
         {
-            "is_reference": fidelity.is_reference,
-            "why": fidelity.why if each is None or each.few is None else each.few,
-            "deployment": fidelity.label,
-            "model": run.deployments[fidelity.label].model,
-            "against": fidelity.against,
+            "is_reference": quality.is_reference,
+            "why": quality.why if each is None or each.few is None else each.few,
+            "deployment": quality.label,
+            "model": run.deployments[quality.label].model,
+            "against": quality.against,
             **(_of(each, f"{_OF_FIDELITY} {_OF_TEXTS}") | _ends(each.interval) if each else {}),
         }
-        for fidelity, each in fidelities(run)
+        for quality, each in fidelities(run)
     )
 
 

@@ -69,7 +69,7 @@ def load_tables(
     tables, by_scenario = {}, grouped(cells, lambda pair: pair[0].scenario)
     for scenario, pairs in by_scenario.items():
         name = title + f", {scenario}" * (len(by_scenario) > 1)
-        shown_by_key = {group.key: aggregate for group, aggregate in pairs}
+        shown_by_key = {group.key: cell for group, cell in pairs}
         loads = dict.fromkeys(group.load for group, _ in pairs)
         heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in loads)]
         rows = [

@@ -192,8 +192,8 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     hit = disturbed(run, named[0]) if named else set()
     shared = shared_repeats(values)
     used = [repeat for repeat in shared if repeat not in hit]
-    usable = used if len(used) >= STARTS_NEEDED else shared
-    named.sort(key=lambda group: -_sign(metric) * (aggregate(run, group, metric, usable).mean or 0.0))
+    shown_repeats = used if len(used) >= STARTS_NEEDED else shared
+    named.sort(key=lambda group: -_sign(metric) * (aggregate(run, group, metric, shown_repeats).mean or 0.0))
     capacities.sort(key=lambda e: (-(e.level or 0), -(e.measured or 0), e.deployment not in values))
     decision = Decision(
         case,
@@ -202,7 +202,7 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         tuple(named),
         left_out,
         used=used,
-        shown=usable,
+        shown=shown_repeats,
         disturbed=len(hit.intersection(*({cell.planned.repeat for cell in g.counted} for g in named))),
         slo_row=row,
         capacities=tuple(capacities),

@@ -69,12 +69,12 @@ def find(weights: Weights, cache: Path) -> WeightsFile | None:
 
 def adapted(adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile:
     """Find or make an adapter for weights that are here. Blocks. Raise MissingError if it cannot be made."""
-    weights_path = find(weights, cache)
-    if weights_path is None:
+    weights_file = find(weights, cache)
+    if weights_file is None:
         raise MissingError(f"{weights.model} at {weights.quantization} is not here: its adapters need it")
-    if reason := misfit(adapter, weights, weights_path.facts):
+    if reason := misfit(adapter, weights, weights_file.facts):
         raise MissingError(reason.text)
-    return adapters.adapted(adapter, weights, weights_path.path, cache)
+    return adapters.adapted(adapter, weights, weights_file.path, cache)
 
 
 def missing_bytes(weights: Weights, cache: Path) -> int | None:

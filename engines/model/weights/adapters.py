@@ -97,9 +97,9 @@ def _differences(shapes: Mapping[str, tuple[int, ...]], layers: int, sizes: Size
         if half.layer >= layers:
             yield f"it has a layer {half.layer}, and the model has layers 0 to {layers - 1}"
         inputs, outputs = sizes[half.projection]
-        labels, size, side = (inputs, shape[1], "inputs") if half.is_input else (outputs, shape[0], "outputs")
-        if labels not in (None, size):
-            yield f"its {half.projection} has {size} {side}, the model's {labels}"
+        wanted, size, side = (inputs, shape[1], "inputs") if half.is_input else (outputs, shape[0], "outputs")
+        if wanted not in (None, size):
+            yield f"its {half.projection} has {size} {side}, the model's {wanted}"
 
 
 def adapted(adapter: Adapter, weights: Weights, base: Path, cache: Path) -> AdapterFile:
@@ -111,16 +111,16 @@ def adapted(adapter: Adapter, weights: Weights, base: Path, cache: Path) -> Adap
     try:
         source = Path(adapter.source) if adapter.source else None
         rank = adapter_files.rank_of(source) if source else RANK
-        labels = _told(base)
-        if source and labels:
-            why = next(_differences(adapter_files.read_shapes(source), labels.layers, labels.all_sizes), None)
+        shapes = _told(base)
+        if source and shapes:
+            why = next(_differences(adapter_files.read_shapes(source), shapes.layers, shapes.all_sizes), None)
             if why:
                 raise UserError(f"is not an adapter of {weights.model}: {why}")
         if source and weights.file_format != "gguf":
             return AdapterFile(adapter.name, source, rank)
-        if labels is None:
+        if shapes is None:
             raise UserError(f"{base} does not give the shape that an adapter must have")
-        return AdapterFile(adapter.name, _kept(adapter.name, source, weights, labels, cache), rank)
+        return AdapterFile(adapter.name, _kept(adapter.name, source, weights, shapes, cache), rank)
     except UserError as error:
         raise MissingError(f"scenario.adapters={adapter.source or adapter.name}: {error}") from error
 

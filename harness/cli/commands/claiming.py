@@ -98,10 +98,10 @@ def _measure(
         return judged(name, job.directory), job.directory
 
 
-def _check_metrics(claim_wanted: Claim) -> None:
+def _check_metrics(wanted: Claim) -> None:
     from serving_bench.reports.measures.metrics import check_metric_name, metric_of
 
-    for predicate in claim_wanted.predicates:
+    for predicate in wanted.predicates:
         if predicate.metric == KL_NATS:
             continue
         check_metric_name(predicate.metric, "predicates.metric")
