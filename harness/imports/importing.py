@@ -113,6 +113,8 @@ def _read(word: str, label: str | None) -> File:
     elif name not in TOOLS:
         raise UserError(f"{word}: no such tool or file; {choose_from(name, TOOLS)}")
     path = Path(rest)
+    if not path.exists():
+        raise UserError(f"{path}: no such file; {_READ}")
     content = result.content_of(path)
     tool = TOOLS[name or _tool_of(path, content)]
     try:

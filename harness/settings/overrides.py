@@ -17,6 +17,7 @@ from serving_bench.harness.settings.decoding import refuse_secrets, shown
 from serving_bench.harness.settings.yaml_files import read_yaml
 
 _LINES = "lines `key: value`, such as `engine: [vllm, sglang]`"
+_FLAT = "is nested; keys are flat, such as"
 
 
 def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tuple[Scalar, ...]]:
@@ -41,12 +42,16 @@ def _parse_one(parser: Any, text: str) -> tuple[str, tuple[Scalar, ...]]:
         (not equals or not key, f"{text}: not of the form key=value, such as scenario=chat_multi_turn"),
         (key.startswith(("+", "~")), f"{text}: bench only sets keys; write {key.lstrip('+~')}=VALUE"),
         (not value, f"{text}: has no value; null unsets a key"),
+        (value.startswith("{"), f"{text}: {key} {_FLAT} load.concurrency=8"),
     )
     try:
         override: Override = parser.parse_override(text)
         return key, _values(override)
     except (HydraException, ValueError) as error:
-        raise UserError(f"{text}: cannot be read; quote the value: '{key}=\"{value}\"'") from error
+        is_missing = "" in [each.strip(" []") for each in value.split(",")]
+        cause = "a value is missing beside a comma" if is_missing else "cannot be read"
+        remedy = "leave out the comma" if is_missing else f"quote the value: '{key}=\"{value}\"'"
+        raise UserError(f"{text}: {cause}; {remedy}") from error
 
 
 def _values(override: Override) -> tuple[Scalar, ...]:
@@ -81,8 +86,7 @@ def choices_of(settings: Mapping[str, object], of: str = "") -> dict[str, tuple[
     for key, value in settings.items():
         refuse_secrets(f"{key}={value}")
         if isinstance(value, Mapping):
-            inner = next(iter(value), "option")
-            raise UserError(f"{of}{key} is nested; keys are flat, such as `{key}.{inner}: VALUE`")
+            raise UserError(f"{of}{key} {_FLAT} `load.concurrency: 8`")
         values = value if isinstance(value, list | tuple) else [value]
         try:
             choices[str(key)] = tuple(map(_scalar, values))

@@ -72,11 +72,8 @@ class IndexRow:
 def index_rows(root: Path) -> list[IndexRow]:
     """Return the runs in and below a directory, newest first and those that cannot be read last.
 
-    Raises UserError if there is no such directory or no run in it.
+    Raises UserError if no run is in it.
     """
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "no such directory"
-        raise UserError(f"{_shown(root)}: {what}; give the directory that has the runs, such as results")
     index = [_index_row(each) for each in sorted(_runs(root))]
     if not index:
         raise UserError(

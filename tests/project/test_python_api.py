@@ -83,7 +83,7 @@ def test_a_plan_starts_nothing():
     [
         ({"engine": "vlm"}, "engine=vlm: no such engine; did you mean vllm?"),
         ({"load.duration": 5}, "load.duration=5: needs a unit"),
-        ({"load": {"users": 1}}, "load is nested; keys are flat, such as `load.users: VALUE`"),
+        ({"load": {"users": 1}}, "load is nested; keys are flat, such as `load.concurrency: 8`"),
         ({"engine": []}, "engine: must be a value or a list of values"),
         ({"engine": [Path("a")]}, "engine: must be a value or a list of values"),
     ],

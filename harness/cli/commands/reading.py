@@ -17,6 +17,7 @@ from serving_bench.harness.run.session import check_output, new_directory, own_a
 from serving_bench.harness.settings import overrides, sections
 from serving_bench.harness.store.bundle import opened_run
 from serving_bench.harness.store.named_files import write_named
+from serving_bench.harness.store.store import read_run
 
 _FORMATS = ("html", "markdown", "json", "csv", "parquet", "png", "svg")
 _KEY = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=")
@@ -51,6 +52,7 @@ def report(
     ] = None,
     charts: Annotated[bool, typer.Option("--charts", help="List the charts' ids and titles.")] = False,
 ) -> None:
+    read_run(directory)  # a wrong path is told before pandas is imported
     from serving_bench.reports import open_run
     from serving_bench.reports.outputs.pictures import NO_CHARTS, charts_of
     from serving_bench.reports.outputs.writing import Asked, write_output
@@ -73,12 +75,18 @@ def report(
 
 
 def _sides_and_keys(words: Sequence[str], *names: str) -> tuple[str, str, list[str]]:
-    """Return the two sides and the keys, given in any order. Raises UserError unless there are two sides."""
+    """Return the two sides and the keys, given in any order. Raises UserError unless there are two sides.
+
+    Raises StoreError if a side is nowhere, before pandas is imported.
+    """
     keys = [word for word in words if _KEY.match(word) and not Path(word).exists()]
     sides = [word for word in words if word not in keys]
     if len(sides) != 2:
         given = " ".join(sides) or "none"
         raise UserError(f"given: {given}; give two, {' and '.join(names)}, each DIR or DIR:DEPLOYMENT")
+    for side in sides:
+        if not any(Path(head).exists() for head in _heads(side)):
+            read_run(Path(side))  # raises
     return sides[0], sides[1], keys
 
 
@@ -112,11 +120,11 @@ def compare(
         Path | None, typer.Option("--html", metavar="FILE", help="Also write it as a page.")
     ] = None,
 ) -> None:
+    a, b, changes = _sides_and_keys(words, "A", "B")
     from serving_bench.harness.cli.compare_text import print_comparison
     from serving_bench.reports import compare_runs, write_comparison
     from serving_bench.reports.measures.metrics import check_metric_name
 
-    a, b, changes = _sides_and_keys(words, "A", "B")
     given = overrides.parse(changes)
     if "compare.baseline" in given:
         raise UserError("compare.baseline: the first of the two is the baseline here; swap them instead")
@@ -149,11 +157,11 @@ def gate(
     ] = None,
     as_json: Json = False,
 ) -> None:
+    base, new, changes = _sides_and_keys(words, "BASE", "NEW")
     from serving_bench.harness.cli.compare_text import print_gate
     from serving_bench.reports import gate_runs, gate_to_builtins
     from serving_bench.reports.outputs.gate_files import junit_text, markdown_text
 
-    base, new, changes = _sides_and_keys(words, "BASE", "NEW")
     terms = sections.gate_terms(overrides.parse(changes))
     with _opened_side(base) as first, _opened_side(new) as second:
         gate = gate_runs(first, second, terms)
@@ -181,6 +189,9 @@ def view(
 
     Each row links to the run's report. Open the page in a browser; it needs no server.
     """
+    if not directory.is_dir():
+        what = "is a file" if directory.exists() else "no such directory"
+        raise UserError(f"{directory}: {what}; give the directory that has the runs, such as results")
     from serving_bench.reports.page.several_runs import index_rows, write_index
 
     rows = index_rows(directory)

@@ -319,7 +319,7 @@ def test_other_things_than_files_are_refused(tmp_path):
     os.truncate(tmp_path / "huge", 1 << 40)
     assert "not a regular file" in refused(tmp_path, tmp_path / "pipe")
     assert "more than the 268,435,456 that are read" in refused(tmp_path, tmp_path / "huge")
-    assert "No such file" in refused(tmp_path, tmp_path / "none.json")
+    assert "no such file; AIPerf's" in refused(tmp_path, tmp_path / "none.json")
     assert "no such tool or file; did you mean" in refused(tmp_path, f"aipref={FILES['aiperf']}")
 
 

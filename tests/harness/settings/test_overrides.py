@@ -38,6 +38,9 @@ def test_values_are_read_in_hydras_grammar(text: str, values: tuple[object, ...]
         ("scenario.path=~/chats.jsonl", "'scenario.path=\"~/chats.jsonl\"'"),
         ("engine.base_url=http://[::1]:80/v1", "quote the value"),
         ("load.rate=interval(1,2)", "cannot be read"),
+        ("load.concurrency=1,,2", "a value is missing beside a comma; leave out the comma"),
+        ("load.concurrency=[1,2,]", "a value is missing beside a comma; leave out the comma"),
+        ("load={concurency: 3}", "load is nested; keys are flat, such as load.concurrency=8"),
     ],
 )
 def test_what_cannot_be_read_says_how_to_write_it(text: str, advice: str) -> None:
