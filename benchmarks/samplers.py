@@ -94,42 +94,59 @@ def tree(processes: int) -> Iterator[int]:
         yield root.pid  # afterwards its standard input is closed, and so are those of its children
 
 
-def plain_psutil(pid: int) -> list[tuple[int, float, int]]:
-    """Read the same tree as psutil's examples do, without faults, swap, or processes that have ended."""
-    root = psutil.Process(pid)
-    members = [root, *root.children(recursive=True)]
-    memory = sum(member.memory_info().rss for member in members)
-    times = [member.cpu_times() for member in members]
-    threads = sum(member.num_threads() for member in members)
-    psutil.virtual_memory()
-    return [(memory, sum(each.user + each.system for each in times), threads)]
+class Idle:
+    """A reader of nothing."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, str] = {}
+
+    def read(self, *, is_mark: bool = False) -> Sequence[object]:
+        return [0]
+
+
+class Plain(Idle):
+    """A reader of the same tree as psutil's examples have it: no faults, swap, or ended processes."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__()
+        self._pid = pid
+
+    def read(self, *, is_mark: bool = False) -> Sequence[object]:
+        root = psutil.Process(self._pid)
+        members = [root, *root.children(recursive=True)]
+        memory = sum(member.memory_info().rss for member in members)
+        times = [member.cpu_times() for member in members]
+        threads = sum(member.num_threads() for member in members)
+        psutil.virtual_memory()
+        return [(memory, sum(each.user + each.system for each in times), threads)]
 
 
 def host_cases(pid: int, processes: int) -> list[Case]:
     of = "1 process" if processes == 1 else f"{processes} processes"
     return [
         Case(of, "bench", lambda: host.sample_host(ProcessTree(pid))),
-        Case(of, "plain psutil", lambda: Sampling(lambda: plain_psutil(pid))),
+        Case(of, "plain psutil", lambda: Sampling(Plain(pid))),
     ]
 
 
 def device_cases(indices: Sequence[int]) -> list[Case]:
     """Return cases over the stub: memory that stands still, as a server's does, and memory that changes."""
-    mine = os.getpid()
-
-    def ours(listed: set[int]) -> set[int]:
-        return listed & {mine}
-
     steps = iter(range(10**9))
 
-    def changes(listed: set[int]) -> set[int]:
-        os.environ["NVML_USED"] = str((5 << 30) + (next(steps) << 21))
-        return ours(listed)
+    class Changing(ProcessTree):
+        def among(self, pids: set[int]) -> set[int] | None:
+            os.environ["NVML_USED"] = str((5 << 30) + (next(steps) << 21))
+            return super().among(pids)
 
+    mine = ProcessTree(os.getpid())
     of = f"{len(indices)} device" + ("s" if len(indices) > 1 else "")
     return [
-        Case(f"{of}, memory stands still", "bench", lambda: sample_devices(indices, ours)),
-        Case(f"{of}, memory changes in each sample", "bench", lambda: sample_devices(indices, changes)),
+        Case(f"{of}, memory stands still", "bench", lambda: sample_devices(indices, mine)),
+        Case(
+            f"{of}, memory changes in each sample",
+            "bench",
+            lambda: sample_devices(indices, Changing(os.getpid())),
+        ),
     ]
 
 
@@ -158,7 +175,7 @@ def all_costs(passes: int, duration_s: float) -> dict[tuple[str, str], list[Cost
             print(f"{case.of}, {case.name}: {costs[case.of, case.name][-1]}", file=sys.stderr, flush=True)
 
     for number in range(passes):
-        add([Case("nothing", "idle thread", lambda: Sampling(lambda: [0]))])
+        add([Case("nothing", "idle thread", lambda: Sampling(Idle()))])
         for processes in TREES:
             with tree(processes) as pid:
                 cases = host_cases(pid, processes)
@@ -196,7 +213,7 @@ def record(path: Path, duration_s: float) -> None:
     if isinstance(found, Reason):
         raise UserError(f"--record: {found.text}")
     indices = [facts.index for facts in found]
-    with sample_devices(indices, lambda listed: set()) as sampler:
+    with sample_devices(indices, ProcessTree(os.getpid())) as sampler:
         time.sleep(duration_s)
     with path.open("w") as file:
         for facts in found:

@@ -167,7 +167,7 @@ def watch_memory(
     with ExitStack() as stack:
         samplers: dict[str, Sampling[Any]] = {"host": stack.enter_context(host.sample_host(tree))}
         if devices:
-            samplers["device"] = stack.enter_context(sample_devices(devices, tree.among))
+            samplers["device"] = stack.enter_context(sample_devices(devices, tree))
         watch = Watch(samplers, stack, record, pid is not None, len(devices), tree=tree)
         try:
             yield watch

@@ -5,17 +5,15 @@ PCIe throughput is left out: NVML measures it for 20 ms in each call (nvmlDevice
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from serving_bench.harness.processes.watchdog import pid_namespace
 from serving_bench.harness.sampling import gpu
 from serving_bench.harness.sampling.gpu import Device
+from serving_bench.harness.sampling.process_tree import ProcessTree
 from serving_bench.harness.sampling.sampling import Sampling, total
-
-# Returns which of the pids are the server's; None if bench cannot see the server's processes.
-Ours = Callable[[set[int]], set[int] | None]
 
 # How often to make the slow calls. A list of processes costs ten times as much as any other call.
 _SLOW_S = 0.5
@@ -55,91 +53,82 @@ class DeviceSample:
     foreign_bytes: int | None = None
 
 
-def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Sampling[DeviceSample]:
+def sample_devices(indices: Sequence[int], tree: ProcessTree, hz: float = 10.0) -> Sampling[DeviceSample]:
     """Return a sampler of one row per device. Raises UserError if there is no NVML.
 
-    `ours` says which processes are the server's. Leaving blocks for some seconds if the driver hangs.
+    `tree`: the server's processes. Leaving blocks for some seconds if the driver hangs.
     """
-    notes: dict[str, str] = {}
-    nvml = gpu.answer(gpu.opened)
-    readers = [DeviceReader(nvml, notes, index, ours) for index in indices]
-    return Sampling(
-        lambda: [reader.read() for reader in readers],
-        hz,
-        read_at_mark=lambda: [reader.read(is_mark=True) for reader in readers],
-        notes=notes,
-    )
+    return Sampling(DeviceReader(gpu.answer(gpu.opened), indices, tree), hz)
 
 
 class DeviceReader:
-    """A reader of one device. `notes` collects the reasons why a field is None."""
+    """A reader of devices. `notes` collects the reasons why a field is None."""
 
-    def __init__(self, nvml: Any, notes: dict[str, str], index: int, ours: Ours) -> None:
+    def __init__(self, nvml: Any, indices: Sequence[int], tree: ProcessTree) -> None:
+        self.notes: dict[str, str] = {}
         self._nvml = nvml
-        self._notes = notes
-        self._index = index
-        self._ours = ours
+        self._indices = indices
+        self._tree = tree
         self._lock = threading.Lock()
         self._slow_due_s = 0.0
-        self._slow: dict[str, int | None] = {}
+        self._slow: dict[int, dict[str, int | None]] = {}
 
-    def read(self, *, is_mark: bool = False) -> DeviceSample:
-        """Return one sample; at a mark, with the owners of the memory at that moment."""
+    def read(self, *, is_mark: bool = False) -> list[DeviceSample]:
+        """Return a sample of each device; at a mark, with the owners of the memory at that moment."""
         with self._lock:
-            t_ns, nvml = time.monotonic_ns(), self._nvml
-            device = Device(nvml, self._index, self._notes, f"device {self._index} ")
-            value, memory = device.value, device.memory()
-            used_bytes = memory and int(memory.used)
-            if is_mark or time.monotonic() >= self._slow_due_s:
+            is_slow = is_mark or time.monotonic() >= self._slow_due_s
+            if is_slow:
                 self._slow_due_s = time.monotonic() + _SLOW_S
-                self._slow = self._read_slow(device)
-            utilization = value("utilization", nvml.nvmlDeviceGetUtilizationRates)
-            sample = DeviceSample(
-                t_ns=t_ns,
-                device=self._index,
-                used_bytes=used_bytes,
-                utilization_pct=utilization and int(utilization.gpu),
-                memory_utilization_pct=utilization and int(utilization.memory),
-                power_w=device.thousandth("power", nvml.nvmlDeviceGetPowerUsage),
-                energy_j=device.thousandth("energy", nvml.nvmlDeviceGetTotalEnergyConsumption),
-                temperature_c=value("temperature", nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
-                sm_clock_mhz=value("sm_clock", nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
-                memory_clock_mhz=value("memory_clock", nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
-                throttle_reasons=value("throttle_reasons", self._throttle_reasons),
-                **self._slow,
-            )
-            # The kept fields no longer hold if the device is lost.
-            return sample if device.handle is not None else DeviceSample(t_ns, self._index)
+            return [self._read(index, is_slow=is_slow) for index in self._indices]
+
+    def _read(self, index: int, *, is_slow: bool) -> DeviceSample:
+        t_ns, nvml = time.monotonic_ns(), self._nvml
+        device = Device(nvml, index, self.notes, f"device {index} ")
+        value, memory = device.value, device.memory()
+        used_bytes = memory and int(memory.used)
+        if is_slow:
+            self._slow[index] = self._read_slow(device)
+        utilization = value("utilization", "UtilizationRates")
+        sample = DeviceSample(
+            t_ns=t_ns,
+            device=index,
+            used_bytes=used_bytes,
+            utilization_pct=utilization and int(utilization.gpu),
+            memory_utilization_pct=utilization and int(utilization.memory),
+            power_w=device.thousandth("power", "PowerUsage"),
+            energy_j=device.thousandth("energy", "TotalEnergyConsumption"),
+            temperature_c=value("temperature", "Temperature", nvml.NVML_TEMPERATURE_GPU),
+            sm_clock_mhz=value("sm_clock", "ClockInfo", nvml.NVML_CLOCK_SM),
+            memory_clock_mhz=value("memory_clock", "ClockInfo", nvml.NVML_CLOCK_MEM),
+            throttle_reasons=value("throttle_reasons", "CurrentClocksEventReasons"),
+            **self._slow.get(index, {}),
+        )
+        # The kept fields no longer hold if the device is lost.
+        return sample if device.handle is not None else DeviceSample(t_ns, index)
 
     def _read_slow(self, device: Device) -> dict[str, int | None]:
         value, nvml = device.value, self._nvml
         ecc = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
         values = {
-            "ecc_errors": value("ecc_errors", nvml.nvmlDeviceGetTotalEccErrors, *ecc),
-            "pcie_generation": value("pcie_generation", nvml.nvmlDeviceGetCurrPcieLinkGeneration),
-            "pcie_width": value("pcie_width", nvml.nvmlDeviceGetCurrPcieLinkWidth),
-            "pcie_replays": value("pcie_replays", nvml.nvmlDeviceGetPcieReplayCounter),
+            "ecc_errors": value("ecc_errors", "TotalEccErrors", *ecc),
+            "pcie_generation": value("pcie_generation", "CurrPcieLinkGeneration"),
+            "pcie_width": value("pcie_width", "CurrPcieLinkWidth"),
+            "pcie_replays": value("pcie_replays", "PcieReplayCounter"),
         }
-        graphics = value("graphics_processes", nvml.nvmlDeviceGetGraphicsRunningProcesses)
-        compute = value("process_memory", nvml.nvmlDeviceGetComputeRunningProcesses)
+        graphics = value("graphics_processes", "GraphicsRunningProcesses")
+        compute = value("process_memory", "ComputeRunningProcesses")
         if compute is None:
             return values
         # A process with both contexts has one amount of memory.
-        return values | _owned(device, _memory_by_pid(graphics or ()) | _memory_by_pid(compute), self._ours)
-
-    def _throttle_reasons(self, handle: Any) -> int:
-        try:
-            return int(self._nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
-        except self._nvml.NVMLError_FunctionNotFound:  # its name in drivers before 535
-            return int(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
+        return values | _owned(device, _memory_by_pid(graphics or ()) | _memory_by_pid(compute), self._tree)
 
 
-def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[str, int | None]:
+def _owned(device: Device, listed: dict[int, int | None], tree: ProcessTree) -> dict[str, int | None]:
     """Return the fields of a sample on the device's processes: the server's, and those of others.
 
     The fields of others are left out if bench cannot distinguish them from the server's.
     """
-    ours_among = ours(set(listed))
+    ours_among = tree.among(set(listed))
     process_bytes = total(listed[pid] for pid in ours_among) if ours_among else None
     if ours_among is None:
         device.note("process_memory", "the server's processes are out of sight, so none counts as its own")

@@ -18,6 +18,8 @@ Value = TypeVar("Value")
 
 # Without the persistence daemon the driver wakes each device at first use, which takes a second or two.
 ANSWER_LIMIT_S = 45.0
+# The names of functions in drivers before 535.
+_FORMER = {"DeviceGetCurrentClocksEventReasons": "DeviceGetCurrentClocksThrottleReasons"}
 
 
 @cache
@@ -55,25 +57,28 @@ class Device:
         self._nvml = nvml
         self._notes = notes
         self._label = label
-        self.handle = self.ask("handle", nvml.nvmlDeviceGetHandleByIndex, index)
+        self.handle = self.ask("handle", "DeviceGetHandleByIndex", index)
 
-    def value(self, field: str, read: Callable[..., Any], *arguments: Any) -> Any:
-        """Return `read(handle, *arguments)`, or None after noting NVML's reason."""
-        return None if self.handle is None else self.ask(field, read, self.handle, *arguments)
+    def value(self, field: str, name: str, *arguments: Any) -> Any:
+        """Return what nvmlDeviceGet`name` answers, or None after noting NVML's reason."""
+        return None if self.handle is None else self.ask(field, f"DeviceGet{name}", self.handle, *arguments)
 
-    def thousandth(self, field: str, read: Callable[..., int]) -> float | None:
-        value = self.value(field, read)
+    def thousandth(self, field: str, name: str) -> float | None:
+        value = self.value(field, name)
         return None if value is None else value / 1000
 
     def memory(self) -> Any:
-        return self.value("memory", self._nvml.nvmlDeviceGetMemoryInfo, self._nvml.nvmlMemory_v2)
+        return self.value("memory", "MemoryInfo", self._nvml.nvmlMemory_v2)
 
-    def ask(self, field: str, read: Callable[..., Any], *arguments: Any) -> Any:
+    def ask(self, field: str, name: str, *arguments: Any) -> Any:
+        """Return what the function nvml`name` answers, or None after noting NVML's reason."""
         try:
-            return read(*arguments)
+            return getattr(self._nvml, f"nvml{name}")(*arguments)
         except self._nvml.NVMLError as error:
+            if name in _FORMER and error.value == self._nvml.NVML_ERROR_FUNCTION_NOT_FOUND:
+                return self.ask(field, _FORMER[name], *arguments)
             gone = ("GPU_IS_LOST", "RESET_REQUIRED", "DRIVER_NOT_LOADED", "UNINITIALIZED")
-            if error.value in [getattr(self._nvml, f"NVML_ERROR_{name}") for name in gone]:
+            if error.value in [getattr(self._nvml, f"NVML_ERROR_{each}") for each in gone]:
                 self.handle, field = None, "handle"
             self.note(field, str(error))
             return None
@@ -152,27 +157,27 @@ def _facts(nvml: Any, index: int) -> DeviceFacts:
     notes: dict[str, str] = {}
     device = Device(nvml, index, notes)
     value, memory = device.value, device.memory()
-    capability = value("compute_capability", nvml.nvmlDeviceGetCudaComputeCapability)
-    ecc = value("ecc_mode", nvml.nvmlDeviceGetEccMode)
-    mig = value("mig_mode", nvml.nvmlDeviceGetMigMode)
-    cuda = device.ask("cuda", nvml.nvmlSystemGetCudaDriverVersion)
+    capability = value("compute_capability", "CudaComputeCapability")
+    ecc = value("ecc_mode", "EccMode")
+    mig = value("mig_mode", "MigMode")
+    cuda = device.ask("cuda", "SystemGetCudaDriverVersion")
     if mig is not None and mig[0]:
         notes["mig"] = "it is on, and samples are of the whole card, all its instances together"
     return DeviceFacts(
         index=index,
-        name=value("name", nvml.nvmlDeviceGetName),
-        uuid=value("uuid", nvml.nvmlDeviceGetUUID),
+        name=value("name", "Name"),
+        uuid=value("uuid", "UUID"),
         memory_bytes=memory and int(memory.total),
         compute_capability=capability and f"{capability[0]}.{capability[1]}",
-        power_limit_w=device.thousandth("power_limit", nvml.nvmlDeviceGetEnforcedPowerLimit),
-        sm_clock_max_mhz=value("sm_clock_max", nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
-        memory_clock_max_mhz=value("memory_clock_max", nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_MEM),
-        memory_bus_bits=value("memory_bus", nvml.nvmlDeviceGetMemoryBusWidth),
+        power_limit_w=device.thousandth("power_limit", "EnforcedPowerLimit"),
+        sm_clock_max_mhz=value("sm_clock_max", "MaxClockInfo", nvml.NVML_CLOCK_SM),
+        memory_clock_max_mhz=value("memory_clock_max", "MaxClockInfo", nvml.NVML_CLOCK_MEM),
+        memory_bus_bits=value("memory_bus", "MemoryBusWidth"),
         ecc_enabled=ecc and bool(ecc[0]),  # now; the second is what it is after a reboot
         mig_enabled=mig and bool(mig[0]),
-        pcie_generation_max=value("pcie_generation_max", nvml.nvmlDeviceGetMaxPcieLinkGeneration),
-        pcie_width_max=value("pcie_width_max", nvml.nvmlDeviceGetMaxPcieLinkWidth),
-        driver=device.ask("driver", nvml.nvmlSystemGetDriverVersion),
+        pcie_generation_max=value("pcie_generation_max", "MaxPcieLinkGeneration"),
+        pcie_width_max=value("pcie_width_max", "MaxPcieLinkWidth"),
+        driver=device.ask("driver", "SystemGetDriverVersion"),
         cuda=cuda and f"{cuda // 1000}.{cuda % 1000 // 10}",
         notes=tuple(f"{what}: {reason}" for what, reason in notes.items()),
     )
@@ -188,7 +193,7 @@ def _use(nvml: Any, index: int) -> Use:
     memory = device.memory()
     return Use(
         used_bytes=memory and int(memory.used),
-        energy_j=device.thousandth("energy", nvml.nvmlDeviceGetTotalEnergyConsumption),
-        power_w=device.thousandth("power", nvml.nvmlDeviceGetPowerUsage),
+        energy_j=device.thousandth("energy", "TotalEnergyConsumption"),
+        power_w=device.thousandth("power", "PowerUsage"),
         note="; ".join(f"{what}: {reason}" for what, reason in notes.items()) or None,
     )

@@ -138,8 +138,7 @@ class HostReader:
 
 def sample_host(tree: ProcessTree, hz: float = 10.0) -> Sampling[HostSample]:
     """Return a sampler of the tree and the machine, for a `with` block. Its marks read PSS."""
-    reader = HostReader(tree)
-    return Sampling(reader.read, hz, read_at_mark=lambda: reader.read(is_mark=True), notes=reader.notes)
+    return Sampling(HostReader(tree), hz)
 
 
 def memory() -> Memory:

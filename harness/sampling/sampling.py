@@ -4,17 +4,17 @@ import itertools
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from serving_bench.harness.contracts import mean_power_w
 from serving_bench.harness.errors import UserError
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", covariant=True)
 Value = TypeVar("Value")
 Number = TypeVar("Number", int, float)
 ANSWER_LIMIT_S = 5.0  # of one sample: a driver that hangs must not hang bench
@@ -23,23 +23,23 @@ _IDLE_HZ = 100.0
 _IDLE_S = {"host": 0.3, "device": 1.0}
 
 
-class Sampling(Generic[Row]):
-    """A thread that collects the rows of `read()`, `hz` times a second, while the `with` block runs.
+class Reader(Protocol[Row]):
+    """Takes one sample at a time. `notes`: why values are missing, by field."""
 
-    `read_at_mark` gives the rows of a mark. An exception from either is kept in `error`. `notes`: why values
-    are missing, by field.
+    notes: dict[str, str]
+
+    def read(self, *, is_mark: bool = False) -> Sequence[Row]:
+        """Return the rows of a sample; at a mark, with the fields that are too slow for every one."""
+
+
+class Sampling(Generic[Row]):
+    """A thread that collects a reader's rows, `hz` times a second, while the `with` block runs.
+
+    An exception from the reader is kept in `error`.
     """
 
-    def __init__(
-        self,
-        read: Callable[[], Sequence[Row]],
-        hz: float = 10.0,
-        *,
-        read_at_mark: Callable[[], Sequence[Row]] | None = None,
-        notes: Mapping[str, str] | None = None,
-    ) -> None:
-        self._read = read
-        self._read_at_mark = read_at_mark or read
+    def __init__(self, reader: Reader[Row], hz: float = 10.0) -> None:
+        self._reader = reader
         self._period_s = 1.0 / hz
         self._rows: list[Row] = []
         self._instants_ns: list[int] = []
@@ -47,7 +47,7 @@ class Sampling(Generic[Row]):
         self._missed = 0
         self._cpu_s = self._marks_cpu_s = 0.0
         self._late_marks: list[threading.Event] = []
-        self.notes = {} if notes is None else notes
+        self.notes = reader.notes
         self._stop = threading.Event()
 
     def mark(self) -> None:
@@ -57,7 +57,7 @@ class Sampling(Generic[Row]):
         returned = threading.Event()
 
         def take() -> float:
-            self._sample(self._read_at_mark)
+            self._sample(is_mark=True)
             returned.set()
             return time.thread_time()
 
@@ -109,15 +109,15 @@ class Sampling(Generic[Row]):
         due_s = time.monotonic()
         while not self._stop.wait(max(0.0, due_s - time.monotonic())):
             self._instants_ns.append(time.monotonic_ns())
-            self._sample(self._read)
+            self._sample()
             self._cpu_s = time.thread_time()
             late = int((time.monotonic() - due_s) / self._period_s)  # due again while this one ran
             self._missed += late
             due_s += (late + 1) * self._period_s
 
-    def _sample(self, read: Callable[[], Sequence[Row]]) -> None:
+    def _sample(self, *, is_mark: bool = False) -> None:
         try:
-            self._rows.extend(read())
+            self._rows.extend(self._reader.read(is_mark=is_mark))
         except Exception as failure:
             self._failures.append(f"{type(failure).__name__}: {failure}")
 

@@ -57,6 +57,36 @@ class ServerSample:
     scrape_s: float = 0.0
 
 
+class PageReader:
+    """A reader of the page at `path` from a server's root. `notes` collects why terms are missing."""
+
+    def __init__(
+        self,
+        root: str,
+        path: str,
+        metrics: Mapping[ServerTerm, ServerMetric],
+        key: str | None,
+        timeout_s: float,
+    ) -> None:
+        self.notes: dict[str, str] = {}
+        self._root, self._path = root, path
+        self._metrics, self._key, self._timeout_s = metrics, key, timeout_s
+
+    def read(self, *, is_mark: bool = False) -> list[ServerSample]:
+        begun_ns = time.monotonic_ns()
+        answer = request("GET", self._root + self._path, timeout_s=self._timeout_s, key=self._key)
+        ended_ns = time.monotonic_ns()
+        if answer.status != 200:
+            why = answer.text if answer.status is None else f"{self._path} answers HTTP {answer.status}"
+            self.notes["samples"] = f"some could not be read (the last of these: {why})"
+            return []
+        terms, problems = terms_on(answer.text, self._metrics)
+        for term in terms:
+            self.notes.pop(term, None)
+        self.notes.update(problems)
+        return [ServerSample((begun_ns + ended_ns) // 2, **terms, scrape_s=(ended_ns - begun_ns) / 1e9)]
+
+
 def sample_server(
     base_url: str,
     path: str,
@@ -67,23 +97,7 @@ def sample_server(
     timeout_s: float = TIMEOUT_S,
 ) -> Sampling[ServerSample]:
     """Sample the page at `path` from the server's root during the block. `key` is sent but never logged."""
-    notes: dict[str, str] = {}
-
-    def read() -> Sequence[ServerSample]:
-        begun_ns = time.monotonic_ns()
-        answer = request("GET", root_of(base_url) + path, timeout_s=timeout_s, key=key)
-        ended_ns = time.monotonic_ns()
-        if answer.status != 200:
-            why = answer.text if answer.status is None else f"{path} answers HTTP {answer.status}"
-            notes["samples"] = f"some could not be read (the last of these: {why})"
-            return []
-        terms, problems = terms_on(answer.text, metrics)
-        for term in terms:
-            notes.pop(term, None)
-        notes.update(problems)
-        return [ServerSample((begun_ns + ended_ns) // 2, **terms, scrape_s=(ended_ns - begun_ns) / 1e9)]
-
-    return Sampling(read, hz, notes=notes)
+    return Sampling(PageReader(root_of(base_url), path, metrics, key, timeout_s), hz)
 
 
 def terms_on(

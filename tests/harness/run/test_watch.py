@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from make_run import GIB, host_samples
+from reads import Reads
 
 from serving_bench.harness.run.watch import Watch
 from serving_bench.harness.sampling.device_sample import DeviceSample
@@ -18,7 +19,7 @@ def watching(devices: int = 0, **rows: list[Any]) -> Watch:
     """With these rows read so far."""
     samplers: dict[str, Sampling[Any]] = {}
     for name, known in rows.items():
-        samplers[name] = Sampling(lambda known=known: known)  # type: ignore[misc]
+        samplers[name] = Sampling(Reads(known.copy))
         samplers[name].mark()
     return Watch(samplers, ExitStack(), None, has_server=True, devices=devices)  # type: ignore[arg-type]
 

@@ -234,13 +234,14 @@ AT_ONCE = f"""
 def most_at_once():
     from serving_bench.harness.sampling.device_sample import DeviceReader
     inside, most, steps, tick = [], [], iter(range(100)), threading.Event()
-    def ours(listed):
+    class Owners:
+      def among(self, listed):
         inside.append(1)
         most.append(len(inside))
         tick.wait(0.05)
         inside.pop()
         return listed
-    reader = DeviceReader(gpu.opened(), {{}}, 0, ours)
+    reader = DeviceReader(gpu.opened(), [0], Owners())
     threads = [threading.Thread(target=reader.read, kwargs={{"is_mark": True}}) for _ in range(3)]
     for thread in threads:
         os.environ["NVML_USED"] = str({GIB} + (next(steps) << 20))
@@ -269,7 +270,7 @@ def test_the_memory_of_a_new_worker_is_the_servers_at_once(library: Path) -> Non
             server.stdin.write(b"\\n"); server.stdin.flush()
             worker = int(server.stdout.readline())
             os.environ["NVML_PROCESSES"] = f"{{worker}}:{GIB} 1:{2 * GIB}"
-            with sample_devices([0], tree.among) as running:
+            with sample_devices([0], tree) as running:
                 while not running.rows(): time.sleep(0.01)
             server.kill()
         return [before, running.rows()[0]]

@@ -6,6 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 from child_process import WAIT, child, heard, tell
+from reads import Reads
 from waiting import wait_until
 
 from serving_bench.harness.contracts import Reason
@@ -37,7 +38,7 @@ def test_cpu_of_a_child_that_has_ended_stays_in_the_sum() -> None:
     )
     with child(source) as process:
         tree = ProcessTree(process.pid)
-        with Sampling(lambda: [tree.read()], hz=50) as sampling:
+        with Sampling(Reads(lambda: [tree.read()]), hz=50) as sampling:
             assert heard(process, b"burnt")
             last = tree.read()
         tell(process)

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from reads import Reads
 from waiting import wait_until
 
 from serving_bench.harness.contracts import mean_power_w
@@ -15,7 +16,7 @@ MIB = 2**20
 
 
 def test_rows_come_at_the_rate_asked_for() -> None:
-    with Sampling(lambda: [time.monotonic_ns()], hz=50) as sampling:
+    with Sampling(Reads(lambda: [time.monotonic_ns()]), hz=50) as sampling:
         wait_until(lambda: len(sampling.rows()) >= 26)
     rows = sampling.rows()[:26]
     # 25 intervals of 20 ms; never faster than asked, whatever the machine does.
@@ -30,7 +31,7 @@ def test_rows_come_at_the_rate_asked_for() -> None:
 
 def test_the_newest_rows_are_had_without_the_others() -> None:
     numbers = iter(range(10))
-    sampling = Sampling(lambda: [next(numbers), next(numbers)])
+    sampling = Sampling(Reads(lambda: [next(numbers), next(numbers)]))
     assert sampling.last() == []
     for _ in range(3):
         sampling.mark()
@@ -38,7 +39,7 @@ def test_the_newest_rows_are_had_without_the_others() -> None:
 
 
 def test_no_rows_are_added_after_the_block() -> None:
-    with Sampling(lambda: [1], hz=100) as sampling:
+    with Sampling(Reads(lambda: [1]), hz=100) as sampling:
         wait_until(sampling.rows)
     assert not [thread for thread in threading.enumerate() if thread.name == "sampler"]
 
@@ -50,7 +51,7 @@ def test_samples_that_were_due_during_a_slow_one_are_counted_and_not_made_up_for
         slow.wait(0.25)
         return [time.monotonic_ns()]
 
-    with Sampling(read, hz=10) as sampling:
+    with Sampling(Reads(read), hz=10) as sampling:
         wait_until(lambda: len(sampling.rows()) >= 3)
     first, second, third = sampling.rows()[:3]
     assert second - first >= 0.25e9
@@ -66,7 +67,7 @@ def test_after_a_slow_sample_the_others_keep_their_distance() -> None:
         pause.wait(next(delays, 0.0))
         return [time.monotonic_ns()]
 
-    with Sampling(read, hz=10) as sampling:
+    with Sampling(Reads(read), hz=10) as sampling:
         wait_until(lambda: len(sampling.rows()) >= 4)
     _, second, third, fourth = sampling.rows()[:4]
     # Made up for, the three that were missed would come at once.
@@ -83,7 +84,7 @@ def test_an_error_is_kept_and_sampling_goes_on() -> None:
             raise ValueError(f"no {number}")
         return [number]
 
-    with Sampling(read, hz=100) as sampling:
+    with Sampling(Reads(read), hz=100) as sampling:
         assert sampling.error is None or "no 1" in sampling.error
         wait_until(lambda: len(sampling.rows()) >= 3)
     assert sampling.rows()[:3] == [0, 3, 4]
@@ -91,14 +92,16 @@ def test_an_error_is_kept_and_sampling_goes_on() -> None:
 
 
 def test_a_mark_adds_a_sample_of_its_own() -> None:
-    with Sampling(lambda: ["plain"], hz=100, read_at_mark=lambda: ["thorough"]) as sampling:
+    with Sampling(Reads(lambda: ["plain"], lambda: ["thorough"]), hz=100) as sampling:
         sampling.mark()
     assert sampling.rows().count("thorough") == 1
 
 
 def test_the_thread_takes_no_signals() -> None:
     masks: list[set[int]] = []
-    with Sampling(lambda: masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))) or [0], hz=100):
+    with Sampling(
+        Reads(lambda: masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))) or [0]), hz=100
+    ):
         wait_until(lambda: masks)
     assert {signal.SIGINT, signal.SIGTERM} <= masks[0]
 
@@ -110,7 +113,7 @@ def test_what_marks_cost_is_counted_with_the_samplers_own() -> None:
             pass
         return [0]
 
-    with Sampling(lambda: [1], hz=1, read_at_mark=burn) as sampling:
+    with Sampling(Reads(lambda: [1], burn), hz=1) as sampling:
         before_s = sampling.timing()["cpu_s"]
         sampling.mark()
         sampling.mark()
@@ -124,7 +127,7 @@ def test_each_sampler_counts_its_own_thread_only() -> None:
             pass
         return [0]
 
-    with Sampling(burn, hz=20) as busy, Sampling(lambda: [0], hz=20) as quiet:
+    with Sampling(Reads(burn), hz=20) as busy, Sampling(Reads(lambda: [0]), hz=20) as quiet:
         wait_until(lambda: len(busy.rows()) >= 10)
     assert busy.timing()["cpu_s"] >= 0.2
     assert quiet.timing()["cpu_s"] < 0.05
@@ -139,7 +142,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sample_that_hangs_holds_nobody_up() -> None:
     release = threading.Event()
     begun_s = time.monotonic()
-    with Sampling(lambda: [release.wait(30)], hz=50) as sampling:
+    with Sampling(Reads(lambda: [release.wait(30)]), hz=50) as sampling:
         sampling.mark()
         sampling.mark()
     took_s = time.monotonic() - begun_s
@@ -160,7 +163,7 @@ def test_marks_take_samples_again_once_a_late_one_has_returned() -> None:
         returned.set()
         return ["late"]
 
-    with Sampling(lambda: ["plain"], hz=100, read_at_mark=late_once) as sampling:
+    with Sampling(Reads(lambda: ["plain"], late_once), hz=100) as sampling:
         sampling.mark()
         sampling.mark()
         assert sampling.error == f"1 samples could not be read; the first: a sample at a mark: {NO_ANSWER}"

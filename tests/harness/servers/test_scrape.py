@@ -15,6 +15,7 @@ from fake_http import Answer, FakeHttp, Reply, fake_http, text
 from held_ports import held_port
 from make_run import kept_start
 from places import TESTS
+from reads import Reads
 from waiting import wait_until
 
 from serving_bench.engines import ENGINES
@@ -251,7 +252,7 @@ def test_server_may_be_asked_while_a_mark_is_taken(tmp_path: Path) -> None:
 
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
         server = stack.enter_context(fake_http(ANSWER))
-        samplers = {"host": stack.enter_context(Sampling(list, read_at_mark=slow))}
+        samplers = {"host": stack.enter_context(Sampling(Reads(list, slow)))}
         watch = Watch(samplers, stack, kept_start(tmp_path), has_server=True)
         marking = pool.submit(watch.mark, "weights_loaded")
         assert began.wait(10)

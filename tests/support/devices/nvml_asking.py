@@ -27,10 +27,14 @@ def plain(value):
 def refused(device):
     try: return f"not refused: {gpu.select(device)}"
     except UserError as error: return str(error)
+@dataclasses.dataclass
+class Tree:
+    pids: set
+    def among(self, listed):
+        return None if self.pids is None else listed & self.pids
 def sampled(indices, pids, enough=lambda rows: len(rows) >= 4):
     tick = threading.Event()
-    ours = lambda listed: None if pids is None else listed & pids
-    with sample_devices(indices, ours, hz=100) as running:
+    with sample_devices(indices, Tree(pids), hz=100) as running:
         while not enough(running.rows()): tick.wait(0.01)
     return {"rows": running.rows(), "notes": running.notes, "error": running.error}
 """
