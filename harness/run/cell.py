@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from time import monotonic_ns
 from typing import Any
@@ -53,8 +52,7 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
         site.emptied.add(deployment.label)
     if emptied.how in ("reset", "unchecked"):
         up.sent.clear()
-    tell = partial(site.observer.waits, f"  cell {cell.number:03d}")
-    unfit = site.guard.before_cell(up.watch.seen, cell.load, site.run_dir, tell, up.check)
+    unfit = site.guard.before_cell(f"  cell {cell.number:03d}", up, cell.load, site.run_dir)
     if warning := site.guard.warning(unfit):
         site.observer.line(warning)
     steps = site.budget.steps(up.start, cell) if site.budget else (cell.load.steps or STEPS, 0)
@@ -96,7 +94,7 @@ def _play(
         up.watch.mark(f"{name} window", summary.window_start_ns)
         up.watch.mark(f"{name} drain", summary.window_end_ns)
         traffic = f"{up.start.deployment.label} at {cell.load.label}"
-        record = replace(record, guard=(*record.guard, *site.guard.during(up.watch.seen, summary, traffic)))
+        record = replace(record, guard=(*record.guard, *site.guard.during(up, summary, traffic)))
         return _keep(record, job, up, site)
     except Interrupted:
         # The load had ended: what it measured is kept, although the interrupt came before it was written.

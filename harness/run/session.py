@@ -284,7 +284,7 @@ def provide_site(
         container.check(images)
     provisions = provide(deployments, weights, cache, observer.line, has_device=bool(devices))
     provisions = replace(provisions, images={image: container.image_facts(image) for image in images})
-    judge = guard.Guard(settings.guard, settings.guard_terms.wait_s)
+    judge = guard.Guard(settings.guard, settings.guard_terms.wait_s, observer)
     return Site(directory, cache, devices, judge, observer, provisions, quality=quality)
 
 

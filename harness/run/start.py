@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from serving_bench.harness.load.answer.api import Api
 from serving_bench.harness.plan.terms import Device, expected
 from serving_bench.harness.run.watch import Site, Watch, watch_memory
 from serving_bench.harness.sampling import environment, gpu, host
+from serving_bench.harness.sampling.guard import Seen
 from serving_bench.harness.sampling.sampling import Memory
 from serving_bench.harness.servers import container, probe, server
 from serving_bench.harness.servers.scrape import read_said
@@ -58,6 +58,10 @@ class Serving:
         """Raise ServerError if the server has exited."""
         if self.process:
             server.check_alive(self.process)
+
+    def seen(self, since_ns: int, until_ns: int) -> Seen:
+        """Return the samples from `since_ns` to before `until_ns`."""
+        return self.watch.seen(since_ns, until_ns)
 
 
 def key_of(deployment: contracts.Deployment) -> str | None:
@@ -128,12 +132,8 @@ def bring_up(start: contracts.PlannedStart, site: Site, record: Kept[StartRecord
     """Run the start's server for a `with` block, watched from its spawn on. It need not be ready yet."""
     devices = site.devices if builds.uses_devices(start.deployment) else ()
     used = _used_memory(devices)
-    idle = site.guard.before_start(
-        used,
-        devices,
-        partial(site.observer.waits, start.name),
-        is_attached=start.deployment.terms.base_url is not None,
-    )
+    is_attached = start.deployment.terms.base_url is not None
+    idle = site.guard.before_start(start.name, used, devices, is_attached=is_attached)
     spec = _launch_spec(start, site, record.path.parent, devices)  # after the wait: it takes a free port
     record.update(
         memory_kind=used.kind,

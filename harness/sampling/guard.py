@@ -8,11 +8,11 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from serving_bench.harness.contracts import (
     LOOK_S,
@@ -68,14 +68,29 @@ class Seen:
     server: frozenset[int] = frozenset()
 
 
-Samples = Callable[[int, int], Seen]
+class Start(Protocol):
+    """A start whose server runs."""
+
+    def seen(self, since_ns: int, until_ns: int) -> Seen:
+        """Return the samples from `since_ns` to before `until_ns`."""
+
+    def check(self) -> None:
+        """Raise ServerError if the server has exited."""
+
+
+class Show(Protocol):
+    """Shows a warning, and what waits for the machine to become fit."""
+
+    def line(self, text: str) -> None: ...
+    def waits(self, what: str, unfit: str) -> None: ...
 
 
 class Guard:
     """The guard of one run. It remembers what is usual: the memory before the first start, and the clocks."""
 
-    def __init__(self, mode: GuardMode, wait_s: float) -> None:
+    def __init__(self, mode: GuardMode, wait_s: float, show: Show) -> None:
         self.mode = mode
+        self._show = show
         self._longest_s = WAIT_SHARE * wait_s
         self._left_s = wait_s  # of all waits of the run
         self._was_in_vain = {"machine": False, "memory": False}  # whether the last wait for it was
@@ -88,7 +103,7 @@ class Guard:
         self._again = ""  # the command that continues the run
         self._has_warned = False
 
-    def before_run(self, again: str, tell: Callable[[str], None], *, is_attached: bool = False) -> None:
+    def before_run(self, again: str, *, is_attached: bool = False) -> None:
         """Warn before anything is started if other programs are busy, and say what to do. Blocks for a look.
 
         `again`: the command that continues the run; if it is empty, the warning gives no advice. With
@@ -99,7 +114,7 @@ class Guard:
             return
         busy = programs.busy_now()
         if busy and (warning := self.warning(self._findings([Cause("foreign_load", busy)], "before"))):
-            tell(warning)
+            self._show.line(warning)
 
     def warning(self, findings: Sequence[GuardFinding]) -> str | None:
         """Return, once in a run, what disturbs it, what that leads to and what to do; else None."""
@@ -121,14 +136,9 @@ class Guard:
         )
 
     def before_start(
-        self,
-        memory: Memory,
-        devices: Sequence[int],
-        tell: Callable[[str], None],
-        *,
-        is_attached: bool = False,
+        self, name: str, memory: Memory, devices: Sequence[int], *, is_attached: bool = False
     ) -> Use:
-        """Return what is in use before a server is started.
+        """Return what is in use before the start with this name.
 
         If that is more memory than before the first start, wait for a while until it is freed. If it is not,
         this marks all cells of the start, or with guard=strict raises UnfitError. With `is_attached` it does
@@ -144,7 +154,7 @@ class Guard:
         above_gib = (idle.used_bytes - first) / 2**30
         fact = because("memory_not_back", above_gib=above_gib, memory=memory.kind)
         wait_s, began_s = self._next_wait_s("memory"), time.monotonic()
-        tell(f"up to {wait_s:.0f} s: {fact}")
+        self._show.waits(name, f"up to {wait_s:.0f} s: {fact}")
         is_back, _ = memory.wait(first, wait_s)
         self._has_waited("memory", began_s, in_vain=not is_back)
         if is_back:
@@ -154,15 +164,8 @@ class Guard:
             raise UnfitError(str(refusal), self._of_start)
         return idle
 
-    def before_cell(
-        self,
-        samples: Samples,
-        load: Load,
-        directory: Path,
-        tell: Callable[[str], None],
-        check: Callable[[], None] = lambda: None,
-    ) -> tuple[GuardFinding, ...]:
-        """Return what is unfit before a cell. `tell` gets what is waited for, once; `check` may raise.
+    def before_cell(self, name: str, start: Start, load: Load, directory: Path) -> tuple[GuardFinding, ...]:
+        """Return what is unfit before the cell with this name. Raises what start.check raises.
 
         Blocks for one look, and then for a while if something is unfit that may pass.
         """
@@ -171,7 +174,7 @@ class Guard:
         lasting = (*self._of_start, *self._findings(system_causes(load, directory), "before"))
         if lasting and self.mode == "strict":
             return lasting
-        return (*lasting, *self._findings(self._wait_for(samples, tell, check), "before"))
+        return (*lasting, *self._findings(self._wait_for(name, start), "before"))
 
     def refusal(self, findings: Sequence[GuardFinding]) -> Fact | None:
         """Return why what was found before a cell forbids measuring it; None if it does not."""
@@ -179,14 +182,14 @@ class Guard:
             return None
         return because("not_fit", facts=tuple(finding.fact for finding in findings))
 
-    def during(self, samples: Samples, summary: LoadSummary, traffic: str) -> tuple[GuardFinding, ...]:
+    def during(self, start: Start, summary: LoadSummary, traffic: str) -> tuple[GuardFinding, ...]:
         """Return what made the machine unfit in a cell's window.
 
         `traffic` names its deployment and load: windows with the same name should have the same clocks.
         """
         if self.mode == "off":
             return ()
-        seen = samples(summary.window_start_ns, summary.window_end_ns)
+        seen = start.seen(summary.window_start_ns, summary.window_end_ns)
         causes = self._named(host_causes(seen, summary.cores_here), seen.server)
         causes += self._device_causes(seen)
         for device, clock in clocks_mhz(seen.device).items():
@@ -204,17 +207,15 @@ class Guard:
         self._was_in_vain[what] = in_vain
         self._left_s = max(0.0, self._left_s - (time.monotonic() - began_s))
 
-    def _wait_for(
-        self, samples: Samples, tell: Callable[[str], None], check: Callable[[], None]
-    ) -> list[Cause]:
+    def _wait_for(self, name: str, start: Start) -> list[Cause]:
         wait_s = self._next_wait_s("machine")
         began_s: float | None = None  # of the wait, which follows the first look
         while True:
             self._scan = programs.scan()
             since_ns = time.monotonic_ns()
             time.sleep(LOOK_S)
-            check()
-            seen = samples(since_ns, time.monotonic_ns())
+            start.check()
+            seen = start.seen(since_ns, time.monotonic_ns())
             causes = [*self._named(host_causes(seen, 0.0), seen.server), *self._device_causes(seen)]
             now_s = time.monotonic()
             if not causes or wait_s == 0.0 or (began_s is not None and now_s >= began_s + wait_s):
@@ -222,7 +223,8 @@ class Guard:
                     self._has_waited("machine", began_s, in_vain=bool(causes))
                 return causes
             if began_s is None:
-                tell(f"up to {wait_s:.0f} s: {'; '.join(str(cause.fact) for cause in causes)}")
+                unfit = "; ".join(str(cause.fact) for cause in causes)
+                self._show.waits(name, f"up to {wait_s:.0f} s: {unfit}")
                 began_s = now_s
 
     def _named(self, causes: Iterable[Cause], server: frozenset[int]) -> list[Cause]:

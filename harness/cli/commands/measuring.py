@@ -253,7 +253,7 @@ def _measure(job: Job, site: Site, show: Show) -> None:
     run = session.begin(job.directory, job.record, site)
     # A single repeat is not resumed by itself: a cluster's driver, say, goes on with the whole run.
     again = "" if run.record.only_repeat else job.again
-    site.guard.before_run(again, show.line, is_attached=settings.is_attached)
+    site.guard.before_run(again, is_attached=settings.is_attached)
     until = settings.until
     budget = Budget(until.budget_s if until else settings.budget_s, job.starts)
     limit = None if until or settings.search else budget

@@ -266,7 +266,7 @@ class InterruptedAfterTheLoad:
 def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):
     words = quick("load.duration=300ms", "load.warmup=0s", "scenario.think_time=0s")
     [start] = plan.make(config.settings(overrides.parse(words))).starts
-    site = Site(tmp_path, tmp_path, (), Guard("off", 0), Silent())
+    site = Site(tmp_path, tmp_path, (), Guard("off", 0, Silent()), Silent())
     with serving("--ttft-s=0.01", "--itl-s=0.001") as server:
         spec = AttachSpec(f"http://127.0.0.1:{server.port}/v1", "reference")
         with pytest.raises(Interrupted):
@@ -285,7 +285,7 @@ def test_a_full_quota_says_as_a_full_disk_does_how_much_room_is_needed(tmp_path)
         raise OSError(EDQUOT, os.strerror(EDQUOT))
         yield
 
-    site = Site(tmp_path, tmp_path, (), Guard("off", 0), Silent())
+    site = Site(tmp_path, tmp_path, (), Guard("off", 0, Silent()), Silent())
     with pytest.raises(CellError, match=r"stored: Disk quota exceeded; about [0-9.]+ [kMG]i?B are"):
         session.measure(store.Kept(tmp_path / "run.json", record), starts(), site)
     assert store.read_run(tmp_path).status == "interrupted"
@@ -310,7 +310,7 @@ def test_a_cell_whose_replay_was_interrupted_does_not_know_its_own_prompts(tmp_p
     enough = ("load.min_requests=3", "load.steps=100")
     words = quick("load.duration=300ms", "load.warmup=0s", "scenario.think_time=0s", *enough)
     [start] = plan.make(config.settings(overrides.parse(words))).starts
-    site, sent = Site(tmp_path, tmp_path, (), Guard("off", 0), Silent()), InterruptedAtTheThird()
+    site, sent = Site(tmp_path, tmp_path, (), Guard("off", 0, Silent()), Silent()), InterruptedAtTheThird()
     with serving("--ttft-s=0.01", "--itl-s=0.001") as server:
         spec = AttachSpec(f"http://127.0.0.1:{server.port}/v1", "reference")
         with pytest.raises(Interrupted):
@@ -361,11 +361,11 @@ class Waits(Silent):
 
 
 def test_a_start_that_waits_for_the_machine_says_so(tmp_path):
-    guard = Guard("mark", 0.1)
+    observer = Waits()
+    guard = Guard("mark", 0.1, observer)
     # Before the first start nothing was in use: the next one finds more, and waits.
     nothing = Memory("host", lambda: [Use(0)])
-    guard.before_start(nothing, (), lambda why: None)
-    observer = Waits()
+    guard.before_start("00-reference", nothing, ())
     words = ("engine=reference", "repeats=1")
     whole = plan.make(config.settings(overrides.parse(words)))
     run_starts(whole.starts, Site(tmp_path, tmp_path, (), guard, observer), lambda *_: None)

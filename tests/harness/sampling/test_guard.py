@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,20 +49,46 @@ def device(t_s: float, **more: object) -> DeviceSample:
     return DeviceSample(t_ns=int(t_s * S), device=0, **(known | more))
 
 
-def given(*rows: DeviceSample) -> Callable[[int, int], Seen]:
-    """A start with these device samples."""
-    return lambda since_ns, until_ns: Seen((), [row for row in rows if since_ns <= row.t_ns < until_ns])
+class Start:
+    """A start with these device samples, whose server runs."""
+
+    def __init__(self, *rows: DeviceSample) -> None:
+        self._rows = rows
+
+    def seen(self, since_ns: int, until_ns: int) -> Seen:
+        return Seen((), [row for row in self._rows if since_ns <= row.t_ns < until_ns])
+
+    def check(self) -> None:
+        pass
 
 
-def now(*looks: DeviceSample) -> Callable[[int, int], Seen]:
+class Looks(Start):
     """A start in which each look sees the next of these samples, and at last always the same one."""
-    left = list(looks)
 
-    def seen(since_ns: int, until_ns: int) -> Seen:
-        look = left.pop(0) if len(left) > 1 else left[0]
+    def seen(self, since_ns: int, until_ns: int) -> Seen:
+        look, *left = self._rows
+        self._rows = tuple(left) or self._rows
         return Seen((), [replace(look, t_ns=since_ns)])
 
-    return seen
+
+class Quiet:
+    """Nothing may be shown."""
+
+    def line(self, text: str) -> None:
+        raise AssertionError(text)
+
+    def waits(self, what: str, unfit: str) -> None:
+        raise AssertionError(f"waits: {unfit}")
+
+
+class Shown(Quiet):
+    """Collects what is waited for."""
+
+    def __init__(self) -> None:
+        self.waited: list[str] = []
+
+    def waits(self, what: str, unfit: str) -> None:
+        self.waited.append(unfit)
 
 
 def kinds(found: Iterable[GuardFinding | Cause]) -> list[str]:
@@ -92,20 +118,18 @@ def memory(*used_bytes: int, returned: bool = False) -> Held:
     return Held(list(used_bytes), returned)
 
 
-def started(mode: GuardMode = "mark", wait_s: float = 30.0, devices: tuple[int, ...] = (0,)) -> Guard:
+def started(
+    mode: GuardMode = "mark", wait_s: float = 30.0, devices: tuple[int, ...] = (0,), show: Quiet | None = None
+) -> Guard:
     """A guard whose first start has a device."""
-    watching = Guard(mode, wait_s)
-    watching.before_start(memory(2 * GIB), devices, quiet)
+    watching = Guard(mode, wait_s, show or Quiet())
+    watching.before_start("start", memory(2 * GIB), devices)
     return watching
-
-
-def quiet(text: str) -> None:
-    raise AssertionError(f"waits: {text}")
 
 
 def during(watching: Guard, *rows: DeviceSample, traffic: str = "a at 1 user") -> tuple[GuardFinding, ...]:
     """What the guard finds in a window from 2 s to 10 s."""
-    return watching.during(given(*rows), summary(0), traffic)
+    return watching.during(Start(*rows), summary(0), traffic)
 
 
 def test_the_load_of_others_is_what_neither_server_nor_client_used() -> None:
@@ -170,7 +194,7 @@ def test_a_device_that_tells_nothing_any_more_was_lost() -> None:
 def test_a_device_that_was_lost_is_so_in_the_next_start_too() -> None:
     watching = started()
     assert kinds(during(watching, device(4))) == []
-    watching.before_start(memory(GIB), (0,), lambda _: None)
+    watching.before_start("start", memory(GIB), (0,))
     assert kinds(during(watching, *(device(k, used_bytes=None) for k in (3, 4, 5)))) == ["device_lost"]
 
 
@@ -203,92 +227,94 @@ def test_strict_makes_a_window_invalid() -> None:
 def test_off_does_not_look(tmp_path: Path) -> None:
     watching = started("off")
     assert during(watching, device(4, foreign_processes=1)) == ()
-    assert watching.before_cell(now(device(0, foreign_processes=1)), LOAD, tmp_path, quiet) == ()
-    watching.before_start(memory(9 * GIB), (0,), quiet)
+    assert watching.before_cell("cell", Looks(device(0, foreign_processes=1)), LOAD, tmp_path) == ()
+    watching.before_start("start", memory(9 * GIB), (0,))
 
 
 @pytest.mark.alone
 def test_what_does_not_pass_is_waited_for_and_then_measured_with_a_mark(tmp_path, monkeypatch):
     monkeypatch.setattr(guard, "WAIT_AGAIN_S", 0.0)
     monkeypatch.setattr(guard, "LOOK_S", 0.05)
-    watching, told, took_s = started(wait_s=4.0), [], []
+    shown, took_s = Shown(), []
+    watching = started(wait_s=4.0, show=shown)
     for _ in range(2):
         began_s = time.monotonic()
-        found = watching.before_cell(now(device(0, foreign_processes=1)), LOAD, tmp_path, told.append)
+        found = watching.before_cell("cell", Looks(device(0, foreign_processes=1)), LOAD, tmp_path)
         took_s.append(time.monotonic() - began_s)
         assert kinds(found) == ["foreign_process"]
         assert watching.refusal(found) is None
     # Once in vain, it is looked at once the next time.
-    assert told == ["up to 1 s: another process was on device 0"]
+    assert shown.waited == ["up to 1 s: another process was on device 0"]
     assert took_s[0] >= 1.0 > took_s[1]
 
 
 def test_the_waits_of_a_run_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "WAIT_AGAIN_S", 100.0)
     monkeypatch.setattr(guard, "LOOK_S", 0.01)
-    watching, busy = started(wait_s=0.8), now(device(0, foreign_processes=1))
-    told: list[str] = []
+    shown, busy = Shown(), Looks(device(0, foreign_processes=1))
+    watching = started(wait_s=0.8, show=shown)
     for _ in range(8):  # each of them would wait for as long as the run may
-        assert kinds(watching.before_cell(busy, LOAD, tmp_path, told.append)) == ["foreign_process"]
-    assert 2 <= len(told) < 8, "a wait that nothing is left for is none"
+        assert kinds(watching.before_cell("cell", busy, LOAD, tmp_path)) == ["foreign_process"]
+    assert 2 <= len(shown.waited) < 8, "a wait that nothing is left for is none"
 
 
 def test_what_passes_while_it_is_waited_for_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guard, "LOOK_S", 0.05)
-    looks = now(*[device(0, foreign_processes=1)] * 3, device(0))
-    told: list[str] = []
-    assert started().before_cell(looks, LOAD, tmp_path, told.append) == ()
-    assert len(told) == 1
+    looks = Looks(*[device(0, foreign_processes=1)] * 3, device(0))
+    shown = Shown()
+    assert started(show=shown).before_cell("cell", looks, LOAD, tmp_path) == ()
+    assert len(shown.waited) == 1
 
 
 def test_a_server_that_dies_while_it_is_waited_for_ends_the_wait(tmp_path: Path) -> None:
-    def check() -> None:
-        raise ServerError("the server has exited")
+    class Dead(Looks):
+        def check(self) -> None:
+            raise ServerError("the server has exited")
 
-    busy = now(device(0, foreign_processes=1))
+    busy = Dead(device(0, foreign_processes=1))
     with pytest.raises(ServerError):
-        started().before_cell(busy, LOAD, tmp_path, lambda text: None, check)
+        started(show=Shown()).before_cell("cell", busy, LOAD, tmp_path)
 
 
 def test_strict_refuses_with_what_would_work(tmp_path: Path) -> None:
-    watching = started("strict", wait_s=0.6)
-    busy = now(device(0, foreign_processes=1))
-    found = watching.before_cell(busy, LOAD, tmp_path, lambda text: None)
+    watching = started("strict", wait_s=0.6, show=Shown())
+    busy = Looks(device(0, foreign_processes=1))
+    found = watching.before_cell("cell", busy, LOAD, tmp_path)
     assert str(watching.refusal(found)) == (
         "the machine was not fit: another process was on device 0; guard=mark measures anyway"
     )
 
 
 def test_memory_that_is_not_back_marks_every_cell_of_the_start(tmp_path: Path) -> None:
-    watching, told = started(devices=()), []
-    watching.before_start(memory(2 * GIB + 100 * MIB), (), quiet)  # within 128 MiB
-    assert watching.before_cell(given(), LOAD, tmp_path, quiet) == ()
+    shown = Shown()
+    watching = started(devices=(), show=shown)
+    watching.before_start("start", memory(2 * GIB + 100 * MIB), ())  # within 128 MiB
+    assert watching.before_cell("cell", Start(), LOAD, tmp_path) == ()
     for _ in range(2):
-        watching.before_start(memory(3 * GIB), (), told.append)
-    [found] = watching.before_cell(given(), LOAD, tmp_path, quiet)
+        watching.before_start("start", memory(3 * GIB), ())
+    [found] = watching.before_cell("cell", Start(), LOAD, tmp_path)
     assert str(found.fact) == "1.00 GiB more device memory was in use than before the first start"
     # The second wait after one in vain is short.
-    assert [text.partition(":")[0] for text in told] == ["up to 8 s", "up to 2 s"]
-    watching.before_start(memory(2 * GIB), (), quiet)
-    assert watching.before_cell(given(), LOAD, tmp_path, quiet) == ()
+    assert [text.partition(":")[0] for text in shown.waited] == ["up to 8 s", "up to 2 s"]
+    watching.before_start("start", memory(2 * GIB), ())
+    assert watching.before_cell("cell", Start(), LOAD, tmp_path) == ()
 
 
 def test_memory_of_a_server_that_runs_already_is_not_waited_for(tmp_path: Path) -> None:
-    watching, told = started("strict", devices=()), []
-    watching.before_start(memory(3 * GIB), (), told.append, is_attached=True)
-    assert watching.before_cell(given(), LOAD, tmp_path, quiet) == ()
-    assert told == []
+    watching = started("strict", devices=())
+    watching.before_start("start", memory(3 * GIB), (), is_attached=True)
+    assert watching.before_cell("cell", Start(), LOAD, tmp_path) == ()
 
 
 def test_memory_that_comes_back_in_time_is_measured_again() -> None:
-    watching = started("strict")
-    idle = watching.before_start(memory(3 * GIB, 2 * GIB, returned=True), (0,), lambda text: None)
+    watching = started("strict", show=Shown())
+    idle = watching.before_start("start", memory(3 * GIB, 2 * GIB, returned=True), (0,))
     assert idle.used_bytes == 2 * GIB
 
 
 def test_strict_refuses_a_start_on_memory_that_is_not_back() -> None:
     with pytest.raises(UnfitError, match=r"1\.00 GiB more device memory was in use") as refused:
-        started("strict").before_start(memory(3 * GIB), (0,), lambda text: None)
+        started("strict", show=Shown()).before_start("start", memory(3 * GIB), (0,))
     assert kinds(refused.value.findings) == ["memory_not_back"]
 
 
@@ -311,9 +337,7 @@ def busy_by(text: str) -> GuardFinding:
 
 def test_a_machine_that_is_not_fit_is_told_once_with_what_to_do() -> None:
     watching = started()
-    watching.before_run(
-        "`bench run --resume DIR`", quiet, is_attached=True
-    )  # nothing is said of a server's own
+    watching.before_run("`bench run --resume DIR`", is_attached=True)  # nothing is said of a server's own
     assert watching.warning([]) is None
     assert watching.warning([GuardFinding("few_files", quoted("few files"), "before", "suspect")]) is None
     said = watching.warning(
@@ -330,7 +354,7 @@ def test_a_machine_that_is_not_fit_is_told_once_with_what_to_do() -> None:
 
 def test_strict_says_that_it_refuses() -> None:
     watching = started("strict")
-    watching.before_run("`bench run --resume DIR`", quiet, is_attached=True)
+    watching.before_run("`bench run --resume DIR`", is_attached=True)
     assert watching.warning([busy_by("other programs used 60 % of the processor")]) == (
         "the machine is not fit: other programs used 60 % of the processor. While that lasts guard=strict "
         "refuses to measure. What is refused fails: press Ctrl-C now, and `bench run --resume DIR` once it "

@@ -85,7 +85,7 @@ def odd_run(path: Path, engine: str, pages: list[Any]) -> Path:
         words += ["model=m", "load.concurrency=1", "device=cpu"]
         settings = config.settings(overrides.parse(words))
         plan = planned(settings)
-        site = Site(path, path / "cache", (), Guard("off", 0), Silent())
+        site = Site(path, path / "cache", (), Guard("off", 0, Silent()), Silent())
         record = store.RunRecord(
             store.SCHEMA_VERSION, "odd", "2026-01-02T03:04:05+00:00", ("bench",), settings.given, plan,
             environment.facts(), "completed", "2026-01-02T03:14:05+00:00",

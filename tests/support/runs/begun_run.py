@@ -37,7 +37,7 @@ def write_begun(directory: Path, settings: Settings, planned: Plan, cache: Path 
 
 def bare_site(directory: Path, cache: Path | None = None) -> Site:
     """A site without devices, where nothing is installed and nobody watches."""
-    return Site(directory, cache or directory / "no-cache", (), Guard("off", 0), Silent())
+    return Site(directory, cache or directory / "no-cache", (), Guard("off", 0, Silent()), Silent())
 
 
 class Silent:
