@@ -103,8 +103,8 @@ def _open(environment: Any) -> None:
     ChatUser.endpoint = endpoint(base_url, os.environ.get(engine.key_env), api, options.model)
     ChatUser.receiver = ChatUser.lifetime.enter_context(Receiver())
     rows = open(job.rows_path or os.devnull, "ab", buffering=0)  # noqa: SIM115 - lifetime closes it
-    ChatUser.lifetime.push(rows)
-    ChatUser.traffic = traffic = Traffic(
-        job, scenario, engine, write_begun=lambda line: None, write_row=rows.write
-    )
+    begun = open(os.devnull, "wb")  # noqa: SIM115
+    for file in (rows, begun):
+        ChatUser.lifetime.push(file)
+    ChatUser.traffic = traffic = Traffic(job, scenario, engine, begun=begun, rows=rows)
     ChatUser.lifetime.callback(traffic.alarm.close)

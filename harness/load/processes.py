@@ -5,9 +5,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -32,17 +33,20 @@ _ROUND_S = 1.0
 _LEAD_S, _LEAD_PER_USER_S = 0.05, 1e-4
 
 
-def run_load(
-    job: LoadJob,
-    directory: Path,
-    state_dir: Path,
-    on_progress: Callable[[Progress], None],
-    check: Callable[[], None],
-) -> LoadSummary:
+class Watching(Protocol):
+    """Watches a load while it plays, about once a second."""
+
+    def check(self) -> None:
+        """Raise whatever must end the load."""
+
+    def progress(self, progress: Progress) -> None: ...
+
+
+def run_load(job: LoadJob, directory: Path, state_dir: Path, watching: Watching) -> LoadSummary:
     """Play one cell's load, block until it has ended, and leave its rows in job.rows_path.
 
-    `check` runs about once a second and may raise. Raises LoadError if a load process gives no summary. In
-    any case the rows so far are on disk, and requests that a dead load process had begun are `lost`.
+    Raises LoadError if a load process gives no summary, and what watching.check raises. In any case the rows
+    so far are on disk, and requests that a dead load process had begun are `lost`.
     """
     log_path = directory / "load.log"
     try:
@@ -50,7 +54,7 @@ def run_load(
             board_path = directory / "load.board"
             board = shared_board(board_path)
             stack.callback(board_path.unlink)
-            _follow(_started(job, directory, state_dir, log_path, stack), job, board, on_progress, check)
+            _follow(_started(job, directory, state_dir, log_path, stack), job, board, watching)
         records.gather(job, log_path)
         summary = records.read_summary(job)
         assert summary is not None
@@ -135,13 +139,7 @@ def _end(workers: Sequence[_Worker]) -> None:
                 os.kill(worker.process.pid, signal.SIGTERM)
 
 
-def _follow(
-    workers: Sequence[_Worker],
-    job: LoadJob,
-    board: Board,
-    on_progress: Callable[[Progress], None],
-    check: Callable[[], None],
-) -> None:
+def _follow(workers: Sequence[_Worker], job: LoadJob, board: Board, watching: Watching) -> None:
     limit_s = longest_s(job.load, job.steps_to_first) + job.load.timeout_s + _SLACK_S
     began_s = time.monotonic()
     while running := [worker for worker in workers if worker.summary is None]:
@@ -149,10 +147,10 @@ def _follow(
             worker.hear()
             if worker.summary and worker.summary.ended_by == "interrupted":
                 _end(workers)  # somebody sent it a signal: the other workers are not the whole load
-        check()
+        watching.check()
         if all(worker.has_news for worker in running):
             if board.start_ns:
-                on_progress(_progress(workers))
+                watching.progress(_progress(workers))
             else:
                 users = (job.load.concurrency or 0) / len(workers)
                 board.start_ns = time.monotonic_ns() + int((_LEAD_S + users * _LEAD_PER_USER_S) * 1e9)

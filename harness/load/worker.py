@@ -9,13 +9,12 @@ import argparse
 import io
 import logging
 import os
-import select
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,6 +25,9 @@ from serving_bench.harness.load.play.window import Board, shared_board
 from serving_bench.harness.load.pulse import Progress
 from serving_bench.harness.load.records import of_worker
 from serving_bench.harness.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from serving_bench.harness.load.play.traffic import Traffic
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 # How often to look whether the parent has written the start. It is written some time ahead.
@@ -64,7 +66,7 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
     from serving_bench.harness.load.answer import APIS
     from serving_bench.harness.load.client.http import endpoint
     from serving_bench.harness.load.client.receive import Receiver
-    from serving_bench.harness.load.play.play import play
+    from serving_bench.harness.load.play.play import play, report
     from serving_bench.harness.load.play.traffic import Traffic
     from serving_bench.harness.load.play.users import user_class
     from serving_bench.scenarios import SCENARIOS
@@ -88,18 +90,18 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
             job,
             SCENARIOS[job.scenario],
             ENGINES[job.engine],
-            write_begun=begun.write,
-            write_row=rows.write,
+            begun=begun,
+            rows=rows,
             board=board,
             worker=worker,
         )
-        with _interrupts(traffic.interrupt):
+        with _interrupts(traffic):
             runner = Environment(user_classes=[user_class(traffic, target, receiver)]).create_local_runner()
             with suppress(OSError):  # if nobody listens, the first pulse of the load finds out
-                _say(progress_fd, Progress())
+                report(Progress(), progress_fd)
             while board_path and not board.start_ns and not traffic.closed.is_set():
                 gevent.sleep(_LOOK_S)
-            summary = play(traffic, receiver, runner, partial(_say, progress_fd), board.start_ns or None)
+            summary = play(traffic, receiver, runner, progress_fd, board.start_ns or None)
     write_whole(of_worker(job.summary_path, worker), msgspec.json.encode(summary))
 
 
@@ -124,17 +126,12 @@ def _take_stdout() -> int:
     return descriptor
 
 
-def _say(descriptor: int, progress: Progress) -> None:
-    # Drop the line rather than hold up every stream while nobody reads.
-    if select.select([], [descriptor], [], 0)[1]:
-        os.write(descriptor, msgspec.json.encode(progress) + b"\n")
-
-
 @contextmanager
-def _interrupts(on_signal: Callable[[], object]) -> Iterator[None]:
+def _interrupts(traffic: "Traffic") -> Iterator[None]:
+    """Let the signals of ENDING interrupt the traffic during the block."""
     import gevent
 
-    handlers = [gevent.signal_handler(number, on_signal) for number in ENDING]
+    handlers = [gevent.signal_handler(number, traffic.interrupt) for number in ENDING]
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     try:
         yield

@@ -27,6 +27,7 @@ from serving_bench.harness.errors import CellError, UserError
 from serving_bench.harness.install import install
 from serving_bench.harness.load.limits import OTHER_FILES, raise_file_limit
 from serving_bench.harness.load.processes import run_load
+from serving_bench.harness.load.pulse import Progress
 from serving_bench.harness.sampling import host
 from serving_bench.harness.selftest import known_error
 from serving_bench.harness.servers import server
@@ -156,6 +157,19 @@ def _obstacle(rung: Rung, before: SelfTestStep | None) -> str | None:
     return None if needed <= limit else f"{rung.label} needs {needed} open files, the limit here is {limit}"
 
 
+@dataclass(frozen=True)
+class _Watching:
+    """Watches the server of a load."""
+
+    running: server.Server
+
+    def check(self) -> None:
+        server.check_alive(self.running)
+
+    def progress(self, progress: Progress) -> None:
+        pass  # a rung lasts a few seconds
+
+
 def _measure(
     reference: Reference, rung: Rung, ladder: Ladder, state_dir: Path
 ) -> tuple[SelfTestStep, LoadSummary]:
@@ -167,9 +181,7 @@ def _measure(
             spec, engine="the reference server", log_path=scratch / "server.log", state_dir=state_dir
         ) as running:
             server.wait_ready(running, _START_TIMEOUT_S)
-            summary = run_load(
-                job, scratch, state_dir, lambda progress: None, lambda: server.check_alive(running)
-            )
+            summary = run_load(job, scratch, state_dir, _Watching(running))
         rows = request_table.read_rows(Path(job.rows_path))
         answers = known_error.served(reference.read_sends(scratch / "sends.bin"))
     return step(rung, rows, summary, answers), summary

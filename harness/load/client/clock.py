@@ -3,11 +3,11 @@
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil, log2
 from operator import sub
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 
@@ -22,19 +22,21 @@ STALL_NS = 50_000_000
 SAMPLED = 16
 
 
+class Clocks(Protocol):
+    """The system's clocks, as Python's module `time` has them."""
+
+    def monotonic_ns(self) -> int: ...
+    def time_ns(self) -> int: ...
+
+
 class ClockMap:
     """The offset from CLOCK_REALTIME (the kernel's stamps) to CLOCK_MONOTONIC (all instants of bench).
 
     It changes only when somebody sets the time of day. `uncertainty_ns` is the worst of all offsets so far.
     """
 
-    def __init__(
-        self,
-        monotonic_ns: Callable[[], int] = time.monotonic_ns,
-        realtime_ns: Callable[[], int] = time.time_ns,
-    ) -> None:
-        self._monotonic_ns = monotonic_ns
-        self._realtime_ns = realtime_ns
+    def __init__(self, clocks: Clocks = time) -> None:
+        self._clocks = clocks
         self._offset_ns, self._offset_uncertainty_ns = self._best_pair(FIRST_PAIRS)
         self.uncertainty_ns = self._offset_uncertainty_ns
         self._former: list[tuple[int, int]] = []  # offsets before a step, and when each was found outdated
@@ -44,7 +46,7 @@ class ClockMap:
         offset_ns, uncertainty_ns = self._best_pair(REFRESH_PAIRS)
         is_step = abs(offset_ns - self._offset_ns) > uncertainty_ns + self._offset_uncertainty_ns
         if is_step:
-            self._former.append((self._monotonic_ns(), self._offset_ns))
+            self._former.append((self._clocks.monotonic_ns(), self._offset_ns))
             self.uncertainty_ns = max(self.uncertainty_ns, uncertainty_ns)
         if is_step or uncertainty_ns < self._offset_uncertainty_ns:
             self._offset_ns, self._offset_uncertainty_ns = offset_ns, uncertainty_ns
@@ -88,10 +90,11 @@ class ClockMap:
     def _best_pair(self, pairs: int) -> tuple[int, int]:
         """Return the offset by the quickest of some readings of both clocks, and its uncertainty."""
         best_ns, offset_ns = 1 << 62, 0
+        monotonic_ns, time_ns = self._clocks.monotonic_ns, self._clocks.time_ns
         for _ in range(pairs):
-            before_ns = self._monotonic_ns()
-            realtime_ns = self._realtime_ns()
-            took_ns = self._monotonic_ns() - before_ns
+            before_ns = monotonic_ns()
+            realtime_ns = time_ns()
+            took_ns = monotonic_ns() - before_ns
             if took_ns < best_ns:
                 best_ns, offset_ns = took_ns, before_ns + took_ns // 2 - realtime_ns
         return offset_ns, best_ns // 2 + 1

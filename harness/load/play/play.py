@@ -3,13 +3,14 @@
 import gc
 import logging
 import os
+import select
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
 from typing import Any
 
 import gevent
+import msgspec
 
 from serving_bench.harness.contracts import Load, LoadSummary, WorkerSummary
 from serving_bench.harness.load.client.clock import LagHistogram, LoopLag, gc_pauses, loop_lag
@@ -34,13 +35,13 @@ def play(
     traffic: Traffic,
     receiver: Receiver,
     runner: Any,
-    on_progress: Callable[[Progress], None],
+    progress_fd: int,
     start_ns: int | None,
 ) -> LoadSummary:
     """Play the traffic's load from `start_ns` on (None: now) and block until its last request has ended.
 
-    `runner` is a Locust runner of users `user_class(traffic, target, receiver)`. Raises what the scenario or
-    our own code raised in a user.
+    Writes its progress to progress_fd. `runner` is a Locust runner of users `user_class(traffic, target,
+    receiver)`. Raises what the scenario or our own code raised in a user.
     """
     load, open_loop = traffic.job.load, traffic.open_loop
     users = FIRST_USERS if open_loop else arrivals.share(load.concurrency or 0, load.workers, traffic.worker)
@@ -56,7 +57,7 @@ def play(
         traffic.start(started_ns)
         stack.callback(traffic.alarm.close)
         stack.callback(runner.quit)
-        stack.callback(gevent.spawn(_report_progress, traffic, receiver, lag, on_progress).kill)
+        stack.callback(gevent.spawn(_report_progress, traffic, receiver, lag, progress_fd).kill)
         if open_loop:
             stack.callback(gevent.spawn(_add_users, traffic, open_loop, runner, name).kill)
         _wait_for_the_end(traffic)
@@ -143,16 +144,21 @@ def drain_limit_s(load: Load) -> float:
     return load.timeout_s + LAST_ROW_S
 
 
-def _report_progress(
-    traffic: Traffic, receiver: Receiver, lag: LagHistogram, on_progress: Callable[[Progress], None]
-) -> None:
+def report(progress: Progress, progress_fd: int) -> None:
+    """Write the progress as a JSON line. Raises OSError if nobody can read it any more."""
+    # Drop the line rather than hold up every stream while nobody reads.
+    if select.select([], [progress_fd], [], 0)[1]:
+        os.write(progress_fd, msgspec.json.encode(progress) + b"\n")
+
+
+def _report_progress(traffic: Traffic, receiver: Receiver, lag: LagHistogram, progress_fd: int) -> None:
     while True:
         gevent.sleep(1)
         receiver.clock.refresh()
         if traffic.board.is_stopped:  # another worker gave up: the rest is not the whole load
             traffic.close("failures")
         try:
-            on_progress(_pulse(traffic, lag, time.monotonic_ns()))
+            report(_pulse(traffic, lag, time.monotonic_ns()), progress_fd)
         except OSError:
             # Nobody listens any more: the parent process is gone.
             traffic.interrupt()

@@ -3,10 +3,9 @@
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable
 from itertools import islice
 from random import Random
-from typing import Any
+from typing import Any, BinaryIO
 
 import gevent
 import msgspec
@@ -23,13 +22,11 @@ from serving_bench.harness.load.pulse import Recent
 # How often to look whether the first worker has decided. It decides at about the same instant.
 _LOOK_S = 0.001
 
-# Takes one JSON line.
-Write = Callable[[bytes], object]
-
 
 class Traffic:
-    """Hands out conversations in order until it is closed, and writes each request as it begins and ends.
+    """Hands out conversations in order until it is closed.
 
+    Writes a JSON line to `begun` for each request that begins, and one to `rows` for each that has ended.
     Several workers draw the same conversations and instants; each plays every load.workers-th. A `failure`
     in a user's greenlet closes the traffic, and whoever runs the traffic must raise it again.
     """
@@ -40,8 +37,8 @@ class Traffic:
         scenario: contracts.Scenario,
         engine: contracts.Engine,
         *,
-        write_begun: Write,
-        write_row: Write,
+        begun: BinaryIO,
+        rows: BinaryIO,
         board: Board | None = None,
         worker: int = 0,
     ) -> None:
@@ -51,7 +48,7 @@ class Traffic:
         self.board = board or Board()
         self.window = Window(job.load, worker, self.board, job.steps_to_first)
         self.alarm = Alarm()
-        self._write_begun, self._write_row = write_begun, write_row
+        self._begun, self._rows = begun, rows
         self.engine, self.api = engine, APIS[engine.api]
         self.engine_options: Any = msgspec.convert(dict(job.engine_options), engine.options)
         self.is_scripted = options.history == "scripted"
@@ -70,7 +67,7 @@ class Traffic:
         self._last_failed: deque[bool] = deque(maxlen=contracts.LAST_REQUESTS)
         self._conversations = scenario.conversations(options, Random(job.seed))
         is_open = job.load.kind != "closed"
-        self.open_loop = OpenLoop(self.wait_until, self.window.due_ns, self.closed) if is_open else None
+        self.open_loop = OpenLoop(self.alarm, self.window, self.closed) if is_open else None
 
     def start(self, started_ns: int) -> None:
         self.window.begin(started_ns)
@@ -80,9 +77,7 @@ class Traffic:
 
     def wait_until(self, due_ns: int) -> bool:
         """Wait until an instant. Return False if the traffic was closed before it."""
-        if not self.closed.is_set():
-            self.alarm.wait(due_ns)
-        return not self.closed.is_set()
+        return self.alarm.wait_unless(self.closed, due_ns)
 
     def admit(self, user: gevent.Greenlet) -> tuple[int, int]:
         """Add a user. Return its number and, in a closed loop, when it begins."""
@@ -196,7 +191,7 @@ class Traffic:
     def begin(self, row: contracts.BegunRow) -> None:
         """Write that a request is about to be sent, so that it is known as lost if this process dies."""
         self.in_flight += 1
-        self._write_begun(msgspec.json.encode(row) + b"\n")
+        self._begun.write(msgspec.json.encode(row) + b"\n")
 
     def record(self, row: contracts.RequestRow) -> None:
         """Count a request that has ended, write its row, and close if too many of the last ones failed."""
@@ -207,7 +202,7 @@ class Traffic:
         elif row.is_failed:
             self.failed += 1
             self.failures[row.outcome] += 1
-        self._write_row(msgspec.json.encode(row) + b"\n")
+        self._rows.write(msgspec.json.encode(row) + b"\n")
         if row.outcome != "cancelled":
             if row.outcome != "left":
                 self._last_failed.append(row.is_failed)

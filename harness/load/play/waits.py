@@ -4,7 +4,7 @@ import ctypes
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from heapq import heappop, heappush
 from itertools import chain, count, takewhile
@@ -15,6 +15,7 @@ from gevent.event import Event
 from gevent.hub import Waiter
 
 from serving_bench.harness.load.play.arrivals import Beginning
+from serving_bench.harness.load.play.window import Window
 
 _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
@@ -45,6 +46,12 @@ class Alarm:
         if self._waits[0] is entry:
             self._set(due_ns)
         waiter.get()
+
+    def wait_unless(self, closed: Event, due_ns: int) -> bool:
+        """Wait until the instant. Return False if the traffic was `closed` before it."""
+        if not closed.is_set():
+            self.wait(due_ns)
+        return not closed.is_set()
 
     def wake_all(self) -> None:
         """End every wait now, in the order of their instants."""
@@ -97,15 +104,11 @@ class OpenLoop:
     left out.
     """
 
-    def __init__(
-        self, wait_until: Callable[[int], bool], due_ns: Callable[[float], int], closed: Event
-    ) -> None:
+    def __init__(self, alarm: Alarm, window: Window, closed: Event) -> None:
         self.beginnings: Iterator[Beginning] = iter(())
         self.wanted = Event()
         self.most_users = 0  # in use at once
-        self._wait_until = wait_until
-        self._due_ns = due_ns
-        self._closed = closed
+        self._alarm, self._window, self._closed = alarm, window, closed
         self._idle: list[Waiter] = []
         self._is_watched = False
 
@@ -131,10 +134,10 @@ class OpenLoop:
     def _awaited_ns(self, begun: Beginning) -> int | None:
         """Wait until a beginning is due and return that instant; None once the traffic is closed."""
         assert begun.at is not None
-        due_ns = self._due_ns(begun.at)
-        while self._wait_until(due_ns):
+        due_ns = self._window.due_ns(begun.at)
+        while self._alarm.wait_unless(self._closed, due_ns):
             # The window may have ended meanwhile. The ramp-down then delays what was due after its end.
-            if (later_ns := self._due_ns(begun.at)) <= due_ns:
+            if (later_ns := self._window.due_ns(begun.at)) <= due_ns:
                 return due_ns
             due_ns = later_ns
         return None
@@ -149,7 +152,7 @@ class OpenLoop:
 
     def left_out(self, until_ns: int) -> int:
         """Return how many conversations of a closed traffic were due before an instant and never began."""
-        due = takewhile(lambda begun: self._due_ns(begun.at or 0.0) < until_ns, self.beginnings)
+        due = takewhile(lambda begun: self._window.due_ns(begun.at or 0.0) < until_ns, self.beginnings)
         return sum(begun.conversation is not None for begun in due)
 
     def release(self) -> None:

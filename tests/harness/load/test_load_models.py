@@ -19,6 +19,7 @@ from load_process import MS, TINY, WORKER, job_of, rows_of, summary_of, working
 from reference_serving import serving
 from timeline_server import Server
 from waiting import wait_until
+from watching import Watching
 
 from serving_bench.engines.reference.engine import ARRIVAL, read_sends
 from serving_bench.harness.contracts import Load, LoadSummary, RequestRow
@@ -349,7 +350,7 @@ def play_in_two(folder: Path) -> tuple[list[RequestRow], LoadSummary]:
             Server(running.port), folder, PAIR, engine="reference", scenario="chat_multi_turn",
             scenario_options={"turns": 1},
         )  # fmt: skip
-        summary = run_load(job, folder, folder / "running", lambda progress: None, lambda: None)
+        summary = run_load(job, folder, folder / "running", Watching())
     return rows_of(job), summary
 
 

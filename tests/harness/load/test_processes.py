@@ -5,6 +5,7 @@ import json
 import psutil
 import pytest
 from reference_serving import serving
+from watching import Watching
 
 from serving_bench.harness.contracts import Load, LoadJob
 from serving_bench.harness.errors import LoadError, ServerError
@@ -35,7 +36,7 @@ def port():
 
 
 def play(tmp_path, made: LoadJob, check=lambda: None, hear=lambda progress: None):
-    return run_load(made, tmp_path, tmp_path / "running", hear, check)
+    return run_load(made, tmp_path, tmp_path / "running", Watching(check, hear))
 
 
 def test_a_load_reports_progress_and_leaves_rows_and_summary(tmp_path, port):

@@ -14,6 +14,7 @@ import pytest
 from load_process import LIMIT_S, MS, USAGE, answering, half, id_in, ids_of, rows_of, shared_job
 from timeline_server import Link, answer, serving, wait_until_ns
 from waiting import is_running, wait_until
+from watching import Watching
 
 from serving_bench.harness.contracts import BegunRow, Load, LoadJob, LoadSummary
 from serving_bench.harness.errors import LoadError, ServerError
@@ -24,11 +25,11 @@ from serving_bench.harness.load.records import of_worker, read_summary
 
 def play(
     job: LoadJob,
-    check: Callable[[], object] = lambda: None,
-    hear: Callable[[Progress], object] = lambda progress: None,
+    check: Callable[[], None] = lambda: None,
+    hear: Callable[[Progress], None] = lambda progress: None,
 ) -> LoadSummary:
     directory = Path(job.rows_path).parent
-    return run_load(job, directory, directory / "running", hear, check)
+    return run_load(job, directory, directory / "running", Watching(check, hear))
 
 
 def workers() -> list[psutil.Process]:

@@ -89,14 +89,18 @@ def test_a_scenario_without_instants_is_no_trace() -> None:
 
 
 def test_the_end_of_the_window_moves_what_was_due_behind_it() -> None:
-    due_ns, waited = {7.0: 10}, []
+    waited: list[int] = []
 
-    def wait_until(instant_ns: int) -> bool:
-        waited.append(instant_ns)
-        due_ns[7.0] = 15
-        return True
+    class Moves:
+        def wait_unless(self, closed: Event, due_ns: int) -> bool:
+            waited.append(due_ns)
+            return True
 
-    loop = OpenLoop(wait_until, lambda at: due_ns[at], Event())
+        def due_ns(self, at: float) -> int:
+            return 15 if waited else 10
+
+    moves = Moves()
+    loop = OpenLoop(moves, moves, Event())  # type: ignore[arg-type]
     loop.beginnings = iter([Beginning(0, Conversation(()), 7.0)])
     begun = loop.take(1)
     assert begun
@@ -106,11 +110,15 @@ def test_the_end_of_the_window_moves_what_was_due_behind_it() -> None:
 def test_one_user_keeps_watch_the_others_are_idle_and_all_go_at_the_end() -> None:
     closed, due, taken = Event(), Event(), []
 
-    def wait_until(due_ns: int) -> bool:
-        (due if due_ns < 2 else closed).wait()
-        return not closed.is_set()
+    class Waits:
+        def wait_unless(self, closed: Event, due_ns: int) -> bool:
+            (due if due_ns < 2 else closed).wait()
+            return not closed.is_set()
 
-    loop = OpenLoop(wait_until, int, closed)
+        def due_ns(self, at: float) -> int:
+            return int(at)
+
+    loop = OpenLoop(Waits(), Waits(), closed)  # type: ignore[arg-type]
     loop.beginnings = iter([Beginning(number, Conversation(()), number) for number in range(3)])
 
     def user(name: str) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import gevent
@@ -13,7 +14,7 @@ from tiny_load import SCENARIO as TINY
 from tiny_load import TinyEngine
 
 from serving_bench.harness.contracts import BegunRow, Load, Outcome, RequestRow
-from serving_bench.harness.load.play.traffic import Traffic, Write
+from serving_bench.harness.load.play.traffic import Traffic
 from serving_bench.harness.load.play.window import Board, Window, shared_board
 
 S = 1_000_000_000
@@ -28,8 +29,8 @@ ROW = RequestRow(
 def traffic(
     load: Load,
     worker: int = 0,
-    begun: Write = lambda line: None,
-    row: Write = lambda line: None,
+    begun: BytesIO | None = None,
+    rows: BytesIO | None = None,
     on: Board | None = None,
     **of_job: object,
 ) -> Traffic:
@@ -38,8 +39,8 @@ def traffic(
         job,
         TINY,
         TinyEngine(),  # type: ignore[arg-type]
-        write_begun=begun,
-        write_row=row,
+        begun=begun or BytesIO(),
+        rows=rows or BytesIO(),
         board=on,
         worker=worker,
     )
@@ -237,12 +238,11 @@ def test_more_failures_among_the_last_requests_than_their_share_end_it(
 
 
 def test_a_request_is_written_as_it_begins_and_as_it_ends() -> None:
-    begun: list[bytes] = []
-    ended: list[bytes] = []
-    made = traffic(Load(), begun=begun.append, row=ended.append)
+    begun, ended = BytesIO(), BytesIO()
+    made = traffic(Load(), begun=begun, rows=ended)
     row = BegunRow("001-c0-t0", 0, 0, 0, 0, 7, 4)
     made.begin(row)
-    assert [msgspec.json.decode(line, type=BegunRow) for line in begun] == [row]
-    assert ended == []
+    assert [msgspec.json.decode(line, type=BegunRow) for line in begun.getvalue().splitlines()] == [row]
+    assert ended.getvalue() == b""
     made.record(ROW)
-    assert [msgspec.json.decode(line, type=RequestRow) for line in ended] == [ROW]
+    assert [msgspec.json.decode(line, type=RequestRow) for line in ended.getvalue().splitlines()] == [ROW]
