@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pinned
 from clients import WARMUP_S, Case, Reported
 
-from serving_bench.harness.selftest.known_error import Served, error_s, gap_errors_s, quantiles
+from serving_bench.harness.selftest.known_error import error_s, gap_errors_s, quantiles
+from serving_bench.harness.selftest.sends import Served
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,9 @@ from compare import Measured, compare
 from memory import measure_memory
 from table import markdown, memory_table
 
-from serving_bench.engines.reference.engine import read_sends
 from serving_bench.harness.errors import BenchError
-from serving_bench.harness.selftest import known_error
-from serving_bench.harness.selftest.known_error import Served
 from serving_bench.harness.selftest.selftest import Reference
+from serving_bench.harness.selftest.sends import Served, read_sends, served
 
 # How long a client may take to start, drain and write, beside its load.
 SLACK_S = 90.0
@@ -75,7 +73,7 @@ def played(
         if cost.exit_code not in client.good_codes:
             said = (scratch / "client.log").read_text(errors="replace")[-2000:]
             raise BenchError(f"{client.name} ended with code {cost.exit_code}: {said}")
-        answers = known_error.served(read_sends(scratch / "sends.bin"))
+        answers = served(read_sends(scratch / "sends.bin"))
         yield list(client.read(scratch)), answers, cost
 
 

@@ -26,10 +26,10 @@ import pinned
 import script
 import server
 
-from serving_bench.engines.reference.engine import ARRIVAL, END, read_sends
 from serving_bench.harness.contracts import Deployment, EngineTerms, NativeSpec, Place
 from serving_bench.harness.errors import BenchError
 from serving_bench.harness.selftest.selftest import Reference
+from serving_bench.harness.selftest.sends import ARRIVAL, END, read_sends
 from serving_bench.harness.servers.server import free_port
 
 LATE_LIMIT_S = 0.5e-3

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import pinned
 
-from serving_bench.engines.reference.engine import read_sends
 from serving_bench.harness.contracts import NativeSpec
 from serving_bench.harness.errors import MissingError, ServerError, UserError
 from serving_bench.harness.install import install
@@ -28,7 +27,7 @@ def find(program: Literal["native", "python"]) -> Reference:
     """Return the reference server. Raises UserError on a single core, and MissingError if it is not built."""
     if len(os.sched_getaffinity(0)) < 2:
         raise UserError("the server and the client each need a core of their own; this machine gives one")
-    found = selftest.find_reference(program, install.cache_dir(), read_sends)
+    found = selftest.find_reference(program, install.cache_dir())
     if found is None:
         raise MissingError(f"the native reference server is not built; run `{selftest.BUILD}`")
     return found

@@ -13,7 +13,8 @@ from clients import Case, Reported
 from table import late_note
 from tools import WITHOUT_GAPS, Peer
 
-from serving_bench.harness.selftest.known_error import Served, quantiles
+from serving_bench.harness.selftest.known_error import quantiles
+from serving_bench.harness.selftest.sends import Served
 
 
 @dataclass(frozen=True)

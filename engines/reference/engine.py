@@ -2,19 +2,17 @@
 
 import platform
 import re
-import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from serving_bench.engines.common.launching import flags, given, named
 from serving_bench.engines.common.said import from_page
 from serving_bench.engines.places import INSIDE
 from serving_bench.harness import contracts
 from serving_bench.harness.contracts import COUNT, NOT_NEGATIVE, key
-from serving_bench.harness.errors import StoreError, UserError
+from serving_bench.harness.errors import UserError
 
 _FOLDER = INSIDE / "reference"
 # Common terms that have no meaning for a server without a model.
@@ -136,40 +134,3 @@ ENGINE = contracts.Engine(
         "generated_tokens": contracts.ServerMetric("reference:output_tokens_total"),
     },
 )
-
-
-# In place of a chunk's number: the whole request had arrived; the end of the answer's body was sent.
-ARRIVAL = 0xFFFFFFFF
-END = 0xFFFFFFFE
-
-_RECORD = struct.Struct("<36sIQQ")
-
-
-class Send(NamedTuple):
-    """One row of the server's record: when a content chunk (or ARRIVAL, END) of a request was due and sent.
-
-    Instants are on CLOCK_MONOTONIC. `due_ns` is 0 for ARRIVAL and END. For ARRIVAL `sent_ns` is when the
-    request had been read.
-    """
-
-    request_id: str
-    chunk: int
-    due_ns: int
-    sent_ns: int
-
-
-def read_sends(path: Path) -> list[Send]:
-    """Return all rows in the order of sending, without a last row that a kill cut off.
-
-    Ids are cut to 36 characters. Raise StoreError if the file is missing or not such a record.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}; the reference server writes it") from error
-    header = struct.pack("<8sII", b"RFSENDS\n", 2, _RECORD.size)
-    if not (content.startswith(header) or header.startswith(content)):
-        raise StoreError(f"{path}: not a record of send times of version 2")
-    end = len(content) - (len(content) - len(header)) % _RECORD.size
-    rows = _RECORD.iter_unpack(content[len(header) : end])
-    return [Send(name.rstrip(b"\0").decode("ascii"), *numbers) for name, *numbers in rows]

@@ -16,7 +16,7 @@ from serving_bench.harness.install import builds, install
 from serving_bench.harness.load.answer import APIS, openai
 from serving_bench.harness.load.answer.api import Api
 from serving_bench.harness.plan.terms import Device, expected
-from serving_bench.harness.run.watch import Site, Watch, watch_memory
+from serving_bench.harness.run.watch import Observer, Site, Watch, watch_memory
 from serving_bench.harness.sampling import environment, gpu, host
 from serving_bench.harness.sampling.guard import Seen
 from serving_bench.harness.sampling.sampling import Memory
@@ -275,18 +275,27 @@ def _ask(up: Serving) -> tuple[contracts.Said, list[str]]:
     return read_said(up.engine, up.spec.base_url, up.record.path.with_name("server.log"), up.key)
 
 
+@dataclass(frozen=True)
+class _Starting:
+    """Marks and shows the stages of a start-up."""
+
+    up: Serving
+    observer: Observer
+
+    def reached(self, stage: str) -> None:
+        self.up.watch.mark(stage)
+        self.observer.start_stage(self.up.start, stage)
+
+    def waits(self, age_s: float, problem: str) -> None:
+        self.observer.line(f"{self.up.start.name}: still starting after {age_s:.0f} s ({problem})")
+
+
 def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
-    def reached(stage: str) -> None:
-        up.watch.mark(stage)
-        site.observer.start_stage(up.start, stage)
-
-    def waits(age_s: float, problem: str) -> None:
-        site.observer.line(f"{up.start.name}: still starting after {age_s:.0f} s ({problem})")
-
+    starting = _Starting(up, site.observer)
     log_path = up.record.path.with_name("server.log")
-    with server.watched_stages(log_path, up.engine.stages, reached) as stages:
+    with server.watched_stages(log_path, up.engine.stages, starting) as stages:
         try:
-            instants = server.wait_ready(process, up.start.deployment.terms.start_timeout_s, waits)
+            instants = server.wait_ready(process, up.start.deployment.terms.start_timeout_s, starting)
         finally:
             stages.look()
             up.record.update(stages=stages.reached)

@@ -11,49 +11,15 @@ import msgspec
 
 from serving_bench.harness.contracts import RequestRow, Scalar, SelfTest, SelfTestStep
 from serving_bench.harness.sampling import environment
+from serving_bench.harness.selftest.sends import ID_LENGTH, Served
 from serving_bench.harness.whole_files import write_whole
 
-# (request id, number of the content chunk, due_ns, sent_ns). Two chunk numbers stand for arrival and end.
-Send = tuple[str, int, int, int]
-ARRIVAL = 0xFFFFFFFF
-END = 0xFFFFFFFE
-# The server keeps no more of a request's id.
-ID_LENGTH = 36
 # Two instants in nanoseconds, from and to.
 Span = tuple[int, int]
 # bench counts as exact below this error, which is small against the latencies of real servers.
 LIMIT_S = 1e-3
 # The facts that the client's error depends on.
 _MACHINE = ("kernel", "architecture", "cpu_model", "cores_usable", "python")
-
-
-@dataclass
-class Served:
-    """One answer as the server made it, with the instants at which each chunk was due and sent.
-
-    None: it did not arrive, or did not end.
-    """
-
-    arrived_ns: int | None = None
-    due_ns: list[int] = field(default_factory=list)
-    sent_ns: list[int] = field(default_factory=list)
-    ended_ns: int | None = None
-
-
-def served(sends: Iterable[Send]) -> dict[str, Served]:
-    """Return the answers by request id; the last one if an id came twice."""
-    answers: dict[str, Served] = {}
-    for request_id, chunk, due_ns, sent_ns in sends:
-        if chunk == ARRIVAL:
-            answers[request_id] = Served(arrived_ns=sent_ns)
-            continue
-        answer = answers.setdefault(request_id, Served())
-        if chunk == END:
-            answer.ended_ns = sent_ns
-        else:
-            answer.due_ns.append(due_ns)
-            answer.sent_ns.append(sent_ns)
-    return answers
 
 
 @dataclass

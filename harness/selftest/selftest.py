@@ -1,7 +1,7 @@
 """Measure bench's own error here: climb a ladder of loads, each with a fresh reference server."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from serving_bench.harness.load.processes import run_load
 from serving_bench.harness.load.pulse import Progress
 from serving_bench.harness.sampling import host
 from serving_bench.harness.selftest import known_error
+from serving_bench.harness.selftest.sends import Served, read_sends, served
 from serving_bench.harness.servers import server
 from serving_bench.harness.store import request_table
 
@@ -85,7 +86,6 @@ class Reference:
     engine: Engine
     program: str
     path: Path | None
-    read_sends: Callable[[Path], Sequence[known_error.Send]]
 
     def spec(self, scratch: Path, *, ttft_s: float, itl_s: float, slots: int) -> NativeSpec:
         options = self.engine.options(program=self.program, ttft_s=ttft_s, itl_s=itl_s, slots=slots)
@@ -96,56 +96,62 @@ class Reference:
         return spec
 
 
-def find_reference(
-    program: Literal["native", "python"],
-    cache: Path,
-    read_sends: Callable[[Path], Sequence[known_error.Send]],
-) -> Reference | None:
+def find_reference(program: Literal["native", "python"], cache: Path) -> Reference | None:
     """Return the reference server; None if this program is not built. See BUILD."""
     engine = ENGINES["reference"]
     spec = engine.install(program, "cpu")
     if spec is None:
-        return Reference(engine, program, None, read_sends)
+        return Reference(engine, program, None)
     environment = install.installed(cache, spec) if isinstance(spec, InstallSpec) else None
-    return Reference(engine, program, environment.program, read_sends) if environment else None
+    return Reference(engine, program, environment.program) if environment else None
 
 
-def run(
-    reference: Reference, ladder: Ladder, state_dir: Path, on_step: Callable[[SelfTestStep], None]
-) -> SelfTest:
-    """Run the ladder to its end, or up to a load that the server or this machine cannot handle. Blocks.
+class Climb:
+    """A climb to the ladder's end, or up to a load that the server or this machine cannot handle."""
 
-    Raises CellError if not even the first rung could be measured, and Interrupted.
-    """
-    steps: list[SelfTestStep] = []
-    stamp_sources = set()
-    stopped, foreign_share = None, host.foreign_use()
-    for rung in ladder.rungs:
-        if stopped := _obstacle(rung, steps[-1] if steps else None):
-            break
-        try:
-            step, summary = _measure(reference, rung, ladder, state_dir)
-        except CellError as error:
-            if not steps:
-                raise
-            stopped = f"{rung.label} could not be measured: {error}"
-            break
-        steps.append(step)
-        stamp_sources.add(summary.stamp_source)
-        on_step(step)
-    if not steps:
-        raise CellError(str(stopped))
-    return SelfTest(
-        created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
-        bench_version=known_error.version(),
-        program=reference.program,
-        stamp_source="kernel" if stamp_sources == {"kernel"} else "read",
-        machine=known_error.machine(),
-        steps=tuple(steps),
-        largest=known_error.largest(steps),
-        stopped=stopped,
-        foreign_share=foreign_share(),
-    )
+    def __init__(self, reference: Reference, ladder: Ladder, state_dir: Path) -> None:
+        self._reference, self._ladder, self._state_dir = reference, ladder, state_dir
+        self._steps: list[SelfTestStep] = []
+        self._stamp_sources = set[str | None]()
+        self._stopped: str | None = None
+        self._foreign_share = host.foreign_use()
+
+    def steps(self) -> Iterator[SelfTestStep]:
+        """Measure the rungs one after the other. Blocks before each.
+
+        Raises CellError if not even the first rung could be measured, and Interrupted.
+        """
+        steps = self._steps
+        for rung in self._ladder.rungs:
+            if stopped := _obstacle(rung, steps[-1] if steps else None):
+                if not steps:
+                    raise CellError(stopped)
+                self._stopped = stopped
+                return
+            try:
+                step, summary = _measure(self._reference, rung, self._ladder, self._state_dir)
+            except CellError as error:
+                if not steps:
+                    raise
+                self._stopped = f"{rung.label} could not be measured: {error}"
+                return
+            steps.append(step)
+            self._stamp_sources.add(summary.stamp_source)
+            yield step
+
+    def result(self) -> SelfTest:
+        """Return the result of the steps so far."""
+        return SelfTest(
+            created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+            bench_version=known_error.version(),
+            program=self._reference.program,
+            stamp_source="kernel" if self._stamp_sources == {"kernel"} else "read",
+            machine=known_error.machine(),
+            steps=tuple(self._steps),
+            largest=known_error.largest(self._steps),
+            stopped=self._stopped,
+            foreign_share=self._foreign_share(),
+        )
 
 
 def _obstacle(rung: Rung, before: SelfTestStep | None) -> str | None:
@@ -183,7 +189,7 @@ def _measure(
             server.wait_ready(running, _START_TIMEOUT_S)
             summary = run_load(job, scratch, state_dir, _Watching(running))
         rows = request_table.read_rows(Path(job.rows_path))
-        answers = known_error.served(reference.read_sends(scratch / "sends.bin"))
+        answers = served(read_sends(scratch / "sends.bin"))
     return step(rung, rows, summary, answers), summary
 
 
@@ -214,7 +220,7 @@ def _job(spec: NativeSpec, reference: Reference, rung: Rung, ladder: Ladder, scr
 
 
 def step(
-    rung: Rung, rows: Sequence[RequestRow], summary: LoadSummary, answers: Mapping[str, known_error.Served]
+    rung: Rung, rows: Sequence[RequestRow], summary: LoadSummary, answers: Mapping[str, Served]
 ) -> SelfTestStep:
     """Return the result of one load: errors of the requests in its window, and the rate of all chunks."""
     sent = [row for row in rows if request_table.in_window(row, summary)]

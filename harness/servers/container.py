@@ -152,7 +152,7 @@ def running_container(
             advice = "".join(f"; {remedy}" for remedy in [*pull, *remedies(log_path, all_hints)])
             raise ServerError(f"{engine} cannot be started: {cause}{advice}", log_tail(log_path))
         pid = container.process[0] if container.process else None
-        yield Server(engine, spec, log_path, all_hints, process, tuple(argv), pid, container.cause)
+        yield Server(engine, spec, log_path, all_hints, process, tuple(argv), pid, container)
 
 
 def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[str]:

@@ -8,11 +8,12 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from serving_bench.harness.contracts import ContainerSpec, Hint, NativeSpec, Stage, inert
@@ -41,13 +42,30 @@ _PORT_TAKEN = Hint(r"(?i)address (already )?in use|couldn't bind HTTP server soc
 _KILLED = "signal 9 is how a system ends a process when memory runs out, and how some servers end themselves"
 
 
+class Container(Protocol):
+    """The container of a server."""
+
+    def cause(self) -> str | None:
+        """Return a clause on why it has ended, if Docker knows."""
+
+
+class Starting(Protocol):
+    """Watches a start-up."""
+
+    def reached(self, stage: str) -> None:
+        """Note a stage. Called from a thread of its own, in order."""
+
+    def waits(self, age_s: float, problem: str) -> None:
+        """Show every 15 s what is missing."""
+
+
 @dataclass(frozen=True)
 class Server:
     """A started server that may not be ready yet.
 
     `process` knows how it ended; for a server in a container it is docker's client. `pid` is the root of the
-    serving processes, None if Docker runs them where bench cannot see them. `cause` is called when the server
-    has ended, and returns a clause on why, or None. `argv` is the whole command, with docker's part.
+    serving processes, None if Docker runs them where bench cannot see them. `argv` is the whole command, with
+    docker's part.
     """
 
     engine: str
@@ -57,7 +75,7 @@ class Server:
     process: Supervised
     argv: tuple[str, ...]
     pid: int | None
-    cause: Callable[[], str | None] = lambda: None
+    container: Container | None = None
 
 
 def free_port() -> int:
@@ -105,15 +123,12 @@ def entered(
         raise ServerError(f"{failure}: {error}", log_tail(log_path)) from error
 
 
-def wait_ready(
-    server: Server, timeout_s: float, on_wait: Callable[[float, str], None] | None = None
-) -> dict[str, int]:
+def wait_ready(server: Server, timeout_s: float, starting: Starting | None = None) -> dict[str, int]:
     """Wait until the server has answered ready_path with 200 and then a real generation; time a second one.
 
     Return the instants of `listening`, `first_token` (of the first good generation), `ready` (its end) and
-    `steady_token` (of the second one, if it is good). `on_wait` is told every 15 s what is missing. Raises
-    ServerError if the server exits, answers each generation with an error for _REFUSING_S, or is not ready
-    within timeout_s.
+    `steady_token` (of the second one, if it is good). Raises ServerError if the server exits, answers each
+    generation with an error for _REFUSING_S, or is not ready within timeout_s.
     """
     spec = server.spec
     listening_ns = refusing_s = None
@@ -143,9 +158,9 @@ def wait_ready(
                 return {name: t_ns for name, t_ns in seen.items() if t_ns is not None}
             problem = f"{spec.ready_path} answered 200, {generation.problem}"
             refusing_s = (refusing_s or _age_s(server)) if generation.status in _REFUSALS else None
-        if on_wait and _age_s(server) - said_s >= _SAY_EVERY_S:
+        if starting and _age_s(server) - said_s >= _SAY_EVERY_S:
             said_s = _age_s(server)
-            on_wait(said_s, problem)
+            starting.waits(said_s, problem)
         server.process.wait(_POLL_S)
         check_alive(server, ", before it was ready")
         if _age_s(server) >= timeout_s:
@@ -173,7 +188,7 @@ def check_alive(server: Server, when: str = "") -> None:
         how = f"exited with code {code}"
         if code < 0:
             how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
-        because_of = f" ({cause})" if (cause := server.cause()) else ""
+        because_of = f" ({cause})" if (cause := server.container and server.container.cause()) else ""
         advice = [_KILLED] if code == -signal.SIGKILL else []
         raise _failure(server, f"{how} after {_age_s(server):.1f} s{because_of}{when}", advice)
 
@@ -190,13 +205,11 @@ def _age_s(server: Server) -> float:
 
 
 class Stages:
-    """The stages that a log has shown so far. `look` calls `on_stage` with the name of each new one."""
+    """The stages that a log has shown so far. `look` puts the name of each new one into `new`."""
 
-    def __init__(
-        self, log_path: Path, stages: Sequence[Stage], on_stage: Callable[[str], None] = lambda name: None
-    ) -> None:
+    def __init__(self, log_path: Path, stages: Sequence[Stage]) -> None:
         self._path = log_path
-        self._on_stage = on_stage
+        self.new = SimpleQueue[str | None]()
         self._patterns = {stage.name: re.compile(stage.pattern) for stage in stages}
         self._reached: dict[str, int] = {}
         self._offset = 0
@@ -224,19 +237,16 @@ class Stages:
             for name in new:
                 if name not in self._reached:
                     self._reached[name] = now_ns
-                    self._on_stage(name)
+                    self.new.put(name)
 
 
 @contextmanager
-def watched_stages(
-    log_path: Path, stages: Sequence[Stage], on_stage: Callable[[str], None] = lambda name: None
-) -> Iterator[Stages]:
+def watched_stages(log_path: Path, stages: Sequence[Stage], starting: Starting) -> Iterator[Stages]:
     """Look every 0.02 s during the block until all stages are reached, and once more at its end.
 
-    `on_stage` is called from a thread of its own, in order; leaving the block waits for it.
+    Leaving the block waits until `starting` has noted all of them.
     """
-    stages_queue = SimpleQueue[str | None]()
-    watched = Stages(log_path, stages, stages_queue.put)
+    watched = Stages(log_path, stages)
     over = threading.Event()
 
     def look_on() -> None:
@@ -245,8 +255,8 @@ def watched_stages(
         watched.look()
 
     def tell() -> None:
-        while (name := stages_queue.get()) is not None:
-            on_stage(name)
+        while (name := watched.new.get()) is not None:
+            starting.reached(name)
 
     looking, telling = quiet_thread(look_on, "stages"), quiet_thread(tell, "stages told")
     try:
@@ -254,7 +264,7 @@ def watched_stages(
     finally:
         over.set()
         looking.join(5.0)
-        stages_queue.put(None)
+        watched.new.put(None)
         telling.join(5.0)
 
 

@@ -8,7 +8,7 @@ import pytest
 from places import ROOT
 from test_truth import MS, sends
 
-from serving_bench.harness.selftest import known_error
+from serving_bench.harness.selftest.sends import served
 
 BENCHMARKS = str(ROOT / "benchmarks")
 
@@ -54,7 +54,7 @@ def measured(benchmarks):
         pinned.Sample(at_ms * MS, cpu_s, at_ms) for at_ms, cpu_s in ((50, 0.2), (99, 0.3), (2000, 0.9))
     )
     cost = pinned.Cost(20 * MS, 0, 1.3, samples)
-    return compare.compare("bench", case, 0, said, known_error.served(lines), cost)
+    return compare.compare("bench", case, 0, said, served(lines), cost)
 
 
 def test_ttft_and_e2e_count_from_each_sides_own_start(measured):

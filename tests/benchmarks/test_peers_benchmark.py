@@ -14,9 +14,9 @@ import pytest
 from places import ROOT, TESTS
 from test_truth import MS, sends
 
-from serving_bench.engines.reference.engine import read_sends
 from serving_bench.harness.errors import MissingError
-from serving_bench.harness.selftest import known_error, selftest
+from serving_bench.harness.selftest import selftest
+from serving_bench.harness.selftest.sends import served
 
 FOREIGN = TESTS / "data" / "foreign"
 PEERS = TESTS / "data" / "peers"
@@ -126,7 +126,7 @@ def figures(peers):
     cost = pinned.Cost(20 * MS, 0, 8.0, samples)
 
     def measured(said=said, case=case):
-        return rows.figures(tools.peers()["vllm"], case, said, known_error.served(lines), cost)
+        return rows.figures(tools.peers()["vllm"], case, said, served(lines), cost)
 
     return measured
 
@@ -317,7 +317,7 @@ def test_whatever_a_peer_does_costs_its_row_and_the_rest_run(peers, small, tmp_p
     empty = small("empty", SMALL_CLIENT + "\nopen(file, 'w').close()")
     endless = small("endless", SMALL_CLIENT.replace("came_s[:1]", "[1e308]"))
     asked = [absent, empty, endless, small("good", SMALL_CLIENT)]
-    reference = selftest.find_reference("python", tmp_path, read_sends)
+    reference = selftest.find_reference("python", tmp_path)
     measured, sizes, failures = side_by_side.measure(asked, [1], 1, reference)
     assert [(each.peer, each.counted, each.sent) for each in measured] == [("good", 1, 1)]
     assert sizes.keys() == {"empty", "endless", "good"}

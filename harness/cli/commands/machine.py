@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import typer
 
 from serving_bench.engines import ENGINES
-from serving_bench.engines.reference.engine import read_sends
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.cli.terminal import (
     Json,
@@ -128,8 +127,8 @@ def selftest_command(
     quiet: Quiet = False,
 ) -> None:
     cache, show = install.cache_dir(), Show(quiet=quiet)
-    native = selftest.find_reference("native", cache, read_sends)
-    reference = native or selftest.find_reference("python", cache, read_sends)
+    native = selftest.find_reference("native", cache)
+    reference = native or selftest.find_reference("python", cache)
     assert reference is not None
     ladder = selftest.ladder_of(loads) if loads else selftest.QUICK if quick else selftest.WHOLE
     with signals_interrupt():
@@ -138,7 +137,10 @@ def selftest_command(
         if not native:
             show.line(f"the native reference server, which is more exact, is not built: `{selftest.BUILD}`")
         show.line(f"{len(ladder.rungs)} loads against the {reference.program} reference server")
-        result = selftest.run(reference, ladder, cache / "running", lambda step: show.line(_in_short(step)))
+        climb = selftest.Climb(reference, ladder, cache / "running")
+        for step in climb.steps():
+            show.line(_in_short(step))
+        result = climb.result()
         kept, why_not = known_error.keep(cache, result), "no request could be judged"
         if result.is_of_busy_machine:
             used = f"other programs used {100 * (result.foreign_share or 0):.0f} % of the processor"

@@ -45,7 +45,7 @@ from reference_serving import (
 )
 from waiting import wait_until
 
-from serving_bench.engines.reference.engine import ARRIVAL, END, read_sends
+from serving_bench.harness.selftest.sends import ARRIVAL, END, read_sends
 
 
 @pytest.fixture(scope="module", params=["python", "native"])

@@ -21,10 +21,10 @@ from timeline_server import Server
 from waiting import wait_until
 from watching import Watching
 
-from serving_bench.engines.reference.engine import ARRIVAL, read_sends
 from serving_bench.harness.contracts import Load, LoadSummary, RequestRow
 from serving_bench.harness.load.play import arrivals
 from serving_bench.harness.load.processes import run_load
+from serving_bench.harness.selftest.sends import ARRIVAL, read_sends
 
 S = 1e9
 # The limit for a busy machine. If a schedule is not kept, requests are far later.

@@ -11,9 +11,9 @@ from reference_serving import serving as reference
 from timeline_server import CHUNKED, Link, Server, answer, chunk, event, serving
 from waiting import wait_until
 
-from serving_bench.engines.reference.engine import ARRIVAL, END, read_sends
 from serving_bench.harness.contracts import Load, LoadJob, RequestRow
 from serving_bench.harness.load.records import append_lost
+from serving_bench.harness.selftest.sends import ARRIVAL, END, read_sends
 
 ONE_USER = Load(concurrency=1, warmup_s=0.0, duration_s=None, conversations=1)
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"

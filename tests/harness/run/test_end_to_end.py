@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bench_command import Place, bench, made, quick
 
-from serving_bench.engines.reference.engine import END, read_sends
+from serving_bench.harness.selftest.sends import END, read_sends
 from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.data.samples import grown_in_cell

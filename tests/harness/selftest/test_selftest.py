@@ -19,12 +19,12 @@ from timeline_server import Server
 from waiting import patient, wait_until
 
 from serving_bench.engines import ENGINES
-from serving_bench.engines.reference.engine import read_sends
 from serving_bench.harness.contracts import Load, LoadSummary, NativeSpec, SelfTest, SelfTestStep
 from serving_bench.harness.errors import CellError, UserError
 from serving_bench.harness.plan import plan
 from serving_bench.harness.selftest import known_error, selftest
 from serving_bench.harness.selftest.selftest import Ladder, Rung
+from serving_bench.harness.selftest.sends import read_sends, served
 from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.store import store
 
@@ -44,7 +44,7 @@ def sent_at(at_ms: float, made):
 
 
 def judged(rows, lines, **changes) -> SelfTestStep:
-    return selftest.step(Rung(2, 100), rows, summary(100, 200, **changes), known_error.served(lines))
+    return selftest.step(Rung(2, 100), rows, summary(100, 200, **changes), served(lines))
 
 
 def test_a_step_judges_the_requests_of_its_window_and_counts_all_chunks():
@@ -139,9 +139,12 @@ class Altered:
 
 
 def climb(tmp_path: Path, ladder: Ladder = SHORT, *arguments: str, heard: list | None = None) -> SelfTest:
-    reference = selftest.Reference(Altered(*arguments), "python", None, read_sends)
-    on_step = [].append if heard is None else heard.append
-    return selftest.run(reference, ladder, tmp_path / "running", on_step)
+    reference = selftest.Reference(Altered(*arguments), "python", None)
+    climbing = selftest.Climb(reference, ladder, tmp_path / "running")
+    for step in climbing.steps():
+        if heard is not None:
+            heard.append(step)
+    return climbing.result()
 
 
 def test_the_ladder_measures_each_load_and_leaves_nothing(tmp_path, monkeypatch):
@@ -169,7 +172,7 @@ def test_the_client_is_late_by_both_ways_and_never_early(tmp_path):
         rows, summary, _ = played(job)
 
         def written():
-            found = known_error.served(read_sends(tmp_path / "sends.bin"))
+            found = served(read_sends(tmp_path / "sends.bin"))
             ended = [answer for answer in found.values() if answer.ended_ns is not None]
             return found if len(ended) >= len(rows) else None
 

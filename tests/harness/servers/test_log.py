@@ -34,13 +34,21 @@ say("Capturing:  50%\rgraphs captured\r")
 """
 
 
+class Starting:
+    def reached(self, stage: str) -> None:
+        pass
+
+    def waits(self, age_s: float, problem: str) -> None:
+        pass
+
+
 def test_each_stage_has_the_instant_of_its_line(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     begun_ns = time.monotonic_ns()
     with (
         log.open("wb") as out,
         subprocess.Popen([sys.executable, "-c", WRITER], stdout=out, stdin=subprocess.PIPE) as writer,
-        watched_stages(log, STAGES) as stages,
+        watched_stages(log, STAGES, Starting()) as stages,
     ):
         assert writer.stdin
 
@@ -78,7 +86,7 @@ def test_a_stage_keeps_the_instant_of_its_first_line(tmp_path: Path) -> None:
 
 def test_what_never_happened_is_left_out(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
-    with watched_stages(log, STAGES) as stages:
+    with watched_stages(log, STAGES, Starting()) as stages:
         assert stages.reached == {}
         log.write_text("Traceback: something else\n")
     assert list(stages.reached) == ["process_up"]
@@ -87,11 +95,12 @@ def test_what_never_happened_is_left_out(tmp_path: Path) -> None:
 def test_a_slow_callback_delays_no_later_stage_and_no_look(tmp_path: Path) -> None:
     log, release, told = tmp_path / "server.log", threading.Event(), list[str]()
 
-    def slow(name: str) -> None:
-        told.append(name)
-        release.wait(30)
+    class Slow(Starting):
+        def reached(self, stage: str) -> None:
+            told.append(stage)
+            release.wait(30)
 
-    with watched_stages(log, STAGES, slow) as stages:
+    with watched_stages(log, STAGES, Slow()) as stages:
         log.write_text("booting\n")
         wait_until(lambda: told)
         written_ns = time.monotonic_ns()

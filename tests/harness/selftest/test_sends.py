@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from serving_bench.engines.reference.engine import ARRIVAL, END, Send, read_sends
 from serving_bench.harness.errors import StoreError
+from serving_bench.harness.selftest.sends import ARRIVAL, END, Send, read_sends
 
 
 def record(name: bytes, numbers: bytes) -> bytes:
