@@ -1,8 +1,8 @@
 """Serve an OpenAI-compatible API with known send times, and faults on demand: the reference engine's server.
 
-Uses only the standard library and is never imported. engines/reference/engine.py writes its command line,
-checks the values and reads its record. reference_server.c serves the same at higher rates, without faults and
-role chunks.
+Uses only the standard library and is never imported. engines/reference/engine.py writes its command line
+and checks the values; harness/selftest/sends.py reads its record. reference_server.c serves the same at
+higher rates, without faults and role chunks.
 
 DIR/sends.bin (`--sends DIR`) is little-endian and only appended to. A header of 16 bytes (magic
 b"RFSENDS\\n", u32 version 2, u32 record size 56) comes before records of 56 bytes: request id (X-Request-Id,
