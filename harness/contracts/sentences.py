@@ -202,6 +202,16 @@ SENTENCES: Mapping[str, str] = {
     "value_is_0": "a value is 0, which has no ratio",
     "no_value_of_both": "no value of both",
     "of_side": "{side}: {why}",
+    "no_power_sampled": "no power was sampled",
+    "ran_already": "the server was already running, perhaps on another machine",
+    "prices_of_owner": "{why}: give price.input_tokens and price.output_tokens, its owner's prices per "
+    "million tokens",
+    "devices_unrecorded": "the server's devices were not recorded",
+    "price_missing": "give price.gpu_hour, the cost of an hour of the device (and price.currency)",
+    "time_includes_waiting": "with several users the time includes waiting",
+    "few_lengths": "new prompts of {least} lengths are needed, and there are {lengths}",
+    "times_show_nothing": "the times of {n} new prompts do not show how long a token takes",
+    "schema_of_wrong_type": "a keyword of its JSON Schema has a value of the wrong type",
     # Unequal work.
     "length_not_forced": "the engine cannot force answers to the length asked for",
     "length_ignored": "its server ignores the length asked for",

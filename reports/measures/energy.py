@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 
-from serving_bench.harness.contracts import ApiPrice
+from serving_bench.harness.contracts import ApiPrice, Fact, because, quoted
 from serving_bench.reports.data import Group, Run
 from serving_bench.reports.measures.over_starts import aggregate
 from serving_bench.reports.measures.values import Power, is_priced, power_in, price_of
 
 ENERGY, COST = "energy_j_per_output_token", "cost_per_million_output_tokens"
 COST_OF_REQUEST = "cost_per_request"
-_PRICES_OF_TOKENS = "give price.input_tokens and price.output_tokens, its owner's prices per million tokens"
 # The name of an API's provider, and the currency of its price.
 Provider = tuple[str, str]
 
@@ -43,20 +42,21 @@ def api_cost(run: Run, provider: Provider, group: Group) -> float | None:
     return api.output_per_million + api.input_per_million * input_tokens / given
 
 
-def why_unknown(run: Run, group: Group) -> dict[str, str]:
+def why_unknown(run: Run, group: Group) -> dict[str, Fact]:
     """Return why "Energy" and "Cost" are not known; no entry for one that is."""
     starts = run.starts_of(group.deployment)
-    elsewhere = "the server was already running, perhaps on another machine"
+    elsewhere = because("ran_already")
     is_attached = any(record.attached for record in starts)
     why = {}
     if not any(power.idle_w is not None for power in powers_of(run, group)):
         notes = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)
-        why["Energy"] = elsewhere if is_attached else "; ".join(notes) or "no power was sampled"
+        unsampled = because("all", facts=tuple(map(quoted, notes))) if notes else because("no_power_sampled")
+        why["Energy"] = elsewhere if is_attached else unsampled
     if not is_costed(run, group):
         if is_attached:
-            why["Cost"] = f"{elsewhere}: {_PRICES_OF_TOKENS}"
+            why["Cost"] = because("prices_of_owner", why=elsewhere)
         elif price_of(run):
-            why["Cost"] = "the server's devices were not recorded"
+            why["Cost"] = because("devices_unrecorded")
         else:
-            why["Cost"] = "give price.gpu_hour, the cost of an hour of the device (and price.currency)"
+            why["Cost"] = because("price_missing")
     return why

@@ -164,7 +164,7 @@ def none_cell(why: Fact | str) -> Html:
 def inferred_cell(each: Served, scale: float = 1.0) -> Html:
     """Return `scale` times the cached tokens inferred from TTFT, with their interval."""
     if each.inferred is None:
-        return none_cell(each.why)
+        return none_cell(each.why or "")
     tokens, low, high = (number(value, 0, scale) for value in vars(each.inferred).values())
     return below(tokens, f"[{low}, {high}]")
 

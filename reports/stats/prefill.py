@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from serving_bench.harness.contracts import Fact, because
+
 # How many different lengths of new prompts a line needs, and the most prompts that it uses.
 LEAST_LENGTHS, _MOST = 5, 100
 _REDRAWS = 400
@@ -36,17 +38,17 @@ class Inferred:
     high: float
 
 
-def line_of(tokens: np.ndarray, seconds: np.ndarray) -> Line | str:
+def line_of(tokens: np.ndarray, seconds: np.ndarray) -> Line | Fact:
     """Return the line fitted to new prompts, or why they do not give one."""
     rng = np.random.default_rng(len(tokens))
     chosen = rng.permutation(len(tokens))[:_MOST]
     tokens, seconds, n = tokens[chosen], seconds[chosen], len(chosen)
     if (lengths := len(np.unique(tokens))) < LEAST_LENGTHS:
-        return f"new prompts of {LEAST_LENGTHS} lengths are needed, and there are {lengths}"
+        return because("few_lengths", least=LEAST_LENGTHS, lengths=lengths)
     draws = [np.arange(n), *(_redraw(rng, tokens) for _ in range(_REDRAWS))]
     slopes = np.array([_slope(tokens[draw], seconds[draw]) for draw in draws])
     if not np.quantile(slopes, _LEVELS[0]) > 0:
-        return f"the times of {n} new prompts do not show how long a token takes"
+        return because("times_show_nothing", n=n)
     bases = [np.median(seconds[draw] - b * tokens[draw]) for draw, b in zip(draws, slopes, strict=True)]
     return Line(np.array(bases), slopes)
 

@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from serving_bench.harness.contracts import Fact, because
 from serving_bench.reports.data import Cell, Group, Run, floats, once, pooled, sent_in_window, taken
 from serving_bench.reports.stats.prefill import Inferred, Line, inferred, line_of
 
@@ -22,7 +23,6 @@ NEW_TOKENS, NEW_SHARE = 64, 0.05
 _LEAST_SHARE = 0.05
 # How many turns and prefixes are shown; later ones are rarer.
 MOST_PARTS = 8
-_QUEUES = "with several users the time includes waiting"
 _COLUMNS = ["turn", "group", "input_tokens", "ideal_cached_tokens", "cached_tokens", "ttft_s"]
 _NOTHING = pd.DataFrame(columns=_COLUMNS, dtype=float)
 
@@ -39,7 +39,7 @@ class Served:
     reported: float | None  # in usage, otherwise `on_page`; None if not known for all requests
     on_page: float | None  # by the hit share of the server's metrics page; only for all requests
     inferred: Inferred | None  # from TTFT
-    why: str  # why nothing is inferred
+    why: Fact | None  # why nothing is inferred
     ttft_s: float | None  # median
 
     @property
@@ -89,7 +89,7 @@ def _mean(
     tokens, ideal, reported, ttft_s = (floats(requests[name]) for name in _COLUMNS[2:])
     is_reported = not np.isnan(reported).any()
     timed = ~np.isnan(ttft_s)
-    line, estimate = (_QUEUES, None) if new is None else (new.line, None)
+    line, estimate = (because("time_includes_waiting"), None) if new is None else (new.line, None)
     if new is not None and isinstance(line, Line) and timed.any():
         expected = reported if is_reported else ideal
         estimate = inferred(line, tokens[timed], ttft_s[timed], expected[timed], new.known)
@@ -103,7 +103,7 @@ def _mean(
         float(reported.mean()) if is_reported else on_page,
         on_page,
         estimate,
-        line if isinstance(line, str) else "",
+        line if isinstance(line, Fact) else None,
         float(np.median(ttft_s[timed])) if timed.any() else None,
     )
 
@@ -116,7 +116,7 @@ class NewPrompts:
     """What a deployment's new prompts say. `line`: their times, or why there is no line. `known`: how many of
     their tokens had been sent before after all (mean)."""
 
-    line: Line | str
+    line: Line | Fact
     known: float
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from serving_bench.harness.contracts import Form, ToolCall
+from serving_bench.harness.contracts import Fact, Form, ToolCall, because, quoted
 from serving_bench.reports.data import Cell, Run, once, row_batches
 from serving_bench.reports.measures.metrics import Value
 
@@ -125,19 +125,19 @@ def kinds_of(run: Run, cell: Cell) -> Counter[str]:
     return _judged(run, cell)[0]
 
 
-def why_not_judged(run: Run, cell: Cell) -> str:
-    """Return why a cell's answers were not judged; empty if they were."""
+def why_not_judged(run: Run, cell: Cell) -> Fact | None:
+    """Return why a cell's answers were not judged; None if they were."""
     return _judged(run, cell)[1]
 
 
 @once
-def _judged(run: Run, cell: Cell) -> tuple[Counter[str], str]:
+def _judged(run: Run, cell: Cell) -> tuple[Counter[str], Fact | None]:
     try:
-        return Counter(_kinds(run, cell)), ""
+        return Counter(_kinds(run, cell)), None
     except ValueError as error:
-        return Counter(), str(error)
+        return Counter(), quoted(str(error))
     except TypeError:
-        return Counter(), "a keyword of its JSON Schema has a value of the wrong type"
+        return Counter(), because("schema_of_wrong_type")
 
 
 def _kinds(run: Run, cell: Cell) -> Iterator[str]:

@@ -123,9 +123,6 @@ def test_facts_are_equal_by_kind_and_values_and_no_texts() -> None:
 # Reasons that are texts still.
 TEXTS = {
     "harness/contracts/plans.py:reason",  # of a combination that is skipped, by an engine
-    "reports/measures/energy.py:why_unknown",
-    "reports/measures/traffic/cache.py:why",
-    "reports/measures/traffic/validity.py:why_not_judged",
 }
 
 

@@ -23,7 +23,7 @@ def test_five_lengths_are_enough_whatever_is_redrawn(n):
 
 def test_four_lengths_are_too_few():
     tokens = 100.0 + 50 * (np.arange(200) % 4)
-    assert line_of(tokens, times(tokens)) == "new prompts of 5 lengths are needed, and there are 4"
+    assert str(line_of(tokens, times(tokens))) == "new prompts of 5 lengths are needed, and there are 4"
 
 
 def test_of_many_prompts_those_of_all_starts_are_drawn():
