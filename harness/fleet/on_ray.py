@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,7 +23,9 @@ from serving_bench.harness.contracts import inert
 from serving_bench.harness.errors import BenchError, CellError, Interrupted, UserError
 from serving_bench.harness.fleet import node
 from serving_bench.harness.fleet.nodes import Facts, Node, fit
+from serving_bench.harness.settings.config import Settings
 from serving_bench.harness.store import checksums
+from serving_bench.harness.store.merge import check_repeat
 from serving_bench.harness.store.named_files import RUN_FILE
 from serving_bench.harness.whole_files import check_room, disk_size
 
@@ -41,13 +43,18 @@ _MOST_BYTES, _BLOCK_BYTES, _LEFT_BYTES = 8 << 30, 1 << 14, 256 << 20  # the last
 # What a strange answer leads to; a file where there is a folder to the last ones.
 _STRANGE = (BenchError, ValueError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _OWN_LOST = "--on ray: the cluster's node on this machine was lost, so nothing comes here"
-# Takes a node's name, the repeat's number, and a line.
-Tell = Callable[[str, int, str], None]
+
+
+class Show(Protocol):
+    """Shows what happens on the nodes."""
+
+    def say(self, node: str, number: int, line: str) -> None:
+        """Show a line about a repeat on the node with this name."""
 
 
 @dataclass
 class Job:
-    """Repeat `number`, from 1, whose files go to `folder`.
+    """Repeat `number`, from 1, whose files go to `folder` and must be of a run with the settings, if any.
 
     `lost_on` are the nodes that were lost while they measured it. It ends with bench's exit code and last
     line, or with a problem.
@@ -55,7 +62,7 @@ class Job:
 
     number: int
     folder: Path
-    check: Callable[[Path], object] = lambda folder: None  # raises BenchError if that has anything else
+    settings: Settings | None = None
     lost_on: list[Node] = field(default_factory=list)
     exit_code: int | None = None
     last_line: str = ""
@@ -67,6 +74,11 @@ class Job:
     def is_whole(self) -> bool:
         """Return whether bench measured the whole repeat, even if cells failed."""
         return self.exit_code in (0, 1) and (self.folder / RUN_FILE).is_file()
+
+    def check(self) -> None:
+        """Raise BenchError if the folder has anything else than this repeat."""
+        if self.settings:
+            check_repeat(self.folder, self.number - 1, self.settings)
 
     def begin(self) -> None:
         """Delete what an earlier node sent of this repeat, and note the time."""
@@ -183,21 +195,21 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().rpartition("\n")[2][:500]
 
 
-def measure(nodes: Sequence[Node], words: Sequence[str], jobs: Sequence[Job], tell: Tell) -> None:
+def measure(nodes: Sequence[Node], words: Sequence[str], jobs: Sequence[Job], show: Show) -> None:
     """Measure each repeat on a node, into its folder. The jobs record how each went, also if this raises.
 
     Raises OSError if files cannot be written here, CellError if this machine's own node is lost, and
     Interrupted.
     """
     try:
-        _play(jobs, nodes, words, tell)
+        _play(jobs, nodes, words, show)
     except SystemError as error:  # Ray's core wraps what a signal handler raises inside it
         if isinstance(error.__cause__, Interrupted):
             raise error.__cause__ from None
         raise
 
 
-def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell: Tell) -> None:
+def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], show: Show) -> None:
     """Give jobs to nodes until all have ended: one at a time to a machine, and an unfinished one to another.
 
     A node that failed at one job gets no more: it would soon fail at all of them.
@@ -218,7 +230,7 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
                     job.problem = job.problem or "no node is left for it"
                     continue
                 job.begin()
-                tell(at.name, job.number, "asks for the whole node")
+                show.say(at.name, job.number, "asks for the whole node")
                 used[at.id] += 1
                 # The whole node, so that Ray runs nothing else there.
                 task = _task(
@@ -229,7 +241,7 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
             for stream in ready:
                 _check_own(alive[node_id])
                 job, at = running[stream]
-                if _take(ray, stream, job, at, tell):
+                if _take(ray, stream, job, at, show):
                     continue
                 del running[stream]
                 if len(job.lost_on) > 1:
@@ -240,7 +252,7 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], tell
                         unable.add(at.id)
                         code = f"bench ended with exit code {job.exit_code}"
                         job.problem = job.problem or f"{at.name}: {job.last_line or code}"
-            _tell_busy(running.values(), tell)
+            _show_busy(running.values(), show)
     except OSError as error:
         # Ray's own, of its connection to the node here: one of a file has a number, and is no broken pipe.
         if error.errno is None or isinstance(error, ConnectionError):
@@ -271,10 +283,10 @@ def answers(path: str) -> bool:
     return False
 
 
-def _tell_busy(running: Iterable[tuple[Job, Node]], tell: Tell) -> None:
+def _show_busy(running: Iterable[tuple[Job, Node]], show: Show) -> None:
     for job, at in running:
         if job.given_s is not None and time.monotonic() - job.given_s > _BUSY_S:
-            tell(at.name, job.number, "waits for the node, which is busy with other work of the cluster")
+            show.say(at.name, job.number, "waits for the node, which is busy with other work of the cluster")
             job.given_s = None
 
 
@@ -310,7 +322,7 @@ def _next(
             yield job, None
 
 
-def _take(ray: Any, stream: Any, job: Job, at: Node, tell: Tell) -> bool:
+def _take(ray: Any, stream: Any, job: Job, at: Node, show: Show) -> bool:
     """Store the next item that a node has sent. Return False if there is none left; the job says why."""
     try:
         kind, text, contents = _answer(ray, next(stream), node.Sent, _PART_S)
@@ -320,12 +332,12 @@ def _take(ray: Any, stream: Any, job: Job, at: Node, tell: Tell) -> bool:
             raise BenchError(f"sent more than {disk_size(_MOST_BYTES)}, or something after the end")
         if kind == "line":
             job.last_line = text[:_BLOCK_BYTES]
-            tell(at.name, job.number, job.last_line)
+            show.say(at.name, job.number, job.last_line)
         elif kind == "end":
             job.exit_code = int(text)
             _keep_alone(job.folder, set(contents.decode().split(node.APART)))
             if job.is_whole:
-                job.check(job.folder)
+                job.check()
         elif kind in ("part", "file"):
             _store(job.folder, text, contents, is_whole=kind == "file")
     except StopIteration:
@@ -336,7 +348,7 @@ def _take(ray: Any, stream: Any, job: Job, at: Node, tell: Tell) -> bool:
         return False
     except ray.exceptions.RayError:
         job.lost_on.append(at)
-        tell(at.name, job.number, "the node was lost")
+        show.say(at.name, job.number, "the node was lost")
         return False
     return True
 

@@ -4,17 +4,18 @@ import errno
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ray_in_memory import FATES, RUN, Ray, RaySystemError, Stream, installed, machines, played
+from ray_in_memory import FATES, RUN, Lines, Ray, RaySystemError, Stream, installed, machines, played
 
 from serving_bench.harness.errors import CellError, Interrupted, StoreError
 from serving_bench.harness.fleet import node, on_ray
+from serving_bench.harness.settings import overrides
+from serving_bench.harness.settings.config import settings
 
 
 @given(
@@ -79,12 +80,13 @@ def test_an_interrupt_ends_what_runs_and_keeps_what_is_whole():
     with installed(ray) as folder:
         jobs = [on_ray.Job(number, folder / f"{number}") for number in (1, 2, 3)]
 
-        def interrupt(node: str, number: int, line: str) -> None:
-            if number == 3 and line == "line 5":
-                raise Interrupted(2)
+        class Interrupts:
+            def say(self, node: str, number: int, line: str) -> None:
+                if number == 3 and line == "line 5":
+                    raise Interrupted(2)
 
         with pytest.raises(Interrupted):
-            on_ray.measure(ray.there, [], jobs, interrupt)
+            on_ray.measure(ray.there, [], jobs, Interrupts())
         assert [job.is_whole for job in jobs] == [True, False, False]
     assert sorted(ray.cancelled) == [2, 3]
     assert ray.running == []
@@ -111,11 +113,12 @@ def test_a_bench_whose_own_node_is_lost_ends_and_keeps_what_is_whole(what):
     with installed(ray) as folder:
         jobs = [on_ray.Job(number, folder / f"{number}") for number in (1, 2, 3)]
 
-        def lose(node: str, number: int, line: str) -> None:
-            setattr(ray, what, (number, line) != (3, "line 5"))
+        class Loses:
+            def say(self, node: str, number: int, line: str) -> None:
+                setattr(ray, what, (number, line) != (3, "line 5"))
 
         with pytest.raises(CellError, match="the cluster's node on this machine was lost"):
-            on_ray.measure(ray.there, [], jobs, lose)
+            on_ray.measure(ray.there, [], jobs, Loses())
         assert [job.is_whole for job in jobs] == [True, False, False]
     assert ray.cancelled == []
 
@@ -144,7 +147,7 @@ def test_a_broken_connection_to_the_own_node_is_not_a_file_that_cannot_be_writte
     with installed(ray) as folder:
         jobs = [on_ray.Job(number, folder / f"{number}") for number in (1, 2)]
         with pytest.raises(CellError, match="the cluster's node on this machine was lost"):
-            on_ray.measure(ray.there, [], jobs, lambda *_: None)
+            on_ray.measure(ray.there, [], jobs, Lines())
         assert [job.is_whole for job in jobs] == [True, False]
     assert ray.cancelled == []
 
@@ -252,14 +255,15 @@ def test_a_node_cannot_fill_the_disk(limit, value, said, monkeypatch):
     assert left <= 10
 
 
-def test_a_repeat_that_is_not_what_was_asked_for_is_measured_on_another_node(tmp_path):
-    def check(folder: Path) -> None:
+def test_a_repeat_that_is_not_what_was_asked_for_is_measured_on_another_node(tmp_path, monkeypatch):
+    def check(*_: object) -> None:
         if len(ray.begun) == 1:
             raise StoreError("has other settings")
 
     with installed(ray := Ray(machines(1, 1), [("whole", 0)] * 2, {})):
-        job = on_ray.Job(1, tmp_path / "1", check)
-        on_ray.measure(ray.there, [], [job], lambda *_: None)
+        monkeypatch.setattr(on_ray, "check_repeat", check)
+        job = on_ray.Job(1, tmp_path / "1", settings(overrides.parse([])))
+        on_ray.measure(ray.there, [], [job], Lines())
     assert job.is_whole
     assert [stream.at.host for stream in ray.begun] == ["host0", "host1"]
 
@@ -275,13 +279,13 @@ def test_a_node_that_others_keep_busy_is_told_once(monkeypatch):
         return [each for each in ready if each.number == 1 or ray.waits > free_after], none
 
     monkeypatch.setattr(ray, "wait", wait)
-    told = list[tuple[int, str]]()
+    told = Lines()
     with installed(ray) as folder:
         jobs = [on_ray.Job(number, folder / f"{number}") for number in (1, 2)]
-        on_ray.measure(ray.there, [], jobs, lambda _, number, line: told.append((number, line)))
+        on_ray.measure(ray.there, [], jobs, told)
         assert all(job.is_whole for job in jobs)
     busy = "waits for the node, which is busy with other work of the cluster"
-    assert told.count((2, busy)) == 1
+    assert told.lines.count((2, busy)) == 1
 
 
 def test_a_file_that_vanishes_before_it_is_sent_costs_nothing(tmp_path, monkeypatch):

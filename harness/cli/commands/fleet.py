@@ -4,7 +4,6 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from serving_bench.harness.errors import BenchError, CellError, Interrupted, ref
 from serving_bench.harness.fleet import on_ray
 from serving_bench.harness.run import session
 from serving_bench.harness.settings.config import Settings
-from serving_bench.harness.store.merge import check_repeat, merge, mergeable
+from serving_bench.harness.store.merge import merge, mergeable
 from serving_bench.harness.store.store import is_own, read_run
 
 
@@ -65,12 +64,11 @@ def run_on(on: str, settings: Settings, output: Path | None, show: Show, *, as_j
         show.line(f"{plural(settings.repeats, 'repeat')} on {machines}, one at a time on each")
         parts = directory.with_name(f"{directory.name}-repeats")
         session.check_output(parts)
-        checks = [partial(check_repeat, repeat=each, settings=settings) for each in range(settings.repeats)]
-        jobs = [on_ray.Job(k, parts / f"{k}", check) for k, check in enumerate(checks, 1)]
+        jobs = [on_ray.Job(k, parts / f"{k}", settings) for k in range(1, settings.repeats + 1)]
         try:
             panel = _Nodes(show, settings.repeats)
             show.open_panel(panel.table)
-            on_ray.measure(nodes, words_of(settings.given), jobs, panel.say)
+            on_ray.measure(nodes, words_of(settings.given), jobs, panel)
         except (Interrupted, CellError) as error:
             stopped = error
         except OSError as error:

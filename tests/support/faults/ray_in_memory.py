@@ -161,7 +161,17 @@ def machines(*raylets: int) -> list[Node]:
     ]
 
 
+class Lines:
+    """Collects the numbers of repeats and what is said of them."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, str]] = []
+
+    def say(self, node: str, number: int, line: str) -> None:
+        self.lines.append((number, line))
+
+
 def played(ray: Ray, folder: Path, repeats: int) -> list[on_ray.Job]:
     jobs = [on_ray.Job(number, folder / f"{number}") for number in range(1, repeats + 1)]
-    on_ray.measure(ray.there, ["load.concurrency=1"], jobs, lambda *_: None)
+    on_ray.measure(ray.there, ["load.concurrency=1"], jobs, Lines())
     return jobs
