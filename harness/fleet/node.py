@@ -64,7 +64,7 @@ def facts(device: str) -> bytes:
         "devices": ", ".join(f"{each.name} with {each.memory_bytes} bytes" for each in cards),
         "unfit": unfit,
         # Any node may run a dashboard that is open to others.
-        "open_at": beyond_loopback(_is_of_ray),
+        "open_at": sorted({address for address, argv in beyond_loopback() if _is_of_ray(argv)}),
         "asks_for_token": _environment_of_raylet().get("RAY_AUTH_MODE", "").lower() == "token",
     }
     return msgspec.msgpack.encode(node_facts)

@@ -1,6 +1,6 @@
 """Find which process listens on a port of this machine, and which ones listen for other machines."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -64,15 +64,14 @@ def _named(pid: int) -> str:
         return f"process {pid}"
 
 
-def beyond_loopback(is_meant: Callable[[Sequence[str]], bool]) -> list[str]:
-    """Return the addresses beyond loopback, as IP:PORT, where processes with a meant command line listen.
+def beyond_loopback() -> Iterator[tuple[str, list[str]]]:
+    """Yield each address beyond loopback, as IP:PORT, with the command line of the process listening there.
 
     Processes of other users are left out. Raises psutil.Error if the system shows no listeners.
     """
     listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
     owned = [(*each.laddr, each.pid) for each in listening if each.laddr and each.pid]
-    beyond = {(ip, port, pid) for ip, port, pid in owned if not _is_loopback(ip)}
-    return sorted({f"{ip}:{port}" for ip, port, pid in beyond if is_meant(_command_line(pid))})
+    return ((f"{ip}:{port}", _command_line(pid)) for ip, port, pid in owned if not _is_loopback(ip))
 
 
 def _is_loopback(address: str) -> bool:

@@ -155,9 +155,9 @@ def _wakeup_pipe() -> int:
 def _spawn(
     argv: Sequence[str], environment: dict[str, str], stdout_fd: int | None
 ) -> subprocess.Popen[bytes]:
-    prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
-    if prctl:
-        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of the child become ours, setsid or not
+    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    if libc:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of the child become ours, setsid or not
     child = subprocess.Popen(
         argv,
         env=environment,
@@ -165,22 +165,22 @@ def _spawn(
         stdout=2 if stdout_fd is None else stdout_fd,
         stderr=2,
         start_new_session=True,
-        preexec_fn=lambda: _in_child(prctl),
+        preexec_fn=lambda: _in_child(libc),
     )
     if stdout_fd is not None:
         os.close(stdout_fd)  # so that the reader sees the end when the child's side closes
     return child
 
 
-def _in_child(prctl: Callable[..., object] | None) -> None:
+def _in_child(libc: ctypes.CDLL | None) -> None:
     """Let the child open files up to the hard limit, and have the kernel end it with this watchdog."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # No limit would slow down programs that close every possible descriptor, and macOS refuses it.
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    if prctl:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if libc:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _watch(child_pid: int, wake: int) -> None:

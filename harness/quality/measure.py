@@ -126,13 +126,13 @@ class _Asking:
         if not self.at_length:
             texts = texts[: self.items.first]
         if way == "prompt":
-            return self._all(way, self._prompt, prompts) if engine.prompt_tokens else []
+            return self._all(way, prompts) if engine.prompt_tokens else []
         if way == "text":
             if engine.given_text is None:
                 self.missing[way] = because("no_probabilities_of_text")
                 return []
             slots = self.server.deployment.terms.concurrent_sequences or 1
-            return self._all(way, self._text, texts, min(slots, _TEXTS_AT_ONCE))
+            return self._all(way, texts, min(slots, _TEXTS_AT_ONCE))
         if way == "chat":
             return self._chats(prompts)
         at_once = self.server.in_flight if way == "load" else 1
@@ -140,26 +140,24 @@ class _Asking:
             return []
         crowd = list(islice(cycle(prompts), max(len(prompts), at_once)))
         items = prompts[:_AGAIN] if way == "again" else crowd
-        return self._all(way, partial(self._answer, way), items, at_once)
+        return self._all(way, items, at_once)
 
     def _chats(self, prompts: Sequence[int]) -> list[Asked]:
-        rows = self._all("chat", partial(self._answer, "chat"), prompts)
+        rows = self._all("chat", prompts)
         if not rows and self.logprobs:
             # It may refuse only the fields that ask for probabilities.
             self.logprobs = 0
-            rows = self._all("chat", partial(self._answer, "chat"), prompts)
+            rows = self._all("chat", prompts)
         self.is_answered = bool(rows)
         if any(row.answer for row in rows) and not any(row.tokens for row in rows):
             self.missing.setdefault("chat", because("no_probabilities_of_tokens"))
         return rows
 
-    def _all(
-        self, way: Way, ask: Callable[[int], Asked], items: Sequence[int], at_once: int = 1
-    ) -> list[Asked]:
+    def _all(self, way: Way, items: Sequence[int], at_once: int = 1) -> list[Asked]:
         """Ask all items and return their rows, sorted. If every one failed, return none and set `missing`."""
         tried, end_s = list[tuple[int, Fact | None]](), self._end_s(way)
         try:
-            results, late = in_threads(partial(self._one, way, ask, tried), items, at_once, end_s)
+            results, late = in_threads(partial(self._one, way, tried), items, at_once, end_s)
         except BaseException:
             self.is_over = True
             raise
@@ -169,9 +167,7 @@ class _Asking:
             return []
         return sorted(rows, key=lambda row: row.item)
 
-    def _one(
-        self, way: Way, ask: Callable[[int], Asked], tried: list[tuple[int, Fact | None]], item: int
-    ) -> Asked | None:
+    def _one(self, way: Way, tried: list[tuple[int, Fact | None]], item: int) -> Asked | None:
         """Ask one item and return its row; None if it is too late or the way was given up.
 
         Adds the item to `tried`, with why it failed.
@@ -182,7 +178,7 @@ class _Asking:
             return None
         why = None
         try:
-            row = ask(item)
+            row = self._ask(way, item)
             _check(row, self.server.key)
         except BenchError as error:
             why = self._why(error)
@@ -215,6 +211,11 @@ class _Asking:
         return send
 
     # --- the ways ---
+
+    def _ask(self, way: Way, item: int) -> Asked:
+        if way == "prompt":
+            return self._prompt(item)
+        return self._text(item) if way == "text" else self._answer(way, item)
 
     def _answer(self, way: Way, item: int) -> Asked:
         server = self.server

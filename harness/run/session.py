@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from errno import EDQUOT, ENOSPC
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -45,7 +44,6 @@ from serving_bench.harness.sampling import environment, guard
 from serving_bench.harness.selftest import known_error
 from serving_bench.harness.servers import container, probe
 from serving_bench.harness.settings.config import Settings
-from serving_bench.harness.settings.units import duration_text
 from serving_bench.harness.store import checksums, store, tokenizer
 from serving_bench.harness.store.named_files import LOCK_FILE, RUN_FILE
 from serving_bench.harness.whole_files import disk_size, private, remove_left
@@ -300,6 +298,4 @@ def _probe(deployment: Deployment, settings: Settings, observer: Observer) -> No
         )
     is_given = "engine.start_timeout" in settings.given
     limit_s = terms.start_timeout_s if is_given else probe.ATTACHED_TIMEOUT_S
-    message = f"{spec.base_url} has not answered yet; it has {duration_text(limit_s)} (engine.start_timeout)"
-    tell = partial(observer.line, message)
-    probe.probe_attached(spec, key, timeout_s=limit_s, on_wait=tell, api=api_of(deployment))
+    probe.probe_attached(spec, key, observer, timeout_s=limit_s, api=api_of(deployment))

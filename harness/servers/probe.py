@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -350,21 +350,27 @@ def _ask_greedily(
     return request("POST", url, timeout_s=timeout_s, body=body, key=key)
 
 
+class Show(Protocol):
+    """Shows a line."""
+
+    def line(self, text: str) -> None: ...
+
+
 def probe_attached(
     spec: AttachSpec,
     key: str | None,
+    show: Show,
     *,
     timeout_s: float,
-    on_wait: Callable[[], object] = lambda: None,
     api: Api = openai.API,
 ) -> None:
     """Raise UserError if a running server does not answer, does not know the model, or does not generate.
 
-    It is asked up to twice, within timeout_s in all. `on_wait` is called once if that takes more than
-    _SLOW_S.
+    It is asked up to twice, within timeout_s in all. If that takes more than _SLOW_S, a line says so.
     """
     deadline = time.monotonic() + timeout_s
-    with _unless_over(_SLOW_S, on_wait):
+    limit = f"it has {duration_text(timeout_s)} (engine.start_timeout)"
+    with _unless_over(_SLOW_S, partial(show.line, f"{spec.base_url} has not answered yet; {limit}")):
         at = f"engine.base_url={spec.base_url}"
         if api.listing:
             url = spec.base_url.rstrip("/") + api.listing

@@ -3,9 +3,10 @@
 quality.parquet has a row per prompt or text, tasks.parquet a row per item of a task.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -42,7 +43,6 @@ TASK_SCHEMA = pa.schema(
         "error": pa.string(),
     }
 )
-_Row = TypeVar("_Row")
 Bits = tuple[float, float, bool]
 
 
@@ -100,7 +100,8 @@ def write_items(path: Path, items: Sequence[Item]) -> None:
 
 def read_quality(path: Path) -> list[Asked]:
     """Read the rows of a start; none if there is no file. Raises StoreError for a file of another shape."""
-    return _read(path, QUALITY_SCHEMA, _asked)
+    with _as_written(path):
+        return [_asked(row) for row in read_rows(path, QUALITY_SCHEMA, _LATER)]
 
 
 def read_items(path: Path) -> list[Item]:
@@ -108,12 +109,14 @@ def read_items(path: Path) -> list[Item]:
 
     Raises StoreError for a file of another shape.
     """
-    return _read(path, TASK_SCHEMA, lambda row: msgspec.convert(row, Item))
+    with _as_written(path):
+        return [msgspec.convert(row, Item) for row in read_rows(path, TASK_SCHEMA)]
 
 
-def _read(path: Path, schema: pa.Schema, make_row: Callable[[dict[str, Any]], _Row]) -> list[_Row]:
+@contextmanager
+def _as_written(path: Path) -> Iterator[None]:
     try:
-        return [make_row(row) for row in read_rows(path, schema, _LATER)]
+        yield
     except (TypeError, ValueError) as error:
         raise StoreError(f"{path}: damaged: {error}") from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from asking import CHAT, asker, streamed
+from begun_run import Silent
 from bench_command import bench, made, quick, told
 from captured import Replay, replaying
 from fake_http import fake_http
@@ -150,12 +151,12 @@ def test_a_refusal_is_told_in_its_own_words(replay: Replay, capture: str, said: 
 def test_a_model_is_found_by_its_name_without_a_tag(replay: Replay) -> None:
     replay.answers[CHAT] = "chat-stream"
     for name in ("gemma3-270m", "gemma3-270m:latest"):
-        assert probe.probe_attached(AttachSpec(replay.base_url, name), None, timeout_s=20) is None
+        assert probe.probe_attached(AttachSpec(replay.base_url, name), None, Silent(), timeout_s=20) is None
 
 
 def test_a_model_that_it_does_not_have_is_one_line(replay: Replay) -> None:
     with pytest.raises(UserError) as caught:
-        probe.probe_attached(AttachSpec(replay.base_url, "llama3"), None, timeout_s=20)
+        probe.probe_attached(AttachSpec(replay.base_url, "llama3"), None, Silent(), timeout_s=20)
     assert str(caught.value) == (
         f"model=llama3: {replay.base_url} does not serve it; it serves gemma3-270m:latest"
     )

@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import pytest
+from begun_run import Silent, Told
 from fake_http import Answer, Request, fake_http, text
 from held_ports import held_port
 from own_certificate import certificate_in, tls_of
@@ -43,15 +43,15 @@ def fake(mode: str, **environment: str) -> Iterator[str]:
 
 def refusal(base_url: str, model: str = "tiny", key: str | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        probe.probe_attached(AttachSpec(base_url, model), key, timeout_s=5)
+        probe.probe_attached(AttachSpec(base_url, model), key, Silent(), timeout_s=5)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_a_server_that_generates_can_be_measured() -> None:
     with fake("ok", WANTED_KEY="sesame") as url:
-        assert probe.probe_attached(AttachSpec(url, "tiny"), "sesame", timeout_s=5) is None
-        assert probe.probe_attached(AttachSpec(f"{url}/", "tiny"), "sesame", timeout_s=5) is None
+        assert probe.probe_attached(AttachSpec(url, "tiny"), "sesame", Silent(), timeout_s=5) is None
+        assert probe.probe_attached(AttachSpec(f"{url}/", "tiny"), "sesame", Silent(), timeout_s=5) is None
 
 
 def one_slot(*, goes_on: bool) -> Callable[[Request], Answer | None]:
@@ -101,14 +101,13 @@ def test_an_address_where_nobody_listens_is_named() -> None:
 
 def test_a_server_that_never_answers_is_told_of_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_SLOW_S", 0.1)
-    said = list[str]()
-    tell = partial(said.append, "waiting")
+    told = Told()
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
         with pytest.raises(UserError) as caught:
-            probe.probe_attached(AttachSpec(url, "tiny"), None, timeout_s=2, on_wait=tell)
+            probe.probe_attached(AttachSpec(url, "tiny"), None, told, timeout_s=2)
     assert str(caught.value) == f"engine.base_url={url}: no server answers there: no answer within 2 s"
-    assert said == ["waiting"]
+    assert told.lines == [f"{url} has not answered yet; it has 2 s (engine.start_timeout)"]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +124,7 @@ def test_a_model_that_is_not_served_is_refused_with_those_that_are() -> None:
 
 def test_a_server_without_a_list_of_models_is_taken_at_its_word() -> None:
     with fake("nolist") as url:
-        assert probe.probe_attached(AttachSpec(url, "tiny"), None, timeout_s=5) is None
+        assert probe.probe_attached(AttachSpec(url, "tiny"), None, Silent(), timeout_s=5) is None
         assert "a generation answered 500" in refusal(url, "other")
 
 
@@ -250,7 +249,7 @@ def test_both_questions_to_a_running_server_share_one_limit() -> None:
             took.append(time.monotonic() - begun_s)
 
     with served(list_late_and_be_mute) as server, pytest.raises(UserError) as caught:
-        probe.probe_attached(AttachSpec(server.url, "tiny"), None, timeout_s=3)
+        probe.probe_attached(AttachSpec(server.url, "tiny"), None, Silent(), timeout_s=3)
     assert took[0] < 2.5
     assert str(caught.value).endswith("; bench gives all its questions together 3 s (engine.start_timeout)")
 
