@@ -32,7 +32,7 @@ import script
 from serving_bench.harness.contracts import Reason
 from serving_bench.harness.errors import BenchError, MissingError, UserError
 from serving_bench.harness.sampling import gpu, host
-from serving_bench.harness.sampling.device_sample import sample_devices
+from serving_bench.harness.sampling.device_sample import DeviceReader
 from serving_bench.harness.sampling.process_tree import ProcessTree
 from serving_bench.harness.sampling.sampling import Sampling
 
@@ -124,7 +124,7 @@ class Plain(Idle):
 def host_cases(pid: int, processes: int) -> list[Case]:
     of = "1 process" if processes == 1 else f"{processes} processes"
     return [
-        Case(of, "bench", lambda: host.sample_host(ProcessTree(pid))),
+        Case(of, "bench", lambda: Sampling(host.HostReader(ProcessTree(pid)))),
         Case(of, "plain psutil", lambda: Sampling(Plain(pid))),
     ]
 
@@ -141,11 +141,11 @@ def device_cases(indices: Sequence[int]) -> list[Case]:
     mine = ProcessTree(os.getpid())
     of = f"{len(indices)} device" + ("s" if len(indices) > 1 else "")
     return [
-        Case(f"{of}, memory stands still", "bench", lambda: sample_devices(indices, mine)),
+        Case(f"{of}, memory stands still", "bench", lambda: Sampling(DeviceReader(indices, mine))),
         Case(
             f"{of}, memory changes in each sample",
             "bench",
-            lambda: sample_devices(indices, Changing(os.getpid())),
+            lambda: Sampling(DeviceReader(indices, Changing(os.getpid()))),
         ),
     ]
 
@@ -213,7 +213,7 @@ def record(path: Path, duration_s: float) -> None:
     if isinstance(found, Reason):
         raise UserError(f"--record: {found.text}")
     indices = [facts.index for facts in found]
-    with sample_devices(indices, ProcessTree(os.getpid())) as sampler:
+    with Sampling(DeviceReader(indices, ProcessTree(os.getpid()))) as sampler:
         time.sleep(duration_s)
     with path.open("w") as file:
         for facts in found:

@@ -5,10 +5,9 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import starmap
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,17 +76,14 @@ def basics() -> list[Question]:
         "choice": _choice,
         "json": _json,
     }
-    return [question for row in zip(*starmap(_sixty, kinds.items()), strict=True) for question in row]
-
-
-def _sixty(kind: str, ask: Callable[[_Drawn, int], Asks]) -> Iterator[Question]:
-    drawn, distinct = _Drawn(kind), set[str]()
-    for number in range(60):
-        question = ask(drawn, number)
-        while question[0] in distinct:
-            question = ask(drawn, number)
-        distinct.add(question[0])
-        yield Question(f"{kind}-{number:02d}", *question)
+    of_kinds = []
+    for kind, ask in kinds.items():
+        drawn, distinct = _Drawn(kind), dict[str, Question]()
+        while (number := len(distinct)) < 60:
+            prompt, *answer = ask(drawn, number)
+            distinct.setdefault(prompt, Question(f"{kind}-{number:02d}", prompt, *answer))
+        of_kinds.append(distinct.values())
+    return [question for row in zip(*of_kinds, strict=True) for question in row]
 
 
 def _arithmetic(drawn: _Drawn, number: int) -> Asks:

@@ -14,7 +14,7 @@ from serving_bench.harness.load.pulse import Progress
 from serving_bench.harness.quality.planned import Due
 from serving_bench.harness.run.budget import Budget
 from serving_bench.harness.sampling import guard, host
-from serving_bench.harness.sampling.device_sample import sample_devices
+from serving_bench.harness.sampling.device_sample import DeviceReader
 from serving_bench.harness.sampling.process_tree import ProcessTree
 from serving_bench.harness.sampling.sampling import Sampling, total
 from serving_bench.harness.servers import scrape
@@ -135,8 +135,8 @@ class Watch:
     ) -> None:
         """Read a ready server's page at `path` once a second until the watch ends, if it has `metrics`."""
         if metrics:
-            sampler = scrape.sample_server(base_url, path, metrics, key=key)
-            self.samplers["server"] = self.stack.enter_context(sampler)
+            reader = scrape.PageReader(base_url, path, metrics, key=key)
+            self.samplers["server"] = self.stack.enter_context(Sampling(reader, hz=1.0))
 
     def save(self) -> None:
         """Write {host,device,server}.parquet, and record the phases and the samplers' own cost."""
@@ -165,9 +165,9 @@ def watch_memory(
     """Sample at 10 Hz during the block and save at its end. Without a pid only the machine is sampled."""
     tree = ProcessTree(pid)
     with ExitStack() as stack:
-        samplers: dict[str, Sampling[Any]] = {"host": stack.enter_context(host.sample_host(tree))}
+        samplers: dict[str, Sampling[Any]] = {"host": stack.enter_context(Sampling(host.HostReader(tree)))}
         if devices:
-            samplers["device"] = stack.enter_context(sample_devices(devices, tree))
+            samplers["device"] = stack.enter_context(Sampling(DeviceReader(devices, tree)))
         watch = Watch(samplers, stack, record, pid is not None, len(devices), tree=tree)
         try:
             yield watch

@@ -13,7 +13,7 @@ from serving_bench.harness.processes.watchdog import pid_namespace
 from serving_bench.harness.sampling import gpu
 from serving_bench.harness.sampling.gpu import Device
 from serving_bench.harness.sampling.process_tree import ProcessTree
-from serving_bench.harness.sampling.sampling import Sampling, total
+from serving_bench.harness.sampling.sampling import total
 
 # How often to make the slow calls. A list of processes costs ten times as much as any other call.
 _SLOW_S = 0.5
@@ -53,20 +53,15 @@ class DeviceSample:
     foreign_bytes: int | None = None
 
 
-def sample_devices(indices: Sequence[int], tree: ProcessTree, hz: float = 10.0) -> Sampling[DeviceSample]:
-    """Return a sampler of one row per device. Raises UserError if there is no NVML.
-
-    `tree`: the server's processes. Leaving blocks for some seconds if the driver hangs.
-    """
-    return Sampling(DeviceReader(gpu.answer(gpu.opened), indices, tree), hz)
-
-
 class DeviceReader:
-    """A reader of devices. `notes` collects the reasons why a field is None."""
+    """A reader of devices. `notes` collects the reasons why a field is None. `tree`: the server's processes.
 
-    def __init__(self, nvml: Any, indices: Sequence[int], tree: ProcessTree) -> None:
+    Raises UserError if there is no NVML.
+    """
+
+    def __init__(self, indices: Sequence[int], tree: ProcessTree) -> None:
         self.notes: dict[str, str] = {}
-        self._nvml = nvml
+        self._nvml = gpu.answer(gpu.opened)
         self._indices = indices
         self._tree = tree
         self._lock = threading.Lock()

@@ -11,7 +11,7 @@ import psutil
 
 from serving_bench.harness.contracts import Reason
 from serving_bench.harness.sampling.process_tree import ProcessTree
-from serving_bench.harness.sampling.sampling import Memory, Sampling, Use
+from serving_bench.harness.sampling.sampling import Memory, Use
 
 _POWERCAP = Path("/sys/class/powercap")
 
@@ -134,11 +134,6 @@ class HostReader:
             return None, None
         stolen_pct = None if stolen_s is None else 100.0 * (stolen_s - before[1]) / passed_s
         return max(0.0, 100.0 * (1.0 - (idle_s - before[0]) / passed_s)), stolen_pct
-
-
-def sample_host(tree: ProcessTree, hz: float = 10.0) -> Sampling[HostSample]:
-    """Return a sampler of the tree and the machine, for a `with` block. Its marks read PSS."""
-    return Sampling(HostReader(tree), hz)
 
 
 def memory() -> Memory:

@@ -19,7 +19,6 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving_bench.harness.contracts import Engine, EngineTerms, Said, ServerMetric, ServerTerm, scalar
-from serving_bench.harness.sampling.sampling import Sampling
 from serving_bench.harness.servers.log import head_and_end
 from serving_bench.harness.servers.probe import request, root_of
 from serving_bench.harness.settings.units import size_text
@@ -58,18 +57,22 @@ class ServerSample:
 
 
 class PageReader:
-    """A reader of the page at `path` from a server's root. `notes` collects why terms are missing."""
+    """A reader of the page at `path` from a server's root. `notes` collects why terms are missing.
+
+    `key` is sent but never logged.
+    """
 
     def __init__(
         self,
-        root: str,
+        base_url: str,
         path: str,
         metrics: Mapping[ServerTerm, ServerMetric],
-        key: str | None,
-        timeout_s: float,
+        *,
+        key: str | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self.notes: dict[str, str] = {}
-        self._root, self._path = root, path
+        self._root, self._path = root_of(base_url), path
         self._metrics, self._key, self._timeout_s = metrics, key, timeout_s
 
     def read(self, *, is_mark: bool = False) -> list[ServerSample]:
@@ -85,19 +88,6 @@ class PageReader:
             self.notes.pop(term, None)
         self.notes.update(problems)
         return [ServerSample((begun_ns + ended_ns) // 2, **terms, scrape_s=(ended_ns - begun_ns) / 1e9)]
-
-
-def sample_server(
-    base_url: str,
-    path: str,
-    metrics: Mapping[ServerTerm, ServerMetric],
-    *,
-    key: str | None = None,
-    hz: float = 1.0,
-    timeout_s: float = TIMEOUT_S,
-) -> Sampling[ServerSample]:
-    """Sample the page at `path` from the server's root during the block. `key` is sent but never logged."""
-    return Sampling(PageReader(root_of(base_url), path, metrics, key, timeout_s), hz)
 
 
 def terms_on(

@@ -11,7 +11,9 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import dropwhile
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 import pyarrow as pa
@@ -23,57 +25,22 @@ from serving_bench.harness.store.files import opened_table
 from serving_bench.harness.store.tokenizer import CountTokens
 from serving_bench.harness.whole_files import written_whole
 
-_TYPES: dict[str, pa.DataType] = {
-    "request_id": pa.string(),
-    "user": pa.int64(),
-    "conversation": pa.int64(),
-    "turn": pa.int64(),
-    "outcome": pa.string(),
-    "error": pa.string(),
-    "http_status": pa.int16(),
-    "scheduled_ns": pa.int64(),
-    "sent_ns": pa.int64(),
-    "first_content_ns": pa.int64(),
-    "last_content_ns": pa.int64(),
-    "end_ns": pa.int64(),
-    "chunk_ns": pa.list_(pa.int64()),
-    "input_tokens": pa.int64(),
-    "output_tokens": pa.int64(),
-    "cached_tokens": pa.int64(),
-    "token_source": pa.string(),
-    "max_tokens": pa.int64(),
-    "finish_reason": pa.string(),
-    "output_text": pa.string(),
-    "raw_response": pa.string(),
-    "reasoning_text": pa.string(),
-    "tokenizer_tokens": pa.int64(),
-    "worker": pa.int16(),
-    "is_resent": pa.bool_(),
-    "group": pa.int64(),
-    "form": pa.string(),
-    "calls": pa.string(),
-    "first_answer_ns": pa.int64(),
-    "reasoning_chunks": pa.int64(),
-    "part": pa.int16(),
-    "leave_after_s": pa.float64(),
-    "ideal_cached_tokens": pa.int64(),
-    "sent_words": pa.int64(),
-    "turns": pa.int64(),
-    "in_window": pa.bool_(),
+_NARROW = ("http_status", "worker", "part")
+
+
+def _column(name: str, hint: Any) -> pa.DataType:
+    """Return the type of the column that has a field's values."""
+    if get_origin(hint) is tuple:
+        return pa.list_(pa.int64())
+    kinds = {bool: pa.bool_(), int: pa.int16() if name in _NARROW else pa.int64(), float: pa.float64()}
+    return next((column for kind, column in kinds.items() if kind in (hint, *get_args(hint))), pa.string())
+
+
+_TYPES = {name: _column(name, hint) for name, hint in get_type_hints(RequestRow).items()} | {
+    "in_window": pa.bool_()
 }
-# Columns that tables of earlier versions may lack.
-LATER_COLUMNS = (
-    "group",
-    "form",
-    "calls",
-    "first_answer_ns",
-    "reasoning_chunks",
-    "part",
-    "leave_after_s",
-    "ideal_cached_tokens",
-    "sent_words",
-    "turns",
-)
+# Columns that tables of earlier versions may lack: the fields from `group` on.
+LATER_COLUMNS = tuple(dropwhile(lambda name: name != "group", list(_TYPES)[:-1]))
 REQUEST_SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _TYPES.items()])
 _INSTANTS = ("scheduled_ns", "sent_ns", "first_content_ns", "last_content_ns", "end_ns")
 # Text and enumerations keep the dictionary; pyarrow refuses a dictionary and an explicit encoding together.

@@ -15,7 +15,8 @@ from serving_bench.engines.llama_cpp.engine import ENGINE
 from serving_bench.engines.model.weights import find, prepare
 from serving_bench.harness.contracts import METRICS_PATH, Weights, WeightsFile
 from serving_bench.harness.errors import MissingError
-from serving_bench.harness.servers.scrape import sample_server
+from serving_bench.harness.sampling.sampling import Sampling
+from serving_bench.harness.servers.scrape import PageReader
 
 pytestmark = pytest.mark.live
 
@@ -36,7 +37,7 @@ def cache_with(source: WeightsFile, folder: Path) -> Path:
 
 
 def test_its_counters_are_what_its_answers_say(server: Live) -> None:
-    with sample_server(server.spec.base_url, METRICS_PATH, ENGINE.metrics) as sampler:
+    with Sampling(PageReader(server.spec.base_url, METRICS_PATH, ENGINE.metrics), hz=1.0) as sampler:
         sampler.mark()
         answers = [server.answer(f"A counted question, {part}", 24) for part in ("one", "two")]
         sampler.mark()

@@ -30,8 +30,9 @@ from serving_bench.harness.contracts import (
 )
 from serving_bench.harness.install.install import cache_dir
 from serving_bench.harness.load.answer.chat import Decoded, classify, decode
+from serving_bench.harness.sampling.sampling import Sampling
 from serving_bench.harness.servers import prefix_cache
-from serving_bench.harness.servers.scrape import sample_server
+from serving_bench.harness.servers.scrape import PageReader
 from serving_bench.harness.servers.server import free_port
 
 pytestmark = pytest.mark.engines
@@ -147,7 +148,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def test_its_counters_are_what_its_answers_say(live: Live) -> None:
-    with sample_server(live.spec.base_url, METRICS_PATH, ENGINE.metrics) as sampler:
+    with Sampling(PageReader(live.spec.base_url, METRICS_PATH, ENGINE.metrics), hz=1.0) as sampler:
         sampler.mark()
         answers = [live.answer(f"A counted question, {part}", 6) for part in ("one", "two")]
         wait_until(lambda: sampler.rows()[-1].queued_requests - sampler.rows()[0].queued_requests == 2)

@@ -35,8 +35,9 @@ from serving_bench.harness.contracts import (
 )
 from serving_bench.harness.errors import ServerError
 from serving_bench.harness.install.install import Environment, cache_dir, installed
+from serving_bench.harness.sampling.sampling import Sampling
 from serving_bench.harness.servers import prefix_cache, probe
-from serving_bench.harness.servers.scrape import fetch_facts, sample_server
+from serving_bench.harness.servers.scrape import PageReader, fetch_facts
 from serving_bench.harness.servers.server import Server, free_port, running_server, wait_ready
 
 pytestmark = pytest.mark.engines
@@ -174,7 +175,7 @@ def test_its_prefix_cache_is_emptied_and_counts_that_it_was(server: Server) -> N
 
 
 def test_its_counters_are_what_its_answers_say(server: Server) -> None:
-    with sample_server(server.spec.base_url, METRICS_PATH, ENGINE.metrics) as sampler:
+    with Sampling(PageReader(server.spec.base_url, METRICS_PATH, ENGINE.metrics), hz=1.0) as sampler:
         sampler.mark()
         answers = [usage(chat(server, f"A counted question, {part}", 24)) for part in ("one", "two")]
         sampler.mark()

@@ -191,7 +191,6 @@ def test_processes_are_listed_anew_when_the_used_memory_changes(library: Path) -
 
 GROWING = f"""
 def growing(is_mark):
-    from serving_bench.harness.sampling.device_sample import DeviceReader
     lists = []
     reader = DeviceReader(gpu.opened(), {{}}, 0, lambda listed: (lists.append(1), listed)[1])
     begun_s = time.monotonic()
@@ -232,7 +231,6 @@ def serve(source):
 
 AT_ONCE = f"""
 def most_at_once():
-    from serving_bench.harness.sampling.device_sample import DeviceReader
     inside, most, steps, tick = [], [], iter(range(100)), threading.Event()
     class Owners:
       def among(self, listed):
@@ -241,7 +239,7 @@ def most_at_once():
         tick.wait(0.05)
         inside.pop()
         return listed
-    reader = DeviceReader(gpu.opened(), [0], Owners())
+    reader = DeviceReader([0], Owners())
     threads = [threading.Thread(target=reader.read, kwargs={{"is_mark": True}}) for _ in range(3)]
     for thread in threads:
         os.environ["NVML_USED"] = str({GIB} + (next(steps) << 20))
@@ -270,7 +268,7 @@ def test_the_memory_of_a_new_worker_is_the_servers_at_once(library: Path) -> Non
             server.stdin.write(b"\\n"); server.stdin.flush()
             worker = int(server.stdout.readline())
             os.environ["NVML_PROCESSES"] = f"{{worker}}:{GIB} 1:{2 * GIB}"
-            with sample_devices([0], tree) as running:
+            with sampling.Sampling(DeviceReader([0], tree)) as running:
                 while not running.rows(): time.sleep(0.01)
             server.kill()
         return [before, running.rows()[0]]

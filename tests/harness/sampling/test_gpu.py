@@ -94,7 +94,7 @@ def test_a_driver_that_hangs_while_sampling_holds_nobody_up(library: Path) -> No
     def hung():
         sampling.ANSWER_LIMIT_S = 0.2
         begun_s = time.monotonic()
-        with sample_devices([0], Tree(set()), hz=100) as running:
+        with sampling.Sampling(DeviceReader([0], Tree(set())), hz=100) as running:
             while len(running.rows()) < 2: time.sleep(0.01)
             os.environ["HANG_nvmlDeviceGetPowerUsage"] = "1"
             running.mark()

@@ -10,8 +10,9 @@ from child_process import WAIT, child, heard, tell
 from waiting import wait_until
 
 from serving_bench.harness.sampling import host
-from serving_bench.harness.sampling.host import HostReader, HostSample, sample_host
+from serving_bench.harness.sampling.host import HostReader, HostSample
 from serving_bench.harness.sampling.process_tree import ProcessTree
+from serving_bench.harness.sampling.sampling import Sampling
 
 MIB = 2**20
 
@@ -24,7 +25,7 @@ def read(reader: HostReader, *, is_mark: bool = False) -> HostSample:
 def test_pss_is_read_at_marks_only() -> None:
     with child(f"block = b'x' * (20 * 2**20); print('up', flush=True){WAIT}") as process:
         assert heard(process, b"up")
-        with sample_host(ProcessTree(process.pid), hz=50) as sampling:
+        with Sampling(HostReader(ProcessTree(process.pid)), hz=50) as sampling:
             wait_until(lambda: len(sampling.rows()) >= 3)
             sampling.mark()
         tell(process)
@@ -89,7 +90,7 @@ def test_swap_is_the_machines_and_counts_both_ways() -> None:
 
 
 def test_energy_that_may_not_be_read_is_none_with_its_reason() -> None:
-    with sample_host(ProcessTree(None), hz=50) as sampling:
+    with Sampling(HostReader(ProcessTree(None)), hz=50) as sampling:
         wait_until(lambda: len(sampling.rows()) >= 2)
     values = {row.package_energy_j is None for row in sampling.rows()}
     assert values == {"package_energy" in sampling.notes}

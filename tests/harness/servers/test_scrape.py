@@ -23,7 +23,7 @@ from serving_bench.harness.contracts import ServerMetric, ServerTerm
 from serving_bench.harness.run.watch import Watch, watch_memory
 from serving_bench.harness.sampling.sampling import Sampling
 from serving_bench.harness.servers import probe
-from serving_bench.harness.servers.scrape import ServerSample, sample_server, terms_on
+from serving_bench.harness.servers.scrape import PageReader, ServerSample, terms_on
 from serving_bench.harness.store import store
 
 DATA = TESTS / "data"
@@ -52,7 +52,7 @@ ANSWER = text(PAGE)
 
 
 def sampling(base_url: str, **more: Any) -> AbstractContextManager[Sampling[ServerSample]]:
-    return sample_server(base_url, "/metrics", METRICS, hz=50, **{"timeout_s": 5.0, **more})
+    return Sampling(PageReader(base_url, "/metrics", METRICS, **{"timeout_s": 5.0, **more}), hz=50)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ PRELUDE = """
 import dataclasses, json, os, subprocess, sys, threading, time
 from pathlib import Path
 from serving_bench.harness.sampling import gpu, sampling
-from serving_bench.harness.sampling.device_sample import sample_devices
+from serving_bench.harness.sampling.device_sample import DeviceReader
 from serving_bench.harness.contracts import Reason
 from serving_bench.harness.errors import UserError
 def plain(value):
@@ -34,7 +34,7 @@ class Tree:
         return None if self.pids is None else listed & self.pids
 def sampled(indices, pids, enough=lambda rows: len(rows) >= 4):
     tick = threading.Event()
-    with sample_devices(indices, Tree(pids), hz=100) as running:
+    with sampling.Sampling(DeviceReader(indices, Tree(pids)), hz=100) as running:
         while not enough(running.rows()): tick.wait(0.01)
     return {"rows": running.rows(), "notes": running.notes, "error": running.error}
 """
