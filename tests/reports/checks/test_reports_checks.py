@@ -21,7 +21,6 @@ from make_run import (
     row,
     run_record,
     selftest,
-    start_record,
     summary,
     write_cell,
     write_start,
@@ -78,7 +77,7 @@ def write_pair(
         changes = {"memory_kind": "device", **(start_changes or {})}
         if second_start and start.deployment.engine == "vllm":
             changes |= second_start
-        write_start(path, start_record(start, 90 * S, **changes))
+        write_start(path, start, **changes)
         is_second = start.deployment.engine == "vllm"
         rows = (second if is_second else first) or good_rows()
         own_summary = (second_summary if is_second else None) or load_summary
@@ -415,7 +414,7 @@ def write_starts(path, rows_by_start, samples=(), environment=None):
     written = replace(run_record(plan), environment=environment or {}, settings=settings)
     store.write_record(path / "run.json", written)
     for start, rows in zip(plan.starts, rows_by_start, strict=True):
-        write_start(path, start_record(start, 90 * S, memory_kind="device"), samples)
+        write_start(path, start, samples, memory_kind="device")
         write_cell(path, start.cells[0], start, rows, summary(100 * S, duration_s=LONG))
     return {finding.check: finding for finding in findings_of(open_run(path))}
 
@@ -519,7 +518,7 @@ def test_a_deployment_that_slows_from_start_to_start_is_told_and_what_all_share_
         deployments = [deployment("llama_cpp", "fp16"), deployment("vllm", "fp16")]
         plan = begin_run(path, deployments, [Load()], repeats=5)
         for start in plan.starts:
-            write_start(path, start_record(start, 90 * S, memory_kind="device"))
+            write_start(path, start, memory_kind="device")
             is_second = start.deployment.engine == "vllm"
             count = 100 + 10 * start.repeat - (own[start.repeat] if is_second else 0)
             rows = [replace(each, output_tokens=count, max_tokens=count) for each in good_rows()]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from make_run import S, begin_run, deployment, failed_row, row, start_record, summary, write_cell, write_start
+from make_run import S, begin_run, deployment, failed_row, row, summary, write_cell, write_start
 from page_data import section_of
 
 from serving_bench.harness.contracts import Load, Objective, SearchTerms
@@ -32,7 +32,7 @@ def written(path, quantizations=("fp16", "awq"), failing=1, repeats=3, **start_c
     pairs = zip(("llama_cpp", "vllm"), quantizations, strict=False)
     plan = begin_run(path, [deployment(*pair) for pair in pairs], LOADS, repeats=repeats)
     for start in plan.starts:
-        write_start(path, start_record(start, 90 * S, memory_kind="device", **start_changes))
+        write_start(path, start, memory_kind="device", **start_changes)
         for cell in start.cells:
             is_failing = (
                 start.deployment.engine == "vllm" and cell.load == LOADS[1] and start.repeat < failing

@@ -17,9 +17,7 @@ from make_run import (
     one_cell_run,
     row,
     selftest,
-    start_record,
     starts_run,
-    summary,
     write_cell,
     write_start,
 )
@@ -118,9 +116,9 @@ def test_repeats_are_averaged_with_their_range_and_invalid_ones_left_out(tmp_pat
     for start, first_ms, validity in zip(
         plan.starts, (100, 300, 900), ("valid", "suspect", "invalid"), strict=True
     ):
-        write_start(tmp_path, start_record(start, 90 * S))
+        write_start(tmp_path, start)
         rows = [row(k, T0 + k * S // 2, chunk_ns=(T0 + k * S // 2 + first_ms * MS,)) for k in range(11)]
-        write_cell(tmp_path, start.cells[0], start, rows, summary(100 * S), validity=validity)
+        write_cell(tmp_path, start.cells[0], start, rows, validity=validity)
     run = open_run(tmp_path)
     found = aggregate(run, run.groups[0], "ttft_s.p50")
     assert found.mean == pytest.approx(0.03**0.5)  # geometric, of 0.1 and 0.3
@@ -273,7 +271,7 @@ def test_device_memory_adds_devices_and_says_whose_it_is(tmp_path, own, what, pe
     start = open_run(made.path).record.plan.starts[0]
     samples = [device_sample(T0 + k * MS, device, 3 * GIB, own) for k in range(4) for device in (0, 1)]
     store.write_samples(tmp_path / "starts" / start.name / "device.parquet", samples)
-    write_start(tmp_path, start_record(start, 90 * S, memory_kind="device"))
+    write_start(tmp_path, start, memory_kind="device")
     run = open_run(tmp_path)
     memory = memory_over_time(run, run.start_records[0])
     assert memory.what == what

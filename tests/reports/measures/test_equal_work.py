@@ -12,8 +12,6 @@ from make_run import (
     failed_row,
     one_cell_run,
     row,
-    start_record,
-    summary,
     write_cell,
     write_start,
 )
@@ -43,9 +41,9 @@ def run_of(path, starts, rows=(), models=()):
     ]
     plan = begin_run(path, wanted, [Load()])
     for at, start in enumerate(plan.starts):
-        write_start(path, start_record(start, 90 * S, **starts[at]))
+        write_start(path, start, **starts[at])
         own = rows[at] if at < len(rows) else requests()
-        write_cell(path, start.cells[0], start, own, summary(100 * S))
+        write_cell(path, start.cells[0], start, own)
     return open_run(path)
 
 

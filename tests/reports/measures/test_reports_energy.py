@@ -290,7 +290,7 @@ def token_priced(path, changed, *more):
     ]
     price = config.settings(overrides.parse([*TOKENS, *more])).price
     plan = begin_run(path, [deployment("openai", "-")], [Load(concurrency=1)], price=price)
-    write_start(path, start_record(plan.starts[0], 90 * S, attached=True), host_samples(90 * S, GIB))
+    write_start(path, plan.starts[0], host_samples(90 * S, GIB), attached=True)
     write_cell(path, plan.starts[0].cells[0], plan.starts[0], rows, summary(T0))
     return open_run(path)
 

@@ -15,7 +15,6 @@ from make_run import (
     failed_row,
     one_cell_run,
     row,
-    start_record,
     starts_run,
     summary,
     write_cell,
@@ -209,9 +208,9 @@ def test_cores_are_those_of_the_servers_processes_in_the_window(tmp_path):
     """0.5 s of processor time per second, and 2 requests of 10 tokens in 8 s."""
     samples = [HostSample(90 * S + k * S // 10, GIB, k / 20, 4, 1, 0, None, GIB, 50.0) for k in range(300)]
     plan = begin_run(tmp_path, [deployment("vllm", "awq")], [Load()])
-    write_start(tmp_path, start_record(plan.starts[0], 90 * S, memory_kind="host"), samples)
+    write_start(tmp_path, plan.starts[0], samples, memory_kind="host")
     rows = [row(k, T0 + k * S) for k in range(2)]
-    write_cell(tmp_path, plan.starts[0].cells[0], plan.starts[0], rows, summary(100 * S))
+    write_cell(tmp_path, plan.starts[0].cells[0], plan.starts[0], rows)
     values = values_of(open_run(tmp_path))[0]
     assert values["cores_used"].value == pytest.approx(0.5)
     assert values["cores_used"].n == 80

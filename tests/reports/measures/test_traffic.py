@@ -44,7 +44,6 @@ from tests.support.runs.make_run import (
     one_cell_run,
     row,
     run_record,
-    start_record,
     starts_run,
     summary,
     write_cell,
@@ -319,7 +318,7 @@ def _choices_run(path, choices, slower):
         starts.append(PlannedStart(repeat, deployment("llama_cpp", "fp16"), repeat, cells))
     store.write_record(path / "run.json", run_record(Plan(tuple(starts), (), 100.0)))
     for start, factor in zip(starts, slower, strict=True):
-        write_start(path, start_record(start, 90 * S))
+        write_start(path, start)
         for cell in start.cells:
             held = cell.scenario.options["constrained"]
             gap_ns = int(20 * MS * (factor if held else 1.0))
@@ -329,7 +328,7 @@ def _choices_run(path, choices, slower):
                 chunks = tuple(sent_ns + 100 * MS + j * gap_ns for j in range(5))
                 rows.append(row(k, sent_ns, chunk_ns=chunks, form="person", output_text='{"name": "Ada"}'))
             forms = (replace(PERSON, is_forced=held),)
-            write_cell(path, cell, start, rows, summary(100 * S), forms=forms)
+            write_cell(path, cell, start, rows, forms=forms)
     return path
 
 
@@ -617,8 +616,8 @@ def test_lengths_of_a_sweep_stand_in_their_order_and_are_named(tmp_path):
     cells = tuple(PlannedCell(at, choice, Load(concurrency=1), 0, 7) for at, choice in enumerate(choices))
     start = PlannedStart(0, deployment("llama_cpp", "fp16"), 0, cells)
     store.write_record(tmp_path / "run.json", run_record(Plan((start,), (), 100.0)))
-    write_start(tmp_path, start_record(start, 90 * S))
+    write_start(tmp_path, start)
     for cell, (_, tokens) in zip(cells, options, strict=True):
-        write_cell(tmp_path, cell, start, [row(1, 103 * S, input_tokens=tokens)], summary(100 * S))
+        write_cell(tmp_path, cell, start, [row(1, 103 * S, input_tokens=tokens)])
     shown = rows_of(RATES.shows[0], open_run(tmp_path))
     assert [each["load"].split()[-1] for each in shown] == ["input_tokens=64", "input_tokens=256"]

@@ -24,7 +24,6 @@ from make_run import (
     plan_of,
     row,
     run_record,
-    start_record,
     summary,
     write_cell,
     write_start,
@@ -125,10 +124,10 @@ def uneven_run(path, counts):
     """A run whose starts of each deployment have these numbers of requests."""
     plan = begin_run(path, [deployment(*label.split()) for label in counts], [Load()], repeats=2)
     for start in plan.starts:
-        write_start(path, start_record(start, 90 * S))
+        write_start(path, start)
         count = counts[start.deployment.label][start.repeat]
         rows = [row(k, T0 + k * S // 4) for k in range(count)]
-        write_cell(path, start.cells[0], start, rows, summary(100 * S))
+        write_cell(path, start.cells[0], start, rows)
     return path
 
 
@@ -231,7 +230,7 @@ def test_a_value_of_some_starts_only_says_how_many(tmp_path):
     start = open_run(path).record.plan.starts[1]
     rows = [row(k, T0 + k * S, cached_tokens=None) for k in range(6)]
     shutil.rmtree(store.cell_dir(path, start.cells[0].number))
-    write_cell(path, start.cells[0], start, rows, summary(100 * S))
+    write_cell(path, start.cells[0], start, rows)
     [shown] = rows_of(CLIENT, open_run(path))
     assert shown["cached tokens"] == "5.00 1 of 2 starts"
 
@@ -315,8 +314,8 @@ def test_what_a_server_is_and_says_stands_side_by_side_with_its_command_below(tm
     image = {"image": "vllm:1", "image_digest": "vllm@sha256:0123456789abcdef"}
     weights = {"size_bytes": 2 * GIB, "note": "made from the Q4_1 file"}
     said = {"resolved": {"block_size": 16, "seed": 1}, "weights": weights, "image": image}
-    write_start(tmp_path, start_record(first, 90 * S, argv=("docker", "run", "--api-key", "abc"), **said))
-    write_start(tmp_path, start_record(second, 90 * S))
+    write_start(tmp_path, first, argv=("docker", "run", "--api-key", "abc"), **said)
+    write_start(tmp_path, second)
     part = part_of(write_report(tmp_path).read_text(encoding="utf-8"), "servers")
     text = plain(part)
     for words in (
@@ -338,12 +337,12 @@ def test_a_window_in_which_nothing_was_sent_has_a_page(tmp_path):
         tmp_path, [deployment("vllm", "awq"), deployment("llama_cpp", "fp16")], [Load(), Load(4)], repeats=3
     )
     for start in plan.starts:
-        write_start(tmp_path, start_record(start, 90 * S), host_samples(90 * S, GIB))
+        write_start(tmp_path, start, host_samples(90 * S, GIB))
         for cell in start.cells:
             is_empty = cell.load.concurrency == 1
             rows = [row(k, (100 * S if is_empty else T0) + k * S // 10) for k in range(12)]
             doubt = {"validity": "suspect", "reasons": (reason,)}
-            write_cell(tmp_path, cell, start, rows, summary(100 * S), **(doubt if is_empty else {}))
+            write_cell(tmp_path, cell, start, rows, **doubt if is_empty else {})
     assert reason in plain(write_report(tmp_path).read_text(encoding="utf-8"))
 
 
@@ -357,10 +356,10 @@ def test_cells_of_every_validity_share_a_page(tmp_path):
         {"validity": "suspect", "reasons": ("others' work",)},
     ]
     for start, kind in zip(plan.starts, kinds, strict=True):
-        write_start(tmp_path, start_record(start, 90 * S), host_samples(90 * S, GIB))
+        write_start(tmp_path, start, host_samples(90 * S, GIB))
         rows = [row(k, T0 + k * S) for k in range(6)] if "validity" in kind else []
         for cell in start.cells:
-            write_cell(tmp_path, cell, start, rows, summary(100 * S), **kind)
+            write_cell(tmp_path, cell, start, rows, **kind)
     text = plain(write_report(tmp_path).read_text(encoding="utf-8"))
     for said in ("▲ starts 2, 5 suspect", "✕ start 3 invalid", "✕ start 4 failed", "3 of 5"):
         assert said in text

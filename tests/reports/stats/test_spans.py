@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_run import MS, S, begin_run, deployment, row, start_record, summary, write_cell, write_start
+from make_run import MS, S, begin_run, deployment, row, write_cell, write_start
 
 from serving_bench.harness.contracts import Load
 from serving_bench.reports import open_run
@@ -109,11 +109,11 @@ def run_with(path: Path, *first_ms: float, attached: bool = False) -> Run:
     loads = [Load(concurrency=1), Load(concurrency=2)]
     plan = begin_run(path, [deployment("vllm", "awq")], loads, repeats=len(first_ms))
     for start, ms in zip(plan.starts, first_ms, strict=True):
-        write_start(path, start_record(start, 90 * S, attached=attached))
+        write_start(path, start, attached=attached)
         begun = [T0 + k * S // 2 for k in range(11)]
         rows = [row(k, at, chunk_ns=(at + round(ms * MS),)) for k, at in enumerate(begun)]
         for cell in start.cells:
-            write_cell(path, cell, start, rows, summary(100 * S))
+            write_cell(path, cell, start, rows)
     return open_run(path)
 
 

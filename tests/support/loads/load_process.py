@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from places import ROOT, TESTS
-from timeline_server import CHUNKED, Link, Server, answer, chunk, event, wait_until_ns
+from timeline_server import CHUNKED, Link, Server, answer, chunk, event, serving, wait_until_ns
 
 from serving_bench.harness.contracts import Load, LoadJob, LoadSummary, RequestRow
 
@@ -31,21 +31,11 @@ USAGE = {"usage": {"prompt_tokens": 9, "completion_tokens": 2}}
 
 def job_of(server: Server, folder: Path, load: Load, **changes: Any) -> LoadJob:
     fields: dict[str, Any] = {
-        "cell": "007",
-        "base_url": server.url,
-        "model": "some-model",
-        "api_key_env": "TEST_KEY",
-        "engine": "tiny",
-        "engine_options": {},
-        "fairness": "matched",
-        "scenario": "tiny",
-        "scenario_options": {},
-        "load": load,
-        "seed": 7,
-        "rows_path": str(folder / "rows.jsonl"),
-        "summary_path": str(folder / "summary.json"),
-        "begun_path": str(folder / "begun.jsonl"),
-    }
+        "cell": "007", "base_url": server.url, "model": "some-model", "api_key_env": "TEST_KEY",
+        "engine": "tiny", "engine_options": {}, "fairness": "matched", "scenario": "tiny",
+        "scenario_options": {}, "load": load, "seed": 7, "rows_path": str(folder / "rows.jsonl"),
+        "summary_path": str(folder / "summary.json"), "begun_path": str(folder / "begun.jsonl"),
+    }  # fmt: skip
     return LoadJob(**{**fields, **changes})
 
 
@@ -85,6 +75,32 @@ def played(job: LoadJob, **options: Any) -> tuple[list[RequestRow], LoadSummary,
         said, logged = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, logged
     return rows_of(job), summary_of(job), said
+
+
+@contextmanager
+def at_work(
+    play: Callable[[Link], object],
+    folder: Path,
+    load: Load,
+    program: tuple[str, ...] = TINY,
+    key: str | None = None,
+    **changes: Any,
+) -> Iterator[tuple[Server, LoadJob, subprocess.Popen[str]]]:
+    """Run a load process on a server that plays `play`, until the block ends."""
+    with serving(play) as server:
+        job = job_of(server, folder, load, **changes)
+        with working(job, program, key) as process:
+            yield server, job, process
+
+
+def measured(
+    play: Callable[[Link], object], folder: Path, load: Load, **changes: Any
+) -> tuple[list[RequestRow], LoadSummary, Server]:
+    """Run a load process to its end on a server that plays `play`."""
+    with at_work(play, folder, load, **changes) as (server, job, process):
+        _, logged = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, logged
+    return rows_of(job), summary_of(job), server
 
 
 def answering(*responses: bytes, delay_ns: int = 0) -> Callable[[Link], None]:

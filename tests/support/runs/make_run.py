@@ -116,7 +116,7 @@ def begin_run(
     return plan
 
 
-def start_record(planned: PlannedStart, spawned_ns: int, **changes) -> StartRecord:
+def start_record(planned: PlannedStart, spawned_ns: int = 90 * S, **changes) -> StartRecord:
     ready_ns = spawned_ns + 3 * S
     plain = StartRecord(
         name=planned.name, index=planned.index, deployment=planned.deployment, repeat=planned.repeat,
@@ -168,8 +168,12 @@ def write_requests(cell_dir: Path, rows, load_summary, count_tokens=None) -> Tal
     return tally
 
 
+# Its window is [102 s, 110 s).
+SUMMARY = summary(100 * S)
+
+
 def write_cell(
-    run_dir: Path, planned: PlannedCell, start: PlannedStart, rows, load_summary, **changes
+    run_dir: Path, planned: PlannedCell, start: PlannedStart, rows, load_summary=SUMMARY, **changes
 ) -> None:
     record = CellRecord(
         number=planned.number, start=start.name, deployment=start.deployment.label, repeat=planned.repeat,
@@ -183,7 +187,9 @@ def write_cell(
     store.settle(path, record)
 
 
-def write_start(run_dir: Path, record: StartRecord, samples=()) -> None:
+def write_start(run_dir: Path, start: StartRecord | PlannedStart, samples=(), **changes) -> None:
+    """Write the record of a start. A planned one was spawned at 90 s and has these `changes`."""
+    record = start if isinstance(start, StartRecord) else start_record(start, **changes)
     path = run_dir / "starts" / record.name
     store.write_record(path / "start.json", record)
     store.write_samples(path / "host.parquet", samples)
@@ -221,8 +227,8 @@ def starts_run(path: Path, *starts_rows, load: Load | None = None, scenario: Sce
     """Write a run of one deployment with a start per list of rows. The window is [102 s, 110 s)."""
     plan = begin_run(path, [deployment("vllm", "awq")], [load or Load()], len(starts_rows), scenario=scenario)
     for start, rows in zip(plan.starts, starts_rows, strict=True):
-        write_start(path, start_record(start, 90 * S))
-        write_cell(path, start.cells[0], start, rows, summary(100 * S))
+        write_start(path, start)
+        write_cell(path, start.cells[0], start, rows)
     return path
 
 

@@ -82,6 +82,21 @@ class Server:
         return f"http://127.0.0.1:{self.port}/v1"
 
 
+def steps(*each: bytes | threading.Event | Callable[[Link], object]) -> Callable[[Link], None]:
+    """Play a connection step by step: send bytes, wait for an event, or call a function (`Link.request`)."""
+
+    def play(link: Link) -> None:
+        for step in each:
+            if isinstance(step, bytes):
+                link.send(step)
+            elif isinstance(step, threading.Event):
+                step.wait(LIMIT_S)
+            else:
+                step(link)
+
+    return play
+
+
 def wait_until_ns(due_ns: int) -> None:
     while (rest_ns := due_ns - time.monotonic_ns()) > 0:
         threading.Event().wait(rest_ns / 1e9)

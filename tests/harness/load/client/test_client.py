@@ -1,5 +1,4 @@
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ import gevent
 import pytest
 from gevent.event import Event
 from own_certificate import certificate_in, tls_of
-from timeline_server import CHUNKED, LAST_CHUNK, Link, Server, answer, chunk, serving, wait_until_ns
+from timeline_server import CHUNKED, LAST_CHUNK, Link, Server, answer, chunk, serving, steps, wait_until_ns
 
 from serving_bench.harness.errors import UserError
 from serving_bench.harness.load.client import http as client_module
@@ -28,18 +27,35 @@ LIMIT_S = 10.0
 needs_kernel_stamps = pytest.mark.skipif(
     not has_kernel_stamps(), reason="this system's kernel does not stamp"
 )
+# A request is read and an answer begins.
+HELLO = (Link.request, CHUNKED + chunk(b"hello"))
 
 
 @contextmanager
-def client_of(where: Server | Endpoint, use_kernel: bool = True) -> Iterator[Client]:
+def client_of(where: Server | Endpoint, receiver: Receiver | None = None) -> Iterator[Client]:
     target = endpoint(where.url) if isinstance(where, Server) else where
-    with Receiver(use_kernel) as receiver, closing(Client(target, receiver)) as client:
+    with receiver or Receiver() as entered, closing(Client(target, entered)) as client:
         yield client
 
 
-def one_exchange(play: Callable[[Link], object], timeout_s: float = LIMIT_S) -> Exchange:
+def streamed(client: Client, count: int = 1) -> list[Exchange]:
+    return [client.stream(b"{}", "r1", LIMIT_S) for _ in range(count)]
+
+
+def exchanges(play: Callable[[Link], object], count: int = 1) -> tuple[Server, list[Exchange]]:
     with serving(play) as server, client_of(server) as client:
-        return client.stream(b"{}", "r1", timeout_s)
+        return server, streamed(client, count)
+
+
+def in_turn(*plays: Callable[[Link], None]) -> Callable[[Link], None]:
+    """Play each connection by the next of these."""
+    rest = iter(plays)
+    return lambda link: next(rest)(link)
+
+
+def requests_of(server: Server) -> list[int]:
+    """How many requests came on each connection."""
+    return [len(link.requests) for link in server.links]
 
 
 def byte_ns(exchange: Exchange, number: int) -> int:
@@ -57,8 +73,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def answering(*parts: bytes) -> Callable[[Link], None]:
     def play(link: Link) -> None:
         while link.request() is not None:
-            for part in parts:
-                link.send(part)
+            steps(*parts)(link)
 
     return play
 
@@ -89,8 +104,7 @@ def test_an_endpoint_does_not_show_its_key() -> None:
 
 
 def test_without_a_key_nothing_is_authorized() -> None:
-    with serving(answering(answer("hi"))) as server, client_of(server) as client:
-        client.stream(b"{}", "r", LIMIT_S)
+    server, _ = exchanges(answering(answer("hi")))
     assert b"authorization" not in server.links[0].requests[0][0].lower()
 
 
@@ -111,7 +125,7 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_without_being_shown(key:
 
 def test_a_response_in_single_bytes_is_read_whole() -> None:
     whole = answer("a", "b")
-    exchange = one_exchange(answering(*(whole[at : at + 1] for at in range(len(whole)))))
+    _, [exchange] = exchanges(answering(*(whole[at : at + 1] for at in range(len(whole)))))
     assert (exchange.outcome, exchange.status, exchange.error) == ("ok", 200, None)
     assert exchange.body.endswith(b"data: [DONE]\n\n")
     assert exchange.read_ends[-1] == len(exchange.body)
@@ -120,15 +134,9 @@ def test_a_response_in_single_bytes_is_read_whole() -> None:
 
 
 def test_a_response_with_a_length_and_one_that_ends_with_the_connection() -> None:
-    def play(link: Link) -> None:
-        link.request()
-        link.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 5\r\n\r\nhello")
-        link.request()
-        link.send(b"HTTP/1.0 200 OK\r\n\r\nwor")
-        link.send(b"ld")
-
-    with serving(play) as server, client_of(server) as client:
-        first, second = (client.stream(b"{}", "r", LIMIT_S) for _ in range(2))
+    with_length = b"HTTP/1.1 500 Oops\r\nContent-Length: 5\r\n\r\nhello"
+    without = b"HTTP/1.0 200 OK\r\n\r\nwor"
+    server, (first, second) = exchanges(steps(Link.request, with_length, Link.request, without, b"ld"), 2)
     assert (first.outcome, first.status, first.body) == ("ok", 500, b"hello")
     assert (second.outcome, second.status, second.body) == ("ok", 200, b"world")
     assert len(server.links) == 1
@@ -148,85 +156,59 @@ def test_large_requests_and_responses_pass_whole() -> None:
 
 
 def test_a_length_of_thousands_of_digits_costs_its_request_alone() -> None:
-    lengths = [b"9" * 5000, b"2"]
-
-    def play(link: Link) -> None:
-        link.request()
-        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: " + lengths.pop(0) + b"\r\n\r\nok")
-
-    with serving(play) as server, client_of(server) as client:
-        first, second = (client.stream(b"{}", "r", LIMIT_S) for _ in range(2))
+    lengths = [b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\n\r\nok" % length for length in (b"9" * 5000, b"2")]
+    plays = (steps(Link.request, each) for each in lengths)
+    _, (first, second) = exchanges(in_turn(*plays), 2)
     assert (first.outcome, first.error) == ("protocol_error", f"Content-Length: {'9' * 60} is no length")
     assert (second.outcome, second.body) == ("ok", b"ok")
 
 
 def test_an_answer_that_comes_before_the_request_was_read_counts() -> None:
-    def play(link: Link) -> None:
-        link.socket.recv(1000)
-        link.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+    def read_all(link: Link) -> None:
         # Closing with bytes unread would reset the connection: wait for the client to close it.
         while link.socket.recv(65536):
             pass
 
-    with serving(play) as server, client_of(server) as client:
+    large = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
+    with (
+        serving(steps(lambda link: link.socket.recv(1000), large, read_all)) as server,
+        client_of(server) as client,
+    ):
         exchange = client.stream(b"x" * 30_000_000, "r", LIMIT_S)
     assert (exchange.outcome, exchange.status, exchange.body) == ("ok", 413, b"big")
 
 
 def test_a_reset_in_the_stream_keeps_what_came() -> None:
-    def resetting(link: Link) -> None:
-        link.request()
-        link.send(CHUNKED + chunk(b"hello"))
-        seen.wait(LIMIT_S)
-        link.reset()
-
     seen = threading.Event()
-    with (
-        serving(resetting) as server,
-        Receiver() as receiver,
-        closing(Client(endpoint(server.url), receiver)) as client,
-    ):
+    with serving(steps(*HELLO, seen, Link.reset)) as server, client_of(server) as client:
         sent = gevent.spawn(client.stream, b"{}", "r", LIMIT_S)
-        wait_for(lambda: receiver.reads > 0)
+        wait_for(lambda: client.receiver.reads > 0)
         seen.set()
         exchange = sent.get()
-    assert exchange.outcome == "reset"
+    assert (exchange.outcome, exchange.body) == ("reset", b"hello")
     assert "reset" in str(exchange.error)
-    assert exchange.body == b"hello"
-    assert exchange.raw == CHUNKED + chunk(b"hello")
+    assert exchange.raw == HELLO[1]
     assert exchange.end_ns > exchange.read_ns[0]
 
 
 def test_a_connection_that_closes_early_is_a_reset() -> None:
-    def play(link: Link) -> None:
-        link.request()
-        link.send(CHUNKED + chunk(b"hello"))
-
-    exchange = one_exchange(play)
-    assert exchange.outcome == "reset"
-    assert exchange.error == f"the server closed the connection after {len(exchange.raw)} bytes, " + (
-        "before the response's end"
-    )
+    _, [exchange] = exchanges(steps(*HELLO))
+    after = f"the server closed the connection after {len(exchange.raw)} bytes, before the response's end"
+    assert (exchange.outcome, exchange.error) == ("reset", after)
 
 
 def test_a_new_connection_that_closes_without_an_answer_is_not_tried_again() -> None:
-    with serving(Link.request) as server, client_of(server) as client:
-        exchange = client.stream(b"{}", "r", LIMIT_S)
-    assert exchange.outcome == "reset"
-    assert exchange.error == "the server closed the connection without a response"
+    server, [exchange] = exchanges(Link.request)
+    said = "the server closed the connection without a response"
+    assert (exchange.outcome, exchange.error) == ("reset", said)
     assert len(server.links) == 1
 
 
 def test_a_stall_ends_as_timeout_with_what_came() -> None:
-    def play(link: Link) -> None:
-        link.request()
-        link.send(CHUNKED + chunk(b"hello"))
-        link.request()  # returns when the client closes
-
     began_ns = time.monotonic_ns()
-    exchange = one_exchange(play, timeout_s=0.2)
-    assert exchange.outcome == "timeout"
-    assert exchange.error == "not finished after 0.2 s"
+    with serving(steps(*HELLO, Link.request)) as server, client_of(server) as client:
+        exchange = client.stream(b"{}", "r1", 0.2)
+    assert (exchange.outcome, exchange.error) == ("timeout", "not finished after 0.2 s")
     assert exchange.body == b"hello"
     assert 200 * MS <= exchange.end_ns - began_ns < 2000 * MS
 
@@ -245,8 +227,7 @@ def test_connecting_counts_towards_the_timeout() -> None:
             exchange = client.stream(b"{}", "r", 0.2)
         for each in waiting:
             each.close()
-    assert exchange.outcome == "timeout"
-    assert exchange.sent_ns is None
+    assert (exchange.outcome, exchange.sent_ns) == ("timeout", None)
 
 
 def test_no_server_is_a_connect_error() -> None:
@@ -254,21 +235,20 @@ def test_no_server_is_a_connect_error() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         with client_of(endpoint(f"http://127.0.0.1:{port}/v1")) as client:
-            exchange = client.stream(b"{}", "r", LIMIT_S)
+            [exchange] = streamed(client)
     assert exchange.outcome == "connect_error"
     assert exchange.error == f"127.0.0.1:{port}: [Errno 111] Connection refused"
     assert (exchange.sent_ns, exchange.status, exchange.body) == (None, None, b"")
 
 
 def test_bytes_that_are_not_http_are_a_protocol_error() -> None:
-    exchange = one_exchange(answering(b"SSH-2.0-OpenSSH_9.9\r\n"))
-    assert exchange.outcome == "protocol_error"
-    assert exchange.raw == b"SSH-2.0-OpenSSH_9.9\r\n"
+    _, [exchange] = exchanges(answering(b"SSH-2.0-OpenSSH_9.9\r\n"))
+    assert (exchange.outcome, exchange.raw) == ("protocol_error", b"SSH-2.0-OpenSSH_9.9\r\n")
 
 
 def test_a_response_without_bounds_is_a_protocol_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response, "MAX_RESPONSE_BYTES", 1000)
-    exchange = one_exchange(answering(CHUNKED + chunk(b"x" * 2000)))
+    _, [exchange] = exchanges(answering(CHUNKED + chunk(b"x" * 2000)))
     assert (exchange.outcome, exchange.error) == ("protocol_error", "the response is longer than 1000 bytes")
 
 
@@ -281,97 +261,64 @@ class BrokenReceiver(Receiver):
 
 
 def test_an_exception_in_the_hub_ends_the_request_that_waits() -> None:
-    with (
-        serving(answering(answer("a"))) as server,
-        BrokenReceiver() as receiver,
-        closing(Client(endpoint(server.url), receiver)) as client,
-    ):
-        exchange = client.stream(b"{}", "r", LIMIT_S)
+    with serving(answering(answer("a"))) as server, client_of(server, BrokenReceiver()) as client:
+        [exchange] = streamed(client)
     assert (exchange.outcome, exchange.error) == ("protocol_error", "RuntimeError: a bug in the hub")
 
 
 def test_a_killed_greenlet_gets_its_exchange_as_cancelled() -> None:
-    def play(link: Link) -> None:
-        link.request()
-        link.send(CHUNKED + chunk(b"hello"))
-        link.request()
-
-    with (
-        serving(play) as server,
-        Receiver() as receiver,
-        closing(Client(endpoint(server.url), receiver)) as client,
-    ):
+    with serving(steps(*HELLO, Link.request)) as server, client_of(server) as client:
         sent = gevent.spawn(client.stream, b"{}", "r", LIMIT_S)
-        wait_for(lambda: receiver.reads > 0)
+        wait_for(lambda: client.receiver.reads > 0)
         sent.kill()
         exchange = sent.get()
-    assert exchange.outcome == "cancelled"
-    assert exchange.body == b"hello"
+    assert (exchange.outcome, exchange.body) == ("cancelled", b"hello")
 
 
 def test_requests_share_a_connection_until_the_server_says_close() -> None:
-    def play(link: Link) -> None:
-        for _ in range(2):
-            link.request()
-            link.send(answer("a"))
-        link.request()
-        link.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx")
-
-    with serving(play) as server, client_of(server) as client:
-        outcomes = [client.stream(b"{}", "r", LIMIT_S).outcome for _ in range(4)]
-    assert outcomes == ["ok"] * 4
-    assert [len(link.requests) for link in server.links] == [3, 1]
+    last = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"
+    kept = (Link.request, answer("a"))
+    server, found = exchanges(steps(*kept, *kept, Link.request, last), 4)
+    assert [each.outcome for each in found] == ["ok"] * 4
+    assert requests_of(server) == [3, 1]
 
 
 def test_a_failed_exchange_does_not_leave_its_connection_to_the_next() -> None:
-    def play(link: Link) -> None:
-        link.request()
-        link.send(CHUNKED if len(server.links) == 1 else answer("b"))
-        link.request()
-
+    play = in_turn(steps(Link.request, CHUNKED, Link.request), steps(Link.request, answer("b")))
     with serving(play) as server, client_of(server) as client:
         first = client.stream(b"{}", "r", 0.1)
-        second = client.stream(b"{}", "r", LIMIT_S)
+        [second] = streamed(client)
     assert (first.outcome, second.outcome) == ("timeout", "ok")
-    assert [len(link.requests) for link in server.links] == [1, 1]
+    assert requests_of(server) == [1, 1]
 
 
 def test_a_connection_with_bytes_that_nobody_asked_for_is_not_used_again() -> None:
-    def play(link: Link) -> None:
-        link.request()
-        link.send(answer("a"))
-        if len(server.links) == 1:
-            # Once the client has read its answer: these bytes must not be taken for the next one's.
-            answered.wait(LIMIT_S)
-            link.send(answer("nobody asked"))
-            written.set()
-        link.request()
-
     answered, written = threading.Event(), threading.Event()
+    # The client has read its answer before these bytes, which must not be taken for the next one's.
+    unasked = (answered, answer("nobody asked"), lambda _: written.set())
+    play = in_turn(
+        steps(Link.request, answer("a"), *unasked, Link.request),
+        steps(Link.request, answer("a"), Link.request),
+    )
     with serving(play) as server, client_of(server) as client:
-        assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
+        assert streamed(client)[0].outcome == "ok"
         answered.set()
         assert written.wait(LIMIT_S)
-        second = client.stream(b"{}", "r", LIMIT_S)
+        [second] = streamed(client)
     assert b"nobody asked" not in second.body
-    assert [len(link.requests) for link in server.links] == [1, 1]
+    assert requests_of(server) == [1, 1]
 
 
 def test_a_second_answer_behind_the_first_marks_it_and_is_nobodys() -> None:
-    def play(link: Link) -> None:
-        link.request()
-        link.send(answer("a") + (answer("nobody asked") if len(server.links) == 1 else b""))
-        link.request()
-
-    with serving(play) as server, client_of(server) as client:
-        first, second = (client.stream(b"{}", "r", LIMIT_S) for _ in range(2))
-    assert first.outcome == "protocol_error"
-    assert first.error is not None
-    assert first.error.startswith(
-        f"{len(answer('nobody asked'))} bytes behind the response's end: b'HTTP/1.1"
-    )
-    assert (second.outcome, b"nobody asked" in second.body) == ("ok", False)
-    assert [len(link.requests) for link in server.links] == [1, 1]
+    server, (first, second) = exchanges(in_turn(
+        steps(Link.request, answer("a") + answer("nobody asked"), Link.request),
+        steps(Link.request, answer("a"), Link.request),
+    ), 2)  # fmt: skip
+    assert (first.outcome, second.outcome) == ("protocol_error", "ok")
+    unasked = len(answer("nobody asked"))
+    assert str(first.error).startswith(f"{unasked} bytes behind the response's end: b'HTTP/1.1")
+    assert b"nobody asked" not in second.body
+    assert requests_of(server) == [1, 1]
 
 
 class Waiting(Receiver):
@@ -422,12 +369,8 @@ def test_an_answer_that_nobody_asked_for_is_refused_whenever_it_comes(
                 while link.request() is not None:
                     pass
 
-    with (
-        Waiting(moment) as receiver,
-        serving(play) as server,
-        closing(Client(endpoint(server.url), receiver)) as client,
-    ):
-        found = [client.stream(b"{}", "r", LIMIT_S) for _ in range(3)]
+    with Waiting(moment) as receiver, serving(play) as server, client_of(server, receiver) as client:
+        found = streamed(client, 3)
     assert [each.outcome for each in found] == outcomes
     [error] = [each.error for each in found if each.error]
     assert said in error
@@ -448,23 +391,17 @@ def test_a_time_of_day_that_is_set_back_makes_no_answer_too_early() -> None:
     with serving(answering(answer("a"))) as server, client_of(server) as client:
         client.receiver.clock = ClockMap(Ahead())
         ahead_ns = 0  # all stamps from now on look 50 ms old until the clocks are read again
-        exchange = client.stream(b"{}", "r", LIMIT_S)
-    assert exchange.outcome == "ok"
+        assert streamed(client)[0].outcome == "ok"
 
 
 def test_a_connection_closed_between_requests_is_replaced_unseen() -> None:
-    def play(link: Link) -> None:
-        link.request()
-        link.send(answer("a"))
-        link.socket.shutdown(socket.SHUT_RDWR)
-        closed.set()
-
     closed = threading.Event()
-    with serving(play) as server, client_of(server) as client:
-        assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
+    close = (lambda link: link.socket.shutdown(socket.SHUT_RDWR), lambda _: closed.set())
+    with serving(steps(Link.request, answer("a"), *close)) as server, client_of(server) as client:
+        assert streamed(client)[0].outcome == "ok"
         assert closed.wait(LIMIT_S)
-        assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
-    assert [len(link.requests) for link in server.links] == [1, 1]
+        assert streamed(client)[0].outcome == "ok"
+    assert requests_of(server) == [1, 1]
 
 
 lost = pytest.mark.parametrize("end", [Link.reset, lambda link: None], ids=["reset", "closed"])
@@ -491,7 +428,7 @@ def test_a_kept_connection_lost_at_once_is_tried_again_and_the_first_try_counts(
         second = client.stream(b"{}", "r", LIMIT_S)
     assert second.outcome == "ok"
     assert b'"b"' in second.body
-    assert [len(link.requests) for link in server.links] == [2, 1]
+    assert requests_of(server) == [2, 1]
     assert second.sent_ns is not None
     assert before_ns < second.sent_ns < requested_ns[0] < second.read_ns[0]
     assert second.is_resent
@@ -507,26 +444,21 @@ def test_the_second_try_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(client_module, "CLOSED_BEFORE_S", LIMIT_S)
     with serving(play) as server, client_of(server) as client:
-        assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
-        second = client.stream(b"{}", "r", LIMIT_S)
-    assert second.outcome == "reset"
-    assert [len(link.requests) for link in server.links] == [2, 1]
+        first, second = streamed(client, 2)
+    assert (first.outcome, second.outcome) == ("ok", "reset")
+    assert requests_of(server) == [2, 1]
 
 
 @lost
 def test_a_server_that_breaks_off_after_some_work_has_failed(end: Callable[[Link], object]) -> None:
-    def play(link: Link) -> None:
-        link.request()
-        link.send(answer("a"))
+    def work_and_end(link: Link) -> None:
         if link.request() is not None:
             wait_until_ns(time.monotonic_ns() + 200 * MS)
             end(link)
 
-    with serving(play) as server, client_of(server) as client:
-        assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
-        second = client.stream(b"{}", "r", LIMIT_S)
+    server, (_, second) = exchanges(steps(Link.request, answer("a"), work_and_end), 2)
     assert (second.outcome, second.body) == ("reset", b"")
-    assert [len(link.requests) for link in server.links] == [2]
+    assert requests_of(server) == [2]
     assert second.sent_ns is not None
     assert second.end_ns - second.sent_ns >= 200 * MS
 
@@ -545,7 +477,7 @@ def test_stamps_are_those_of_the_sends() -> None:
         link.send(LAST_CHUNK)
 
     with serving(play) as server, client_of(server) as client:
-        exchange = client.stream(b"{}", "r1", LIMIT_S)
+        [exchange] = streamed(client)
     assert client.receiver.stamp_source == "kernel"
     late_ns = [byte_ns(exchange, number + 1) - sent for number, sent in enumerate(sends)]
     assert min(late_ns) >= 0
@@ -559,20 +491,16 @@ def test_stamps_are_those_of_the_sends() -> None:
 def test_stamps_are_true_while_the_client_is_busy() -> None:
     """What a stamp after the read gets wrong: here by the 0.3 s for which the loop is blocked."""
     sends: list[int] = []
-
-    def play(link: Link) -> None:
-        link.request()
-        link.send(CHUNKED)
-        started.set()
-        blocked.wait(LIMIT_S)
-        sends.append(link.send(chunk(b"x") + LAST_CHUNK))
-
     started, blocked, never = threading.Event(), threading.Event(), threading.Event()
     late_ms = {}
+    play = steps(
+        Link.request, CHUNKED, lambda _: started.set(), blocked,
+        lambda link: sends.append(link.send(chunk(b"x") + LAST_CHUNK)),
+    )  # fmt: skip
     for use_kernel in (True, False):
         started.clear()
         blocked.clear()
-        with serving(play) as server, client_of(server, use_kernel) as client:
+        with serving(play) as server, client_of(server, Receiver(use_kernel)) as client:
             sent = gevent.spawn(client.stream, b"{}", "r", LIMIT_S)
             wait_for(started.is_set)
             blocked.set()
@@ -584,10 +512,9 @@ def test_stamps_are_true_while_the_client_is_busy() -> None:
 
 
 def test_without_kernel_stamps_the_source_says_so() -> None:
-    with serving(answering(answer("a"))) as server, client_of(server, use_kernel=False) as client:
-        exchange = client.stream(b"{}", "r", LIMIT_S)
-    assert exchange.outcome == "ok"
-    assert client.receiver.stamp_source == "read"
+    with serving(answering(answer("a"))) as server, client_of(server, Receiver(False)) as client:
+        [exchange] = streamed(client)
+    assert (exchange.outcome, client.receiver.stamp_source) == ("ok", "read")
     assert exchange.sent_ns is not None
     assert exchange.sent_ns < exchange.read_ns[0] <= time.monotonic_ns()
 
@@ -613,8 +540,7 @@ def test_tls_streams_on_one_connection_with_true_stamps(certificate: Path, monke
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with serving(play, tls_of(certificate)) as server, client_of(secure(server)) as client:
         exchanges = [client.stream(b"{}" * 50_000, "r", LIMIT_S) for _ in range(2)]
-    assert [exchange.outcome for exchange in exchanges] == ["ok", "ok"]
-    assert [exchange.body for exchange in exchanges] == [b"x" * 50_000] * 2
+    assert [(exchange.outcome, exchange.body) for exchange in exchanges] == [("ok", b"x" * 50_000)] * 2
     assert len(server.links) == 1
     for exchange, sent_ns in zip(exchanges, sends, strict=True):
         assert 0 <= byte_ns(exchange, 1) - sent_ns < 100 * MS
@@ -622,33 +548,24 @@ def test_tls_streams_on_one_connection_with_true_stamps(certificate: Path, monke
 
 
 def test_a_tls_connection_that_ends_early_is_a_reset(certificate: Path, monkeypatch: pytest.MonkeyPatch):
-    def play(link: Link) -> None:
-        link.request()
-        link.send(CHUNKED + chunk(b"hello"))
-        if isinstance(link.socket, ssl.SSLSocket):
-            link.socket.unwrap()
-
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    play = steps(*HELLO, lambda link: link.socket.unwrap())
     with serving(play, tls_of(certificate)) as server, client_of(secure(server)) as client:
-        exchange = client.stream(b"{}", "r", LIMIT_S)
+        [exchange] = streamed(client)
     assert (exchange.outcome, exchange.body) == ("reset", b"hello")
 
 
 def test_an_unknown_certificate_is_refused(certificate: Path) -> None:
     with serving(Link.request, tls_of(certificate)) as server, client_of(secure(server)) as client:
-        exchange = client.stream(b"{}", "r", LIMIT_S)
+        [exchange] = streamed(client)
     assert exchange.outcome == "connect_error"
     assert "CERTIFICATE_VERIFY_FAILED" in str(exchange.error)
 
 
 def test_tls_to_a_plain_server_is_a_connect_error() -> None:
-    def play(link: Link) -> None:
-        link.socket.recv(10)
-        link.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
+    play = steps(lambda link: link.socket.recv(10), b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with serving(play) as server, client_of(secure(server)) as client:
-        exchange = client.stream(b"{}", "r", LIMIT_S)
-    assert exchange.outcome == "connect_error"
+        assert streamed(client)[0].outcome == "connect_error"
 
 
 def test_an_address_of_a_family_that_this_kernel_lacks_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch):
@@ -657,7 +574,7 @@ def test_an_address_of_a_family_that_this_kernel_lacks_gives_way_to_the_next(mon
                 (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]  # fmt: skip
 
     monkeypatch.setattr("gevent.socket.getaddrinfo", two_addresses)
-    assert one_exchange(answering(answer("a"))).outcome == "ok"
+    assert exchanges(answering(answer("a")))[1][0].outcome == "ok"
 
 
 def test_without_a_descriptor_left_a_request_is_a_connect_error() -> None:
@@ -721,11 +638,7 @@ class Unsure(Receiver):
 
 
 def test_a_response_whose_instants_cannot_be_computed_costs_itself_alone() -> None:
-    with (
-        serving(answering(answer("hi"))) as server,
-        Unsure() as receiver,
-        closing(Client(endpoint(server.url), receiver)) as client,
-    ):
-        wrong, good = (client.stream(b"{}", "r", LIMIT_S) for _ in range(2))
+    with serving(answering(answer("hi"))) as server, client_of(server, Unsure()) as client:
+        wrong, good = streamed(client, 2)
     assert (wrong.outcome, wrong.error) == ("protocol_error", "ZeroDivisionError: no clock")
     assert (good.outcome, good.status) == ("ok", 200)

@@ -12,8 +12,6 @@ from make_run import (
     row,
     run_record,
     served,
-    start_record,
-    summary,
     write_cell,
     write_start,
 )
@@ -35,7 +33,7 @@ def run_of(path, starts, users=4, **terms):
     starts: the changes of each one's record."""
     plan = begin_run(path, [served("vllm", "bf16", **terms)], [Load(concurrency=users)], len(starts))
     for start, changes in zip(plan.starts, starts, strict=True):
-        write_start(path, start_record(start, 90 * S, **changes))
+        write_start(path, start, **changes)
     return open_run(path)
 
 
@@ -249,7 +247,7 @@ def test_what_could_not_be_told_is_a_finding_with_its_clause(tmp_path):
 def test_values_of_several_deployments_are_told_once(tmp_path):
     plan = begin_run(tmp_path, [served("vllm", "bf16"), served("vllm", "awq")], [Load()])
     for start in plan.starts:
-        write_start(tmp_path, start_record(start, 90 * S, resolved={"prefix_cache": False}))
+        write_start(tmp_path, start, resolved={"prefix_cache": False})
     found = {finding.check: finding for finding in findings_of(open_run(tmp_path))}["terms_not_matched"]
     cause = "Servers do not use, or could not be told, what was asked for"
     assert found.text == f"{cause}: vllm bf16, vllm awq: prefix cache asked on, got off."
@@ -258,7 +256,7 @@ def test_values_of_several_deployments_are_told_once(tmp_path):
 def two_servers(path, *resolved):
     plan = begin_run(path, [served("vllm", "bf16"), served("sglang", "bf16")], [Load()])
     for start, said in zip(plan.starts, resolved, strict=True):
-        write_start(path, start_record(start, 90 * S, resolved=said))
+        write_start(path, start, resolved=said)
     return open_run(path)
 
 
@@ -283,8 +281,8 @@ def test_unequal_use_of_the_processor_is_in_a_table(tmp_path):
             HostSample(90 * S + k * S // 10, GIB, k / 10 * cores, 4, 1, 0, None, 4 * GIB, 97.0)
             for k in range(250)
         ]
-        write_start(tmp_path, start_record(start, 90 * S), samples)
-        write_cell(tmp_path, start.cells[0], start, [row(0, 103 * S)], summary(100 * S))
+        write_start(tmp_path, start, samples)
+        write_cell(tmp_path, start.cells[0], start, [row(0, 103 * S)])
     shown = {row["deployment"]: row["cores used"] for row in rows_of(TOLD.shows[0], open_run(tmp_path))}
     assert shown == {"vllm bf16": "1.00", "sglang bf16": "1.90"}
 

@@ -15,8 +15,6 @@ from make_run import (
     every_load_run,
     host_samples,
     row,
-    start_record,
-    summary,
     write_cell,
     write_start,
 )
@@ -130,9 +128,9 @@ def run_with(path: Path, *given: CacheReset | None) -> Run:
     """One deployment, a cell for each reset."""
     plan = begin_run(path, [deployment("vllm", "fp16")], [Load(concurrency=k + 1) for k in range(len(given))])
     start = plan.starts[0]
-    write_start(path, start_record(start, 90 * S), host_samples(90 * S, GIB))
+    write_start(path, start, host_samples(90 * S, GIB))
     for cell, reset in zip(start.cells, given, strict=True):
-        write_cell(path, cell, start, [row(0, 103 * S)], summary(100 * S), cache_reset=reset)
+        write_cell(path, cell, start, [row(0, 103 * S)], cache_reset=reset)
     return open_run(path)
 
 
