@@ -89,7 +89,7 @@ def test_a_row_holds_what_happened(tmp_path: Path) -> None:
             link.send(answer("y", **USAGE)[len(CHUNKED) :])
 
     with serving(play) as server:
-        job = job_of(server, tmp_path, Load(warmup_s=0.0, conversations=1), scenario_options={"turns": 1})
+        job = job_of(server, tmp_path, Load(1, warmup_s=0.0, conversations=1), scenario_options={"turns": 1})
         (row,), summary, _ = played(job)
     assert (row.outcome, row.error, row.http_status, row.finish_reason) == ("ok", None, 200, "stop")
     assert (row.user, row.conversation, row.turn, row.max_tokens) == (0, 0, 0, 4)
@@ -113,7 +113,7 @@ def test_a_row_holds_what_happened(tmp_path: Path) -> None:
 def test_scripted_answers_go_back_instead_of_the_models(tmp_path: Path) -> None:
     with serving(answering(answer("Hello"))) as server:
         job = job_of(
-            server, tmp_path, Load(warmup_s=0.0, conversations=1), scenario_options={"history": "scripted"}
+            server, tmp_path, Load(1, warmup_s=0.0, conversations=1), scenario_options={"history": "scripted"}
         )
         rows, _, _ = played(job)
     assert bodies_of(server)[1]["messages"][1] == {"role": "assistant", "content": "scripted 0"}
@@ -171,7 +171,7 @@ def test_a_turn_is_due_its_think_time_after_the_end_of_the_one_before(tmp_path: 
         job = job_of(
             server,
             tmp_path,
-            Load(warmup_s=0.0, conversations=2),
+            Load(1, warmup_s=0.0, conversations=2),
             scenario_options={"turns": 2, "think_time_s": 0.1},
         )
         rows, summary, _ = played(job)
@@ -192,7 +192,7 @@ def children_cpu_s() -> float:
 def test_the_client_reports_its_own_lag(tmp_path: Path) -> None:
     before_s = children_cpu_s()
     with serving(answering(answer("a"), delay_ns=20 * MS)) as server:
-        _, summary, _ = played(job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=0.3)))
+        _, summary, _ = played(job_of(server, tmp_path, Load(1, warmup_s=0.0, duration_s=0.3)))
     assert summary.stamp_source == ("kernel" if has_kernel_stamps() else "read")
     if has_kernel_stamps():
         assert summary.stamp_lag_s is not None
@@ -209,7 +209,7 @@ def test_a_failed_turn_ends_its_conversation(tmp_path: Path) -> None:
     error = b'{"error": {"message": "no slot for sk-secret-77"}}'
     failing = b"HTTP/1.1 503 Busy\r\nContent-Length: %d\r\n\r\n%b" % (len(error), error)
     with serving(answering(answer("sk-secret-77"), failing)) as server:
-        job = job_of(server, tmp_path, Load(warmup_s=0.0, conversations=2), scenario_options={"turns": 3})
+        job = job_of(server, tmp_path, Load(1, warmup_s=0.0, conversations=2), scenario_options={"turns": 3})
         with working(job, key="sk-secret-77") as process:
             said, logged = process.communicate(timeout=LIMIT_S)
         rows = rows_of(job)
@@ -278,7 +278,7 @@ def test_an_absurd_count_costs_its_request_alone(tmp_path: Path) -> None:
             link.send(answer("a", usage={"prompt_tokens": 5, "completion_tokens": count}))
 
     with serving(play) as server:
-        rows, summary, _ = played(job_of(server, tmp_path, Load(warmup_s=0.0, conversations=2)))
+        rows, summary, _ = played(job_of(server, tmp_path, Load(1, warmup_s=0.0, conversations=2)))
     Path(tmp_path / "rows.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
     tally = write_table(tmp_path / "rows.jsonl", tmp_path / "requests.parquet", summary)
     kept = read_requests(tmp_path, ["outcome", "output_tokens", "error"]).to_pylist()
@@ -308,7 +308,7 @@ def test_whatever_a_decoder_raises_costs_its_request_alone(tmp_path: Path) -> No
 
 def test_a_load_process_that_stood_still_says_for_how_long(tmp_path: Path) -> None:
     with serving(answering(answer("a"), delay_ns=20 * MS)) as server:
-        job = job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=4.0))
+        job = job_of(server, tmp_path, Load(1, warmup_s=0.0, duration_s=4.0))
         with working(job) as process:
             wait_until(lambda: bodies_of(server))
             process.send_signal(signal.SIGSTOP)
@@ -326,7 +326,7 @@ def test_a_load_process_that_stood_still_as_its_load_began_says_so(tmp_path: Pat
     board_path = tmp_path / "load.board"
     board = shared_board(board_path)
     with serving(answering(answer("a"))) as server:
-        job = job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=3.2, steps=1))
+        job = job_of(server, tmp_path, Load(1, warmup_s=0.0, duration_s=3.2, steps=1))
         # It sees the start 3 s late, as one does that was stopped in between.
         board.start_ns = time.monotonic_ns() - 3_000 * MS
         played(job, program=(TINY[0], "--board", str(board_path)))
@@ -343,7 +343,7 @@ def stalling(link: Link) -> None:
 
 
 def test_a_request_of_the_window_may_run_to_its_own_limit(tmp_path: Path) -> None:
-    load = Load(warmup_s=0.0, duration_s=0.2, steps=1, timeout_s=0.6)
+    load = Load(1, warmup_s=0.0, duration_s=0.2, steps=1, timeout_s=0.6)
     with serving(stalling) as server:
         (row,), summary, _ = played(job_of(server, tmp_path, load))
     assert (row.outcome, row.output_text) == ("timeout", "half")
@@ -355,7 +355,7 @@ def test_a_request_of_the_window_may_run_to_its_own_limit(tmp_path: Path) -> Non
 @pytest.mark.parametrize("timeout_s", [0.1, 120.0, 3600.0])
 def test_the_drain_leaves_every_request_its_own_limit(timeout_s: float) -> None:
     # A request sent as the window ends comes to its limit so long after it, and must still write its row.
-    assert timeout_s < drain_limit_s(Load(timeout_s=timeout_s)) < timeout_s + 30
+    assert timeout_s < drain_limit_s(Load(1, timeout_s=timeout_s)) < timeout_s + 30
 
 
 def test_a_signal_in_the_drain_cancels_the_requests_but_did_not_end_the_window(tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_a_signal_in_the_drain_cancels_the_requests_but_did_not_end_the_window(t
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_load_begins_is_not_missed(tmp_path: Path, number: int) -> None:
     with serving(answering(answer("a"))) as server:
-        job = job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=60.0))
+        job = job_of(server, tmp_path, Load(1, warmup_s=0.0, duration_s=60.0))
         with working(job) as process:
             wait_until(lambda: holds_signals(process.pid))
             process.send_signal(number)
@@ -391,7 +391,7 @@ def test_a_signal_before_the_load_begins_is_not_missed(tmp_path: Path, number: i
 
 def test_what_a_scenario_prints_does_not_come_between_the_progress(tmp_path: Path) -> None:
     with serving(answering(answer("a"), delay_ns=20 * MS)) as server:
-        load = Load(warmup_s=0.0, duration_s=1.5)
+        load = Load(1, warmup_s=0.0, duration_s=1.5)
         job = job_of(server, tmp_path, load, scenario_options={"prints": "stray words"})
         with working(job) as process:
             said, logged = process.communicate(timeout=LIMIT_S)
@@ -403,7 +403,7 @@ def test_what_a_scenario_prints_does_not_come_between_the_progress(tmp_path: Pat
 
 def test_a_scenario_that_ends_ends_the_window(tmp_path: Path) -> None:
     with serving(answering(answer("a"))) as server:
-        job = job_of(server, tmp_path, Load(warmup_s=0.0), scenario_options={"conversations": 3})
+        job = job_of(server, tmp_path, Load(1, warmup_s=0.0), scenario_options={"conversations": 3})
         rows, summary, _ = played(job)
     assert len(rows) == 6
     assert summary.ended_by == "conversations"
@@ -412,7 +412,7 @@ def test_a_scenario_that_ends_ends_the_window(tmp_path: Path) -> None:
 
 def test_conversations_count_from_the_end_of_the_warm_up(tmp_path: Path) -> None:
     with serving(answering(answer("a"))) as server:
-        rows, summary, _ = played(job_of(server, tmp_path, Load(warmup_s=0.5, conversations=2)))
+        rows, summary, _ = played(job_of(server, tmp_path, Load(1, warmup_s=0.5, conversations=2)))
     first = {row.conversation: row for row in reversed(rows)}
     due = sum(row.scheduled_ns >= summary.window_start_ns for row in first.values())
     sent = sum((row.sent_ns or 0) >= summary.window_start_ns for row in first.values())
@@ -477,7 +477,7 @@ def test_what_is_cut_by_the_end_of_the_grace_is_told(tmp_path: Path) -> None:
 
 def test_an_end_within_the_warm_up_leaves_an_empty_window(tmp_path: Path) -> None:
     with serving(answering(answer("a"))) as server:
-        job = job_of(server, tmp_path, Load(warmup_s=5.0), scenario_options={"conversations": 1})
+        job = job_of(server, tmp_path, Load(1, warmup_s=5.0), scenario_options={"conversations": 1})
         _, summary, _ = played(job)
     assert summary.window_start_ns == summary.window_end_ns
     assert summary.ended_ns < summary.window_start_ns
@@ -485,7 +485,7 @@ def test_an_end_within_the_warm_up_leaves_an_empty_window(tmp_path: Path) -> Non
 
 def test_a_mistake_in_the_scenario_fails_the_process(tmp_path: Path) -> None:
     with serving(answering(answer("a"))) as server:
-        job = job_of(server, tmp_path, Load(), scenario_options={"mistake": "scenario.path=x: no such file"})
+        job = job_of(server, tmp_path, Load(1), scenario_options={"mistake": "scenario.path=x: no such file"})
         with working(job) as process:
             _, logged = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2
@@ -495,7 +495,7 @@ def test_a_mistake_in_the_scenario_fails_the_process(tmp_path: Path) -> None:
 
 def test_nobody_reading_its_progress_ends_it(tmp_path: Path) -> None:
     with serving(answering(answer("a"), delay_ns=20 * MS)) as server:
-        job = job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=60.0))
+        job = job_of(server, tmp_path, Load(1, warmup_s=0.0, duration_s=60.0))
         with working(job) as process:
             assert process.stdout
             process.stdout.close()
@@ -509,7 +509,7 @@ def test_the_worker_plays_the_scenarios_and_engines_that_there_are(tmp_path: Pat
         job = job_of(
             server,
             tmp_path,
-            Load(warmup_s=0.0, conversations=1),
+            Load(1, warmup_s=0.0, conversations=1),
             engine="openai",
             scenario="chat_multi_turn",
             scenario_options={"turns": 2, "think_time_s": 0.0},
@@ -528,7 +528,7 @@ def test_the_worker_plays_the_scenarios_and_engines_that_there_are(tmp_path: Pat
 def test_an_engine_that_there_is_not_is_one_line(tmp_path: Path) -> None:
     with (
         serving(answering(answer("a"))) as server,
-        working(job_of(server, tmp_path, Load()), WORKER) as process,
+        working(job_of(server, tmp_path, Load(1)), WORKER) as process,
     ):
         _, logged = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
