@@ -57,7 +57,7 @@ class Load:
     """
 
     concurrency: int | None = key(
-        1, "Users with one turn in flight (closed loop).", Range(1, 100_000), ask_above=256
+        4, "Users with one turn in flight (closed loop).", Range(1, 100_000), ask_above=256
     )
     rate_per_s: float | None = key(
         None, "Conversations begun per second (open loop).", Range(0.001, 100_000), ask_above=256

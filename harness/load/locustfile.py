@@ -92,7 +92,7 @@ def _open(environment: Any) -> None:
         fairness="matched",
         scenario=options.scenario,
         scenario_options=given,
-        load=Load(warmup_s=0.0),
+        load=Load(1, warmup_s=0.0),
         # Locust's worker processes play different conversations.
         seed=options.scenario_seed + getattr(environment.runner, "worker_index", 0),
         rows_path=options.rows,

@@ -51,7 +51,7 @@ from serving_bench.scenarios import SCENARIOS, is_column
 # For `bench fit`, which asks what could be served, not what to measure. It asks about all engines.
 FIT_DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
     "quantization": ("bf16", "fp8", "awq", "gguf-q8_0", "gguf-q4_k_m"),
-    "load.concurrency": (4,),
+    "load.concurrency": (Load.concurrency,),
 }
 # Sections of keys that say how often to measure and what to make of it.
 _OF_RUNS = ("repeats", "seed", "guard", "price", "slo", "until", "compare", "run", "quality")

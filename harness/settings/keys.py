@@ -22,10 +22,9 @@ from serving_bench.harness.settings import sections
 from serving_bench.harness.settings.decoding import ALONE, Choices, Field, fields_by_key, shown
 from serving_bench.scenarios import SCENARIOS
 
-# Those of the axes and of the keys without a section. A load alone has one user.
+# Those of the axes and of the keys without a section.
 DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
-    **{name: each.default if each.is_list else (each.default,) for name, each in ALONE.items()},
-    "load.concurrency": (4,),
+    name: each.default if each.is_list else (each.default,) for name, each in ALONE.items()
 }
 DEFAULT_MODEL = str(DEFAULTS["model"][0])
 # Up to this many keys of a section are listed in an error.
@@ -70,8 +69,7 @@ def listed_keys() -> dict[str, tuple[str, str, str]]:
         takes, section = [field.takes, *(each.takes for each in others)], name.partition(".")[0]
         if name == f"{section}.program" and section in ENGINES and takes == ["text"]:
             takes = [*filter(None, ENGINES[section].programs), "a path"]
-        default = str(DEFAULTS[name][0]) if name == "load.concurrency" else field.default_text
-        rows[name] = (default, " or ".join(dict.fromkeys(takes)), field.key.about)
+        rows[name] = (field.default_text, " or ".join(dict.fromkeys(takes)), field.key.about)
     return rows
 
 

@@ -82,7 +82,7 @@ def test_a_row_holds_what_happened(tmp_path: Path) -> None:
                 sends.append(link.send(chunk(event(content="x"))))
             link.send(answer("y", **USAGE)[len(CHUNKED) :])
 
-    load = Load(warmup_s=0.0, conversations=1)
+    load = Load(1, warmup_s=0.0, conversations=1)
     (row,), summary, _ = measured(play, tmp_path, load, scenario_options={"turns": 1})
     assert (row.outcome, row.error, row.http_status, row.finish_reason) == ("ok", None, 200, "stop")
     assert (row.user, row.conversation, row.turn, row.max_tokens) == (0, 0, 0, 4)
@@ -100,7 +100,7 @@ def test_a_row_holds_what_happened(tmp_path: Path) -> None:
 
 
 def test_scripted_answers_go_back_instead_of_the_models(tmp_path: Path) -> None:
-    play, load = answering(answer("Hello")), Load(warmup_s=0.0, conversations=1)
+    play, load = answering(answer("Hello")), Load(1, warmup_s=0.0, conversations=1)
     rows, _, server = measured(play, tmp_path, load, scenario_options={"history": "scripted"})
     assert bodies_of(server)[1]["messages"][1] == {"role": "assistant", "content": "scripted 0"}
     assert rows[0].output_text == "Hello"
@@ -152,7 +152,7 @@ def test_the_window_lies_between_warm_up_and_duration(tmp_path: Path) -> None:
 
 
 def test_a_turn_is_due_its_think_time_after_the_end_of_the_one_before(tmp_path: Path) -> None:
-    load = Load(warmup_s=0.0, conversations=2)
+    load = Load(1, warmup_s=0.0, conversations=2)
     options = {"turns": 2, "think_time_s": 0.1}
     rows, summary, _ = measured(answering(answer("a")), tmp_path, load, scenario_options=options)
     # Not before the first turn of all: nothing came before it.
@@ -172,7 +172,7 @@ def children_cpu_s() -> float:
 def test_the_client_reports_its_own_lag(tmp_path: Path) -> None:
     before_s = children_cpu_s()
     play = answering(answer("a"), delay_ns=20 * MS)
-    _, summary, _ = measured(play, tmp_path, Load(warmup_s=0.0, duration_s=0.3))
+    _, summary, _ = measured(play, tmp_path, Load(1, warmup_s=0.0, duration_s=0.3))
     assert summary.stamp_source == ("kernel" if has_kernel_stamps() else "read")
     if has_kernel_stamps():
         assert summary.stamp_lag_s is not None
@@ -188,7 +188,7 @@ def test_the_client_reports_its_own_lag(tmp_path: Path) -> None:
 def test_a_failed_turn_ends_its_conversation(tmp_path: Path) -> None:
     error = b'{"error": {"message": "no slot for sk-secret-77"}}'
     failing = b"HTTP/1.1 503 Busy\r\nContent-Length: %d\r\n\r\n%b" % (len(error), error)
-    play, load = answering(answer("sk-secret-77"), failing), Load(warmup_s=0.0, conversations=2)
+    play, load = answering(answer("sk-secret-77"), failing), Load(1, warmup_s=0.0, conversations=2)
     turns = {"turns": 3}
     with at_work(play, tmp_path, load, key="sk-secret-77", scenario_options=turns) as (server, job, process):
         said, logged = process.communicate(timeout=LIMIT_S)
@@ -247,7 +247,7 @@ def test_an_absurd_count_costs_its_request_alone(tmp_path: Path) -> None:
             link.request()
             link.send(answer("a", usage={"prompt_tokens": 5, "completion_tokens": count}))
 
-    rows, summary, _ = measured(play, tmp_path, Load(warmup_s=0.0, conversations=2))
+    rows, summary, _ = measured(play, tmp_path, Load(1, warmup_s=0.0, conversations=2))
     Path(tmp_path / "rows.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
     tally = write_table(tmp_path / "rows.jsonl", tmp_path / "requests.parquet", summary)
     kept = read_requests(tmp_path, ["outcome", "output_tokens", "error"]).to_pylist()
@@ -275,7 +275,7 @@ def test_whatever_a_decoder_raises_costs_its_request_alone(tmp_path: Path) -> No
 
 
 def test_a_load_process_that_stood_still_says_for_how_long(tmp_path: Path) -> None:
-    play, load = answering(answer("a"), delay_ns=20 * MS), Load(warmup_s=0.0, duration_s=4.0)
+    play, load = answering(answer("a"), delay_ns=20 * MS), Load(1, warmup_s=0.0, duration_s=4.0)
     with at_work(play, tmp_path, load) as (server, job, process):
         wait_until(lambda: bodies_of(server))
         process.send_signal(signal.SIGSTOP)
@@ -293,7 +293,7 @@ def test_a_load_process_that_stood_still_as_its_load_began_says_so(tmp_path: Pat
     board_path = tmp_path / "load.board"
     board = shared_board(board_path)
     with serving(answering(answer("a"))) as server:
-        job = job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=3.2, steps=1))
+        job = job_of(server, tmp_path, Load(1, warmup_s=0.0, duration_s=3.2, steps=1))
         # It sees the start 3 s late, as one does that was stopped in between.
         board.start_ns = time.monotonic_ns() - 3_000 * MS
         played(job, program=(TINY[0], "--board", str(board_path)))
@@ -307,7 +307,7 @@ STALLING = steps(Link.request, CHUNKED + chunk(event(content="half")), Link.requ
 
 
 def test_a_request_of_the_window_may_run_to_its_own_limit(tmp_path: Path) -> None:
-    load = Load(warmup_s=0.0, duration_s=0.2, steps=1, timeout_s=0.6)
+    load = Load(1, warmup_s=0.0, duration_s=0.2, steps=1, timeout_s=0.6)
     (row,), summary, _ = measured(STALLING, tmp_path, load)
     assert (row.outcome, row.output_text) == ("timeout", "half")
     assert summary.ended_by == "duration"
@@ -318,7 +318,7 @@ def test_a_request_of_the_window_may_run_to_its_own_limit(tmp_path: Path) -> Non
 @pytest.mark.parametrize("timeout_s", [0.1, 120.0, 3600.0])
 def test_the_drain_leaves_every_request_its_own_limit(timeout_s: float) -> None:
     # A request sent as the window ends comes to its limit so long after it, and must still write its row.
-    assert timeout_s < drain_limit_s(Load(timeout_s=timeout_s)) < timeout_s + 30
+    assert timeout_s < drain_limit_s(Load(1, timeout_s=timeout_s)) < timeout_s + 30
 
 
 def test_a_signal_in_the_drain_cancels_the_requests_but_did_not_end_the_window(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_a_signal_in_the_drain_cancels_the_requests_but_did_not_end_the_window(t
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_load_begins_is_not_missed(tmp_path: Path, number: int) -> None:
-    load = Load(warmup_s=0.0, duration_s=60.0)
+    load = Load(1, warmup_s=0.0, duration_s=60.0)
     with at_work(answering(answer("a")), tmp_path, load) as (server, job, process):
         wait_until(lambda: holds_signals(process.pid))
         process.send_signal(number)
@@ -349,7 +349,7 @@ def test_a_signal_before_the_load_begins_is_not_missed(tmp_path: Path, number: i
 
 
 def test_what_a_scenario_prints_does_not_come_between_the_progress(tmp_path: Path) -> None:
-    play, load = answering(answer("a"), delay_ns=20 * MS), Load(warmup_s=0.0, duration_s=1.5)
+    play, load = answering(answer("a"), delay_ns=20 * MS), Load(1, warmup_s=0.0, duration_s=1.5)
     with at_work(play, tmp_path, load, scenario_options={"prints": "stray words"}) as (_, job, process):
         said, logged = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0
@@ -359,7 +359,7 @@ def test_what_a_scenario_prints_does_not_come_between_the_progress(tmp_path: Pat
 
 
 def test_a_scenario_that_ends_ends_the_window(tmp_path: Path) -> None:
-    load, options = Load(warmup_s=0.0), {"conversations": 3}
+    load, options = Load(1, warmup_s=0.0), {"conversations": 3}
     rows, summary, _ = measured(answering(answer("a")), tmp_path, load, scenario_options=options)
     assert len(rows) == 6
     assert summary.ended_by == "conversations"
@@ -367,7 +367,7 @@ def test_a_scenario_that_ends_ends_the_window(tmp_path: Path) -> None:
 
 
 def test_conversations_count_from_the_end_of_the_warm_up(tmp_path: Path) -> None:
-    load = Load(warmup_s=0.5, conversations=2)
+    load = Load(1, warmup_s=0.5, conversations=2)
     rows, summary, _ = measured(answering(answer("a")), tmp_path, load)
     first = {row.conversation: row for row in reversed(rows)}
     due = sum(row.scheduled_ns >= summary.window_start_ns for row in first.values())
@@ -428,7 +428,7 @@ def test_what_is_cut_by_the_end_of_the_grace_is_told(tmp_path: Path) -> None:
 
 
 def test_an_end_within_the_warm_up_leaves_an_empty_window(tmp_path: Path) -> None:
-    load, options = Load(warmup_s=5.0), {"conversations": 1}
+    load, options = Load(1, warmup_s=5.0), {"conversations": 1}
     _, summary, _ = measured(answering(answer("a")), tmp_path, load, scenario_options=options)
     assert summary.window_start_ns == summary.window_end_ns
     assert summary.ended_ns < summary.window_start_ns
@@ -436,7 +436,7 @@ def test_an_end_within_the_warm_up_leaves_an_empty_window(tmp_path: Path) -> Non
 
 def test_a_mistake_in_the_scenario_fails_the_process(tmp_path: Path) -> None:
     options = {"mistake": "scenario.path=x: no such file"}
-    with at_work(answering(answer("a")), tmp_path, Load(), scenario_options=options) as (_, job, process):
+    with at_work(answering(answer("a")), tmp_path, Load(1), scenario_options=options) as (_, job, process):
         _, logged = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2
     assert logged.splitlines()[-1] == "scenario.path=x: no such file"
@@ -444,7 +444,7 @@ def test_a_mistake_in_the_scenario_fails_the_process(tmp_path: Path) -> None:
 
 
 def test_nobody_reading_its_progress_ends_it(tmp_path: Path) -> None:
-    load = Load(warmup_s=0.0, duration_s=60.0)
+    load = Load(1, warmup_s=0.0, duration_s=60.0)
     with at_work(answering(answer("a"), delay_ns=20 * MS), tmp_path, load) as (_, job, process):
         assert process.stdout
         process.stdout.close()
@@ -455,7 +455,7 @@ def test_nobody_reading_its_progress_ends_it(tmp_path: Path) -> None:
 
 def test_the_worker_plays_the_scenarios_and_engines_that_there_are(tmp_path: Path) -> None:
     began_ns = time.monotonic_ns()
-    play, load = answering(answer("a", **USAGE)), Load(warmup_s=0.0, conversations=1)
+    play, load = answering(answer("a", **USAGE)), Load(1, warmup_s=0.0, conversations=1)
     rows, summary, _ = measured(play, tmp_path, load, program=WORKER, **REAL)
     assert [row.outcome for row in rows] == ["ok", "ok"]
     assert summary.requests == 2
@@ -467,7 +467,7 @@ def test_the_worker_plays_the_scenarios_and_engines_that_there_are(tmp_path: Pat
 
 
 def test_an_engine_that_there_is_not_is_one_line(tmp_path: Path) -> None:
-    with at_work(answering(answer("a")), tmp_path, Load(), WORKER) as (*_, process):
+    with at_work(answering(answer("a")), tmp_path, Load(1), WORKER) as (*_, process):
         _, logged = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
     assert logged == "no scenario tiny or no engine tiny in this version\n"

@@ -19,7 +19,7 @@ def begun(number: int, scheduled_ns: int = 100) -> BegunRow:
 def job(folder: Path) -> LoadJob:
     return LoadJob(
         cell="1", base_url="", model="", api_key_env="", engine="", engine_options={}, fairness="matched",
-        scenario="", scenario_options={}, load=Load(), seed=1, rows_path=str(folder / "rows"),
+        scenario="", scenario_options={}, load=Load(1), seed=1, rows_path=str(folder / "rows"),
         summary_path=str(folder / "summary"), begun_path=str(folder / "begun"),
     )  # fmt: skip
 

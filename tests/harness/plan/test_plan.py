@@ -442,7 +442,7 @@ def test_a_trace_needs_what_is_under_way_at_its_busiest_moment(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("load", "scenario", "expected_s"),
     [
-        (Load(ramp_up_s=3, warmup_s=2, duration_s=10, ramp_down_s=4), CHAT, 19),
+        (Load(1, ramp_up_s=3, warmup_s=2, duration_s=10, ramp_down_s=4), CHAT, 19),
         (Load(None, rate_per_s=4, warmup_s=2, duration_s=None, conversations=20), CHAT, 2 + 5),
         (Load(None, rate_per_s=4, warmup_s=2, duration_s=3, conversations=20), CHAT, 2 + 3),
         (Load(None, arrival="trace", warmup_s=0, speedup=2, duration_s=None), TRACE, 50),

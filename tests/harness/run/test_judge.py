@@ -20,7 +20,7 @@ def last_failed(count: int) -> list[tuple[int, bool]]:
 
 
 def record(load_summary, load: Load | None = None) -> CellRecord:
-    plan = make_run.plan_of([make_run.deployment("vllm", "awq")], [load or Load()])
+    plan = make_run.plan_of([make_run.deployment("vllm", "awq")], [load or Load(1)])
     cell = plan.starts[0].cells[0]
     return CellRecord(
         number=0, start="00-vllm", deployment="vllm awq", repeat=0, scenario=cell.scenario, load=cell.load,
@@ -90,7 +90,7 @@ def test_conversations_that_were_cut_make_it_suspect():
 
 
 def test_a_load_that_was_stopped_for_its_failures_says_how_many_and_which():
-    stopped = record(make_run.summary(S, ended_by="failures"), Load(max_failed_share=0.1))
+    stopped = record(make_run.summary(S, ended_by="failures"), Load(1, max_failed_share=0.1))
     tally = replace(GOOD, failed=11, messages={"timeout: after 2 s": 3, REFUSED: 8})
     found = judged(stopped, tally)
     assert found.status == "failed"

@@ -70,7 +70,7 @@ def write_pair(
 ):
     """Two deployments, nothing to distrust but what is asked for; that two starts are few is left out."""
     deployments = [deployment(engine, quantizations[0]), deployment("vllm", quantizations[1])]
-    plan = plan_of(deployments, [load or Load()], repeats)
+    plan = plan_of(deployments, [load or Load(1)], repeats)
     record = run_record(plan)
     store.write_record(path / "run.json", replace(record, environment=environment or {}))
     for start in plan.starts:
@@ -409,7 +409,7 @@ def test_rates_of_a_window_in_which_no_request_ended_are_marked(tmp_path):
 
 def write_starts(path, rows_by_start, samples=(), environment=None):
     """One deployment, a start per list of rows, samples for each."""
-    plan = plan_of([deployment("llama_cpp", "fp16")], [Load()], repeats=len(rows_by_start))
+    plan = plan_of([deployment("llama_cpp", "fp16")], [Load(1)], repeats=len(rows_by_start))
     settings = {**run_record(plan).settings, "guard": ("off",)}
     written = replace(run_record(plan), environment=environment or {}, settings=settings)
     store.write_record(path / "run.json", written)
@@ -516,7 +516,7 @@ def test_a_deployment_that_slows_from_start_to_start_is_told_and_what_all_share_
 
     def starts(path, own):
         deployments = [deployment("llama_cpp", "fp16"), deployment("vllm", "fp16")]
-        plan = begin_run(path, deployments, [Load()], repeats=5)
+        plan = begin_run(path, deployments, [Load(1)], repeats=5)
         for start in plan.starts:
             write_start(path, start, memory_kind="device")
             is_second = start.deployment.engine == "vllm"

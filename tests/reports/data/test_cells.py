@@ -14,7 +14,7 @@ def test_scenarios_stand_in_the_order_asked_for():
     cells = []
     for label in (*labels, "rag"):
         scenario = ScenarioChoice(label.partition(" ")[0], {}, label)
-        [start] = run_record(plan_of([deployment("vllm", "awq")], [Load()], scenario=scenario)).plan.starts
+        [start] = run_record(plan_of([deployment("vllm", "awq")], [Load(1)], scenario=scenario)).plan.starts
         [planned] = start.cells
         planned = replace(planned, number=len(cells) + 1)
         cells.append(Cell(planned.number, planned, start, None, "completed", "1 user", None))

@@ -112,7 +112,7 @@ def test_a_cell_that_was_begun_and_has_no_record_was_in_flight(tmp_path):
 
 
 def test_repeats_are_averaged_with_their_range_and_invalid_ones_left_out(tmp_path):
-    plan = begin_run(tmp_path, [deployment("llama_cpp", "fp16")], [Load()], repeats=3)
+    plan = begin_run(tmp_path, [deployment("llama_cpp", "fp16")], [Load(1)], repeats=3)
     for start, first_ms, validity in zip(
         plan.starts, (100, 300, 900), ("valid", "suspect", "invalid"), strict=True
     ):

@@ -37,7 +37,7 @@ STAGES = {
 
 def run_of(path, *starts, **changes):
     """Starts of one deployment, each by the seconds of its stages; None: it never became ready."""
-    plan = begin_run(path, [deployment("vllm", "bf16")], [Load()], repeats=len(starts))
+    plan = begin_run(path, [deployment("vllm", "bf16")], [Load(1)], repeats=len(starts))
     for start, stages in zip(plan.starts, starts, strict=True):
         spawned_ns = (100 + 100 * start.index) * S
         stamps = {name: spawned_ns + int(seconds * S) for name, seconds in (stages or {}).items()}
@@ -169,7 +169,7 @@ LEAK = "refused http://user:sesame@host/v1 with --api-key sesame, Bearer sesame 
 
 
 def test_no_secret_of_a_servers_text_is_on_the_page(tmp_path):
-    plan = plan_of([deployment("vllm", "bf16"), deployment("sglang", "bf16")], [Load()])
+    plan = plan_of([deployment("vllm", "bf16"), deployment("sglang", "bf16")], [Load(1)])
     settings = {"engine.base_url": ("http://user:sesame@host/v1",)}
     argv = ("bench", "run", "engine.base_url=http://user:sesame@host/v1")
     store.write_record(tmp_path / "run.json", run_record(plan, settings=settings, argv=argv))

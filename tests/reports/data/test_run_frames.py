@@ -59,7 +59,7 @@ def test_a_request_that_its_user_would_leave_neither_failed_nor_counts_as_sent(t
     assert run.requests["stays"].tolist() == [True, True, False, False]
 
 
-@pytest.mark.parametrize("load", [Load(), Load(concurrency=None, rate_per_s=2.0)])
+@pytest.mark.parametrize("load", [Load(1), Load(concurrency=None, rate_per_s=2.0)])
 def test_no_figure_depends_on_whether_an_engine_answers_before_its_user_leaves(tmp_path, load):
     figures = []
     for place, answered in enumerate((None, False, True)):

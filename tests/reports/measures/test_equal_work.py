@@ -39,7 +39,7 @@ def run_of(path, starts, rows=(), models=()):
         deployment(*name.split(), *models[at : at + 1])
         for at, name in zip(range(len(starts)), NAMES, strict=False)
     ]
-    plan = begin_run(path, wanted, [Load()])
+    plan = begin_run(path, wanted, [Load(1)])
     for at, start in enumerate(plan.starts):
         write_start(path, start, **starts[at])
         own = rows[at] if at < len(rows) else requests()

@@ -91,7 +91,7 @@ def in_mib(parts):
 
 
 def said_record(**changes):
-    [start] = plan_of([deployment("llama_cpp", "bf16")], [Load()]).starts
+    [start] = plan_of([deployment("llama_cpp", "bf16")], [Load(1)]).starts
     return start_record(start, SPAWNED_NS, **{"memory_said": SAID, **changes})
 
 
@@ -462,7 +462,7 @@ def chart_of(run, id_):
 
 def test_a_course_has_its_peak_and_its_end_in_the_table(tmp_path):
     record = said_record()
-    begin_run(tmp_path, [record.deployment], [Load()])
+    begin_run(tmp_path, [record.deployment], [Load(1)])
     write_start(tmp_path, replace(record, status="completed"), host_samples(SPAWNED_NS, GIB, 100))
     chart = chart_of(open_run(tmp_path), "memory-0")
     assert chart.columns[1:] == ["start", "peak GiB", "end GiB"]

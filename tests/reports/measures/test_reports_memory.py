@@ -28,7 +28,7 @@ PLAIN = DeviceSample(
 def run_of(path: Path, notes: tuple[Mapping[str, str], ...], samples: tuple[DeviceSample, ...] = ()) -> Run:
     """Two deployments, as many starts of each as half of the notes; all with the same samples."""
     plan = begin_run(
-        path, [deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load()], len(notes) // 2
+        path, [deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load(1)], len(notes) // 2
     )
     for start, said in zip(plan.starts, notes, strict=True):
         write_start(path, start_record(start, SPAWNED_NS, memory_kind="device", memory_notes=said))

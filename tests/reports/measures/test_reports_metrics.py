@@ -54,7 +54,7 @@ def test_latencies_count_from_sent_to_each_instant(tmp_path):
 @pytest.mark.parametrize(
     ("load", "late_s"),
     [
-        (Load(), 0.0),
+        (Load(1), 0.0),
         (Load(concurrency=None, rate_per_s=2.0), 1.0),
         (Load(concurrency=None, arrival="trace"), 1.0),
     ],
@@ -207,7 +207,7 @@ def test_memory_peak_is_the_highest_sample_of_the_cell_and_not_of_the_start(tmp_
 def test_cores_are_those_of_the_servers_processes_in_the_window(tmp_path):
     """0.5 s of processor time per second, and 2 requests of 10 tokens in 8 s."""
     samples = [HostSample(90 * S + k * S // 10, GIB, k / 20, 4, 1, 0, None, GIB, 50.0) for k in range(300)]
-    plan = begin_run(tmp_path, [deployment("vllm", "awq")], [Load()])
+    plan = begin_run(tmp_path, [deployment("vllm", "awq")], [Load(1)])
     write_start(tmp_path, plan.starts[0], samples, memory_kind="host")
     rows = [row(k, T0 + k * S) for k in range(2)]
     write_cell(tmp_path, plan.starts[0].cells[0], plan.starts[0], rows)

@@ -27,7 +27,7 @@ VISION = {
 
 
 def looks_of(path, *wanted):
-    begin_run(path, wanted, [Load()])
+    begin_run(path, wanted, [Load(1)])
     return looks(open_run(path))
 
 

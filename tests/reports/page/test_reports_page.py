@@ -122,7 +122,7 @@ def markup_of(page: str) -> str:
 
 def uneven_run(path, counts):
     """A run whose starts of each deployment have these numbers of requests."""
-    plan = begin_run(path, [deployment(*label.split()) for label in counts], [Load()], repeats=2)
+    plan = begin_run(path, [deployment(*label.split()) for label in counts], [Load(1)], repeats=2)
     for start in plan.starts:
         write_start(path, start)
         count = counts[start.deployment.label][start.repeat]
@@ -309,7 +309,7 @@ def test_facts_have_readable_units_and_no_clocks(tmp_path):
 
 
 def test_what_a_server_is_and_says_stands_side_by_side_with_its_command_below(tmp_path):
-    plan = begin_run(tmp_path, [deployment("vllm", "awq"), deployment("llama_cpp", "fp16")], [Load()])
+    plan = begin_run(tmp_path, [deployment("vllm", "awq"), deployment("llama_cpp", "fp16")], [Load(1)])
     first, second = plan.starts
     image = {"image": "vllm:1", "image_digest": "vllm@sha256:0123456789abcdef"}
     weights = {"size_bytes": 2 * GIB, "note": "made from the Q4_1 file"}
@@ -334,7 +334,7 @@ def test_a_window_in_which_nothing_was_sent_has_a_page(tmp_path):
     """Requests of the warm-up that outlast it; and a second load that has values."""
     reason = "no request was sent in the window of 8 s"
     plan = begin_run(
-        tmp_path, [deployment("vllm", "awq"), deployment("llama_cpp", "fp16")], [Load(), Load(4)], repeats=3
+        tmp_path, [deployment("vllm", "awq"), deployment("llama_cpp", "fp16")], [Load(1), Load(4)], repeats=3
     )
     for start in plan.starts:
         write_start(tmp_path, start, host_samples(90 * S, GIB))
@@ -347,7 +347,7 @@ def test_a_window_in_which_nothing_was_sent_has_a_page(tmp_path):
 
 
 def test_cells_of_every_validity_share_a_page(tmp_path):
-    plan = begin_run(tmp_path, [deployment("vllm", "awq")], [Load(), Load(concurrency=4)], repeats=5)
+    plan = begin_run(tmp_path, [deployment("vllm", "awq")], [Load(1), Load(concurrency=4)], repeats=5)
     kinds = [
         {"validity": "valid"},
         {"validity": "suspect", "reasons": ("clocks fell",)},
@@ -379,7 +379,7 @@ def test_cells_of_every_validity_share_a_page(tmp_path):
 def test_the_question_names_what_was_compared(tmp_path, question, labels):
     models = {"reference -": "-"}
     planned = [deployment(*label.split(), models.get(label, "tiny-lm")) for label in labels]
-    begin_run(tmp_path, planned, [Load()])
+    begin_run(tmp_path, planned, [Load(1)])
     heading = re.search(r'<p class="kicker">(.*?)</p>', write_report(tmp_path).read_text(encoding="utf-8"))[1]
     assert re.sub(r"</?span[^>]*>", "", heading).startswith(question)
 

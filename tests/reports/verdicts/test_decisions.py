@@ -288,7 +288,7 @@ def test_the_metric_that_was_asked_for_decides(tmp_path):
 @pytest.mark.parametrize(
     ("load", "metric"),
     [
-        (Load(rate_per_s=2.0), "ttft_s.p50"),
+        (Load(1, rate_per_s=2.0), "ttft_s.p50"),
         (Load(concurrency=None, arrival="batch", conversations=9), "output_tokens_per_s"),
     ],
 )

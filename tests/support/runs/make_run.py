@@ -129,7 +129,7 @@ def start_record(planned: PlannedStart, spawned_ns: int = 90 * S, **changes) -> 
 
 def kept_start(directory: Path) -> Kept[StartRecord]:
     """Return the record of a start, kept in start.json of this directory."""
-    [start] = plan_of([deployment("llama_cpp", "fp16")], [Load()]).starts
+    [start] = plan_of([deployment("llama_cpp", "fp16")], [Load(1)]).starts
     return Kept(directory / "start.json", start_record(start, S))
 
 
@@ -225,7 +225,9 @@ def one_cell_run(
 
 def starts_run(path: Path, *starts_rows, load: Load | None = None, scenario: ScenarioChoice = CHAT) -> Path:
     """Write a run of one deployment with a start per list of rows. The window is [102 s, 110 s)."""
-    plan = begin_run(path, [deployment("vllm", "awq")], [load or Load()], len(starts_rows), scenario=scenario)
+    plan = begin_run(
+        path, [deployment("vllm", "awq")], [load or Load(1)], len(starts_rows), scenario=scenario
+    )
     for start, rows in zip(plan.starts, starts_rows, strict=True):
         write_start(path, start)
         write_cell(path, start.cells[0], start, rows)

@@ -38,15 +38,15 @@ def gaps(load: Load, count: int = 20_000) -> list[float]:
 
 
 def test_the_phases_follow_each_other() -> None:
-    assert phases(Load(ramp_up_s=3, warmup_s=2, duration_s=10, ramp_down_s=4)) == (3, 5, 15, 19)
-    assert phases(Load(warmup_s=2, duration_s=None, conversations=9)) == (0, 2, inf, inf)
+    assert phases(Load(1, ramp_up_s=3, warmup_s=2, duration_s=10, ramp_down_s=4)) == (3, 5, 15, 19)
+    assert phases(Load(1, warmup_s=2, duration_s=None, conversations=9)) == (0, 2, inf, inf)
 
 
 def test_a_cell_may_take_all_steps_and_its_grace() -> None:
-    assert longest_s(Load(warmup_s=2, duration_s=10, timeout_s=30)) == 2 + 40 + 40
-    assert longest_s(Load(warmup_s=2, duration_s=10, timeout_s=90)) == 2 + 40 + 90
-    assert longest_s(Load(warmup_s=2, duration_s=10, steps=1, ramp_down_s=5, grace_s=1)) == 2 + 10 + 5
-    assert longest_s(Load(warmup_s=2, duration_s=None, conversations=9)) == inf
+    assert longest_s(Load(1, warmup_s=2, duration_s=10, timeout_s=30)) == 2 + 40 + 40
+    assert longest_s(Load(1, warmup_s=2, duration_s=10, timeout_s=90)) == 2 + 40 + 90
+    assert longest_s(Load(1, warmup_s=2, duration_s=10, steps=1, ramp_down_s=5, grace_s=1)) == 2 + 10 + 5
+    assert longest_s(Load(1, warmup_s=2, duration_s=None, conversations=9)) == inf
 
 
 def test_an_end_that_is_not_known_yet_moves_only_what_comes_behind_it() -> None:

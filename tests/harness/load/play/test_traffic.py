@@ -74,7 +74,7 @@ def test_users_of_several_workers_have_numbers_and_instants_of_their_own() -> No
 
 
 def test_the_window_ends_once_and_what_follows_does_not_change_why() -> None:
-    made = traffic(Load(warmup_s=1.0, duration_s=5.0, ramp_down_s=2.0))
+    made = traffic(Load(1, warmup_s=1.0, duration_s=5.0, ramp_down_s=2.0))
     made.end_window("duration", made.window.start_ns + 5 * S)
     assert not made.closed.is_set()
     assert made.wait_until(time.monotonic_ns())
@@ -84,13 +84,13 @@ def test_the_window_ends_once_and_what_follows_does_not_change_why() -> None:
 
 
 def test_a_window_that_ends_in_the_warm_up_is_empty() -> None:
-    made = traffic(Load(warmup_s=60.0))
+    made = traffic(Load(1, warmup_s=60.0))
     made.close("interrupted")
     assert made.window.end_ns == made.window.start_ns
 
 
 def test_closing_ends_every_wait() -> None:
-    made = traffic(Load())
+    made = traffic(Load(1))
     waits = [gevent.spawn(made.wait_until, time.monotonic_ns() + n * 60 * S) for n in range(1, 4)]
     gevent.sleep(0)
     made.close("conversations")
@@ -134,7 +134,7 @@ def test_conversations_that_began_are_finished_before_all_is_closed() -> None:
 
 
 def test_what_is_not_finished_within_the_grace_is_cut_and_counted() -> None:
-    load = Load(warmup_s=0.0, duration_s=None, conversations=2, min_requests=1, grace_s=0.05)
+    load = Load(1, warmup_s=0.0, duration_s=None, conversations=2, min_requests=1, grace_s=0.05)
     made = talking(load, 2)
     sent(made, 1)
     assert made.next_conversation() is None
@@ -145,7 +145,7 @@ def test_what_is_not_finished_within_the_grace_is_cut_and_counted() -> None:
 
 
 def test_a_load_that_is_interrupted_before_it_begins_has_an_empty_window() -> None:
-    made = traffic(Load(warmup_s=5.0))
+    made = traffic(Load(1, warmup_s=5.0))
     made.window = Window(made.job.load, 0, made.board)
     made.window.end("interrupted", 1)
     made.window.begin(time.monotonic_ns())
@@ -153,14 +153,14 @@ def test_a_load_that_is_interrupted_before_it_begins_has_an_empty_window() -> No
 
 
 def test_what_a_duration_ends_is_not_said_to_be_cut() -> None:
-    made = talking(Load(warmup_s=0.0, duration_s=0.1), 1)
+    made = talking(Load(1, warmup_s=0.0, duration_s=0.1), 1)
     made.close("duration")
     made.conversation_ends(turns_left=3)
     assert (made.cut_conversations, made.cut_turns) == (0, 0)
 
 
 def test_a_window_with_too_few_requests_goes_on_by_whole_steps() -> None:
-    made = traffic(Load(warmup_s=0.0, duration_s=1.0, steps=3, min_requests=2))
+    made = traffic(Load(1, warmup_s=0.0, duration_s=1.0, steps=3, min_requests=2))
     sent(made, 1)
     made.record(replace(ROW, sent_ns=time.monotonic_ns(), outcome="cancelled"))  # our own doing
     made.record(replace(ROW, sent_ns=made.window.start_ns - 1))  # of the warm-up
@@ -170,14 +170,14 @@ def test_a_window_with_too_few_requests_goes_on_by_whole_steps() -> None:
 
 
 def test_a_window_in_which_no_request_has_ended_goes_on_for_longer() -> None:
-    made = traffic(Load(warmup_s=0.0, duration_s=1.0, steps=2, min_requests=2), steps_to_first=9)
+    made = traffic(Load(1, warmup_s=0.0, duration_s=1.0, steps=2, min_requests=2), steps_to_first=9)
     assert [made.goes_on_after(step) for step in (2, 8, 9)] == [True, True, False]
     sent(made, 1)
     assert [made.goes_on_after(step) for step in (1, 2, 8)] == [True, False, False]
 
 
 def test_a_window_whose_requests_all_fail_goes_on_no_longer_than_without_a_budget() -> None:
-    made = traffic(Load(warmup_s=0.0, duration_s=1.0, steps=9, min_requests=3))
+    made = traffic(Load(1, warmup_s=0.0, duration_s=1.0, steps=9, min_requests=3))
     made.record(replace(ROW, sent_ns=time.monotonic_ns(), outcome="timeout"))
     assert [made.goes_on_after(step) for step in (3, 4)] == [True, False]
     sent(made, 1)
@@ -204,7 +204,7 @@ def test_the_first_worker_decides_for_all_whether_the_window_goes_on(tmp_path: P
 
 
 def recorded(share: float | None, *outcomes: Outcome) -> Traffic:
-    made = traffic(Load(max_failed_share=share))
+    made = traffic(Load(1, max_failed_share=share))
     for outcome in outcomes:
         made.record(replace(ROW, outcome=outcome))
     return made
@@ -239,7 +239,7 @@ def test_more_failures_among_the_last_requests_than_their_share_end_it(
 
 def test_a_request_is_written_as_it_begins_and_as_it_ends() -> None:
     begun, ended = BytesIO(), BytesIO()
-    made = traffic(Load(), begun=begun, rows=ended)
+    made = traffic(Load(1), begun=begun, rows=ended)
     row = BegunRow("001-c0-t0", 0, 0, 0, 0, 7, 4)
     made.begin(row)
     assert [msgspec.json.decode(line, type=BegunRow) for line in begun.getvalue().splitlines()] == [row]

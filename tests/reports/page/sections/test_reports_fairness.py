@@ -245,7 +245,7 @@ def test_what_could_not_be_told_is_a_finding_with_its_clause(tmp_path):
 
 
 def test_values_of_several_deployments_are_told_once(tmp_path):
-    plan = begin_run(tmp_path, [served("vllm", "bf16"), served("vllm", "awq")], [Load()])
+    plan = begin_run(tmp_path, [served("vllm", "bf16"), served("vllm", "awq")], [Load(1)])
     for start in plan.starts:
         write_start(tmp_path, start, resolved={"prefix_cache": False})
     found = {finding.check: finding for finding in findings_of(open_run(tmp_path))}["terms_not_matched"]
@@ -254,7 +254,7 @@ def test_values_of_several_deployments_are_told_once(tmp_path):
 
 
 def two_servers(path, *resolved):
-    plan = begin_run(path, [served("vllm", "bf16"), served("sglang", "bf16")], [Load()])
+    plan = begin_run(path, [served("vllm", "bf16"), served("sglang", "bf16")], [Load(1)])
     for start, said in zip(plan.starts, resolved, strict=True):
         write_start(path, start, resolved=said)
     return open_run(path)
