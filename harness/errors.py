@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from serving_bench.harness.contracts.facts import inert
+from serving_bench.harness.contracts.sentences import Reason, inert
 
 # A name at least this similar (difflib's ratio) was probably meant.
 _NEAR = 0.65
@@ -103,6 +103,10 @@ class UserError(BenchError):
     """The user asked for something that does not exist or cannot be done."""
 
     exit_code = 2
+
+    @property
+    def reason(self) -> Reason:
+        return self.args[0] if isinstance(self.args[0], Reason) else Reason(str(self))
 
 
 class CellError(BenchError):

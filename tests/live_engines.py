@@ -147,7 +147,7 @@ def why_not_prepared(model: str, engine: str, quantization: str) -> str | None:
     known = ENGINES[engine]
     needed = known.weights(Deployment(engine, model, quantization, EngineTerms(), known.options(), ""))
     reason = weights.can_prepare(needed) if isinstance(needed, Weights) else needed
-    return reason.text if isinstance(reason, Reason) else None
+    return str(reason) if isinstance(reason, Reason) else None
 
 
 def tests() -> Iterator[Outcome]:

@@ -69,13 +69,24 @@ def checkpoint(
     served = (*DTYPES, *QUANTIZED)
     known_format = QUANTIZATIONS.get(quantization)
     if quantization not in served and not (known_format and deployment.engine in known_format.engines):
-        return Reason(f"{engine} serves no {quantization} checkpoints; it serves {', '.join(served)}")
+        return Reason(
+            "{engine} serves no {quantization} checkpoints; it serves {served}",
+            engine=engine,
+            quantization=quantization,
+            served=", ".join(served),
+        )
     if quantization in DTYPES and dtype not in (None, DTYPES[quantization]):
-        return Reason(f"engine.dtype={dtype} would cast the weights: they would not be {quantization}")
+        return Reason(
+            "{setting} would cast the weights: they would not be {quantization}",
+            setting=f"engine.dtype={dtype}",
+            quantization=quantization,
+        )
     if may_run_code and deployment.terms.trust_remote_code and deployment.model.startswith("hf:"):
         return Reason(
-            f"engine.trust_remote_code=true: bench does not download the Python code of {deployment.model}; "
-            "give model=/path to a checkpoint with its code"
+            "{setting}: bench does not download the Python code of {model}; give model=/path to a checkpoint "
+            "with its code",
+            setting="engine.trust_remote_code=true",
+            model=deployment.model,
         )
     listed = MODELS.get(deployment.model)
     is_float16 = "float16" in (dtype if casts_quantized else None, DTYPES.get(quantization))
@@ -262,10 +273,8 @@ def image_of(engine: str, device: str, versions: Path = VERSIONS) -> str:
     """Return the image of an engine for a `cpu` or `cuda` device. Raise UserError if there is none."""
     image = read_versions(versions).get(f"{engine}_{device}_IMAGE".upper())
     if image is None:
-        raise UserError(
-            f"engine.launcher=docker: {engine} has no image for {device}; "
-            f"{engine}.image names one of your own"
-        )
+        why = f"{{setting}}: {engine} has no image for {device}; {engine}.image names one of your own"
+        raise UserError(Reason(why, setting="engine.launcher=docker"))
     return image
 
 

@@ -71,7 +71,8 @@ def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.
     quantization = deployment.quantization
     if quantization in ("fp16", "bf16") or quantization.startswith("gguf-"):
         return contracts.Weights(deployment.model, quantization, "gguf")
-    return contracts.Reason(f"llama.cpp serves GGUF files; {quantization} is stored as safetensors")
+    why = "llama.cpp serves GGUF files; {quantization} is stored as safetensors"
+    return contracts.Reason(why, quantization=quantization)
 
 
 def _install(program: str | None, device: str) -> contracts.InstallSpec | contracts.Reason:
@@ -155,17 +156,16 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     terms, program = deployment.terms, deployment.options.program
     shares, template = terms.tensor_parallel, template_of(deployment, place)
     if shares > 1 and len(place.devices) != shares:
-        raise UserError(
-            f"engine.tensor_parallel={shares}: llama_cpp was given {len(place.devices)} devices; "
-            f"name {shares} with device="
-        )
+        why = f"{{setting}}: llama_cpp was given {len(place.devices)} devices; name {shares} with device="
+        raise UserError(contracts.Reason(why, setting=f"engine.tensor_parallel={shares}"))
     if deployment.options.args and program == XLLAMACPP and terms.launcher != "docker":
         raise UserError(
             f"llama_cpp.args: {XLLAMACPP} takes none but bench's; llama_cpp.program={LLAMA_SERVER} does"
         )
     layers = deployment.options.gpu_layers
     if layers and not place.devices:
-        raise UserError(f"llama_cpp.gpu_layers={layers}: there is no GPU here to hold layers")
+        why = "{setting}: there is no GPU here to hold layers"
+        raise UserError(contracts.Reason(why, setting=f"llama_cpp.gpu_layers={layers}"))
     # Any value turns graphs off. Source: llama.cpp, ggml/src/ggml-cuda/common.cuh.
     graphs = {"GGML_CUDA_DISABLE_GRAPHS": "1"} if terms.graphs is False else {}
     if terms.launcher == "docker":

@@ -55,7 +55,8 @@ def hub_repo(model: str) -> HubRepo:
     """Return the repository that `hf:organisation/name[@revision]` names. Raise UserError for other text."""
     match = HUB_NAME.fullmatch(model)
     if match is None or ".." in model:
-        raise UserError(f"model={model}: write hf:organisation/name or hf:organisation/name@revision")
+        why = "{setting}: write hf:organisation/name or hf:organisation/name@revision"
+        raise UserError(Reason(why, setting=f"model={model}"))
     return HubRepo(match["repo"], revision=match["revision"] or "main")
 
 
@@ -124,7 +125,7 @@ def _of_hub(model: str, workshop: Workshop | None) -> KnownFacts:
     repo = hub_repo(model)
     page = ask_hub(repo, workshop)
     if isinstance(page, Reason):
-        raise MissingError(f"model=hf:{repo.repo}: {page.text}; model=/path/config.json needs no hub")
+        raise MissingError(f"model=hf:{repo.repo}: {page}; model=/path/config.json needs no hub")
     if page.config is None:
         raise MissingError(
             f"model=hf:{repo.repo}: it has no config.json that can be read; for a GGUF file on this machine "
@@ -227,7 +228,7 @@ def refresh(repo: HubRepo, cache: Path, workshop: Workshop) -> None:
     """Ask the hub and store its page. Raise MissingError if it gives none."""
     page = ask_hub(repo, workshop)
     if isinstance(page, Reason):
-        raise MissingError(f"{repo.repo} could not be downloaded: {page.text}; {INSTEAD}")
+        raise MissingError(f"{repo.repo} could not be downloaded: {page}; {INSTEAD}")
     path = _page_path(repo, cache)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(asdict(page)).encode())

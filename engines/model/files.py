@@ -13,7 +13,7 @@ from typing import Any
 
 from serving_bench.engines.model.safetensors import safetensors_header
 from serving_bench.engines.model.shape import facts_of, is_plain, is_sane, shape_mistake
-from serving_bench.harness.contracts import ModelFacts
+from serving_bench.harness.contracts import ModelFacts, Reason
 from serving_bench.harness.errors import UserError
 from serving_bench.harness.foreign_files import json_of, opened, read_text
 
@@ -138,10 +138,15 @@ def gguf_header(path: Path) -> Header:
         ):
             return _header(_Cursor(data))
     except OSError as error:
-        raise UserError(f"model={path}: cannot be read ({error.strerror})") from error
+        why = Reason("{setting}: cannot be read ({why})", setting=f"model={path}", why=str(error.strerror))
+        raise UserError(why) from error
     except (struct.error, ValueError, OverflowError) as error:
-        why = error if isinstance(error, ValueError) else "it ends too early"
-        raise UserError(f"model={path}: not a GGUF file of version 2 or 3 ({why})") from error
+        why = Reason(
+            "{setting}: not a GGUF file of version 2 or 3 ({why})",
+            setting=f"model={path}",
+            why=str(error) if isinstance(error, ValueError) else "it ends too early",
+        )
+        raise UserError(why) from error
 
 
 class _Cursor:

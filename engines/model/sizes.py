@@ -237,8 +237,10 @@ def why_not_shared(facts: ModelFacts, tensor_parallel: int, *, can_repeat: bool 
         return None
     would = f"a divisor or a multiple of {heads}" if can_repeat else f"a divisor of {heads}"
     return Reason(
-        f"engine.tensor_parallel={tensor_parallel}: its {heads} KV heads cannot be divided equally; "
-        f"give {would}"
+        "{setting}: its {heads} KV heads cannot be divided equally; give {would}",
+        setting=f"engine.tensor_parallel={tensor_parallel}",
+        heads=heads,
+        would=would,
     )
 
 

@@ -54,7 +54,8 @@ class Options:
 def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
     quantization, listed = deployment.quantization, MODELS.get(deployment.model)
     if quantization not in ("fp16", "bf16") and not quantization.startswith("gguf-"):
-        return contracts.Reason(f"Ollama serves GGUF files; {quantization} is stored as safetensors")
+        why = "Ollama serves GGUF files; {quantization} is stored as safetensors"
+        return contracts.Reason(why, quantization=quantization)
     if listed and listed.chat_template:
         return contracts.Reason(
             f"{deployment.model}'s files have no chat template, and Ollama takes no Jinja file beside them: "

@@ -91,10 +91,9 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     weights = launching.given(place.weights, "sglang needs a checkpoint")
     template = launching.template_of(deployment, place)
     if template is not None and template.suffix != ".jinja":
-        raise UserError(
-            f"engine.chat_template={deployment.terms.chat_template or place.chat_template}: SGLang knows a "
-            "Jinja file by its ending; name it .jinja"
-        )
+        why = "{setting}: SGLang knows a Jinja file by its ending; name it .jinja"
+        file = deployment.terms.chat_template or place.chat_template
+        raise UserError(contracts.Reason(why, setting=f"engine.chat_template={file}"))
     if deployment.terms.launcher == "docker":
         return launching.container(
             deployment,
@@ -137,10 +136,9 @@ def _arguments(
 ) -> tuple[str, ...]:
     terms, options = deployment.terms, deployment.options
     if terms.chunked_prefill is False and options.chunked_prefill_size is not None:
-        raise UserError(
-            f"engine.chunked_prefill=false and sglang.chunked_prefill_size={options.chunked_prefill_size}: "
-            "leave out one of them"
-        )
+        size = options.chunked_prefill_size
+        why = f"{{setting}} and sglang.chunked_prefill_size={size}: leave out one of them"
+        raise UserError(contracts.Reason(why, setting="engine.chunked_prefill=false"))
     tokens, is_cpu = terms.speculative_tokens, not place.devices
     values: dict[str, object] = {
         "model-path": weights,

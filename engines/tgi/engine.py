@@ -61,7 +61,8 @@ def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.
         return contracts.Reason(_NOT_INSTALLED)
     if deployment.quantization.startswith("gguf-"):
         return contracts.Reason(
-            f"TGI's own engine reads safetensors; {deployment.quantization} is stored as GGUF"
+            "TGI's own engine reads safetensors; {quantization} is stored as GGUF",
+            quantization=deployment.quantization,
         )
     return checkpoint(
         deployment,
@@ -116,9 +117,8 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     weights, program = given(place.weights, "tgi needs a checkpoint"), place.program
     if deployment.terms.launcher != "native":
         if not place.devices and deployment.options.image is None:
-            raise UserError(
-                "engine=tgi: its image needs a GPU; tgi.image= names another, such as its -intel-cpu one"
-            )
+            why = "{setting}: its image needs a GPU; tgi.image= names another, such as its -intel-cpu one"
+            raise UserError(contracts.Reason(why, setting="engine=tgi"))
         # The image's entrypoint splits its arguments at spaces; the name of a mount has none.
         return container(
             deployment,

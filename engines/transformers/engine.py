@@ -81,8 +81,9 @@ def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.
         return contracts.Reason("transformers converts a GGUF file back to 16 bits on load")
     if quantization not in DTYPES:
         return contracts.Reason(
-            f"the transformers baseline computes with plain 16-bit weights; {quantization} needs kernels "
-            "from other packages"
+            "the transformers baseline computes with plain 16-bit weights; {quantization} needs kernels "
+            "from other packages",
+            quantization=quantization,
         )
     return checkpoint(
         deployment,

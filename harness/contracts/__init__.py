@@ -16,6 +16,7 @@ from serving_bench.harness.contracts.records import *
 from serving_bench.harness.contracts.scenarios import *
 from serving_bench.harness.contracts.secrets import *
 from serving_bench.harness.contracts.sentences import Fact as Fact
+from serving_bench.harness.contracts.sentences import Reason as Reason
 from serving_bench.harness.contracts.sentences import because as because
 from serving_bench.harness.contracts.sentences import plural as plural
 from serving_bench.harness.contracts.sentences import quoted as quoted

@@ -17,8 +17,9 @@ from serving_bench.harness.contracts.deployments import (
     Weights,
 )
 from serving_bench.harness.contracts.quality import LOGPROBS, Ask, Token
-from serving_bench.harness.contracts.records import Reason, Scalar
+from serving_bench.harness.contracts.records import Scalar
 from serving_bench.harness.contracts.scenarios import Adapter, Form, Message, Turn
+from serving_bench.harness.contracts.sentences import Reason
 from serving_bench.harness.contracts.servers import HttpCall, ServerMetric, ServerTerm
 
 # How a server is asked and answers: OpenAI's chat completions, Anthropic's messages, Gemini's content.

@@ -145,7 +145,7 @@ class Skip:
     """A combination that was asked for and will not run, with its reason."""
 
     what: str
-    reason: str
+    reason: Fact
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,6 @@ RunStatus = Literal["running", "completed", "interrupted"]
 
 
 @dataclass(frozen=True)
-class Reason:
-    """A sentence on why something does not exist or cannot be done."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class LoadJob:
     """Everything that a load process is told, written to a JSON file.
 

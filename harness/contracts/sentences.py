@@ -4,9 +4,10 @@ A fact says why something is so by its kind and what it is about. Code that deci
 looks into a sentence. A fact that is formatted (`f"{fact}"`) is its sentence, without a full stop.
 """
 
+import copy
 import string
 from collections.abc import Mapping
-from typing import Any, Union
+from typing import Any, Self, Union
 
 FactValue = Union[str, float, None, "Fact", tuple["FactValue", ...]]
 
@@ -42,6 +43,41 @@ class Fact:
     def __hash__(self) -> int:
         return hash((self.kind, frozenset(self.values.items())))
 
+    def of(self, **values: FactValue) -> Self:
+        """Return the same fact with other values, here and in the facts that it is made of."""
+        other = copy.copy(self)
+        other.values = {
+            name: value.of(**values) if isinstance(value, Fact) else values.get(name, value)
+            for name, value in self.values.items()
+        }
+        return other
+
+
+class Reason(Fact):
+    """Why something does not exist or cannot be done: a sentence with {name} for each value that it is about.
+
+    Without values the sentence is taken as it is. A record holds what it says as a text. The value `setting`
+    is what was asked for and cannot be (`engine.dtype=float16`).
+    """
+
+    __slots__ = ()
+
+    def __init__(self, sentence: str, /, **values: FactValue) -> None:
+        self.kind, self.values = sentence, values
+
+    def __str__(self) -> str:
+        return _FORMATTER.vformat(self.kind, (), self.values) if self.values else self.kind
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reason) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    @property
+    def setting(self) -> FactValue:
+        return self.values.get("setting")
+
 
 def because(kind: str, /, **values: Any) -> Fact:
     return Fact(kind, values)
@@ -60,6 +96,7 @@ def sentence(value: object) -> str:
 def stored(value: object) -> object:
     """Return a fact as a JSON object, for records. Raises TypeError for anything else."""
     fact = _fact(value)
+    fact = quoted(str(fact)) if isinstance(fact, Reason) else fact
     return {"kind": fact.kind, **fact.values}
 
 
@@ -121,6 +158,9 @@ SENTENCES: Mapping[str, str] = {
     # Texts of servers, programs, files and earlier benches; several facts at once.
     "quoted": "{text}",
     "all": "{facts:;}",
+    # What an engine makes of a quantization.
+    "served": "yes",
+    "served_but": "served, but {why}",
     # Why a run gets no test, and why a cell has no value.
     "foreign": "measured by {tool}, not by bench",
     "not_restarted": "the server was running already, so its repeats are blocks on one start",

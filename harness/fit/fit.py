@@ -117,7 +117,7 @@ def memory_of(device: str, given_bytes: int | None) -> Memory:
     If `given_bytes` is given, the device need not be here.
     """
     devices = gpu.devices()
-    lack = devices.text if isinstance(devices, Reason) and device == "auto" else None
+    lack = str(devices) if isinstance(devices, Reason) and device == "auto" else None
     if given_bytes is not None and device not in ("auto", "cpu"):
         return Memory("cuda", given_bytes, len(gpu.listed(device)), "as given")
     if given_bytes is not None:
@@ -245,7 +245,7 @@ class _Question:
         reason = reason or plan.why_not_drafted(deployment, self._shapes)
         need = reason or need_of(deployment, self.known.facts, device, draft)
         if isinstance(need, Reason):
-            return Unserved(*names, need.text)
+            return Unserved(*names, str(need))
         each_bytes = self.memory.device_bytes
         memory_bytes = each_bytes if device == "cpu" else shared_bytes(deployment, each_bytes)
         share = need.total_bytes / memory_bytes
@@ -262,7 +262,7 @@ class _Question:
             verdict="fits" if share <= FITS_SHARE else "tight" if share <= 1 else "does not fit",
             most_users=most_users,
             longest_context=longest_context,
-            why_not_had=lack.text if lack else None,
+            why_not_had=str(lack) if lack else None,
         )
 
     def _room(self, deployment: Deployment, limit_bytes: float) -> tuple[int | None, int | None]:

@@ -2,13 +2,13 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from serving_bench import engines
-from serving_bench.engines import ENGINES, QUANTIZATIONS, aliases, launch_of
+from serving_bench.engines import ENGINES, launch_of
 from serving_bench.harness.contracts import (
     ContainerSpec,
     Deployment,
@@ -22,9 +22,6 @@ from serving_bench.harness.contracts import (
 from serving_bench.harness.errors import UserError, choose_from, refuse_first
 from serving_bench.harness.install import install
 from serving_bench.harness.sampling import gpu
-
-# How a reason begins if the engine serves the quantization, but the model's weights cannot be had in it.
-SERVED_BUT = "served, but "
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def why_not_on(devices: Sequence[int], deployment: Deployment) -> Reason | None:
     try:
         _launch_somewhere(devices, deployment)
     except UserError as error:
-        return Reason(str(error))
+        return error.reason
     return None
 
 
@@ -118,7 +115,7 @@ def _no_build(devices: Sequence[int], deployment: Deployment) -> Reason | None:
     others = [Build(build.engine, each) for each in ENGINES[build.engine].programs]
     able = [each.program for each in others if isinstance(each.spec_for("cuda"), InstallSpec)]
     ways = [*(f"{build.engine}.program={each}" for each in able[:1]), "device=cpu"]
-    return Reason(f"{for_device.text}; {' or '.join(ways)} works")
+    return Reason("{why}; {ways} works", why=for_device, ways=" or ".join(ways))
 
 
 def _launch_somewhere(devices: Sequence[int], deployment: Deployment) -> LaunchSpec:
@@ -193,19 +190,6 @@ class EngineHere:
     origin: str | None  # the distribution and its version, if it is not bench's own
 
 
-@dataclass(frozen=True)
-class QuantizationServed:
-    """A row of the engine x quantization matrix. `engines` has `yes` or a reason for each engine."""
-
-    quantization: str
-    alias: str | None
-    bits_per_weight: float
-    file_format: str | None
-    description: str
-    engines: Mapping[str, str]
-    origin: str | None
-
-
 def engines_here(cache: Path, *, has_device: bool) -> list[EngineHere]:
     rows = []
     for name, engine in ENGINES.items():
@@ -230,7 +214,7 @@ def _installable(
     name: str, program: str | None, spec: InstallSpec | Reason | None, line: str, cache: Path
 ) -> Installable:
     if not isinstance(spec, InstallSpec):
-        return Installable(name, program, "none" if spec else "ready", reason=spec.text if spec else None)
+        return Installable(name, program, "none" if spec else "ready", reason=str(spec) if spec else None)
     compiles = spec.is_built or bool(spec.sources)
     if environment := install.installed(cache, spec):
         version = version_of(name, program, environment.versions)
@@ -276,26 +260,6 @@ def version_of(name: str, program: str | None, versions: Mapping[str, str]) -> s
 
 def _plain(name: str) -> str:  # as packages compare their names (PEP 503)
     return re.sub("[-_.]+", "-", name).lower()
-
-
-def quantizations_served(
-    model: str, can_prepare: Callable[[Weights], Reason | None]
-) -> list[QuantizationServed]:
-    """Return the matrix. `can_prepare` gives the reason why bench cannot get a model's weights."""
-    short = {target: alias for alias, target in aliases(model).items()}
-    rows = []
-    for name, facts in QUANTIZATIONS.items():
-        served: dict[str, str] = {}
-        for engine in ENGINES:
-            needed = weights_needed(engine, model, name)
-            if isinstance(needed, Reason):
-                served[engine] = needed.text
-            elif needed is not None:
-                lacking = can_prepare(needed)
-                served[engine] = f"{SERVED_BUT}{lacking.text}" if lacking else "yes"
-        what = (facts.bits_per_weight, facts.file_format, facts.description)
-        rows.append(QuantizationServed(name, short.get(name), *what, served, QUANTIZATIONS.origins.get(name)))
-    return rows
 
 
 def weights_needed(engine: str, model: str, quantization: str) -> Weights | Reason | None:

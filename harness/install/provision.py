@@ -72,7 +72,7 @@ def provide(
         if build.is_own:
             environments[build] = _own(build, spec)
         elif isinstance(spec, Reason):
-            raise MissingError(f"engine={build.engine}: {spec.text}")
+            raise MissingError(f"engine={build.engine}: {spec}")
         elif spec is not None:
             _refuse_by_hand(spec, build.label, build.install_line, cache, SMALL_BYTES)
             wanted[build] = spec
@@ -230,7 +230,7 @@ def wanted(settings: Settings, store: WeightsStore) -> tuple[list[Weights], list
     for what, needed in deployments:
         reason = store.can_prepare(needed) if isinstance(needed, Weights) else needed
         if reason is not None:
-            skips.append(Skip(what, reason.text))
+            skips.append(Skip(what, reason))
         elif isinstance(needed, Weights):
             needed_weights[needed] = None
     return list(needed_weights), skips

@@ -32,7 +32,7 @@ def resolved(settings: Settings, store: WeightsStore, cache_dir: Path) -> tuple[
         rate = round(len(_sample().encode()) / _SAMPLE_WORDS / size, 2)
         by = f"{' and '.join(settings.engines)} (a token for each {size} bytes)"
     elif isinstance(tokenizer, Reason):
-        return settings, [f"{_KEY}: {TOKENS_PER_WORD}, about the average for English; {tokenizer.text}"]
+        return settings, [f"{_KEY}: {TOKENS_PER_WORD}, about the average for English; {tokenizer}"]
     else:
         rate, by = tokens_per_word(tokenizer), tokenizer
     decode(_KEY, fields()[_KEY][0], rate)  # raises for what no tokenizer has

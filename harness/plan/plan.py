@@ -64,7 +64,7 @@ def make(settings: Settings, facts: Facts = UNKNOWN) -> Plan:
         or why_not_held(each, settings.scenarios)
         for each, reason in possible(settings).items()
     }
-    skips = tuple(Skip(each.label, reason.text) for each, reason in reasons.items() if reason)
+    skips = tuple(Skip(each.label, reason) for each, reason in reasons.items() if reason)
     deployments = [each for each, reason in reasons.items() if reason is None]
     terms = [point.value for point in settings.terms if deployments]
     bound_terms = [each for each in terms if each.fairness != "stock" and not each.base_url]
@@ -215,16 +215,14 @@ def why_not_had(deployment: Deployment, facts: Facts) -> Reason | None:
     needed = all_weights(ENGINES[deployment.engine], deployment)
     unprepared = (facts.unprepared.get(each) for each in needed if isinstance(each, Weights))
     return facts.not_here.get(deployment) or next(
-        (_told_as_given(why, deployment) for why in unprepared if why), None
+        (_of_given(why, deployment) for why in unprepared if why), None
     )
 
 
-def _told_as_given(why: Reason, deployment: Deployment) -> Reason:
+def _of_given(why: Reason, deployment: Deployment) -> Reason:
     """Return why weights cannot be had. For those of a draft it names the key that the user gave."""
-    if deployment.draft is None:
-        return why
-    key = f"engine.speculation={deployment.terms.speculation}:"
-    return replace(why, text=why.text.replace(f"model={deployment.draft.model}:", key))
+    is_of_draft = deployment.draft and why.setting == f"model={deployment.draft.model}"
+    return why.of(setting=f"engine.speculation={deployment.terms.speculation}") if is_of_draft else why
 
 
 def _lack(deployment: Deployment) -> Reason | None:
@@ -239,7 +237,8 @@ def _lack(deployment: Deployment) -> Reason | None:
         can = choices(deployment) if choices else None
         if value and can is not None and value not in can:
             others = f"; it supports {', '.join(can)}" if can else ""
-            return Reason(f"engine.{term}={value}: {engine.name} does not support it here{others}")
+            why = f"{{setting}}: {engine.name} does not support it here{others}"
+            return Reason(why, setting=f"engine.{term}={value}")
     return None
 
 
@@ -255,8 +254,12 @@ def why_not_drafted(deployment: Deployment, shapes: Mapping[str, ModelFacts]) ->
     if abs(target.vocabulary - draft.vocabulary) <= _PADDING:
         return None
     return Reason(
-        f"engine.speculation={deployment.terms.speculation}: the draft has a vocabulary of "
-        f"{draft.vocabulary} tokens and {deployment.model} one of {target.vocabulary}; they must be the same"
+        "{setting}: the draft has a vocabulary of {draft} tokens and {model} one of {target}; they must be "
+        "the same",
+        setting=f"engine.speculation={deployment.terms.speculation}",
+        draft=draft.vocabulary,
+        model=deployment.model,
+        target=target.vocabulary,
     )
 
 
@@ -268,9 +271,13 @@ def why_not_adapted(deployment: Deployment, facts: Facts) -> Reason | None:
     if deployment.terms.base_url:
         is_random = any(each.source is None for each in adapters)
         lack = "a running server has adapters of its own: scenario.adapters=NAME:NAME names them"
-        return Reason(f"scenario.adapters={len(adapters)}: {lack}") if is_random else None
+        return (
+            Reason(f"{{setting}}: {lack}", setting=f"scenario.adapters={len(adapters)}")
+            if is_random
+            else None
+        )
     if lacks := engine.why_no_adapters(deployment):
-        return Reason(f"it serves no LoRA adapters: {lacks.text}")
+        return Reason("it serves no LoRA adapters: {why}", why=lacks)
     needed = engine.weights(deployment)
     if not isinstance(needed, Weights):
         return None
@@ -285,5 +292,5 @@ def why_not_held(deployment: Deployment, scenarios: Sequence[ScenarioChoice]) ->
             deployment.options, forced, least_output_tokens(each)
         )
         if why:
-            return Reason(f"scenario={each.name}: {why}")
+            return Reason("{setting}: {why}", setting=f"scenario={each.name}", why=why)
     return None

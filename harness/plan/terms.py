@@ -243,7 +243,7 @@ def _bound(group: Sequence[Deployment], facts: Facts) -> tuple[int, str]:
     wanted = group[0].terms.kv_cache_tokens or 0
     sizes = [(each, _held(each, facts)) for each in group]
     fitting = [(tokens, each) for each, tokens in sizes if isinstance(tokens, int)]
-    unknown = dict.fromkeys(reason.text for _, reason in sizes if isinstance(reason, Reason))
+    unknown = dict.fromkeys(str(reason) for _, reason in sizes if isinstance(reason, Reason))
     words = "engine.context_length x engine.concurrent_sequences"
     tokens, smallest = min(fitting, key=lambda each: each[0], default=(wanted, group[0]))
     if tokens < wanted:

@@ -40,7 +40,7 @@ def facts() -> dict[str, Any]:
     devices = gpu.devices()
     return {
         "machine": machine_facts(),
-        "devices": devices.text if isinstance(devices, Reason) else devices,
+        "devices": str(devices) if isinstance(devices, Reason) else devices,
         "packages": {name: _version(name) for name in _PACKAGES},
         "git_commit": _git_commit(),
         "variables": of_server({}),

@@ -137,7 +137,7 @@ def select(device: str) -> tuple[int, ...]:
     parts = listed(device)
     present = devices()
     if isinstance(present, Reason):
-        raise UserError(f"device={device}: {present.text}; use device=cpu")
+        raise UserError(f"device={device}: {present}; use device=cpu")
     names = {str(facts.index): facts.name for facts in present}
     if missing := [part for part in parts if part not in names]:
         here = ", ".join(f"{index} ({name})" for index, name in names.items())

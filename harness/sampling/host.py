@@ -102,7 +102,7 @@ class HostReader:
         """Take one sample. At a mark, PSS makes it 10 ms longer per GiB of the tree's memory."""
         pss = self._tree.pss_bytes() if is_mark else None
         if isinstance(pss, Reason):
-            self.notes["pss"] = pss.text
+            self.notes["pss"] = str(pss)
         with self._lock:
             t_ns = time.monotonic_ns()
             used = self._tree.read()

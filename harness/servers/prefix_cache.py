@@ -43,7 +43,7 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, *, is_proven
         return CacheReset("none", note="there is no prefix cache (engine.prefix_cache=false)")
     calls = engine.reset_cache(deployment)
     if isinstance(calls, Reason):
-        return CacheReset("none", note=calls.text)
+        return CacheReset("none", note=str(calls))
     root, deadline = probe.root_of(spec.base_url), time.monotonic() + LIMIT_S
     body = {
         "model": spec.served_model,

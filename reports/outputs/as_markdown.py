@@ -62,7 +62,7 @@ def _blocks(run: Run) -> Iterator[str]:
     if skips := run.record.plan.skips:
         yield folded(
             f"{plural(len(skips), 'combination')} not run",
-            "\n".join(f"- {code(skip.what)}: {plain(skip.reason)}" for skip in skips),
+            "\n".join(f"- {code(skip.what)}: {plain(str(skip.reason))}" for skip in skips),
         )
 
 

@@ -98,7 +98,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
         "cells": cells_frame(run),
         "starts": starts_frame(run),
         "findings": _findings(run),
-        "skips": (_of(each, "what reason") for each in run.record.plan.skips),
+        "skips": ({"what": each.what, "reason": str(each.reason)} for each in run.record.plan.skips),
     }
     return {name: framed(name, each) for name, each in rows.items()}
 

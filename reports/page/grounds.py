@@ -153,7 +153,7 @@ CELLS = Table[Cell](
 SKIPPED = Table[Skip](
     "Not run",
     lambda run: run.record.plan.skips,
-    lambda _: {"what": lambda skip: skip.what, "why": lambda skip: skip.reason},
+    lambda _: {"what": lambda skip: skip.what, "why": lambda skip: str(skip.reason)},
     look="words",
     is_bare=True,
 )

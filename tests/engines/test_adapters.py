@@ -126,7 +126,7 @@ def test_an_engine_says_why_it_serves_none(
 ) -> None:
     reason = ENGINES[engine].why_no_adapters(deployment(engine, terms, **options))
     assert isinstance(reason, Reason)
-    assert reason.text.startswith(begins)
+    assert str(reason).startswith(begins)
 
 
 def test_sglang_serves_none_on_a_cpu() -> None:

@@ -191,4 +191,4 @@ def test_an_environment_is_pinned_with_hashes_and_no_address(
 def test_a_build_that_does_not_exist_has_a_reason(engine: str, device: str, said: str) -> None:
     reason = ENGINES[engine].install(ENGINES[engine].programs[0], device)
     assert isinstance(reason, Reason)
-    assert said in reason.text
+    assert said in str(reason)

@@ -39,7 +39,10 @@ def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
         return None
     origin = next((each.origin for each in expected if isinstance(each, Way)), None)
     page = kept_page(origin.repo, cache) if origin and origin.repo else None
-    return Reason(f"{way.text} (seen {page.seen}; `bench prepare` asks again)") if page else way
+    seen = page and Reason(
+        f"{{why}} (seen {page.seen}; `bench prepare` asks again)", why=way, setting=way.setting
+    )
+    return seen or way
 
 
 def _ways(weights: Weights, cache: Path) -> Iterator[Way | Reason]:
@@ -73,7 +76,7 @@ def adapted(adapter: Adapter, weights: Weights, cache: Path) -> AdapterFile:
     if weights_file is None:
         raise MissingError(f"{weights.model} at {weights.quantization} is not here: its adapters need it")
     if reason := misfit(adapter, weights, weights_file.facts):
-        raise MissingError(reason.text)
+        raise MissingError(str(reason))
     return adapters.adapted(adapter, weights, weights_file.path, cache)
 
 
@@ -151,7 +154,7 @@ def prepare(weights: Weights, cache: Path, workshop: Workshop) -> WeightsFile:
 
 def _possible(way: Way | Reason) -> Way:
     if isinstance(way, Reason):
-        raise MissingError(way.text)
+        raise MissingError(str(way))
     return way
 
 

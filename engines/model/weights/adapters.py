@@ -71,12 +71,14 @@ def misfit(adapter: Adapter, weights: Weights, facts: ModelFacts | None) -> Reas
         base = adapter_files.read_config(folder).get("base_model_name_or_path")
         shapes = adapter_files.read_shapes(folder)
     except UserError as error:
-        return Reason(f"{given}: {error}")
+        return Reason("{setting}: {why}", setting=given, why=str(error))
     other = next((name for name in shapes if half_of(name) is None), None)
     if other and weights.file_format == "gguf":
-        return Reason(f"{given}: has {other}; bench converts only {', '.join(IN_GGUF)} to GGUF")
-    why = next(_differences(shapes, facts.layers, _told_sizes(facts)), None) if facts else None
-    return Reason(f"{given}: is an adapter of {base}, not of {weights.model}: {why}") if why else None
+        why = f"has {other}; bench converts only {', '.join(IN_GGUF)} to GGUF"
+        return Reason("{setting}: {why}", setting=given, why=why)
+    difference = next(_differences(shapes, facts.layers, _told_sizes(facts)), None) if facts else None
+    why = f"is an adapter of {base}, not of {weights.model}: {difference}"
+    return Reason("{setting}: {why}", setting=given, why=why) if difference else None
 
 
 def _told_sizes(facts: ModelFacts) -> Sizes:

@@ -33,7 +33,7 @@ def way_of(weights: Weights, cache: Path | None = None) -> Way | Reason:
     try:
         return _way_of(weights, cache)
     except UserError as error:
-        return Reason(str(error))
+        return error.reason
 
 
 def _way_of(weights: Weights, cache: Path | None) -> Way:
@@ -46,14 +46,17 @@ def _way_of(weights: Weights, cache: Path | None) -> Way:
             return _local_gguf(path, weights)
         if path.is_dir():
             return _local_checkpoint(path, weights)
-        raise UserError(
-            f"model={name}: no such file or directory; give a .gguf file, a checkpoint's directory, "
-            "hf:organisation/name or a name of `bench list models`"
+        raise _refused(
+            weights,
+            ": no such file or directory; give a .gguf file, a checkpoint's directory, hf:organisation/name "
+            "or a name of `bench list models`",
         )
     if name not in MODELS:
-        raise UserError(
-            f"model={name}: no such model; {see_list(name, MODELS, 'models')}, or give a path (a .gguf "
-            "file or a checkpoint's directory) or hf:organisation/name"
+        raise _refused(
+            weights,
+            ": no such model; {see}, or give a path (a .gguf file or a checkpoint's directory) or "
+            "hf:organisation/name",
+            see=see_list(name, MODELS, "models"),
         )
     model = MODELS[name]
     if model.source:
@@ -61,11 +64,21 @@ def _way_of(weights: Weights, cache: Path | None) -> Way:
     return _of_table(model, weights, cache)
 
 
+def _refused(weights: Weights, why: str, **values: str) -> UserError:
+    """Return an error about `model=`, whose sentence goes on with `why`."""
+    about = {"setting": f"model={weights.model}", "quantization": weights.quantization}
+    return UserError(Reason("{setting}" + why, **about, **values))
+
+
+def _not_made(model: str, quantization: str, why: str = "cannot be made as {quantization}") -> Reason:
+    return Reason("{model} " + why, model=model, quantization=quantization)
+
+
 def _of_package(model: Model, package: PackageSource, weights: Weights) -> Way:
     source, wanted = ways.packaged(model, package), weights.quantization
     if weights.file_format == "gguf":
-        return _of_gguf(source, wanted, f"{model.name} cannot be made as {wanted}")
-    why = f"{model.name} is not published as {wanted}, and bench cannot make it"
+        return _of_gguf(source, wanted, _not_made(model.name, wanted))
+    why = _not_made(model.name, wanted, "is not published as {quantization}, and bench cannot make it")
     return _of_checkpoint(made("checkpoint", source, package.checkpoint), wanted, why)
 
 
@@ -74,9 +87,13 @@ def _of_table(model: Model, weights: Weights, cache: Path | None) -> Way:
     there = {name: repo for name, repo in model.published.items() if bool(repo.files) == is_gguf}
     if wanted in there:
         return _published(there[wanted], weights, cache, model)
-    why = (
-        f"{model.name} at {wanted} is not known to be published as {'GGUF' if is_gguf else 'a checkpoint'}, "
-        f"and bench cannot make it; there is {', '.join(there) or 'nothing'}"
+    why = Reason(
+        "{model} at {quantization} is not known to be published as {kind}, and bench cannot make it; there "
+        "is {there}",
+        model=model.name,
+        quantization=wanted,
+        kind="GGUF" if is_gguf else "a checkpoint",
+        there=", ".join(there) or "nothing",
     )
     return _of_hub_checkpoint(model.published["bf16"], "bf16", weights, cache, why, model)
 
@@ -86,19 +103,19 @@ def _on_hub(weights: Weights, cache: Path | None) -> Way:
     page = kept_page(repo, cache) if cache else None
     if page and page.config is not None and not is_gguf:
         stored = quantization_of(page.config)
-        why = f"model={weights.model} is {stored}, not {weights.quantization}"
+        why = _refused(weights, " is {stored}, not {quantization}", stored=stored).reason
         return _of_hub_checkpoint(repo, stored, weights, cache, why)
     try:
         return _published(repo, weights, cache)
     except UserError as error:
         if is_gguf:
             with suppress(UserError):
-                return _of_hub_checkpoint(repo, "bf16", weights, cache, str(error))
+                return _of_hub_checkpoint(repo, "bf16", weights, cache, error.reason)
         raise
 
 
 def _of_hub_checkpoint(
-    repo: HubRepo, stored: str, weights: Weights, cache: Path | None, why: str, model: Model | None = None
+    repo: HubRepo, stored: str, weights: Weights, cache: Path | None, why: Reason, model: Model | None = None
 ) -> Way:
     """Return the way. Until the checkpoint is here, its precision is what the hub says."""
     source = _published(repo, Weights(weights.model, stored, "safetensors"), cache, model)
@@ -154,53 +171,59 @@ def _gguf_names(repo: str, names: Sequence[str], kind: str) -> Collection[str]:
 
 
 def _local_checkpoint(path: Path, weights: Weights) -> Way:
-    name, wants_file = f"model={weights.model}", weights.file_format == "gguf"
+    wants_file = weights.file_format == "gguf"
     if wants_file and (inside := sorted(path.glob("*.gguf"))):
-        raise UserError(f"{name} is a directory; give a file in it, such as model={inside[0]}")
+        why = " is a directory; give a file in it, such as model={inside}"
+        raise _refused(weights, why, inside=str(inside[0]))
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
-        raise UserError(
-            f"{name} is an adapter, which no engine serves without its base model; merge both and give that "
-            "directory"
-        )
+        why = " is an adapter, which no engine serves without its base model; merge both and give that "
+        raise _refused(weights, why + "directory")
     config = config_of(path)
     check_weights(path)
     actual, wanted = quantization_of(config), weights.quantization
     source = ways.local(path, actual, "safetensors", facts_in(path, config))
     if not wants_file:
-        return _of_checkpoint(source, wanted, f"{name} is {actual}, not {wanted}")
+        return _of_checkpoint(
+            source, wanted, _refused(weights, " is {actual}, not {quantization}", actual=actual).reason
+        )
     stored = stored_precision(path) if actual in PLAIN_BITS else None
     if stored is None:
         kind = "partly quantized" if actual in PLAIN_BITS else actual
         kind = f"{'an' if kind[:1] in 'aeio' else 'a'} {kind}"
         served = f"; engine=vllm quantization={actual} reads the directory" if actual in QUANTIZATIONS else ""
-        raise UserError(
-            f"{name} is the directory of {kind} checkpoint, and this engine reads GGUF "
-            f"files, which bench makes only from an F16, BF16 or F32 checkpoint{served}"
+        raise _refused(
+            weights,
+            " is the directory of {kind} checkpoint, and this engine reads GGUF files, which bench makes "
+            "only from an F16, BF16 or F32 checkpoint{served}",
+            kind=kind,
+            served=served,
         )
-    return _of_gguf(made("from_checkpoint", source, stored), wanted, f"{name} cannot be made as {wanted}")
+    why_not = _refused(weights, " cannot be made as {quantization}").reason
+    return _of_gguf(made("from_checkpoint", source, stored), wanted, why_not)
 
 
 def _local_gguf(path: Path, weights: Weights) -> Way:
-    name, wanted = f"model={weights.model}", weights.quantization
+    wanted = weights.quantization
     if path.suffix in PICKLES:
-        raise UserError(
-            f"{name}: a pickle can run code when it is loaded; bench takes safetensors and GGUF files"
-        )
+        why = ": a pickle can run code when it is loaded; bench takes safetensors and GGUF files"
+        raise _refused(weights, why)
     header = gguf_header(path)
     actual = header.quantization
     if weights.file_format != "gguf":
-        raise UserError(f"{name} is a GGUF file; this engine takes a checkpoint's directory")
+        raise _refused(weights, " is a GGUF file; this engine takes a checkpoint's directory")
     if actual is None:
-        raise UserError(f"{name}: the file does not say how it is quantized (general.file_type)")
+        raise _refused(weights, ": the file does not say how it is quantized (general.file_type)")
     if actual not in (wanted, *PLAIN_BITS):
-        raise UserError(f"{name} is {actual}, not {wanted}; bench makes that only from F16, BF16 or F32")
+        why = " is {actual}, not {quantization}; bench makes that only from F16, BF16 or F32"
+        raise _refused(weights, why, actual=actual)
     if actual != wanted and not header.is_whole:
-        raise UserError(f"{name} is one part of several; bench makes {wanted} only from a single file")
+        why = " is one part of several; bench makes {quantization} only from a single file"
+        raise _refused(weights, why)
     source = ways.local(path, actual, "gguf", gguf_facts(header))
-    return _of_gguf(source, wanted, f"{name} cannot be made as {wanted}")
+    return _of_gguf(source, wanted, _refused(weights, " cannot be made as {quantization}").reason)
 
 
-def _of_checkpoint(source: Way, wanted: str, why: str) -> Way:
+def _of_checkpoint(source: Way, wanted: str, why: Reason) -> Way:
     if source.quantization == wanted or is_cast(source.quantization, wanted):
         return source
     if source.quantization in PLAIN_BITS and wanted in QUANTIZATIONS and QUANTIZATIONS[wanted].recipe:
@@ -210,7 +233,7 @@ def _of_checkpoint(source: Way, wanted: str, why: str) -> Way:
     raise UserError(why)
 
 
-def _of_gguf(source: Way, wanted: str, why: str) -> Way:
+def _of_gguf(source: Way, wanted: str, why: Reason) -> Way:
     if wanted == source.quantization:
         return source
     if wanted in _CONVERSIONS:

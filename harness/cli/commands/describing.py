@@ -87,7 +87,7 @@ def _check_adapters(settings: config.Settings) -> None:
     for choice in settings.scenarios:
         for adapter in SCENARIOS[choice.name].adapters(choice.options):
             if why := weights.misfit(adapter, weights_needed, None):
-                raise UserError(why.text)
+                raise UserError(why)
 
 
 def _described(cell: PlannedCell, tokenizer: str | Reason) -> Described:
@@ -107,7 +107,7 @@ def _counting(options: Any, tokenizer: str | Reason) -> Counting:
     if not isinstance(tokenizer, Reason):
         return Counting(token_splitter(tokenizer), 1.0, f"by {tokenizer}")
     rate = getattr(options, "tokens_per_word", None) or TOKENS_PER_WORD
-    method = f"words x {rate:g}; code and JSON have more tokens a word ({tokenizer.text})"
+    method = f"words x {rate:g}; code and JSON have more tokens a word ({tokenizer})"
     return Counting(lambda texts: [text.split() for text in texts], rate, method)
 
 

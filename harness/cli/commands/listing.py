@@ -1,21 +1,20 @@
 """`bench list`: what bench knows, as facts for `--json` and as tables. Each list has its own imports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from serving_bench.engines import QUANTIZATIONS
+from serving_bench.engines import ENGINES, QUANTIZATIONS, aliases
 from serving_bench.harness.cli.terminal import Json, Row, out, print_json, print_rows
-from serving_bench.harness.contracts import Reason, Weights
+from serving_bench.harness.contracts import Fact, Reason, Weights, because
 from serving_bench.harness.errors import UserError, choose_from
 from serving_bench.harness.install import builds, install
 from serving_bench.harness.sampling import gpu
 from serving_bench.harness.settings.units import either, parameters_text, size_text
 
 _LAUNCHERS = {"native": "process", "docker": "container"}
-# Stands in a reason for the name of its quantization, so that equal reasons are told once.
-_NAME = "\0"
 
 
 def list_command(
@@ -85,20 +84,50 @@ def _state(item: builds.Installable) -> str:
     return states.get(item.state, f"to be made again: {remedy}")
 
 
-def _quantizations() -> list[builds.QuantizationServed]:
+@dataclass(frozen=True)
+class QuantizationServed:
+    """A row of the engine x quantization matrix, for the default model.
+
+    `engines`: for each engine that needs weights "served", "served_but" (the weights cannot be had), or the
+    reason why it does not serve the quantization.
+    """
+
+    quantization: str
+    alias: str | None
+    bits_per_weight: float
+    file_format: str | None
+    description: str
+    engines: Mapping[str, Fact]
+    origin: str | None
+
+
+def _quantizations() -> list[QuantizationServed]:
     from serving_bench.engines.model import weights
     from serving_bench.harness.settings.keys import DEFAULT_MODEL
 
-    return builds.quantizations_served(DEFAULT_MODEL, weights.can_prepare)
+    short = {target: alias for alias, target in aliases(DEFAULT_MODEL).items()}
+    rows = []
+    for name, facts in QUANTIZATIONS.items():
+        served: dict[str, Fact] = {}
+        for engine in ENGINES:
+            needed = builds.weights_needed(engine, DEFAULT_MODEL, name)
+            if isinstance(needed, Weights):
+                lacking = weights.can_prepare(needed)
+                served[engine] = because("served_but", why=lacking) if lacking else because("served")
+            elif needed is not None:
+                served[engine] = needed
+        what = (facts.bits_per_weight, facts.file_format, facts.description)
+        rows.append(QuantizationServed(name, short.get(name), *what, served, QUANTIZATIONS.origins.get(name)))
+    return rows
 
 
-def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
+def _print_matrix(served: Sequence[QuantizationServed]) -> None:
     """Print the matrix of quantizations and engines. A number in a cell names a reason below the table."""
     from serving_bench.engines.model.models import MODELS
     from serving_bench.engines.model.sizes import mixed_kinds
     from serving_bench.harness.settings.keys import DEFAULT_MODEL
 
-    named: dict[str, dict[str, None]] = {}  # by reason, _NAME in place of the quantizations that have it
+    named: dict[Fact, list[tuple[str, Fact]]] = {}  # by what it is without the quantization's name
     rows = []
     for row in served:
         cells = {
@@ -107,17 +136,21 @@ def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
             "format": row.file_format or "any",
         }
         for engine, verdict in row.engines.items():
-            if verdict != "yes":
-                reason = verdict.replace(row.quantization, _NAME)
-                named.setdefault(reason, {})[row.quantization] = None
-                kind = "yes" if verdict.startswith(builds.SERVED_BUT) else "no"
-                verdict = f"{kind} {list(named).index(reason) + 1}"
-            cells[engine] = verdict
+            if verdict.kind != "served":
+                reason = verdict.of(quantization="")
+                named.setdefault(reason, []).append((row.quantization, verdict))
+                is_served = "yes" if verdict.kind == "served_but" else "no"
+                cells[engine] = f"{is_served} {list(named).index(reason) + 1}"
+            else:
+                cells[engine] = str(verdict)
         rows.append(cells)
     print_rows(rows)
     out.print()
-    reasons = enumerate((text.replace(_NAME, either(names)) for text, names in named.items()), start=1)
-    why: list[Row] = [{"": str(number), "why": reason} for number, reason in reasons]
+    reasons = (
+        verdicts[0][1].of(quantization=either(dict.fromkeys(name for name, _ in verdicts)))
+        for verdicts in named.values()
+    )
+    why: list[Row] = [{"": str(number), "why": str(each)} for number, each in enumerate(reasons, start=1)]
     if mixed := mixed_kinds(MODELS[DEFAULT_MODEL].facts, "gguf-q4_k_m"):
         why.append({"": "K", "why": f"gguf-q4_k_m and others with a k: {mixed}"})
     print_rows(why)

@@ -77,7 +77,7 @@ def _machine(devices: Sequence[gpu.DeviceFacts] | Reason) -> Iterator[Finding]:
     else:
         yield Finding("load", "ok", "other programs leave the processor alone")
     if isinstance(devices, Reason):
-        yield Finding("gpu", "note", devices.text, "Runs measure host memory and the CPU.")
+        yield Finding("gpu", "note", str(devices), "Runs measure host memory and the CPU.")
         return
     for device in devices:
         yield Finding("gpu", "ok", f"{device.index}: {device.name}")

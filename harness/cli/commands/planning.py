@@ -1,7 +1,6 @@
 """`bench plan`: show what a run would do. Also makes the plan of the commands that measure."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, groupby
@@ -29,6 +28,7 @@ from serving_bench.harness.contracts import (
     Workshop,
     all_weights,
     plural,
+    sentence,
 )
 from serving_bench.harness.errors import BenchError, UserError, choose_from
 from serving_bench.harness.install import install
@@ -48,7 +48,6 @@ from serving_bench.harness.settings.units import duration_text, grouped
 from serving_bench.scenarios import SCENARIOS
 
 _ROWS_AT_MOST = 24
-_OF_A_KEY = re.compile(r"[a-z_.]+=")
 
 
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
@@ -63,7 +62,9 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     questions = asking(quality, whole.starts)
     if as_json:
         more = {"unmatched": _unmatched(whole), "lacking": lacks, "quality": questions}
-        print_json({**msgspec.to_builtins(whole), "estimate_s": total_s(whole, questions), **more})
+        print_json(
+            {**msgspec.to_builtins(whole, enc_hook=sentence), "estimate_s": total_s(whole, questions), **more}
+        )
     check_any(whole, "run")
     if not as_json:
         print_plan(whole, settings.until, questions, settings.budget_s)
@@ -74,9 +75,10 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
 def check_any(whole: Plan, verb: str) -> None:
     """Raise UserError with the reasons if every combination of a plan is skipped."""
     if not whole.starts:
-        why = why_none(whole.skips)
-        # A reason that begins with a key already says what to give.
-        raise UserError(why if _OF_A_KEY.match(why) else f"nothing to {verb}: {why}")
+        reasons = [skip.reason for skip in whole.skips]
+        # A reason that names a setting already says what to give.
+        is_of_setting = len({*reasons}) == 1 and isinstance(reasons[0], Reason) and reasons[0].setting
+        raise UserError(reasons[0] if is_of_setting else f"nothing to {verb}: {why_none(whole.skips)}")
 
 
 def planned(settings: config.Settings) -> Plan:
@@ -215,11 +217,11 @@ def _source_lines(whole: Plan) -> Iterator[str]:
 def why_none(skips: Sequence[Skip]) -> str:
     """Return why all of these are skipped. A reason that all share comes without their names."""
     shared = {skip.reason for skip in skips}
-    return shared.pop() if len(shared) == 1 else "; ".join(skip_lines(skips))
+    return str(shared.pop()) if len(shared) == 1 else "; ".join(skip_lines(skips))
 
 
 def skip_lines(skips: Sequence[Skip]) -> list[str]:
-    reasons = grouped((skip.reason, skip.what) for skip in skips)
+    reasons = grouped((str(skip.reason), skip.what) for skip in skips)
     return [f"skipped {', '.join(what)}: {reason}" for reason, what in reasons.items()]
 
 

@@ -41,7 +41,7 @@ def install_command(
     spec = builds.spec_of(name, program, has_device=has_device())
     what = name if program is None else f"{name} ({program})"
     if isinstance(spec, Reason):
-        raise UserError(f"{what}: {spec.text}")
+        raise UserError(f"{what}: {spec}")
     cache = install.cache_dir()
     if spec is None:
         message = f"{what} needs no environment of its own"

@@ -224,7 +224,7 @@ def test_slots_that_would_get_their_prompts_back_are_not_erased(
 ) -> None:
     refused = resets(terms, **options)
     assert isinstance(refused, Reason)
-    assert reason in refused.text
+    assert reason in str(refused)
     assert "--slot-save-path" not in launched(terms, Options(**options)).argv
 
 

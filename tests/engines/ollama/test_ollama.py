@@ -128,15 +128,15 @@ def test_without_a_program_the_reason_says_what_would_work(monkeypatch: pytest.M
     monkeypatch.setenv("PATH", "/nowhere")
     reason = ENGINE.install("ollama", "cpu")
     assert isinstance(reason, Reason)
-    assert "no program ollama on PATH" in reason.text
+    assert "no program ollama on PATH" in str(reason)
     for way in ("ollama.program=/path/ollama", "engine.launcher=docker", "engine.base_url=URL"):
-        assert way in reason.text
+        assert way in str(reason)
 
 
 def test_a_model_whose_files_have_no_chat_template_is_left_out() -> None:
     reason = ENGINE.weights(deployment(model="gemma3-270m"))
     assert isinstance(reason, Reason)
-    assert "gemma3-270m's files have no chat template" in reason.text
+    assert "gemma3-270m's files have no chat template" in str(reason)
 
 
 def test_requests_force_no_length_and_are_neutral_unless_stock() -> None:

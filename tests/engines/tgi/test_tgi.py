@@ -189,8 +189,8 @@ def test_native_without_a_program_says_what_would_work() -> None:
     native = EngineTerms(launcher="native")
     reason = ENGINE.weights(deployment(terms=native))
     assert isinstance(reason, Reason)
-    assert "tgi.program=/path/text-generation-launcher" in reason.text
-    assert "engine.launcher=docker" in reason.text
+    assert "tgi.program=/path/text-generation-launcher" in str(reason)
+    assert "engine.launcher=docker" in str(reason)
     assert ENGINE.install(None, "cuda") == reason
     with pytest.raises(UserError, match=r"tgi\.program=/path"):
         ENGINE.launch(deployment(terms=native), GPU)

@@ -472,7 +472,7 @@ def test_llama_cpp_with_a_device_names_the_program_that_uses_it() -> None:
     terms = EngineTerms(launcher="native")
     reason = why_not_on((0,), Deployment("llama_cpp", "m", "gguf-q4_k_m", terms, options, ""))
     assert reason is not None
-    assert reason.text.endswith("; llama_cpp.program=llama-server or device=cpu works")
+    assert str(reason).endswith("; llama_cpp.program=llama-server or device=cpu works")
 
 
 def test_builds_are_told_apart_by_all_that_makes_them() -> None:

@@ -116,7 +116,7 @@ def test_a_driver_that_hangs_is_a_reason_and_no_wait_for_ever(library: Path) -> 
         back = gpu.memory([0]).wait(0, 0.1)
         try: idle = gpu.memory([0]).measure(0.1)
         except UserError as error: idle = str(error)
-        return {"devices": found.text, "back": back, "idle": idle}
+        return {"devices": str(found), "back": back, "idle": idle}
     """
     answer = ask(library, "hung()", define=dedent(source), HANG_nvmlDeviceGetHandleByIndex_v2=1)
     assert answer["devices"] == "the NVIDIA driver does not answer (no answer within 0.3 s)"

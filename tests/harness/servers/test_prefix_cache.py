@@ -249,4 +249,4 @@ def test_an_engine_without_a_way_says_why(name: str) -> None:
     terms, options = EngineTerms(context_length=4096, prefix_cache=True), engine.options()
     refused = engine.reset_cache(Deployment(name, "tiny", "bf16", terms, options, name))
     assert isinstance(refused, Reason)
-    assert refused.text
+    assert str(refused)

@@ -8,7 +8,7 @@ from make_run import HOSTILE, deployment, empty_run
 from repeated_run import LOADS, Made, repeated_run, three
 from test_searches import write_search
 
-from serving_bench.harness.contracts import Objective, Skip
+from serving_bench.harness.contracts import Objective, Skip, quoted
 from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.checks.examine import examine
@@ -126,7 +126,7 @@ def test_hostile_text_leaves_tables_and_code_whole(hostile):
 
 def test_long_reasons_and_skips_leave_room_for_the_answer_its_table_and_the_command(tmp_path):
     path = repeated_run(tmp_path, three()[:1], repeats=1, requests=12)
-    skips = tuple(Skip(f"vllm awq {k}", "no such weights " * 20) for k in range(300))
+    skips = tuple(Skip(f"vllm awq {k}", quoted("no such weights " * 20)) for k in range(300))
     plan = replace(store.read_run(path).plan, skips=skips)
     store.write_record(path / "run.json", replace(store.read_run(path), plan=plan))
     run, words = open_run(path), "it is so " * 60

@@ -487,7 +487,10 @@ def test_reasons_beyond_the_first_five_are_folded_and_named_only(full: Run) -> N
 def test_what_was_not_run_is_said_below(tmp_path: Path) -> None:
     path = repeated_run(tmp_path, [BASE, OTHER], FOUR, repeats=3)
     record = store.read_run(path)
-    skips = (*(Skip(f"tgi {q}", "no program here serves it.") for q in "abcd"), Skip(f"x {HOSTILE}", "y"))
+    skips = (
+        *(Skip(f"tgi {q}", quoted("no program here serves it.")) for q in "abcd"),
+        Skip(f"x {HOSTILE}", quoted("y")),
+    )
     store.write_record(path / "run.json", replace(record, plan=replace(record.plan, skips=skips)))
     assert "Not run : tgi a, tgi b, tgi c, tgi d and 1 more." in plain(open_run(path))
 

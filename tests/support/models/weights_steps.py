@@ -48,7 +48,7 @@ def prepared(
 def reason_text(weights: Weights) -> str:
     reason = can_prepare(weights)
     assert isinstance(reason, Reason)
-    return reason.text
+    return str(reason)
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -42,7 +42,7 @@ def hostile_run(path: Path) -> Path:
     found = [replace(deployment(e, "fp16"), label=f"{e} {NASTY}") for e in ("llama_cpp", "vllm")]
     found[1] = replace(found[1], model=f"m {NASTY}", options={"template": NASTY})
     found[0] = replace(found[0], model=f"m {NASTY}")
-    plan = plan_of(found, [Load(concurrency=1), Load(concurrency=4)], 2, (Skip(NASTY, NASTY),))
+    plan = plan_of(found, [Load(concurrency=1), Load(concurrency=4)], 2, (Skip(NASTY, quoted(NASTY)),))
     starts = []
     for start in plan.starts:
         cells = tuple(

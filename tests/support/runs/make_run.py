@@ -269,7 +269,7 @@ def full_run(path: Path) -> Path:
     """Write 2 engines x 2 quantizations x 2 loads x 2 starts, one failed cell, one skip, hostile texts."""
     loads = [Load(concurrency=1), Load(concurrency=4)]
     deployments = [deployment(e, q) for e in ("llama_cpp", "vllm") for q in ("fp16", "gguf-q4_k_m")]
-    plan = plan_of(deployments, loads, 2, (Skip("tgi awq", f"no such pair {HOSTILE}"),))
+    plan = plan_of(deployments, loads, 2, (Skip("tgi awq", quoted(f"no such pair {HOSTILE}")),))
     environment = {"machine": {"cpu_model": f"CPU {HOSTILE}"}, "host": {"cores_logical": 2}}
     record = run_record(plan, environment=environment)
     settings = {**record.settings, "scenario.path": (f"it's {HOSTILE}",)}

@@ -85,7 +85,7 @@ class Toy:
         quantization = deployment.quantization
         if quantization in ("fp16", "awq"):
             return Weights(deployment.model, quantization, "safetensors")
-        return Reason(f"toys read no {quantization}")
+        return Reason("toys read no {quantization}", quantization=quantization)
 
     def launch(self, deployment: Deployment, place: Place) -> LaunchSpec:
         url, model = f"http://127.0.0.1:{place.port}/v1", deployment.model

@@ -280,7 +280,7 @@ def test_awq_of_a_repository_that_is_not_quantized_asks_for_autoawq(hub: Hub, tm
 def test_what_names_no_repository_is_refused(model: str) -> None:
     reason = can_prepare(Weights(model, "bf16", "safetensors"))
     assert reason is not None
-    assert "hf:organisation/name" in reason.text
+    assert "hf:organisation/name" in str(reason)
 
 
 # --- what a repository lacks
@@ -303,8 +303,8 @@ def test_what_a_repository_lacks_is_one_line_and_known_from_then_on(hub: Hub, tm
     assert sorted(path.name for path in folder.iterdir()) == ["lock"]
     reason = can_prepare(GGUF, tmp_path)
     assert reason is not None
-    assert reason.text.startswith(said)
-    assert "`bench prepare` asks again" in reason.text
+    assert str(reason).startswith(said)
+    assert "`bench prepare` asks again" in str(reason)
     assert can_prepare(GGUF, tmp_path / "another cache") is None
     assert can_prepare(Weights(f"{MODEL}@v2", "gguf-q8_0", "gguf"), tmp_path) is None
 
@@ -335,7 +335,7 @@ def test_checkpoint_of_another_quantization_is_known_from_then_on(hub: Hub, tmp_
     reason = can_prepare(gptq, tmp_path)
     assert reason is not None
     assert said == "model=hf:org/tiny is bf16, not gptq"
-    assert reason.text.startswith(said)
+    assert str(reason).startswith(said)
     assert can_prepare(CHECKPOINT, tmp_path) is None
     assert can_prepare(Weights(MODEL, "awq", "safetensors"), tmp_path) is None  # made from it
 
