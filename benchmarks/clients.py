@@ -89,17 +89,12 @@ def load_job(base_url: str, load: Load, tokens: int, folder: Path) -> LoadJob:
         cell="b",
         base_url=base_url,
         model="reference",
-        api_key_env="",
         engine="reference",
-        engine_options={},
-        fairness="matched",
         scenario="chat_multi_turn",
         scenario_options={"turns": 1, "system_words": 0, "output_tokens": tokens, "spread": 0.0},
         load=load,
         seed=0,
-        rows_path=str(folder / "rows.jsonl"),
-        summary_path=str(folder / "summary.json"),
-        begun_path=str(folder / "begun.jsonl"),
+        directory=str(folder),
     )
 
 

@@ -55,7 +55,7 @@ def measure_memory(reference: Reference, requests: int, core: int) -> Memory:
             load = Load(STREAMS, warmup_s=0.0, duration_s=None, conversations=requests)
             job = load_job(url, load, TOKENS, scratch)
             took_s, points = _watched(worker_argv(job, scratch), core, scratch / "client.log")
-            summary = msgspec.json.decode(Path(job.summary_path).read_bytes(), type=LoadSummary)
+            summary = msgspec.json.decode(job.summary_path.read_bytes(), type=LoadSummary)
         return Memory(summary.requests, took_s, tuple(points))
 
 

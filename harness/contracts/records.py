@@ -1,7 +1,8 @@
 """Types for outcomes and states, for what a run and its load processes exchange, and for a claim's result."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from serving_bench.harness.contracts.deployments import Fairness
@@ -35,9 +36,9 @@ RunStatus = Literal["running", "completed", "interrupted"]
 class LoadJob:
     """Everything that a load process is told, written to a JSON file.
 
-    `cell` prefixes request ids. `rows_path` receives one JSON line per RequestRow as requests end,
-    `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary. All workers but the first
-    write to files beside these. `api_key_env` is empty for a server that bench started: it gets no key.
+    `cell` prefixes request ids. In `directory`, `rows_path` receives one JSON line per RequestRow as requests
+    end, `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary. All workers but the
+    first write to files beside these. `api_key_env` is empty for a server that bench started: it gets no key.
     `steps_to_first`: how many steps the window may last while none of its requests has ended. `adapters`:
     their names in the server's order. `scenario_origin`: what the run has of a scenario that is not bench's
     own, its version or its file's SHA-256.
@@ -46,20 +47,30 @@ class LoadJob:
     cell: str
     base_url: str
     model: str
-    api_key_env: str
     engine: str
-    engine_options: Mapping[str, Any]
-    fairness: Fairness
     scenario: str
     scenario_options: Mapping[str, Any]
     load: Load
     seed: int
-    rows_path: str
-    summary_path: str
-    begun_path: str
+    directory: str
+    api_key_env: str = ""
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+    fairness: Fairness = "matched"
     steps_to_first: int = 0
     adapters: tuple[str, ...] = ()
     scenario_origin: str | None = None
+
+    @property
+    def rows_path(self) -> Path:
+        return Path(self.directory, "rows.jsonl")
+
+    @property
+    def begun_path(self) -> Path:
+        return Path(self.directory, "begun.jsonl")
+
+    @property
+    def summary_path(self) -> Path:
+        return Path(self.directory, "summary.json")
 
 
 @dataclass(frozen=True)

@@ -88,21 +88,17 @@ def _open(environment: Any) -> None:
         model=options.model,
         api_key_env=engine.key_env,
         engine=options.engine,
-        engine_options={},
-        fairness="matched",
         scenario=options.scenario,
         scenario_options=given,
         load=Load(1, warmup_s=0.0),
         # Locust's worker processes play different conversations.
         seed=options.scenario_seed + getattr(environment.runner, "worker_index", 0),
-        rows_path=options.rows,
-        summary_path="",
-        begun_path="",
+        directory="",  # no file of the job's is written
         adapters=tuple(each.name for each in adapters),
     )
     ChatUser.endpoint = endpoint(base_url, os.environ.get(engine.key_env), api, options.model)
     ChatUser.receiver = ChatUser.lifetime.enter_context(Receiver())
-    rows = open(job.rows_path or os.devnull, "ab", buffering=0)  # noqa: SIM115 - lifetime closes it
+    rows = open(options.rows or os.devnull, "ab", buffering=0)  # noqa: SIM115 - lifetime closes it
     begun = open(os.devnull, "wb")  # noqa: SIM115
     for file in (rows, begun):
         ChatUser.lifetime.push(file)

@@ -42,19 +42,19 @@ class Watching(Protocol):
     def progress(self, progress: Progress) -> None: ...
 
 
-def run_load(job: LoadJob, directory: Path, state_dir: Path, watching: Watching) -> LoadSummary:
+def run_load(job: LoadJob, state_dir: Path, watching: Watching) -> LoadSummary:
     """Play one cell's load, block until it has ended, and leave its rows in job.rows_path.
 
     Raises LoadError if a load process gives no summary, and what watching.check raises. In any case the rows
     so far are on disk, and requests that a dead load process had begun are `lost`.
     """
-    log_path = directory / "load.log"
+    log_path = Path(job.directory, "load.log")
     try:
         with ExitStack() as stack:
-            board_path = directory / "load.board"
+            board_path = Path(job.directory, "load.board")
             board = shared_board(board_path)
             stack.callback(board_path.unlink)
-            _follow(_started(job, directory, state_dir, log_path, stack), job, board, watching)
+            _follow(_started(job, state_dir, log_path, stack), job, board, watching)
         records.gather(job, log_path)
         summary = records.read_summary(job)
         assert summary is not None
@@ -106,17 +106,15 @@ class _Worker:
             raise LoadError(f"{self._name} said nothing for {_SILENT_S:.0f} s; see {self._log_path}")
 
 
-def _started(
-    job: LoadJob, directory: Path, state_dir: Path, log_path: Path, stack: ExitStack
-) -> list[_Worker]:
-    job_path = directory / "job.json"
+def _started(job: LoadJob, state_dir: Path, log_path: Path, stack: ExitStack) -> list[_Worker]:
+    job_path = Path(job.directory, "job.json")
     job_path.write_bytes(msgspec.json.encode(job))
     # -P: a user's folder with the name of one of our packages must not be imported instead.
     command = [sys.executable, "-P", "-m", "serving_bench.harness.load.worker", str(job_path)]
     workers: list[_Worker] = []
     for number in range(job.load.workers):
         running = supervised(
-            [*command, "--board", str(directory / "load.board"), "--worker", str(number)],
+            [*command, "--board", str(job_path.with_name("load.board")), "--worker", str(number)],
             label=f"load of cell {job.cell}",
             state_dir=state_dir,
             log_path=records.of_worker(log_path, number),

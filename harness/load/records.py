@@ -23,9 +23,9 @@ Lag = tuple[float, float, float]
 _COUNTS = ("users", "conversations_begun", "requests", "left_out", "cut_conversations", "cut_turns")
 
 
-def of_worker(path: str | Path, worker: int) -> Path:
+def of_worker(path: Path, worker: int) -> Path:
     """Return the path of one worker's own file. The first worker's has the name that the job gives."""
-    return Path(path) if worker == 0 else Path(f"{path}.{worker}")
+    return path if worker == 0 else path.with_name(f"{path.name}.{worker}")
 
 
 def gather(job: LoadJob, log_path: Path) -> None:
@@ -33,7 +33,7 @@ def gather(job: LoadJob, log_path: Path) -> None:
 
     Raises OSError.
     """
-    rows_paths = (Path(job.rows_path), Path(job.begun_path))
+    rows_paths = (job.rows_path, job.begun_path)
     for path in (*rows_paths, log_path):
         for part in (of_worker(path, number) for number in range(job.load.workers)):
             if path in rows_paths:
@@ -46,7 +46,7 @@ def gather(job: LoadJob, log_path: Path) -> None:
 
 def discard(job: LoadJob) -> None:
     summaries = [of_worker(job.summary_path, number) for number in range(job.load.workers)]
-    for path in (Path(job.rows_path), Path(job.begun_path), *summaries):
+    for path in (job.rows_path, job.begun_path, *summaries):
         path.unlink(missing_ok=True)
 
 
@@ -115,10 +115,10 @@ def append_lost(job: LoadJob) -> int:
     """
     running: dict[str, BegunRow] = {}
     heard_ns = 0
-    for begun in _read(Path(job.begun_path), BegunRow):
+    for begun in _read(job.begun_path, BegunRow):
         heard_ns = max(heard_ns, begun.scheduled_ns)
         running[begun.request_id] = begun
-    for ended in _read(Path(job.rows_path), _Ended):
+    for ended in _read(job.rows_path, _Ended):
         heard_ns = max(heard_ns, ended.end_ns)
         running.pop(ended.request_id, None)
     if running:

@@ -87,10 +87,10 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
 def _play(
     record: store.CellRecord, job: LoadJob, up: Serving, cell: PlannedCell, site: Site
 ) -> store.CellRecord:
-    directory, name = Path(job.rows_path).parent, f"cell {cell.number:03d}"
+    directory, name = Path(job.directory), f"cell {cell.number:03d}"
     up.watch.mark(f"{name} warm-up")
     try:
-        summary = run_load(job, directory, site.state_dir, _Watching(up, cell, site))
+        summary = run_load(job, site.state_dir, _Watching(up, cell, site))
         up.check()
     except (BenchError, OSError) as error:
         return _keep(replace(record, status="failed", error=quoted(str(error))), job, up, site)
@@ -130,9 +130,7 @@ def _job(
         scenario_options=msgspec.to_builtins(cell.scenario.options),
         load=replace(cell.load, steps=steps),
         seed=cell.seed,
-        rows_path=str(directory / "rows.jsonl"),
-        summary_path=str(directory / "summary.json"),
-        begun_path=str(directory / "begun.jsonl"),
+        directory=str(directory),
         steps_to_first=steps_to_first,
         adapters=tuple(each.name for each in deployment.adapters),
     )
@@ -156,15 +154,13 @@ def _new_record(start: PlannedStart, cell: PlannedCell) -> store.CellRecord:
 def _keep(
     record: store.CellRecord, job: LoadJob, up: Serving, site: Site, *, is_interrupted: bool = False
 ) -> store.CellRecord:
-    directory, summary = Path(job.rows_path).parent, read_summary(job)
+    directory, summary = Path(job.directory), read_summary(job)
     count_tokens = tokenizer.token_counter(job.load.tokenizer) if job.load.tokenizer else None
     # Not after an interrupt: nobody waits for it, no later cell needs to know the server's cache, and what
     # was replayed before the interrupt would count as sent before.
     ideals, ideal_by = ({}, {}) if is_interrupted else ideals_of(up, job, count_tokens)
     origin, table = timing.origin_of(job.load), directory / "requests.parquet"
-    tally = request_table.write_table(
-        Path(job.rows_path), table, summary, count_tokens, ideals, origin=origin
-    )
+    tally = request_table.write_table(job.rows_path, table, summary, count_tokens, ideals, origin=origin)
     record = judged(replace(record, summary=summary, ideal_by=ideal_by), tally)
     up.gone += tally.gone
     store.write_record(directory / "cell.json", record)

@@ -4,7 +4,6 @@ import logging
 import time
 from collections import Counter
 from functools import lru_cache
-from pathlib import Path
 from random import Random
 from typing import TypeVar
 
@@ -50,7 +49,7 @@ def ideals_of(
     try:
         conversations = scenario.conversations(options, Random(job.seed))
         replay = Replay(up.sent, conversations, template, count, is_scripted=options.history == "scripted")
-        ideals = list(replay.ideals(rows_as_sent(Path(job.rows_path))))
+        ideals = list(replay.ideals(rows_as_sent(job.rows_path)))
     except (BenchError, OSError) as error:  # such as a file of prompts that is gone by now
         _log.warning("%s: what a cache could have served is not known: %s", job.rows_path, error)
         ideals = []

@@ -187,8 +187,8 @@ def _measure(
             spec, engine="the reference server", log_path=scratch / "server.log", state_dir=state_dir
         ) as running:
             server.wait_ready(running, _START_TIMEOUT_S)
-            summary = run_load(job, scratch, state_dir, _Watching(running))
-        rows = request_table.read_rows(Path(job.rows_path))
+            summary = run_load(job, state_dir, _Watching(running))
+        rows = request_table.read_rows(job.rows_path)
         answers = served(read_sends(scratch / "sends.bin"))
     return step(rung, rows, summary, answers), summary
 
@@ -199,10 +199,7 @@ def _job(spec: NativeSpec, reference: Reference, rung: Rung, ladder: Ladder, scr
         cell="s",
         base_url=spec.base_url,
         model=spec.served_model,
-        api_key_env="",
         engine=reference.engine.name,
-        engine_options={},
-        fairness="matched",
         scenario="chat_multi_turn",
         scenario_options={"turns": 1, "system_words": 0, "output_tokens": tokens, "spread": 0.0},
         load=Load(
@@ -213,9 +210,7 @@ def _job(spec: NativeSpec, reference: Reference, rung: Rung, ladder: Ladder, scr
             timeout_s=_TIMEOUT_S,
         ),
         seed=0,
-        rows_path=str(scratch / "rows.jsonl"),
-        summary_path=str(scratch / "summary.json"),
-        begun_path=str(scratch / "begun.jsonl"),
+        directory=str(scratch),
     )
 
 

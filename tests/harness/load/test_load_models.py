@@ -350,7 +350,7 @@ def play_in_two(folder: Path) -> tuple[list[RequestRow], LoadSummary]:
             Server(running.port), folder, PAIR, engine="reference", scenario="chat_multi_turn",
             scenario_options={"turns": 1},
         )  # fmt: skip
-        summary = run_load(job, folder, folder / "running", Watching())
+        summary = run_load(job, folder / "running", Watching())
     return rows_of(job), summary
 
 

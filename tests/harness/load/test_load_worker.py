@@ -440,7 +440,7 @@ def test_a_mistake_in_the_scenario_fails_the_process(tmp_path: Path) -> None:
         _, logged = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2
     assert logged.splitlines()[-1] == "scenario.path=x: no such file"
-    assert not Path(job.summary_path).exists()
+    assert not job.summary_path.exists()
 
 
 def test_nobody_reading_its_progress_ends_it(tmp_path: Path) -> None:

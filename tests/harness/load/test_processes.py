@@ -23,8 +23,7 @@ def job(directory, port: int, **changes) -> LoadJob:
         "api_key_env": "OPENAI_API_KEY", "engine": "reference", "engine_options": {}, "fairness": "matched",
         "scenario": "chat_multi_turn", "scenario_options": CHAT,
         "load": Load(concurrency=1, warmup_s=0.1, duration_s=0.3), "seed": 1,
-        "rows_path": str(directory / "rows.jsonl"), "summary_path": str(directory / "summary.json"),
-        "begun_path": str(directory / "begun.jsonl"),
+        "directory": str(directory),
     }  # fmt: skip
     return LoadJob(**(fields | changes))
 
@@ -36,7 +35,7 @@ def port():
 
 
 def play(tmp_path, made: LoadJob, check=lambda: None, hear=lambda progress: None):
-    return run_load(made, tmp_path, tmp_path / "running", Watching(check, hear))
+    return run_load(made, tmp_path / "running", Watching(check, hear))
 
 
 def test_a_load_reports_progress_and_leaves_rows_and_summary(tmp_path, port):

@@ -18,14 +18,13 @@ def begun(number: int, scheduled_ns: int = 100) -> BegunRow:
 
 def job(folder: Path) -> LoadJob:
     return LoadJob(
-        cell="1", base_url="", model="", api_key_env="", engine="", engine_options={}, fairness="matched",
-        scenario="", scenario_options={}, load=Load(1), seed=1, rows_path=str(folder / "rows"),
-        summary_path=str(folder / "summary"), begun_path=str(folder / "begun"),
+        cell="1", base_url="", model="", engine="", scenario="", scenario_options={}, load=Load(1), seed=1,
+        directory=str(folder),
     )  # fmt: skip
 
 
-def write(path: str, rows: list[BegunRow] | list[RequestRow], cut: bytes = b"") -> None:
-    Path(path).write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in rows) + cut)
+def write(path: Path, rows: list[BegunRow] | list[RequestRow], cut: bytes = b"") -> None:
+    path.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in rows) + cut)
 
 
 def test_what_began_and_did_not_end_is_lost(tmp_path: Path) -> None:
@@ -70,13 +69,13 @@ def test_a_first_line_that_was_cut_short_leaves_an_empty_file(tmp_path: Path) ->
     write(made.begun_path, [], cut=b'{"request')
     gather(made, tmp_path / "load.log")
     assert append_lost(made) == 0
-    assert Path(made.begun_path).read_bytes() == b""
+    assert made.begun_path.read_bytes() == b""
 
 
 def test_a_damaged_line_is_passed_over_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = job(tmp_path)
     good = msgspec.json.encode(begun(1))
-    Path(made.begun_path).write_bytes(b'{"request_id":"1-c0\0\0\n' + good + b"\n[]\n")
+    made.begun_path.write_bytes(b'{"request_id":"1-c0\0\0\n' + good + b"\n[]\n")
     write(made.rows_path, [])
     assert append_lost(made) == 1
     assert [each.request_id for each in rows_of(made)] == ["1-c1-t0"]
@@ -85,7 +84,7 @@ def test_a_damaged_line_is_passed_over_and_told(tmp_path: Path, caplog: pytest.L
 
 def test_a_process_that_never_began_has_lost_nothing(tmp_path: Path) -> None:
     assert append_lost(job(tmp_path)) == 0
-    assert not Path(job(tmp_path).rows_path).exists()
+    assert not job(tmp_path).rows_path.exists()
 
 
 def test_what_several_workers_wrote_becomes_the_first_ones(tmp_path: Path) -> None:
@@ -93,15 +92,15 @@ def test_what_several_workers_wrote_becomes_the_first_ones(tmp_path: Path) -> No
     log_path = tmp_path / "load.log"
     for number in (0, 1):
         cut = b'{"request_id":"1-c9' if number == 0 else b""
-        write(str(of_worker(made.rows_path, number)), [row(request_id=f"1-c{number}-t0")], cut)
-        write(str(of_worker(made.begun_path, number)), [begun(number), begun(number + 2)])
+        write(of_worker(made.rows_path, number), [row(request_id=f"1-c{number}-t0")], cut)
+        write(of_worker(made.begun_path, number), [begun(number), begun(number + 2)])
         of_worker(log_path, number).write_text(f"log of {number}\n")
     gather(made, log_path)
     assert [each.request_id for each in rows_of(made)] == ["1-c0-t0", "1-c1-t0"]
     assert log_path.read_text() == "log of 0\nlog of 1\n"
     assert append_lost(made) == 2
     assert [each.request_id for each in rows_of(made)[2:]] == ["1-c2-t0", "1-c3-t0"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["begun", "load.log", "rows"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["begun.jsonl", "load.log", "rows.jsonl"]
 
 
 def test_a_summary_needs_that_of_every_worker(tmp_path: Path) -> None:

@@ -28,8 +28,7 @@ def play(
     check: Callable[[], None] = lambda: None,
     hear: Callable[[Progress], None] = lambda progress: None,
 ) -> LoadSummary:
-    directory = Path(job.rows_path).parent
-    return run_load(job, directory, directory / "running", Watching(check, hear))
+    return run_load(job, Path(job.directory, "running"), Watching(check, hear))
 
 
 def workers() -> list[psutil.Process]:
@@ -61,9 +60,7 @@ def test_all_workers_rows_come_back_whole(tmp_path: Path) -> None:
     assert heard[-1].requests > 0
     assert heard[-1].recent
     assert heard[-1].recent.requests == heard[-1].requests, "of both workers"
-    begun = [
-        msgspec.json.decode(line, type=BegunRow) for line in Path(job.begun_path).read_bytes().splitlines()
-    ]
+    begun = [msgspec.json.decode(line, type=BegunRow) for line in job.begun_path.read_bytes().splitlines()]
     assert sorted(row.request_id for row in begun) == sorted(row.request_id for row in rows)
 
 

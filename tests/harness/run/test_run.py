@@ -6,7 +6,7 @@ import shutil
 import signal
 import socket
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from errno import EDQUOT
 from subprocess import CompletedProcess
 
@@ -337,7 +337,7 @@ def test_a_cells_texts_are_counted_once_for_a_while_and_never_by_a_server_of_oth
         settings = config.settings(overrides.parse([*words, f"scenario.path={chats}"]))
         [start, *_] = plan.make(settings).starts
         up = Serving(start, AttachSpec(url, "m"), None, Silent(), None)
-        job = replace(_job(up, start.cells[0], tmp_path), rows_path=str(rows))
+        job = _job(up, start.cells[0], tmp_path)
         by_tokenizer, by_characters = {"tokens": 3}, {"tokens": 1, "characters": 2}
         assert ideals_of(up, job, count_tokens)[1] == by_tokenizer
         assert asked == ["one two"]

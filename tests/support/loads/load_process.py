@@ -32,9 +32,8 @@ USAGE = {"usage": {"prompt_tokens": 9, "completion_tokens": 2}}
 def job_of(server: Server, folder: Path, load: Load, **changes: Any) -> LoadJob:
     fields: dict[str, Any] = {
         "cell": "007", "base_url": server.url, "model": "some-model", "api_key_env": "TEST_KEY",
-        "engine": "tiny", "engine_options": {}, "fairness": "matched", "scenario": "tiny",
-        "scenario_options": {}, "load": load, "seed": 7, "rows_path": str(folder / "rows.jsonl"),
-        "summary_path": str(folder / "summary.json"), "begun_path": str(folder / "begun.jsonl"),
+        "engine": "tiny", "scenario": "tiny", "scenario_options": {}, "load": load, "seed": 7,
+        "directory": str(folder),
     }  # fmt: skip
     return LoadJob(**{**fields, **changes})
 
@@ -43,7 +42,7 @@ def job_of(server: Server, folder: Path, load: Load, **changes: Any) -> LoadJob:
 def working(
     job: LoadJob, program: tuple[str, ...] = TINY, key: str | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    path = Path(job.rows_path).with_name("job.json")
+    path = Path(job.directory, "job.json")
     path.write_bytes(msgspec.json.encode(job))
     environment = {**os.environ, **({"TEST_KEY": key} if key else {})}
     with subprocess.Popen(
@@ -61,12 +60,12 @@ def working(
 
 
 def rows_of(job: LoadJob) -> list[RequestRow]:
-    lines = Path(job.rows_path).read_bytes().splitlines()
+    lines = job.rows_path.read_bytes().splitlines()
     return [msgspec.json.decode(line, type=RequestRow) for line in lines]
 
 
 def summary_of(job: LoadJob) -> LoadSummary:
-    return msgspec.json.decode(Path(job.summary_path).read_bytes(), type=LoadSummary)
+    return msgspec.json.decode(job.summary_path.read_bytes(), type=LoadSummary)
 
 
 def played(job: LoadJob, **options: Any) -> tuple[list[RequestRow], LoadSummary, str]:
