@@ -71,14 +71,13 @@ def fit(facts_by_node: Mapping[Node, Facts], device: str, bench: str) -> Sequenc
         reasons = "; ".join(f"{node.name}: {why}" for node, why in unfit.items())
         raise UserError(f"device={device}: no node of the cluster has it: {reasons}")
     for key in _ALIKE:
-        a, b = (
-            able[0],
-            next((node for node in able if facts_by_node[node][key] != facts_by_node[able[0]][key]), None),
-        )
-        if b:
+        first_of = dict[str, Node]()
+        for node in able:
+            first_of.setdefault(facts_by_node[node][key], node)
+        if len(first_of) > 1:
+            unlike = [f"{value or 'none'} on {node.name}" for value, node in first_of.items()]
             raise UserError(
-                f"--on ray: nodes differ: {key} {facts_by_node[a][key] or 'none'} on {a.name}, "
-                f"{facts_by_node[b][key] or 'none'} on {b.name}; give a cluster of equal nodes"
+                f"--on ray: nodes differ: {key} {', '.join(unlike[:2])}; give a cluster of equal nodes"
             )
     return able
 

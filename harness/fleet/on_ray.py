@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +106,7 @@ def nodes_of(ray: Any, device: str) -> Sequence[Node]:
     Raises UserError if a node cannot run bench, and as nodes.fit.
     """
     alive = [each for each in ray.nodes() if each["Alive"]]
-    tasks = [(each, _task(node.facts, each["NodeID"]).remote(device)) for each in alive]
+    tasks = [(each, ray.remote(node.facts).options(**_at(each["NodeID"])).remote(device)) for each in alive]
     nodes = {}
     for each, task in tasks:
         address, there = each["NodeManagerAddress"], each["Resources"]
@@ -170,13 +170,12 @@ def _written_to(target: int, descriptor: int) -> Iterator[None]:
         os.close(kept)
 
 
-def _task(function: Callable[..., Any], node_id: str, **options: Any) -> Any:
-    import ray
+def _at(node_id: str) -> dict[str, Any]:
+    """Return the options of a task that runs on this node, once, and takes no processor."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     there = NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)
-    whole = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there, **options}
-    return ray.remote(function).options(**whole)
+    return {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
 
 
 def _answer(ray: Any, reference: Any, kind: Any, limit_s: float, most: int = 2 * node.PART_BYTES) -> Any:
@@ -233,9 +232,8 @@ def _play(jobs: Sequence[Job], nodes: Sequence[Node], words: Sequence[str], show
                 show.say(at.name, job.number, "asks for the whole node")
                 used[at.id] += 1
                 # The whole node, so that Ray runs nothing else there.
-                task = _task(
-                    node.measured, at.id, num_returns="streaming", num_cpus=at.cpus, num_gpus=at.gpus
-                )
+                whole = {"num_returns": "streaming", "num_cpus": at.cpus, "num_gpus": at.gpus}
+                task = ray.remote(node.measured).options(**{**_at(at.id), **whole})
                 running[task.remote(words, job.number)] = job, at
             ready, _ = ray.wait(list(running), **_WAIT) if running else ([], [])
             for stream in ready:

@@ -104,10 +104,8 @@ def _one(benchmark: _Benchmark, where: str) -> tuple[Load, list[result.Request]]
         "failed": benchmark.requests.errored,
         "cancelled": benchmark.requests.incomplete,
     }
-    window, made_count = (
-        benchmark.scheduler_metrics,
-        benchmark.scheduler_metrics.requests_made.get("total", 0),
-    )
+    window = benchmark.scheduler_metrics
+    made_count = window.requests_made.get("total", 0)
     requests = [_request(kind, each, window) for kind, of_kind in kinds.items() for each in of_kind]
     if len(requests) < made_count:
         few = f"has {len(requests):,} of its {made_count:,} requests, and rates need all of them"

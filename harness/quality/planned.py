@@ -153,13 +153,9 @@ def _references(against: str | None, deployments: Mapping[str, Deployment]) -> d
         if unknown := without_bits(of_model):
             why = f"the bits of {' and '.join(unknown)} are not known: give quality.against=LABEL"
             chosen[model] = f"nobody ({why})"
-    if against is None:
-        return chosen
-    return (
-        chosen | {deployments[against].model: against}
-        if against in deployments
-        else dict.fromkeys(chosen, against)
-    )
+    if against is not None and against in deployments:
+        return chosen | {deployments[against].model: against}
+    return chosen if against is None else dict.fromkeys(chosen, against)
 
 
 def earlier_references(

@@ -6,7 +6,7 @@ While it grows, this runs in gevent's hub, so it only appends.
 import time
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serving_bench.harness.contracts import Outcome
 from serving_bench.harness.load.client.framing import LAST_CHUNK_START, Framing, FramingError
@@ -34,17 +34,17 @@ class Exchange:
     the headers.
     """
 
-    status: int | None
-    headers: Mapping[str, str]
-    body: bytes
-    raw: bytearray
-    read_ns: Sequence[int]
-    read_ends: Sequence[int]
-    sent_ns: int | None
-    end_ns: int
     outcome: Outcome
     error: str | None
+    raw: bytearray
+    sent_ns: int | None
+    end_ns: int
     is_resent: bool
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    read_ns: Sequence[int] = ()
+    read_ends: Sequence[int] = ()
 
 
 class Response:
@@ -138,19 +138,8 @@ class Response:
     def unread(self, outcome: Outcome, error: str) -> Exchange:
         """Return the exchange of a response that could not be read: its bytes, and no content. If bench ended
         it, its outcome stays `cancelled`."""
-        return Exchange(
-            status=None,
-            headers={},
-            body=b"",
-            raw=self.raw,
-            read_ns=(),
-            read_ends=(),
-            sent_ns=self.sent_ns,
-            end_ns=time.monotonic_ns(),
-            outcome=outcome if outcome == "cancelled" else "protocol_error",
-            error=error,
-            is_resent=self.is_resent,
-        )
+        outcome = outcome if outcome == "cancelled" else "protocol_error"
+        return Exchange(outcome, error, self.raw, self.sent_ns, time.monotonic_ns(), self.is_resent)
 
 
 def unreadable(wrong: Exception) -> str:
