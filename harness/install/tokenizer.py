@@ -12,7 +12,7 @@ from serving_bench.harness.install.provisions import WeightsStore
 from serving_bench.harness.settings.config import Settings, engines_with_weights
 from serving_bench.harness.settings.decoding import decode
 from serving_bench.harness.settings.keys import fields
-from serving_bench.harness.store.tokenizer import token_counter
+from serving_bench.harness.store.tokenizer import read_tokenizer
 from serving_bench.scenarios import TOKENS_PER_WORD, prose
 
 _KEY, _FIELD = "scenario.tokens_per_word", "tokens_per_word"
@@ -60,7 +60,7 @@ def tokenizer_of(settings: Settings, store: WeightsStore, cache_dir: Path) -> st
     if isinstance(path, Reason):
         return path
     try:
-        token_counter(path)
+        read_tokenizer(path)
     except UserError as error:
         return Reason(str(error))
     return path
@@ -87,7 +87,7 @@ def _bytes_per_token(settings: Settings) -> int | None:
 @cache
 def tokens_per_word(path: str) -> float:
     """Return a tokenizer's average number of tokens per word of `prose`, rounded to two decimals."""
-    [tokens] = token_counter(path)([_sample()])
+    [tokens] = read_tokenizer(path).count([_sample()])
     return round(tokens / _SAMPLE_WORDS, 2)
 
 

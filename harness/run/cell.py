@@ -28,8 +28,9 @@ from serving_bench.harness.run.ideal import ideals_of
 from serving_bench.harness.run.start import Serving
 from serving_bench.harness.run.watch import Site
 from serving_bench.harness.servers import prefix_cache
-from serving_bench.harness.store import request_table, store, tokenizer
+from serving_bench.harness.store import request_table, store
 from serving_bench.harness.store.request_table import Tally
+from serving_bench.harness.store.tokenizer import read_tokenizer
 from serving_bench.scenarios import SCENARIOS
 
 # Share of a window in which bench stood still. Nothing was sent meanwhile, so rates lack that share: as much
@@ -155,12 +156,12 @@ def _keep(
     record: store.CellRecord, job: LoadJob, up: Serving, site: Site, *, is_interrupted: bool = False
 ) -> store.CellRecord:
     directory, summary = Path(job.directory), read_summary(job)
-    count_tokens = tokenizer.token_counter(job.load.tokenizer) if job.load.tokenizer else None
+    counter = read_tokenizer(job.load.tokenizer) if job.load.tokenizer else None
     # Not after an interrupt: nobody waits for it, no later cell needs to know the server's cache, and what
     # was replayed before the interrupt would count as sent before.
-    ideals, ideal_by = ({}, {}) if is_interrupted else ideals_of(up, job, count_tokens)
+    ideals, ideal_by = ({}, {}) if is_interrupted else ideals_of(up, job, counter)
     origin, table = timing.origin_of(job.load), directory / "requests.parquet"
-    tally = request_table.write_table(job.rows_path, table, summary, count_tokens, ideals, origin=origin)
+    tally = request_table.write_table(job.rows_path, table, summary, counter, ideals, origin=origin)
     record = judged(replace(record, summary=summary, ideal_by=ideal_by), tally)
     up.gone += tally.gone
     store.write_record(directory / "cell.json", record)

@@ -15,7 +15,7 @@ from serving_bench.harness.errors import BenchError, ServerError
 from serving_bench.harness.run.start import Serving
 from serving_bench.harness.servers import probe
 from serving_bench.harness.store.request_table import rows_as_sent
-from serving_bench.harness.store.tokenizer import CountTokens
+from serving_bench.harness.store.tokenizer import Tokenizer
 from serving_bench.scenarios import SCENARIOS
 
 T = TypeVar("T")
@@ -27,9 +27,7 @@ _WORD = "a"
 _log = logging.getLogger(__name__)
 
 
-def ideals_of(
-    up: Serving, job: LoadJob, count_tokens: CountTokens | None
-) -> tuple[dict[str, int], Counter[str]]:
+def ideals_of(up: Serving, job: LoadJob, tokenizer: Tokenizer | None) -> tuple[dict[str, int], Counter[str]]:
     """Return ideal_cached_tokens by request_id, and how many of these were found in each way.
 
     Texts are counted by load.tokenizer, else by the measured server if bench started it. Counting stops after
@@ -44,7 +42,7 @@ def ideals_of(
     def count(text: str) -> int | None:
         if time.monotonic() >= until_s:
             return None
-        return count_tokens([text])[0] if count_tokens else by_server(text)
+        return tokenizer.count([text])[0] if tokenizer else by_server(text)
 
     try:
         conversations = scenario.conversations(options, Random(job.seed))

@@ -268,7 +268,7 @@ def provide_site(
     # A tokenizer that cannot be read should fail now, not after a load.
     loads = [cell.load for start in starts for cell in start.cells]
     for path in dict.fromkeys(load.tokenizer for load in loads if load.tokenizer):
-        tokenizer.token_counter(path)
+        tokenizer.read_tokenizer(path)
     for line in [*reap(cache / "running"), *container.reap()]:
         observer.line(line)
     # Deployments of one running server differ only in what bench sends it, so it is asked once.

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from serving_bench.harness.contracts import LoadSummary, RequestRow, timing
 from serving_bench.harness.errors import StoreError
 from serving_bench.harness.store.files import opened_table
-from serving_bench.harness.store.tokenizer import CountTokens
+from serving_bench.harness.store.tokenizer import Tokenizer
 from serving_bench.harness.whole_files import written_whole
 
 _NARROW = ("http_status", "worker", "part")
@@ -91,7 +91,7 @@ def write_table(
     rows_path: Path,
     path: Path,
     summary: LoadSummary | None,
-    count_tokens: CountTokens | None = None,
+    tokenizer: Tokenizer | None = None,
     ideals: Mapping[str, int] | None = None,
     *,
     origin: timing.Origin = "sent_ns",
@@ -100,14 +100,14 @@ def write_table(
 
     Makes two passes, with one batch of lines in memory. Skips damaged lines, which the log counts, and a last
     line that a kill cut off. The table is written whole or not at all. `in_window` is null without a summary.
-    `count_tokens` fills tokenizer_tokens, and output_tokens if the server gave none for an ok request.
+    `tokenizer` fills tokenizer_tokens, and output_tokens if the server gave none for an ok request.
     `ideals` are the ideal_cached_tokens by request_id. Latencies count from `origin`.
     """
     with written_whole(path) as part:
         for compression in ("zstd", "none"):  # answers of equal characters would unpack like a bomb
             tally = Tally(summary, origin)
             with table_writer(part, compression) as writer:
-                _write(rows_path, writer, tally, count_tokens, ideals)
+                _write(rows_path, writer, tally, tokenizer, ideals)
             if _is_readable(part):
                 break
     return tally
@@ -125,13 +125,13 @@ def _write(
     rows_path: Path,
     writer: pq.ParquetWriter,
     tally: Tally,
-    count_tokens: CountTokens | None,
+    tokenizer: Tokenizer | None,
     ideals: Mapping[str, int] | None,
 ) -> None:
     for lines in _batches(rows_path):
         rows = [msgspec.json.decode(line, type=RequestRow) for line in lines]
-        if count_tokens:
-            rows = list(_counted(rows, count_tokens))
+        if tokenizer:
+            rows = list(_counted(rows, tokenizer))
         inside = [in_window(row, tally.summary) for row in rows]
         columns = {name: [getattr(row, name, None) for row in rows] for name in _TYPES}
         if ideals:
@@ -159,10 +159,10 @@ def table_writer(path: Path, compression: str = "zstd") -> pq.ParquetWriter:
     )
 
 
-def _counted(rows: Sequence[RequestRow], count_tokens: CountTokens) -> Iterator[RequestRow]:
+def _counted(rows: Sequence[RequestRow], tokenizer: Tokenizer) -> Iterator[RequestRow]:
     # Reasoning and answer are counted apart: the model puts a special token between them, so no token spans
     # both. A tool call has neither.
-    counts = count_tokens([text for row in rows for text in (row.reasoning_text, row.output_text)])
+    counts = tokenizer.count([text for row in rows for text in (row.reasoning_text, row.output_text)])
     for row, reasoning, output in zip(rows, counts[::2], counts[1::2], strict=True):
         if row.reasoning_text or row.output_text:
             tokens = reasoning + output

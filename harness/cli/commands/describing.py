@@ -35,7 +35,7 @@ from serving_bench.harness.plan.plan import cells_asked
 from serving_bench.harness.plan.terms import needed
 from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.store.named_files import check_place, write_named
-from serving_bench.harness.store.tokenizer import token_splitter
+from serving_bench.harness.store.tokenizer import read_tokenizer
 from serving_bench.scenarios import SCENARIOS, TOKENS_PER_WORD
 
 _BAR = 40
@@ -105,7 +105,7 @@ def _described(cell: PlannedCell, tokenizer: str | Reason) -> Described:
 
 def _counting(options: Any, tokenizer: str | Reason) -> Counting:
     if not isinstance(tokenizer, Reason):
-        return Counting(token_splitter(tokenizer), 1.0, f"by {tokenizer}")
+        return Counting(read_tokenizer(tokenizer).split, 1.0, f"by {tokenizer}")
     rate = getattr(options, "tokens_per_word", None) or TOKENS_PER_WORD
     method = f"words x {rate:g}; code and JSON have more tokens a word ({tokenizer})"
     return Counting(lambda texts: [text.split() for text in texts], rate, method)

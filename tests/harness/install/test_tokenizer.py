@@ -21,7 +21,7 @@ from serving_bench.harness.plan import plan
 from serving_bench.harness.run import recorded
 from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.settings.config import Settings
-from serving_bench.harness.store.tokenizer import token_counter
+from serving_bench.harness.store.tokenizer import read_tokenizer
 from serving_bench.scenarios import SCENARIOS, prose
 
 FIXED = ("engine=reference", "scenario=fixed", "scenario.input_tokens=600")
@@ -51,7 +51,7 @@ def test_a_prompt_has_the_tokens_that_were_asked_for(tokenizer: str, tmp_path: P
     [choice] = settings.scenarios
     chat = next(SCENARIOS["fixed"].conversations(choice.options, Random(9)))
     message: Message = chat.turns[0].messages[0]
-    assert token_counter(tokenizer)([message.content])[0] == pytest.approx(600, rel=0.1)
+    assert read_tokenizer(tokenizer).count([message.content])[0] == pytest.approx(600, rel=0.1)
 
 
 def test_without_a_tokenizer_a_prompt_has_the_tokens_that_the_reference_counts(tmp_path: Path) -> None:

@@ -327,9 +327,10 @@ def test_a_cells_texts_are_counted_once_for_a_while_and_never_by_a_server_of_oth
     sent = (row(0, k * S, request_id=str(k), conversation=k, turn=0, input_tokens=20) for k in range(3))
     rows.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in sent))
 
-    def count_tokens(texts):
-        asked.extend(texts)
-        return [len(text.split()) for text in texts]
+    class Words:
+        def count(self, texts):
+            asked.extend(texts)
+            return [len(text.split()) for text in texts]
 
     with socket.create_server(("127.0.0.1", 0)) as of_others:
         url = f"http://127.0.0.1:{of_others.getsockname()[1]}/v1"
@@ -339,13 +340,13 @@ def test_a_cells_texts_are_counted_once_for_a_while_and_never_by_a_server_of_oth
         up = Serving(start, AttachSpec(url, "m"), None, Silent(), None)
         job = _job(up, start.cells[0], tmp_path)
         by_tokenizer, by_characters = {"tokens": 3}, {"tokens": 1, "characters": 2}
-        assert ideals_of(up, job, count_tokens)[1] == by_tokenizer
+        assert ideals_of(up, job, Words())[1] == by_tokenizer
         assert asked == ["one two"]
         up.sent.clear()
         assert ideals_of(up, job, None)[1] == by_characters
         up.sent.clear()
         monkeypatch.setattr("serving_bench.harness.run.ideal.COUNTING_S", 0)
-        assert ideals_of(up, job, count_tokens)[1] == by_characters
+        assert ideals_of(up, job, Words())[1] == by_characters
         of_others.setblocking(False)
         with pytest.raises(BlockingIOError):
             of_others.accept()

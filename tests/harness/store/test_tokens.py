@@ -14,7 +14,7 @@ from tokenizers.processors import TemplateProcessing
 
 from serving_bench.harness.errors import UserError
 from serving_bench.harness.store import store
-from serving_bench.harness.store.tokenizer import token_counter
+from serving_bench.harness.store.tokenizer import read_tokenizer
 
 TEXTS = ["the quick brown fox", "jumps over", "", "the lazy dog the lazy dog"]
 
@@ -26,7 +26,7 @@ def path(tmp_path_factory):
 
 def test_texts_are_counted_one_by_one(path):
     expected = [len(Tokenizer.from_file(path).encode(text).ids) for text in TEXTS]
-    assert token_counter(path)(TEXTS) == expected
+    assert read_tokenizer(path).count(TEXTS) == expected
     assert expected[0] >= 4
     assert expected[2] == 0
 
@@ -41,7 +41,7 @@ def test_special_tokens_are_not_counted_and_long_texts_are_not_cut(path, tmp_pat
     tokenizer.enable_padding(length=50)
     other = str(tmp_path / "other.json")
     tokenizer.save(other)
-    assert token_counter(other)(TEXTS) == token_counter(path)(TEXTS)
+    assert read_tokenizer(other).count(TEXTS) == read_tokenizer(path).count(TEXTS)
 
 
 def test_a_file_that_is_missing_or_no_tokenizer_is_one_line(tmp_path):
@@ -49,7 +49,7 @@ def test_a_file_that_is_missing_or_no_tokenizer_is_one_line(tmp_path):
     damaged.write_text('{"version": "1.0",\n "model": 7}')
     for path, said in ((tmp_path / "absent.json", "No such file"), (damaged, "not a tokenizer.json")):
         with pytest.raises(UserError, match=said) as caught:
-            token_counter(str(path))
+            read_tokenizer(str(path))
         assert f"load.tokenizer={path}" in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -67,8 +67,8 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
     program = (
         "import sys; sys.modules['tokenizers'] = None\n"
         "from serving_bench.harness import errors\n"
-        "from serving_bench.harness.store.tokenizer import token_counter\n"
-        "try: token_counter('t.json')\n"
+        "from serving_bench.harness.store.tokenizer import read_tokenizer\n"
+        "try: read_tokenizer('t.json')\n"
         "except errors.UserError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -79,17 +79,17 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
 
 
 def test_answers_and_reasoning_are_counted_while_the_table_is_written(path, tmp_path):
-    count = token_counter(path)
+    tokenizer = read_tokenizer(path)
     said = make_run.row(0, S, output_text=TEXTS[0], reasoning_text=TEXTS[3], output_tokens=99)
     without = make_run.row(1, 2 * S, output_text=TEXTS[1], output_tokens=None, token_source=None)
     no_text = make_run.row(2, 3 * S, output_text="", output_tokens=None, token_source=None)
     cut = replace(
         make_run.failed_row(3, 4 * S, "reset"), output_text=TEXTS[0], chunk_ns=(5 * S,), token_source=None
     )
-    make_run.write_requests(tmp_path, [said, without, no_text, cut], None, count)
+    make_run.write_requests(tmp_path, [said, without, no_text, cut], None, tokenizer)
     rows = store.read_requests(tmp_path).to_pylist()
     found = [(row["tokenizer_tokens"], row["output_tokens"], row["token_source"]) for row in rows]
-    both, second, first = sum(count([TEXTS[0], TEXTS[3]])), *count([TEXTS[1], TEXTS[0]])
+    both, second, first = sum(tokenizer.count([TEXTS[0], TEXTS[3]])), *tokenizer.count([TEXTS[1], TEXTS[0]])
     assert found == [
         (both, 99, "server"),  # the server's count stays
         (second, second, "tokenizer"),

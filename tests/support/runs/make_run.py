@@ -161,9 +161,9 @@ def write_rows(path: Path, rows) -> Path:
     return path
 
 
-def write_requests(cell_dir: Path, rows, load_summary, count_tokens=None) -> Tally:
+def write_requests(cell_dir: Path, rows, load_summary, tokenizer=None) -> Tally:
     lines = write_rows(cell_dir / "rows.jsonl", rows)
-    tally = write_table(lines, cell_dir / "requests.parquet", load_summary, count_tokens)
+    tally = write_table(lines, cell_dir / "requests.parquet", load_summary, tokenizer)
     lines.unlink()
     return tally
 
