@@ -105,7 +105,7 @@ def fullest(files: Iterable[Path], top: str) -> tuple[str, int]:
 
 def callbacks(files: Mapping[Path, tuple[str, ast.Module]]) -> list[str]:
     """Return each parameter and each field of a dataclass whose annotation has Callable or an alias of it."""
-    modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    modules = {_module(path): path for path in files}
     homes = {name: _homes(files[path][1]) for name, path in modules.items()}
     aliases, before = {"collections.abc.Callable"}, 0
     while before < len(aliases):
@@ -120,6 +120,12 @@ def callbacks(files: Mapping[Path, tuple[str, ast.Module]]) -> list[str]:
         for each in _annotations(files[path][1])
         if aliases & _named(each, module, homes)
     ]
+
+
+def _module(path: Path) -> str:
+    """Return the name by which a file is imported: the folders are linked into serving_bench."""
+    name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    return name if name.startswith(("serving_bench", "tests")) else f"serving_bench.{name}"
 
 
 def fillers_percent(trees: Iterable[ast.Module]) -> float:
