@@ -91,7 +91,7 @@ class BegunRow:
     turns: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RequestRow:
     """One request as the client saw it. Instants are CLOCK_MONOTONIC nanoseconds.
 
@@ -115,20 +115,20 @@ class RequestRow:
     turn: int
     outcome: Outcome
     error: str | None
-    http_status: int | None
+    http_status: int | None = None
     scheduled_ns: int
-    sent_ns: int | None
-    first_content_ns: int | None
-    last_content_ns: int | None
+    sent_ns: int | None = None
+    first_content_ns: int | None = None
+    last_content_ns: int | None = None
     end_ns: int
-    chunk_ns: tuple[int, ...]
-    input_tokens: int | None
-    output_tokens: int | None
-    cached_tokens: int | None
-    token_source: Literal["server", "tokenizer"] | None
+    chunk_ns: tuple[int, ...] = ()
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    token_source: Literal["server", "tokenizer"] | None = None
     max_tokens: int
-    finish_reason: str | None
-    output_text: str
+    finish_reason: str | None = None
+    output_text: str = ""
     raw_response: str | None = None
     reasoning_text: str = ""
     tokenizer_tokens: int | None = None
@@ -152,23 +152,7 @@ class RequestRow:
 
 def without_answer(begun: BegunRow, outcome: Outcome, error: str, end_ns: int) -> RequestRow:
     """Return the row of a request about whose response nothing is known."""
-    return RequestRow(
-        **vars(begun),
-        outcome=outcome,
-        error=error,
-        http_status=None,
-        sent_ns=None,
-        first_content_ns=None,
-        last_content_ns=None,
-        end_ns=end_ns,
-        chunk_ns=(),
-        input_tokens=None,
-        output_tokens=None,
-        cached_tokens=None,
-        token_source=None,
-        finish_reason=None,
-        output_text="",
-    )
+    return RequestRow(**vars(begun), outcome=outcome, error=error, end_ns=end_ns)
 
 
 @dataclass(frozen=True)
@@ -209,12 +193,12 @@ class LoadSummary:
     users: int | None
     conversations_begun: int
     requests: int
-    stamp_source: Literal["kernel", "read"] | None
-    clock_uncertainty_ns: int | None
-    stamp_lag_s: tuple[float, float, float] | None
-    loop_lag_s: tuple[float, float, float] | None
-    cpu_s: float | None
-    gc_pause_s: float | None
+    stamp_source: Literal["kernel", "read"] | None = None
+    clock_uncertainty_ns: int | None = None
+    stamp_lag_s: tuple[float, float, float] | None = None
+    loop_lag_s: tuple[float, float, float] | None = None
+    cpu_s: float | None = None
+    gc_pause_s: float | None = None
     workers: tuple[WorkerSummary, ...] = ()
     left_out: int = 0
     cut_conversations: int = 0

@@ -187,12 +187,6 @@ def _summary(requests: Sequence[result.Request], path: Path) -> LoadSummary:
         users=None,
         conversations_begun=len(requests),
         requests=len(requests),
-        stamp_source=None,
-        clock_uncertainty_ns=None,
-        stamp_lag_s=None,
-        loop_lag_s=None,
-        cpu_s=None,
-        gc_pause_s=None,
     )
 
 

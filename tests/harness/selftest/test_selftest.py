@@ -34,8 +34,7 @@ from serving_bench.harness.store import store
 def summary(start_ms: float, end_ms: float, cpu_s: float = 0.001) -> LoadSummary:
     return LoadSummary(
         started_ns=0, window_start_ns=int(start_ms * MS), window_end_ns=int(end_ms * MS), ended_ns=0,
-        ended_by="duration", users=2, conversations_begun=0, requests=0, stamp_source="kernel",
-        clock_uncertainty_ns=0, stamp_lag_s=None, loop_lag_s=None, cpu_s=cpu_s, gc_pause_s=0.0,
+        ended_by="duration", users=2, conversations_begun=0, requests=0, cpu_s=cpu_s,
     )  # fmt: skip
 
 

@@ -14,11 +14,8 @@ def row(
 ) -> RequestRow:
     chunk_ns = tuple(int(at_ms * MS) for at_ms in chunks_ms)
     return RequestRow(
-        request_id=request_id, user=0, conversation=0, turn=0, outcome=outcome, error=None, http_status=200,
-        scheduled_ns=0, sent_ns=int(sent_ms * MS), first_content_ns=chunk_ns[0] if chunk_ns else None,
-        last_content_ns=chunk_ns[-1] if chunk_ns else None, end_ns=int(end_ms * MS), chunk_ns=chunk_ns,
-        input_tokens=1, output_tokens=len(chunk_ns), cached_tokens=None, token_source="server",
-        max_tokens=len(chunk_ns), finish_reason="length", output_text="",
+        request_id=request_id, user=0, conversation=0, turn=0, outcome=outcome, error=None, scheduled_ns=0,
+        sent_ns=int(sent_ms * MS), end_ns=int(end_ms * MS), chunk_ns=chunk_ns, max_tokens=len(chunk_ns),
     )  # fmt: skip
 
 
