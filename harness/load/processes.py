@@ -5,10 +5,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -33,20 +32,13 @@ _ROUND_S = 1.0
 _LEAD_S, _LEAD_PER_USER_S = 0.05, 1e-4
 
 
-class Watching(Protocol):
-    """Watches a load while it plays, about once a second."""
+@contextmanager
+def running_load(job: LoadJob, state_dir: Path) -> Iterator[Iterator[Progress | None]]:
+    """Play one cell's load while the block iterates over what this gives, to its end.
 
-    def check(self) -> None:
-        """Raise whatever must end the load."""
-
-    def progress(self, progress: Progress) -> None: ...
-
-
-def run_load(job: LoadJob, state_dir: Path, watching: Watching) -> LoadSummary:
-    """Play one cell's load, block until it has ended, and leave its rows in job.rows_path.
-
-    Raises LoadError if a load process gives no summary, and what watching.check raises. In any case the rows
-    so far are on disk, and requests that a dead load process had begun are `lost`.
+    About once a second that is the progress, or None if some load process has nothing new to say. Then the
+    rows and the summary are where the job says. Raises LoadError if there is no summary. Whatever ends the
+    block, the rows so far are on disk, and requests that a dead load process had begun are `lost`.
     """
     log_path = Path(job.directory, "load.log")
     try:
@@ -54,11 +46,8 @@ def run_load(job: LoadJob, state_dir: Path, watching: Watching) -> LoadSummary:
             board_path = Path(job.directory, "load.board")
             board = shared_board(board_path)
             stack.callback(board_path.unlink)
-            _follow(_started(job, state_dir, log_path, stack), job, board, watching)
+            yield _follow(_started(job, state_dir, log_path, stack), job, board)
         records.gather(job, log_path)
-        summary = records.read_summary(job)
-        assert summary is not None
-        return summary
     except BaseException:
         try:
             records.gather(job, log_path)
@@ -137,7 +126,7 @@ def _end(workers: Sequence[_Worker]) -> None:
                 os.kill(worker.process.pid, signal.SIGTERM)
 
 
-def _follow(workers: Sequence[_Worker], job: LoadJob, board: Board, watching: Watching) -> None:
+def _follow(workers: Sequence[_Worker], job: LoadJob, board: Board) -> Iterator[Progress | None]:
     limit_s = longest_s(job.load, job.steps_to_first) + job.load.timeout_s + _SLACK_S
     began_s = time.monotonic()
     while running := [worker for worker in workers if worker.summary is None]:
@@ -145,11 +134,10 @@ def _follow(workers: Sequence[_Worker], job: LoadJob, board: Board, watching: Wa
             worker.hear()
             if worker.summary and worker.summary.ended_by == "interrupted":
                 _end(workers)  # somebody sent it a signal: the other workers are not the whole load
-        watching.check()
-        if all(worker.has_news for worker in running):
-            if board.start_ns:
-                watching.progress(_progress(workers))
-            else:
+        has_news = all(worker.has_news for worker in running)
+        yield _progress(workers) if has_news and board.start_ns else None
+        if has_news:
+            if not board.start_ns:
                 users = (job.load.concurrency or 0) / len(workers)
                 board.start_ns = time.monotonic_ns() + int((_LEAD_S + users * _LEAD_PER_USER_S) * 1e9)
             for worker in workers:

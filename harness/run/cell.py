@@ -1,7 +1,7 @@
 """Measure one cell: play its load against a ready server, then judge and store the result."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic_ns
 from typing import Any
@@ -21,8 +21,7 @@ from serving_bench.harness.contracts import (
     timing,
 )
 from serving_bench.harness.errors import BenchError, Interrupted, UnfitError
-from serving_bench.harness.load.processes import run_load
-from serving_bench.harness.load.pulse import Progress
+from serving_bench.harness.load.processes import running_load
 from serving_bench.harness.load.records import discard, read_summary
 from serving_bench.harness.run.ideal import ideals_of
 from serving_bench.harness.run.start import Serving
@@ -38,21 +37,6 @@ from serving_bench.scenarios import SCENARIOS
 STALLED_SHARE = 0.05
 # A single pause of this length hardly changes a rate, but it is in every latency that it met.
 STALLED_ONCE_S = 1.0
-
-
-@dataclass(frozen=True)
-class _Watching:
-    """Watches a cell's server, and shows the load's progress."""
-
-    up: Serving
-    cell: PlannedCell
-    site: Site
-
-    def check(self) -> None:
-        self.up.check()
-
-    def progress(self, progress: Progress) -> None:
-        self.site.observer.cell_progress(self.cell, progress, self.up.watch.now())
 
 
 def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
@@ -91,7 +75,13 @@ def _play(
     directory, name = Path(job.directory), f"cell {cell.number:03d}"
     up.watch.mark(f"{name} warm-up")
     try:
-        summary = run_load(job, site.state_dir, _Watching(up, cell, site))
+        with running_load(job, site.state_dir) as pulses:
+            for pulse in pulses:
+                up.check()
+                if pulse:
+                    site.observer.cell_progress(cell, pulse, up.watch.now())
+        summary = read_summary(job)
+        assert summary
         up.check()
     except (BenchError, OSError) as error:
         return _keep(replace(record, status="failed", error=quoted(str(error))), job, up, site)

@@ -26,8 +26,8 @@ from serving_bench.harness.contracts import (
 from serving_bench.harness.errors import CellError, UserError
 from serving_bench.harness.install import install
 from serving_bench.harness.load.limits import OTHER_FILES, raise_file_limit
-from serving_bench.harness.load.processes import run_load
-from serving_bench.harness.load.pulse import Progress
+from serving_bench.harness.load.processes import running_load
+from serving_bench.harness.load.records import read_summary
 from serving_bench.harness.sampling import host
 from serving_bench.harness.selftest import known_error
 from serving_bench.harness.selftest.sends import Served, read_sends, served
@@ -163,19 +163,6 @@ def _obstacle(rung: Rung, before: SelfTestStep | None) -> str | None:
     return None if needed <= limit else f"{rung.label} needs {needed} open files, the limit here is {limit}"
 
 
-@dataclass(frozen=True)
-class _Watching:
-    """Watches the server of a load."""
-
-    running: server.Server
-
-    def check(self) -> None:
-        server.check_alive(self.running)
-
-    def progress(self, progress: Progress) -> None:
-        pass  # a rung lasts a few seconds
-
-
 def _measure(
     reference: Reference, rung: Rung, ladder: Ladder, state_dir: Path
 ) -> tuple[SelfTestStep, LoadSummary]:
@@ -187,7 +174,11 @@ def _measure(
             spec, engine="the reference server", log_path=scratch / "server.log", state_dir=state_dir
         ) as running:
             server.wait_ready(running, _START_TIMEOUT_S)
-            summary = run_load(job, state_dir, _Watching(running))
+            with running_load(job, state_dir) as pulses:
+                for _ in pulses:
+                    server.check_alive(running)
+        summary = read_summary(job)
+        assert summary
         rows = request_table.read_rows(job.rows_path)
         answers = served(read_sends(scratch / "sends.bin"))
     return step(rung, rows, summary, answers), summary

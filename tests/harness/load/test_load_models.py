@@ -19,11 +19,10 @@ from load_process import MS, TINY, WORKER, job_of, rows_of, summary_of, working
 from reference_serving import serving
 from timeline_server import Server
 from waiting import wait_until
-from watching import Watching
 
 from serving_bench.harness.contracts import Load, LoadSummary, RequestRow
 from serving_bench.harness.load.play import arrivals
-from serving_bench.harness.load.processes import run_load
+from serving_bench.harness.load.processes import running_load
 from serving_bench.harness.selftest.sends import ARRIVAL, read_sends
 
 S = 1e9
@@ -350,8 +349,9 @@ def play_in_two(folder: Path) -> tuple[list[RequestRow], LoadSummary]:
             Server(running.port), folder, PAIR, engine="reference", scenario="chat_multi_turn",
             scenario_options={"turns": 1},
         )  # fmt: skip
-        summary = run_load(job, folder / "running", Watching())
-    return rows_of(job), summary
+        with running_load(job, folder / "running") as pulses:
+            list(pulses)
+    return rows_of(job), summary_of(job)
 
 
 PLAYS["two processes"] = play_in_two

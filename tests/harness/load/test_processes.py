@@ -5,11 +5,10 @@ import json
 import psutil
 import pytest
 from reference_serving import serving
-from watching import Watching
 
 from serving_bench.harness.contracts import Load, LoadJob
 from serving_bench.harness.errors import LoadError, ServerError
-from serving_bench.harness.load.processes import run_load
+from serving_bench.harness.load.processes import running_load
 from serving_bench.harness.load.pulse import Progress
 from serving_bench.harness.load.records import read_summary
 from serving_bench.harness.store import request_table
@@ -35,7 +34,12 @@ def port():
 
 
 def play(tmp_path, made: LoadJob, check=lambda: None, hear=lambda progress: None):
-    return run_load(made, tmp_path / "running", Watching(check, hear))
+    with running_load(made, tmp_path / "running") as pulses:
+        for pulse in pulses:
+            check()
+            if pulse:
+                hear(pulse)
+    return read_summary(made)
 
 
 def test_a_load_reports_progress_and_leaves_rows_and_summary(tmp_path, port):

@@ -14,11 +14,10 @@ import pytest
 from load_process import LIMIT_S, MS, USAGE, answering, half, id_in, ids_of, rows_of, shared_job
 from timeline_server import Link, answer, serving, wait_until_ns
 from waiting import is_running, wait_until
-from watching import Watching
 
 from serving_bench.harness.contracts import BegunRow, Load, LoadJob, LoadSummary
 from serving_bench.harness.errors import LoadError, ServerError
-from serving_bench.harness.load.processes import run_load
+from serving_bench.harness.load.processes import running_load
 from serving_bench.harness.load.pulse import Progress
 from serving_bench.harness.load.records import of_worker, read_summary
 
@@ -28,7 +27,14 @@ def play(
     check: Callable[[], None] = lambda: None,
     hear: Callable[[Progress], None] = lambda progress: None,
 ) -> LoadSummary:
-    return run_load(job, Path(job.directory, "running"), Watching(check, hear))
+    with running_load(job, Path(job.directory, "running")) as pulses:
+        for pulse in pulses:
+            check()
+            if pulse:
+                hear(pulse)
+    summary = read_summary(job)
+    assert summary
+    return summary
 
 
 def workers() -> list[psutil.Process]:
