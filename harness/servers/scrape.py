@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, get_type_hints
@@ -56,34 +56,29 @@ class ServerSample:
     scrape_s: float = 0.0
 
 
+@dataclass
 class PageReader:
     """A reader of the page at `path` from a server's root. `notes` collects why terms are missing.
 
     `key` is sent but never logged.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        path: str,
-        metrics: Mapping[ServerTerm, ServerMetric],
-        *,
-        key: str | None = None,
-        timeout_s: float = TIMEOUT_S,
-    ) -> None:
-        self.notes: dict[str, str] = {}
-        self._root, self._path = root_of(base_url), path
-        self._metrics, self._key, self._timeout_s = metrics, key, timeout_s
+    base_url: str
+    path: str
+    metrics: Mapping[ServerTerm, ServerMetric]
+    key: str | None = field(default=None, repr=False)
+    timeout_s: float = TIMEOUT_S
+    notes: dict[str, str] = field(default_factory=dict)
 
     def read(self, *, is_mark: bool = False) -> list[ServerSample]:
         begun_ns = time.monotonic_ns()
-        answer = request("GET", self._root + self._path, timeout_s=self._timeout_s, key=self._key)
+        answer = request("GET", root_of(self.base_url) + self.path, timeout_s=self.timeout_s, key=self.key)
         ended_ns = time.monotonic_ns()
         if answer.status != 200:
-            why = answer.text if answer.status is None else f"{self._path} answers HTTP {answer.status}"
+            why = answer.text if answer.status is None else f"{self.path} answers HTTP {answer.status}"
             self.notes["samples"] = f"some could not be read (the last of these: {why})"
             return []
-        terms, problems = terms_on(answer.text, self._metrics)
+        terms, problems = terms_on(answer.text, self.metrics)
         for term in terms:
             self.notes.pop(term, None)
         self.notes.update(problems)
