@@ -19,10 +19,12 @@ from serving_bench.harness.contracts import (
     Deployment,
     Engine,
     EngineTerms,
+    Fact,
     LaunchSpec,
     Place,
     Reason,
     Weights,
+    because,
     key,
 )
 from serving_bench.harness.errors import UserError
@@ -31,6 +33,7 @@ from serving_bench.harness.errors import UserError
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 # Quantized checkpoints that all these engines serve, by the method in config.json.
 QUANTIZED = ("fp8", "awq", "gptq", "w4a16")
+NO_CACHE_WITH_ADAPTERS = "it is off with LoRA adapters: it would reuse one adapter's KV cache for another"
 # The dtype that a model computes in -> its name in engine.kv_cache_type.
 _PLAIN_TYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 # Neutral values. A model's generation_config may set any of these, and an attached server uses it. It may set
@@ -93,6 +96,16 @@ def checkpoint(
     if listed and is_float16 and listed.facts.architecture in no_float16:
         return Reason(why.format(listed.facts.architecture))
     return Weights(deployment.model, quantization, "safetensors")
+
+
+def unmatched(terms: EngineTerms, only: Mapping[str, tuple[object, str]]) -> dict[str, Fact]:
+    """Return why terms were asked for in vain. `only`: the only value that an engine has for a term (None: it
+    has no such term), and why."""
+    return {
+        term: because("has_only", value=value, why=why)
+        for term, (value, why) in only.items()
+        if getattr(terms, term) not in (None, value)
+    }
 
 
 def kv_cache_types(deployment: Deployment, others: Iterable[str] = ()) -> list[str]:

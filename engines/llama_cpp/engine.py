@@ -6,6 +6,7 @@ from typing import Any
 
 from serving_bench.engines.common import llama_cpp_said
 from serving_bench.engines.common.launching import (
+    NO_CACHE_WITH_ADAPTERS,
     args_key,
     container,
     draft_of,
@@ -13,6 +14,7 @@ from serving_bench.engines.common.launching import (
     given,
     image_key,
     template_of,
+    unmatched,
 )
 from serving_bench.engines.llama_cpp import log, quality
 from serving_bench.engines.llama_cpp.flags import (
@@ -106,38 +108,31 @@ def _request_fields(
     }
 
 
-def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
-    terms, is_python = deployment.terms, deployment.options.program == PYTHON
-    is_another = terms.kv_cache_tokens not in (None, terms.context_length)
-    untold = {
-        "dtype": (
-            terms.dtype is not None,
-            "the GGUF file's types are used as they are; only the KV cache's can be set "
-            "(engine.kv_cache_type)",
-        ),
-        "trust_remote_code": (terms.trust_remote_code, "a GGUF file comes without code"),
-        "concurrent_sequences": (
-            is_python and (terms.concurrent_sequences or 1) > 1,
-            f"{PYTHON} serves one request at a time",
-        ),
-        "kv_cache_tokens": (
-            is_python and is_another and terms.context_length is not None,
-            f"{PYTHON} has a KV cache for one conversation",
-        ),
-        "prefix_cache": (
-            terms.prefix_cache is True and (is_python or bool(deployment.adapters)),
-            f"{PYTHON} keeps only the tokens of its last request"
-            if is_python
-            else "it is off with LoRA adapters: it would reuse one adapter's KV cache for another",
-        ),
-        "chunked_prefill": (
-            terms.chunked_prefill is False or (is_python and terms.chunked_prefill is True),
-            f"{PYTHON} serves one request at a time, so there is nothing to interleave"
-            if is_python
-            else "it always reads prompts in parts of llama_cpp.batch tokens",
-        ),
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, contracts.Fact]:
+    terms = deployment.terms
+    types = (
+        "the GGUF file's types are used as they are; only the KV cache's can be set (engine.kv_cache_type)"
+    )
+    only: dict[str, tuple[object, str]] = {
+        "dtype": (None, types),
+        "trust_remote_code": (False, "a GGUF file comes without code"),
     }
-    return {term: why for term, (is_asked, why) in untold.items() if is_asked}
+    if deployment.options.program == PYTHON:
+        one = f"{PYTHON} serves one request at a time"
+        only |= {
+            "concurrent_sequences": (1, one),
+            "kv_cache_tokens": (
+                terms.context_length or terms.kv_cache_tokens,
+                f"{PYTHON} has a KV cache for one conversation",
+            ),
+            "prefix_cache": (False, f"{PYTHON} keeps only the tokens of its last request"),
+            "chunked_prefill": (None, f"{one}, so there is nothing to interleave"),
+        }
+    else:
+        in_parts = "it always reads prompts in parts of llama_cpp.batch tokens"
+        only |= {"chunked_prefill": (True, in_parts)}
+        only |= {"prefix_cache": (False, NO_CACHE_WITH_ADAPTERS)} if deployment.adapters else {}
+    return unmatched(terms, only)
 
 
 def _reset_cache(deployment: contracts.Deployment) -> Sequence[contracts.HttpCall] | contracts.Reason:

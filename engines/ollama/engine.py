@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from serving_bench.engines.common import llama_cpp_said
-from serving_bench.engines.common.launching import container, given, image_key
+from serving_bench.engines.common.launching import container, given, image_key, unmatched
 from serving_bench.engines.common.said import OLLAMA_PAGES, from_ollama
 from serving_bench.engines.model.models import MODELS
 from serving_bench.harness import contracts
@@ -73,35 +73,23 @@ def _kv_cache_types(deployment: contracts.Deployment) -> Sequence[str]:
     return ["fp16"] if deployment.options.flash_attention is False else list(_KV_CACHE_TYPES)
 
 
-def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, contracts.Fact]:
     terms = deployment.terms
     product = (terms.context_length or 0) * (terms.concurrent_sequences or 0)
-    untold = {
+    only = {
         "kv_cache_tokens": (
-            terms.kv_cache_tokens not in (None, product),
+            product,
             "its KV cache always holds the context length times the concurrent sequences",
         ),
-        "prefix_cache": (terms.prefix_cache is False, "it always lets llama.cpp keep a slot's last prompt"),
-        "chunked_prefill": (
-            terms.chunked_prefill is False,
-            "llama.cpp always reads prompts in parts",
-        ),
-        "dtype": (terms.dtype is not None, "the GGUF file's types are used as they are"),
-        "tensor_parallel": (
-            terms.tensor_parallel > 1,
-            "it uses another GPU only if a model does not fit into one",
-        ),
-        "seed": (
-            terms.seed is not None,
-            "it takes a seed only with each request, and greedy answers need none",
-        ),
-        "chat_template": (
-            terms.chat_template is not None,
-            "it uses the GGUF file's, or one in Go's template language",
-        ),
-        "trust_remote_code": (terms.trust_remote_code, "a GGUF file comes without code"),
+        "prefix_cache": (True, "it always lets llama.cpp keep a slot's last prompt"),
+        "chunked_prefill": (True, "llama.cpp always reads prompts in parts"),
+        "dtype": (None, "the GGUF file's types are used as they are"),
+        "tensor_parallel": (1, "it uses another GPU only if a model does not fit into one"),
+        "seed": (None, "it takes a seed only with each request, and greedy answers need none"),
+        "chat_template": (None, "it uses the GGUF file's, or one in Go's template language"),
+        "trust_remote_code": (False, "a GGUF file comes without code"),
     }
-    return {term: why for term, (is_asked, why) in untold.items() if is_asked}
+    return unmatched(terms, only)
 
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:

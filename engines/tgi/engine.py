@@ -12,6 +12,7 @@ from typing import Literal
 from serving_bench.engines.common import overhead
 from serving_bench.engines.common.launching import (
     DTYPES,
+    NO_CACHE_WITH_ADAPTERS,
     QUANTIZED,
     args_key,
     checkpoint,
@@ -20,6 +21,7 @@ from serving_bench.engines.common.launching import (
     given,
     image_key,
     kv_cache_types,
+    unmatched,
 )
 from serving_bench.engines.common.tokens import placed
 from serving_bench.engines.model import sizes
@@ -74,43 +76,30 @@ def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.
     )
 
 
-def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, contracts.Fact]:
     terms, speculates = deployment.terms, deployment.terms.speculative_tokens is not None
-    is_quantized = deployment.quantization in QUANTIZED
-    # With chunked prefill a running batch admits whatever fits into the KV cache.
-    grows = not (terms.chunked_prefill is False or speculates)
-    untold = {
-        "concurrent_sequences": (
-            terms.concurrent_sequences is not None and grows,
-            "--max-batch-size bounds only a new batch; with chunked prefill, TGI's default, more requests "
-            "join it later",
-        ),
+    only: dict[str, tuple[object, str]] = {
         "kv_cache_tokens": (
-            terms.kv_cache_tokens is not None,
+            None,
             "TGI takes tgi.cuda_memory_fraction of the memory, and ignores a limit in tokens",
         ),
-        "prefix_cache": (
-            terms.prefix_cache is True and bool(deployment.adapters),
-            "it is off with LoRA adapters: it would reuse one adapter's KV cache for another",
-        ),
-        "chunked_prefill": (
-            terms.chunked_prefill is True and speculates,
-            "TGI turns it off when it speculates",
-        ),
-        "dtype": (
-            terms.dtype is not None and is_quantized,
-            "TGI chooses the dtype of quantized weights itself",
-        ),
-        "seed": (
-            terms.seed is not None,
-            "TGI takes a seed only with each request, and greedy answers need none",
-        ),
+        "seed": (None, "TGI takes a seed only with each request, and greedy answers need none"),
         "chat_template": (
-            terms.chat_template is not None,
+            None,
             "TGI uses the one in the checkpoint's tokenizer_config.json or chat_template.json",
         ),
     }
-    return {term: why for term, (is_asked, why) in untold.items() if is_asked}
+    # With chunked prefill a running batch admits whatever fits into the KV cache.
+    if not (terms.chunked_prefill is False or speculates):
+        why = "--max-batch-size bounds only a new batch; with chunked prefill, TGI's default, more requests "
+        only["concurrent_sequences"] = (None, why + "join it later")
+    if deployment.adapters:
+        only["prefix_cache"] = (False, NO_CACHE_WITH_ADAPTERS)
+    if speculates:
+        only["chunked_prefill"] = (False, "TGI turns it off when it speculates")
+    if deployment.quantization in QUANTIZED:
+        only["dtype"] = (None, "TGI chooses the dtype of quantized weights itself")
+    return unmatched(terms, only)
 
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from serving_bench.harness.contracts.keys import COUNT, DAY_S, Range, key
 from serving_bench.harness.contracts.scenarios import Adapter
+from serving_bench.harness.contracts.sentences import Fact
 
 # How a server is started: as a process of this machine, or as a container.
 Launcher = Literal["native", "docker"]
@@ -168,14 +169,14 @@ class KnownFacts:
 class WeightsFile:
     """Weights found on this machine: a file, or a directory.
 
-    `note` says what their origin means for a comparison. `chat_template`: a Jinja file to give every engine
+    `notes` say what their origin means for a comparison. `chat_template`: a Jinja file to give every engine
     if the model's own files disagree or have none.
     """
 
     path: Path
     size_bytes: int
     sha256: str | None = None
-    note: str | None = None
+    notes: tuple[Fact, ...] = ()
     facts: ModelFacts | None = None
     chat_template: Path | None = None
 
