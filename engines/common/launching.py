@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from serving_bench.engines.model.files import split_parts
 from serving_bench.engines.model.models import MODELS
 from serving_bench.engines.model.sizes import QUANTIZATIONS
 from serving_bench.harness.contracts import (
@@ -146,12 +147,20 @@ def launch_of(engine: Engine, deployment: Deployment, place: Place) -> LaunchSpe
     if not words or isinstance(spec, AttachSpec):
         return spec
     given = _flags_in(words)  # a server may take the beginning of a flag for the flag
+    setting = f"{engine.name}.args={deployment.options.args}"
     if both := sorted(option for option in _flags_of(spec) if any(option.startswith(each) for each in given)):
-        option = f"{engine.name}.args: bench sets --{both[0]} itself"
-        raise UserError(f"{option}; {_remedy(engine, deployment, place, both[0])}")
+        advice = _remedy(engine, deployment, place, both[0])
+        raise _refused(setting, f"bench sets --{both[0]} itself; {advice}")
+    if short := next((word for word in words if re.match("-[A-Za-z]", word)), None):
+        why = f"{short} may stand for a flag that bench sets itself; give its long name, --NAME"
+        raise _refused(setting, why)
     if isinstance(spec, ContainerSpec):
         return replace(spec, arguments=(*spec.arguments, *words))
     return replace(spec, argv=(*spec.argv, *words))
+
+
+def _refused(setting: str, why: str) -> UserError:
+    return UserError(Reason("{setting}: {why}", setting=setting, why=why))
 
 
 def _flags_of(spec: LaunchSpec) -> set[str]:
@@ -272,7 +281,7 @@ def weights_mount(weights: Path, folder: str = "/weights") -> tuple[tuple[Path, 
     Mounts the directory that a link may point into: a link that leaves the mount is broken in a container.
     """
     # The first of several files of one model: the server looks for the others beside it.
-    outer = weights.parent if re.search(r"-00001-of-\d{5}\.gguf$", weights.name) else weights
+    outer = weights.parent if len(split_parts(weights)) > 1 else weights
     for parent in weights.parents:
         # In Hugging Face's cache models--ORGANISATION--NAME/snapshots/REVISION links to ../../blobs.
         if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
@@ -286,8 +295,8 @@ def image_of(engine: str, device: str, versions: Path = VERSIONS) -> str:
     """Return the image of an engine for a `cpu` or `cuda` device. Raise UserError if there is none."""
     image = read_versions(versions).get(f"{engine}_{device}_IMAGE".upper())
     if image is None:
-        why = f"{{setting}}: {engine} has no image for {device}; {engine}.image names one of your own"
-        raise UserError(Reason(why, setting="engine.launcher=docker"))
+        why = f"{engine} has no image for {device}; {engine}.image names one of your own"
+        raise _refused("engine.launcher=docker", why)
     return image
 
 

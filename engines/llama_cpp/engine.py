@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving_bench.engines.common import llama_cpp_said
+from serving_bench.engines.common import llama_cpp_output
 from serving_bench.engines.common.launching import (
     NO_CACHE_WITH_ADAPTERS,
     args_key,
@@ -155,7 +155,9 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         raise UserError(contracts.Reason(why, setting=f"engine.tensor_parallel={shares}"))
     if deployment.options.args and program == XLLAMACPP and terms.launcher != "docker":
         raise UserError(
-            f"llama_cpp.args: {XLLAMACPP} takes none but bench's; llama_cpp.program={LLAMA_SERVER} does"
+            f"llama_cpp.args={deployment.options.args}: the program {XLLAMACPP} takes no further arguments; "
+            f"llama_cpp.program={LLAMA_SERVER} (`bench install llama_cpp --program {LLAMA_SERVER}`) and "
+            "engine.launcher=docker do"
         )
     layers = deployment.options.gpu_layers
     if layers and not place.devices:
@@ -224,7 +226,7 @@ ENGINE = contracts.Engine(
     unmatched=_unmatched,
     reset_cache=_reset_cache,
     pages=("/props",),
-    said=llama_cpp_said.said,
+    said=llama_cpp_output.said,
     stages=log.STAGES,
     hints=log.HINTS,
     given_text=quality.given_text,

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving_bench.engines.common import llama_cpp_said
+from serving_bench.engines.common import llama_cpp_output
 from serving_bench.engines.common.launching import container, given, image_key, unmatched
-from serving_bench.engines.common.said import OLLAMA_PAGES, from_ollama
+from serving_bench.engines.common.output import OLLAMA_PAGES, from_ollama
+from serving_bench.engines.model.files import split_parts
 from serving_bench.engines.model.models import MODELS
 from serving_bench.harness import contracts
 from serving_bench.harness.contracts import key
@@ -126,22 +127,14 @@ def _mark_of(place: contracts.Place, weights: Path) -> str:
     """Return 8 hexadecimal digits that change with the weights: no name stands for a model of other ones."""
     if place.weights_sha256:
         return place.weights_sha256[:8]
-    parts = [Path(part) for part in _parts(str(weights))]
-    states = [part.stat() for part in parts if part.exists()]  # a plan is made before the files are
+    # A plan is made before the files are.
+    states = [part.stat() for part in split_parts(weights) if part.exists()]
     of = [(state.st_size, state.st_mtime_ns) for state in states]
     return hashlib.sha256(str(of).encode()).hexdigest()[:8]
 
 
 def _modelfile(weights: str) -> str:
-    return "".join(f"FROM {part}\n" for part in _parts(weights))
-
-
-def _parts(weights: str) -> list[str]:
-    """Return the path of a GGUF file, or those of all parts of a split one."""
-    split = re.fullmatch(r"(.*)-00001-of-(\d{5})\.gguf", weights, re.DOTALL)
-    if split is None:
-        return [weights]
-    return [f"{split[1]}-{part:05d}-of-{split[2]}.gguf" for part in range(1, int(split[2]) + 1)]
+    return "".join(f"FROM {part}\n" for part in split_parts(Path(weights)))
 
 
 def _environment(deployment: contracts.Deployment, place: contracts.Place) -> dict[str, str]:
@@ -169,7 +162,7 @@ def _environment(deployment: contracts.Deployment, place: contracts.Place) -> di
 
 def _said(log: str, pages: Mapping[str, Any]) -> contracts.Said:
     # Its llama-servers write into the log too. The last one answers.
-    inside = llama_cpp_said.said(log[max(0, log.rfind("starting llama-server")) :], {})
+    inside = llama_cpp_output.said(log[max(0, log.rfind("starting llama-server")) :], {})
     return contracts.Said({**inside.terms, **from_ollama(pages)}, inside.memory)
 
 

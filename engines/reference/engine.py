@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from serving_bench.engines.common.launching import flags, given, named, unmatched
-from serving_bench.engines.common.said import from_page
+from serving_bench.engines.common.output import from_page
 from serving_bench.engines.places import INSIDE
 from serving_bench.harness import contracts
 from serving_bench.harness.contracts import COUNT, NOT_NEGATIVE, key

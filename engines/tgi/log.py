@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving_bench.engines.common.said import LogTerm, from_log, from_page, is_true
+from serving_bench.engines.common.output import LogTerm, from_log, from_page, is_true
 from serving_bench.harness.contracts import Fact, Hint, Reason, Said, Stage, at
 
 STAGES: Sequence[Stage] = (

@@ -15,7 +15,7 @@ from serving_bench.engines.common.launching import (
     kv_cache_types,
     unmatched,
 )
-from serving_bench.engines.common.said import from_page, kv_cache_type
+from serving_bench.engines.common.output import from_page, kv_cache_type
 from serving_bench.engines.common.tokens import placed, tokenized
 from serving_bench.engines.model import sizes
 from serving_bench.engines.places import INSIDE, LOCKS

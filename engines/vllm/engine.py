@@ -27,7 +27,7 @@ from serving_bench.engines.common.launching import (
     switch,
     template_of,
 )
-from serving_bench.engines.common.said import known
+from serving_bench.engines.common.output import known
 from serving_bench.engines.common.tokens import Position, placed, tokenized
 from serving_bench.engines.places import INSIDE, LOCKS
 from serving_bench.engines.vllm import log

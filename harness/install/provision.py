@@ -277,7 +277,8 @@ def provide_weights(
     _refuse_tools(needed, store, cache, limit_bytes)
     missing = store.missing_bytes(needed, cache)
     size = f" ({size_text(missing)} to download and write)" if missing else ""
-    on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
+    what = f"{needed.model} at {needed.quantization} as {needed.file_format}"
+    on_line(f"{what} is not here; preparing it{size}")
     return store.prepare(needed, cache, Tools(cache, on_line, limit_bytes))
 
 

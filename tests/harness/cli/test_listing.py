@@ -242,7 +242,10 @@ def test_a_tool_is_found_by_its_name_with_and_without_the_device(monkeypatch: py
     assert spec_of("sharpener", None, has_device=False) == cpu
     assert spec_of("sharpener", None, has_device=True) == cuda
     assert spec_of("sharpener-cpu", None, has_device=True) == cpu
-    with pytest.raises(UserError, match=r"no such engine or tool; choose from llama_cpp, .*, sharpener-cpu"):
+    choices = (
+        r"no such engine or tool; choose from llama_cpp, .*, sharpener-cpu, .*; not .*sglang .*here: `bench"
+    )
+    with pytest.raises(UserError, match=choices):
         spec_of("hone", None, has_device=False)
     with pytest.raises(UserError, match="sharpener is one program"):
         spec_of("sharpener", "second", has_device=False)
