@@ -303,23 +303,21 @@ class InstallSpec:
 
 # Receives a line of progress.
 OnLine = Callable[[str], None]
-# Receives the seconds for which a command has run, while it prints nothing.
-OnQuiet = Callable[[float], None]
 
 
 class Workshop(Protocol):
     """Provides the tools that make weights, ask the hub and have the items of tasks, and reports.
 
     `line` shows a line of progress. `tool` finds or makes an environment, and returns its directory. `run`
-    runs a command under a watchdog, with more variables, and returns its exit code: `read` receives its
-    lines, and `on_quiet` the seconds so far while it prints nothing.
+    runs a command under a watchdog, with more variables, and returns its exit code and its last lines. It
+    shows the lines that begin with `shown` (a regular expression), and `doing` while there are none.
     """
 
     def line(self, text: str, /) -> None: ...
     def tool(self, spec: InstallSpec) -> Path: ...
     def run(
-        self, argv: Sequence[str], environment: Mapping[str, str], read: OnLine, on_quiet: OnQuiet
-    ) -> int | None: ...
+        self, argv: Sequence[str], environment: Mapping[str, str], doing: str, shown: str
+    ) -> tuple[int | None, Sequence[str]]: ...
 
 
 # A part of a server's memory. `workspace`: buffers of a step (activations, logits), used or not;

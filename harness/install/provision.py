@@ -260,7 +260,10 @@ class Tools:
         what, line = spec.environment, _tool_line(spec)
         return _environment(spec, what, line, self.cache, self.line, self.limit_bytes).folder
 
-    run = staticmethod(run_supervised)
+    def run(
+        self, argv: Sequence[str], environment: Mapping[str, str], doing: str, shown: str
+    ) -> tuple[int | None, Sequence[str]]:
+        return run_supervised(argv, environment, doing, self.line, shown)
 
 
 def provide_weights(

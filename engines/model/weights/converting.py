@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -31,7 +30,6 @@ from serving_bench.harness.contracts import Fact, InstallSpec, Workshop, because
 from serving_bench.harness.errors import MissingError, UserError, why_not_fetched
 
 _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
-_TAIL_LINES = 10
 # The driver's device file: whether calibration can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
 _ENVIRONMENT = {
@@ -81,22 +79,14 @@ class Means:
         Reports `doing` now and then while the command prints nothing. Raises MissingError, which begins with
         `failure`.
         """
-        tail: deque[str] = deque([""], maxlen=_TAIL_LINES)
-
-        def read(line: str) -> None:
-            tail.append(line.rstrip())
-            if not is_quiet and not line.startswith(REFUSAL):  # a refusal becomes the error
-                self.workshop.line(line.rstrip())
-
-        def say_alive(elapsed_s: float) -> None:
-            self.workshop.line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
-
-        code = self.workshop.run([*map(str, argv)], environment or {}, read, say_alive)
+        shown = "(?!)" if is_quiet else f"(?!{REFUSAL})"  # a refusal becomes the error
+        code, tail = self.workshop.run([*map(str, argv)], environment or {}, doing, shown)
+        last = tail[-1] if tail else ""
         if code == REFUSED:
-            raise MissingError(f"{failure}: {tail[-1].removeprefix(REFUSAL)}; {INSTEAD}")
+            raise MissingError(f"{failure}: {last.removeprefix(REFUSAL)}; {INSTEAD}")
         if code != 0:
             raise MissingError(f"{failure} (exit code {code}); the end of its output:", tail)
-        return tail[-1]
+        return last
 
 
 def tool_of(way: Way) -> InstallSpec | None:
