@@ -5,7 +5,7 @@ Also makes the engines that bench can only attach to.
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
@@ -217,11 +217,6 @@ def template_of(deployment: Deployment, place: Place) -> Path | None:
     return None if template is None else Path(template).absolute()
 
 
-def draft_of(place: Place) -> str | None:
-    """Return the path of the draft model's weights, if there is one."""
-    return None if place.draft is None else str(place.draft.path)
-
-
 def adapters_at_once(terms: EngineTerms, place: Place) -> int | None:
     """Return how many adapters one batch may have: all that requests can ask for at once.
 
@@ -238,37 +233,44 @@ def compile_caches(folder: Path | None, *variables: str) -> dict[str, str]:
     return {**dict.fromkeys(variables, str(folder)), **torch}
 
 
+def seen_by_server(
+    place: Place, template: Path | None, *, in_container: bool
+) -> tuple[Place, tuple[tuple[Path, str], ...]]:
+    """Return the place as the server sees it, with this chat template, and what its container mounts."""
+    place = replace(place, chat_template=template)
+    if not in_container:
+        return place, ()
+    mount, weights = weights_mount(given(place.weights, "the server needs weights"))
+    mounts, seen = [mount], replace(place, weights=Path(weights))
+    if template is not None:
+        mounts.append((template, f"/templates/{template.name}"))
+        seen = replace(seen, chat_template=Path(mounts[-1][1]))
+    if place.draft is not None:
+        draft_mount, draft = weights_mount(place.draft.path, "/draft")
+        mounts.append(draft_mount)
+        seen = replace(seen, draft=replace(place.draft, path=Path(draft)))
+    inside = tuple(replace(each, path=Path("/adapters", each.path.name)) for each in place.adapters)
+    mounts += [(each.path, str(one.path)) for each, one in zip(place.adapters, inside, strict=True)]
+    return replace(seen, adapters=inside), tuple(mounts)
+
+
 def container(
     deployment: Deployment,
     place: Place,
-    arguments: Callable[[Place, str, str | None, str | None], Iterable[str]],
+    mounts: tuple[tuple[Path, str], ...],
+    arguments: Iterable[str],
     *,
-    template: Path | None,
     environment: Mapping[str, str],
     **others: Any,
 ) -> ContainerSpec:
-    """Return a container of the user's image, else of bench's, with weights, template, draft and adapters.
-
-    `arguments` is called with the place as the container sees it, and with the paths there of the weights,
-    the template and the draft. `others` are further fields of ContainerSpec.
-    """
-    mount, weights = weights_mount(given(place.weights, f"{deployment.engine} needs weights"))
-    templates = [] if template is None else [(template, f"/templates/{template.name}")]
-    drafts = [] if place.draft is None else [weights_mount(place.draft.path, "/draft")]
-    inside = [replace(each, path=Path("/adapters", each.path.name)) for each in place.adapters]
-    adapters = [(each.path, str(seen.path)) for each, seen in zip(place.adapters, inside, strict=True)]
-    seen_inside = replace(place, adapters=tuple(inside))
+    """Return a container of the user's image, else of bench's. `others`: further fields of ContainerSpec."""
     fields = {"served_model": deployment.model, **others}
     return ContainerSpec(
         image=deployment.options.image or image_of(deployment.engine, "cuda" if place.devices else "cpu"),
-        arguments=tuple(
-            arguments(
-                seen_inside, weights, *(pairs[0][1] if pairs else None for pairs in (templates, drafts))
-            )
-        ),
+        arguments=tuple(arguments),
         base_url=place.base_url,
         environment=environment,
-        mounts=(mount, *templates, *(mounted for mounted, _ in drafts), *adapters),
+        mounts=mounts,
         devices=place.devices,
         memory_limit_bytes=deployment.terms.memory_limit_bytes,
         **fields,

@@ -1,7 +1,8 @@
 """Start llama.cpp on GGUF files: llama-server (xllamacpp's or compiled), or llama-cpp-python's server."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from serving_bench.engines.common import llama_cpp_output
@@ -9,10 +10,10 @@ from serving_bench.engines.common.launching import (
     NO_CACHE_WITH_ADAPTERS,
     args_key,
     container,
-    draft_of,
     environment_key,
     given,
     image_key,
+    seen_by_server,
     template_of,
     unmatched,
 )
@@ -149,7 +150,7 @@ def _reset_cache(deployment: contracts.Deployment) -> Sequence[contracts.HttpCal
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
     terms, program = deployment.terms, deployment.options.program
-    shares, template = terms.tensor_parallel, template_of(deployment, place)
+    shares, is_docker = terms.tensor_parallel, terms.launcher == "docker"
     if shares > 1 and len(place.devices) != shares:
         why = f"{{setting}}: llama_cpp was given {len(place.devices)} devices; name {shares} with device="
         raise UserError(contracts.Reason(why, setting=f"engine.tensor_parallel={shares}"))
@@ -165,12 +166,14 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         raise UserError(contracts.Reason(why, setting=f"llama_cpp.gpu_layers={layers}"))
     # Any value turns graphs off. Source: llama.cpp, ggml/src/ggml-cuda/common.cuh.
     graphs = {"GGML_CUDA_DISABLE_GRAPHS": "1"} if terms.graphs is False else {}
-    if terms.launcher == "docker":
+    given(place.weights, "llama_cpp needs a weights file")
+    seen, mounts = seen_by_server(place, template_of(deployment, place), in_container=is_docker)
+    if is_docker:
         return container(
             deployment,
             place,
-            lambda *seen: server_arguments(deployment, *seen, folder="/tmp"),
-            template=template,
+            mounts,
+            server_arguments(deployment, replace(seen, scratch=Path("/tmp"))),
             environment=graphs,
             stop_grace_s=_STOP_GRACE_S,
         )
@@ -179,9 +182,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         place.program if script is None else place.python,
         f"llama_cpp.program={program} needs its environment",
     )
-    arguments = python_arguments if is_python else server_arguments
-    weights = given(place.weights, "llama_cpp needs a weights file")
-    words = arguments(deployment, place, str(weights), template, draft_of(place), folder=str(place.scratch))
+    words = (python_arguments if is_python else server_arguments)(deployment, seen)
     # Without devices a build with CUDA must not use any.
     devices = ",".join(map(str, place.devices))
     return contracts.NativeSpec(

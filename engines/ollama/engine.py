@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from serving_bench.engines.common import llama_cpp_output
-from serving_bench.engines.common.launching import container, given, image_key, unmatched
+from serving_bench.engines.common.launching import container, given, image_key, seen_by_server, unmatched
 from serving_bench.engines.common.output import OLLAMA_PAGES, from_ollama
 from serving_bench.engines.model.files import split_parts
 from serving_bench.engines.model.models import MODELS
@@ -102,12 +102,16 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         "environment": _environment(deployment, place),
         "stop_grace_s": 10.0,
     }
-    if deployment.terms.launcher == "docker":
+    is_docker = deployment.terms.launcher == "docker"
+    seen, mounts = seen_by_server(place, None, in_container=is_docker)
+    modelfile = "".join(f"FROM {part}\n" for part in split_parts((seen.weights or weights).absolute()))
+    if is_docker:
+        words = ("-c", _SERVE, _PROGRAM, fields["served_model"], modelfile)
         return container(
             deployment,
             place,
-            lambda seen, weights, *_: ("-c", _SERVE, _PROGRAM, fields["served_model"], _modelfile(weights)),
-            template=None,
+            mounts,
+            words,
             entrypoint="/bin/sh",
             **fields,
         )
@@ -115,7 +119,6 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     # Keep its store, with a copy of the weights, and the key that it generates out of the user's home.
     folder = (place.cache or place.scratch).absolute()
     fields["environment"] |= {"HOME": str(folder), "OLLAMA_MODELS": str(folder / "models")}
-    modelfile = _modelfile(str(weights.absolute()))
     return contracts.NativeSpec(
         argv=("/bin/sh", "-c", _SERVE, program, fields["served_model"], modelfile),
         base_url=place.base_url,
@@ -131,10 +134,6 @@ def _mark_of(place: contracts.Place, weights: Path) -> str:
     states = [part.stat() for part in split_parts(weights) if part.exists()]
     of = [(state.st_size, state.st_mtime_ns) for state in states]
     return hashlib.sha256(str(of).encode()).hexdigest()[:8]
-
-
-def _modelfile(weights: str) -> str:
-    return "".join(f"FROM {part}\n" for part in split_parts(Path(weights)))
 
 
 def _environment(deployment: contracts.Deployment, place: contracts.Place) -> dict[str, str]:

@@ -21,6 +21,7 @@ from serving_bench.engines.common.launching import (
     given,
     image_key,
     kv_cache_types,
+    seen_by_server,
     unmatched,
 )
 from serving_bench.engines.common.tokens import placed
@@ -103,8 +104,9 @@ def _unmatched(deployment: contracts.Deployment) -> Mapping[str, contracts.Fact]
 
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
-    weights, program = given(place.weights, "tgi needs a checkpoint"), place.program
-    if deployment.terms.launcher != "native":
+    program, is_native = place.program, deployment.terms.launcher == "native"
+    seen, mounts = seen_by_server(place, None, in_container=not is_native)
+    if not is_native:
         if not place.devices and deployment.options.image is None:
             why = "{setting}: its image needs a GPU; tgi.image= names another, such as its -intel-cpu one"
             raise UserError(contracts.Reason(why, setting="engine=tgi"))
@@ -112,8 +114,8 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         return container(
             deployment,
             place,
-            lambda seen, weights, *_: _arguments(deployment, seen, weights),
-            template=None,
+            mounts,
+            _arguments(deployment, seen),
             environment=_environment(deployment),
             served_model=_SERVED_MODEL,
             shm_bytes=1 << 30,  # for NCCL between shards
@@ -125,7 +127,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     argv = ("/usr/bin/env", f"--chdir={place.scratch.absolute()}", str(program.absolute()))
     socket = "--shard-uds-path=/proc/self/cwd/shard"
     return contracts.NativeSpec(
-        argv=(*argv, *_arguments(deployment, place, str(weights.absolute())), socket),
+        argv=(*argv, *_arguments(deployment, place), socket),
         base_url=place.base_url,
         served_model=_SERVED_MODEL,
         environment=_environment(deployment),
@@ -144,7 +146,7 @@ def _environment(deployment: contracts.Deployment) -> dict[str, str]:
     return {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "LOG_COLORIZE": "1", **switches}
 
 
-def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights: str) -> Iterator[str]:
+def _arguments(deployment: contracts.Deployment, place: contracts.Place) -> Iterator[str]:
     terms, options = deployment.terms, deployment.options
     length = terms.context_length
     # Without chunked prefill the longest prompt must fit into one prefill, or the router does not start.
@@ -152,7 +154,7 @@ def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights
     # By default TGI refuses a request when 128 run or wait. Other engines let it wait.
     queue = None if terms.fairness == "stock" else max(4096, terms.concurrent_sequences or 0)
     values: dict[str, object] = {
-        "model-id": weights,
+        "model-id": given(place.weights, "tgi needs a checkpoint").absolute(),
         "hostname": place.host,
         "port": place.port,
         # Unset, TGI uses every GPU that it sees.
