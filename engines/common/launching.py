@@ -103,7 +103,9 @@ def unmatched(terms: EngineTerms, only: Mapping[str, tuple[object, str]]) -> dic
     """Return why terms were asked for in vain. `only`: the only value that an engine has for a term (None: it
     has no such term), and why."""
     return {
-        term: because("has_only", value=value, why=why)
+        term: because("one_at_a_time", why=why)
+        if (term, value) == ("concurrent_sequences", 1)
+        else Reason(why)
         for term, (value, why) in only.items()
         if getattr(terms, term) not in (None, value)
     }

@@ -158,10 +158,10 @@ SENTENCES: Mapping[str, str] = {
     # Texts of servers, programs, files and earlier benches; several facts at once.
     "quoted": "{text}",
     "all": "{facts:;}",
-    # Why an engine does not take a term as asked: the only value that it has (null: it has no such term).
-    "has_only": "{why}",
+    # Why an engine serves one request at a time whatever was asked for.
+    "one_at_a_time": "{why}",
     # What the origin of weights means for a comparison.
-    "made_from": "made from the {kind} file, so it holds no more information",
+    "made_from": "made from the {format} file, so it holds no more information",
     "mixed_kinds": "its rows of {width} weights are not whole blocks of {block}: llama-quantize stores most "
     "of the layers in kinds with blocks of 32 and more bits",
     "calibrated_here": "quantized here, calibrated on {text}",

@@ -253,7 +253,7 @@ def one_at_a_time(run: Run) -> dict[str, str]:
         records = run.starts_of(label)
         why = next((record.unmatched[name] for record in records if name in record.unmatched), None)
         is_one = any(record.resolved.get(name) == 1 for record in records)
-        is_one |= why is not None and why.values.get("value") == 1
+        is_one |= why is not None and why.kind == "one_at_a_time"
         if is_one and (deployment.terms.concurrent_sequences or offered) > 1:
             one_by_one[label] = str(why or "as its server says")
     return one_by_one

@@ -259,7 +259,7 @@ def _notes(way: Way) -> list[Fact]:
     """Return what a reader should know about made weights: which file they are from, and mixed kinds."""
     package, notes = way.origin.package, []
     if package is not None and way.package is None:
-        notes.append(because("made_from", kind=kind_of(package.quantization).upper()))
+        notes.append(because("made_from", format=kind_of(package.quantization).upper()))
     if way.step == "quantize" and way.facts and (mixed := mixed_kinds(way.facts, way.quantization)):
         notes.append(mixed)
     if way.step in CALIBRATED:

@@ -200,7 +200,7 @@ CASES: dict[str, tuple[Told, str, str]] = {
     "slots full without a queue":
         (replace(FREE, slots=4), "users", f"4 users; {FLIGHT}; none waited; each request's own time counts"),
     "slots full by the client's count": (
-        Told(unmatched={"concurrent_sequences": because("has_only", value=1, why="one at a time")}), "slots",
+        Told(unmatched={"concurrent_sequences": because("one_at_a_time", why="one at a time")}), "slots",
         f"the server serves 1 at once; {FLIGHT}; {IDLE}",
     ),
     "a load process that used its core": (

@@ -177,7 +177,7 @@ RISING = stamped(with_first_chunks(lambda k: 100 + k // 6 + k * 37 % 5))
 QUEUED = {"first": queued_rows(), "second": queued_rows(), "load": OPEN}
 FALLING = {"first": falling_rows(), "second": falling_rows(), "repeats": 3}
 TWO_HUMPS = stamped(with_first_chunks(lambda k: (200 if k % 3 else 100) + k * 37 % 20))
-ORIGIN = because("made_from", kind="Q4_K_M")
+ORIGIN = because("made_from", format="Q4_K_M")
 SHORT = {
     "load_summary": summary(100 * S, duration_s=29.0),
     "first": good_rows(over_s=29),

@@ -439,7 +439,7 @@ def servers() -> list[Server]:
         "engine_version": "0.32.0",
     }
     llama = {**ALIKE, "kv_cache_bytes": 51 << 20, "kv_cache_type": "fp16", "chat_template": "given"}
-    one = {"concurrent_sequences": because("has_only", value=1, why="it serves one request at a time")}
+    one = {"concurrent_sequences": because("one_at_a_time", why="it serves one request at a time")}
     return [
         Server(
             served("llama_cpp", "bf16", "xllamacpp", chat_template="/models/gemma.jinja"), 1.0, llama,
