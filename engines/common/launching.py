@@ -5,12 +5,13 @@ Also makes the engines that bench can only attach to.
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from serving_bench.engines.model.files import split_parts
 from serving_bench.engines.model.models import MODELS
 from serving_bench.engines.model.sizes import QUANTIZATIONS
 from serving_bench.harness.contracts import (
@@ -19,10 +20,12 @@ from serving_bench.harness.contracts import (
     Deployment,
     Engine,
     EngineTerms,
+    Fact,
     LaunchSpec,
     Place,
     Reason,
     Weights,
+    because,
     key,
 )
 from serving_bench.harness.errors import UserError
@@ -31,6 +34,7 @@ from serving_bench.harness.errors import UserError
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 # Quantized checkpoints that all these engines serve, by the method in config.json.
 QUANTIZED = ("fp8", "awq", "gptq", "w4a16")
+NO_CACHE_WITH_ADAPTERS = "it is off with LoRA adapters: it would reuse one adapter's KV cache for another"
 # The dtype that a model computes in -> its name in engine.kv_cache_type.
 _PLAIN_TYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 # Neutral values. A model's generation_config may set any of these, and an attached server uses it. It may set
@@ -95,6 +99,18 @@ def checkpoint(
     return Weights(deployment.model, quantization, "safetensors")
 
 
+def unmatched(terms: EngineTerms, only: Mapping[str, tuple[object, str]]) -> dict[str, Fact]:
+    """Return why terms were asked for in vain. `only`: the only value that an engine has for a term (None: it
+    has no such term), and why."""
+    return {
+        term: because("one_at_a_time", why=why)
+        if (term, value) == ("concurrent_sequences", 1)
+        else Reason(why)
+        for term, (value, why) in only.items()
+        if getattr(terms, term) not in (None, value)
+    }
+
+
 def kv_cache_types(deployment: Deployment, others: Iterable[str] = ()) -> list[str]:
     """Return the dtype that the model was asked to compute in, if any, and the `others`."""
     computed = deployment.terms.dtype or DTYPES.get(deployment.quantization, "")
@@ -133,12 +149,20 @@ def launch_of(engine: Engine, deployment: Deployment, place: Place) -> LaunchSpe
     if not words or isinstance(spec, AttachSpec):
         return spec
     given = _flags_in(words)  # a server may take the beginning of a flag for the flag
+    setting = f"{engine.name}.args={deployment.options.args}"
     if both := sorted(option for option in _flags_of(spec) if any(option.startswith(each) for each in given)):
-        option = f"{engine.name}.args: bench sets --{both[0]} itself"
-        raise UserError(f"{option}; {_remedy(engine, deployment, place, both[0])}")
+        advice = _remedy(engine, deployment, place, both[0])
+        raise _refused(setting, f"bench sets --{both[0]} itself; {advice}")
+    if short := next((word for word in words if re.match("-[A-Za-z]", word)), None):
+        why = f"{short} may stand for a flag that bench sets itself; give its long name, --NAME"
+        raise _refused(setting, why)
     if isinstance(spec, ContainerSpec):
         return replace(spec, arguments=(*spec.arguments, *words))
     return replace(spec, argv=(*spec.argv, *words))
+
+
+def _refused(setting: str, why: str) -> UserError:
+    return UserError(Reason("{setting}: {why}", setting=setting, why=why))
 
 
 def _flags_of(spec: LaunchSpec) -> set[str]:
@@ -195,11 +219,6 @@ def template_of(deployment: Deployment, place: Place) -> Path | None:
     return None if template is None else Path(template).absolute()
 
 
-def draft_of(place: Place) -> str | None:
-    """Return the path of the draft model's weights, if there is one."""
-    return None if place.draft is None else str(place.draft.path)
-
-
 def adapters_at_once(terms: EngineTerms, place: Place) -> int | None:
     """Return how many adapters one batch may have: all that requests can ask for at once.
 
@@ -216,37 +235,44 @@ def compile_caches(folder: Path | None, *variables: str) -> dict[str, str]:
     return {**dict.fromkeys(variables, str(folder)), **torch}
 
 
+def seen_by_server(
+    place: Place, template: Path | None, *, in_container: bool
+) -> tuple[Place, tuple[tuple[Path, str], ...]]:
+    """Return the place as the server sees it, with this chat template, and what its container mounts."""
+    place = replace(place, chat_template=template)
+    if not in_container:
+        return place, ()
+    mount, weights = weights_mount(given(place.weights, "the server needs weights"))
+    mounts, seen = [mount], replace(place, weights=Path(weights))
+    if template is not None:
+        mounts.append((template, f"/templates/{template.name}"))
+        seen = replace(seen, chat_template=Path(mounts[-1][1]))
+    if place.draft is not None:
+        draft_mount, draft = weights_mount(place.draft.path, "/draft")
+        mounts.append(draft_mount)
+        seen = replace(seen, draft=replace(place.draft, path=Path(draft)))
+    inside = tuple(replace(each, path=Path("/adapters", each.path.name)) for each in place.adapters)
+    mounts += [(each.path, str(one.path)) for each, one in zip(place.adapters, inside, strict=True)]
+    return replace(seen, adapters=inside), tuple(mounts)
+
+
 def container(
     deployment: Deployment,
     place: Place,
-    arguments: Callable[[Place, str, str | None, str | None], Iterable[str]],
+    mounts: tuple[tuple[Path, str], ...],
+    arguments: Iterable[str],
     *,
-    template: Path | None,
     environment: Mapping[str, str],
     **others: Any,
 ) -> ContainerSpec:
-    """Return a container of the user's image, else of bench's, with weights, template, draft and adapters.
-
-    `arguments` is called with the place as the container sees it, and with the paths there of the weights,
-    the template and the draft. `others` are further fields of ContainerSpec.
-    """
-    mount, weights = weights_mount(given(place.weights, f"{deployment.engine} needs weights"))
-    templates = [] if template is None else [(template, f"/templates/{template.name}")]
-    drafts = [] if place.draft is None else [weights_mount(place.draft.path, "/draft")]
-    inside = [replace(each, path=Path("/adapters", each.path.name)) for each in place.adapters]
-    adapters = [(each.path, str(seen.path)) for each, seen in zip(place.adapters, inside, strict=True)]
-    seen_inside = replace(place, adapters=tuple(inside))
+    """Return a container of the user's image, else of bench's. `others`: further fields of ContainerSpec."""
     fields = {"served_model": deployment.model, **others}
     return ContainerSpec(
         image=deployment.options.image or image_of(deployment.engine, "cuda" if place.devices else "cpu"),
-        arguments=tuple(
-            arguments(
-                seen_inside, weights, *(pairs[0][1] if pairs else None for pairs in (templates, drafts))
-            )
-        ),
+        arguments=tuple(arguments),
         base_url=place.base_url,
         environment=environment,
-        mounts=(mount, *templates, *(mounted for mounted, _ in drafts), *adapters),
+        mounts=mounts,
         devices=place.devices,
         memory_limit_bytes=deployment.terms.memory_limit_bytes,
         **fields,
@@ -259,7 +285,7 @@ def weights_mount(weights: Path, folder: str = "/weights") -> tuple[tuple[Path, 
     Mounts the directory that a link may point into: a link that leaves the mount is broken in a container.
     """
     # The first of several files of one model: the server looks for the others beside it.
-    outer = weights.parent if re.search(r"-00001-of-\d{5}\.gguf$", weights.name) else weights
+    outer = weights.parent if len(split_parts(weights)) > 1 else weights
     for parent in weights.parents:
         # In Hugging Face's cache models--ORGANISATION--NAME/snapshots/REVISION links to ../../blobs.
         if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
@@ -273,8 +299,8 @@ def image_of(engine: str, device: str, versions: Path = VERSIONS) -> str:
     """Return the image of an engine for a `cpu` or `cuda` device. Raise UserError if there is none."""
     image = read_versions(versions).get(f"{engine}_{device}_IMAGE".upper())
     if image is None:
-        why = f"{{setting}}: {engine} has no image for {device}; {engine}.image names one of your own"
-        raise UserError(Reason(why, setting="engine.launcher=docker"))
+        why = f"{engine} has no image for {device}; {engine}.image names one of your own"
+        raise _refused("engine.launcher=docker", why)
     return image
 
 

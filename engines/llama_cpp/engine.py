@@ -1,18 +1,21 @@
 """Start llama.cpp on GGUF files: llama-server (xllamacpp's or compiled), or llama-cpp-python's server."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from serving_bench.engines.common import llama_cpp_said
+from serving_bench.engines.common import llama_cpp_output
 from serving_bench.engines.common.launching import (
+    NO_CACHE_WITH_ADAPTERS,
     args_key,
     container,
-    draft_of,
     environment_key,
     given,
     image_key,
+    seen_by_server,
     template_of,
+    unmatched,
 )
 from serving_bench.engines.llama_cpp import log, quality
 from serving_bench.engines.llama_cpp.flags import (
@@ -106,38 +109,31 @@ def _request_fields(
     }
 
 
-def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
-    terms, is_python = deployment.terms, deployment.options.program == PYTHON
-    is_another = terms.kv_cache_tokens not in (None, terms.context_length)
-    untold = {
-        "dtype": (
-            terms.dtype is not None,
-            "the GGUF file's types are used as they are; only the KV cache's can be set "
-            "(engine.kv_cache_type)",
-        ),
-        "trust_remote_code": (terms.trust_remote_code, "a GGUF file comes without code"),
-        "concurrent_sequences": (
-            is_python and (terms.concurrent_sequences or 1) > 1,
-            f"{PYTHON} serves one request at a time",
-        ),
-        "kv_cache_tokens": (
-            is_python and is_another and terms.context_length is not None,
-            f"{PYTHON} has a KV cache for one conversation",
-        ),
-        "prefix_cache": (
-            terms.prefix_cache is True and (is_python or bool(deployment.adapters)),
-            f"{PYTHON} keeps only the tokens of its last request"
-            if is_python
-            else "it is off with LoRA adapters: it would reuse one adapter's KV cache for another",
-        ),
-        "chunked_prefill": (
-            terms.chunked_prefill is False or (is_python and terms.chunked_prefill is True),
-            f"{PYTHON} serves one request at a time, so there is nothing to interleave"
-            if is_python
-            else "it always reads prompts in parts of llama_cpp.batch tokens",
-        ),
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, contracts.Fact]:
+    terms = deployment.terms
+    types = (
+        "the GGUF file's types are used as they are; only the KV cache's can be set (engine.kv_cache_type)"
+    )
+    only: dict[str, tuple[object, str]] = {
+        "dtype": (None, types),
+        "trust_remote_code": (False, "a GGUF file comes without code"),
     }
-    return {term: why for term, (is_asked, why) in untold.items() if is_asked}
+    if deployment.options.program == PYTHON:
+        one = f"{PYTHON} serves one request at a time"
+        only |= {
+            "concurrent_sequences": (1, one),
+            "kv_cache_tokens": (
+                terms.context_length or terms.kv_cache_tokens,
+                f"{PYTHON} has a KV cache for one conversation",
+            ),
+            "prefix_cache": (False, f"{PYTHON} keeps only the tokens of its last request"),
+            "chunked_prefill": (None, f"{one}, so there is nothing to interleave"),
+        }
+    else:
+        in_parts = "it always reads prompts in parts of llama_cpp.batch tokens"
+        only |= {"chunked_prefill": (True, in_parts)}
+        only |= {"prefix_cache": (False, NO_CACHE_WITH_ADAPTERS)} if deployment.adapters else {}
+    return unmatched(terms, only)
 
 
 def _reset_cache(deployment: contracts.Deployment) -> Sequence[contracts.HttpCall] | contracts.Reason:
@@ -154,13 +150,15 @@ def _reset_cache(deployment: contracts.Deployment) -> Sequence[contracts.HttpCal
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
     terms, program = deployment.terms, deployment.options.program
-    shares, template = terms.tensor_parallel, template_of(deployment, place)
+    shares, is_docker = terms.tensor_parallel, terms.launcher == "docker"
     if shares > 1 and len(place.devices) != shares:
         why = f"{{setting}}: llama_cpp was given {len(place.devices)} devices; name {shares} with device="
         raise UserError(contracts.Reason(why, setting=f"engine.tensor_parallel={shares}"))
     if deployment.options.args and program == XLLAMACPP and terms.launcher != "docker":
         raise UserError(
-            f"llama_cpp.args: {XLLAMACPP} takes none but bench's; llama_cpp.program={LLAMA_SERVER} does"
+            f"llama_cpp.args={deployment.options.args}: the program {XLLAMACPP} takes no further arguments; "
+            f"llama_cpp.program={LLAMA_SERVER} (`bench install llama_cpp --program {LLAMA_SERVER}`) and "
+            "engine.launcher=docker do"
         )
     layers = deployment.options.gpu_layers
     if layers and not place.devices:
@@ -168,12 +166,14 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         raise UserError(contracts.Reason(why, setting=f"llama_cpp.gpu_layers={layers}"))
     # Any value turns graphs off. Source: llama.cpp, ggml/src/ggml-cuda/common.cuh.
     graphs = {"GGML_CUDA_DISABLE_GRAPHS": "1"} if terms.graphs is False else {}
-    if terms.launcher == "docker":
+    given(place.weights, "llama_cpp needs a weights file")
+    seen, mounts = seen_by_server(place, template_of(deployment, place), in_container=is_docker)
+    if is_docker:
         return container(
             deployment,
             place,
-            lambda *seen: server_arguments(deployment, *seen, folder="/tmp"),
-            template=template,
+            mounts,
+            server_arguments(deployment, replace(seen, scratch=Path("/tmp"))),
             environment=graphs,
             stop_grace_s=_STOP_GRACE_S,
         )
@@ -182,9 +182,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         place.program if script is None else place.python,
         f"llama_cpp.program={program} needs its environment",
     )
-    arguments = python_arguments if is_python else server_arguments
-    weights = given(place.weights, "llama_cpp needs a weights file")
-    words = arguments(deployment, place, str(weights), template, draft_of(place), folder=str(place.scratch))
+    words = (python_arguments if is_python else server_arguments)(deployment, seen)
     # Without devices a build with CUDA must not use any.
     devices = ",".join(map(str, place.devices))
     return contracts.NativeSpec(
@@ -229,7 +227,7 @@ ENGINE = contracts.Engine(
     unmatched=_unmatched,
     reset_cache=_reset_cache,
     pages=("/props",),
-    said=llama_cpp_said.said,
+    said=llama_cpp_output.said,
     stages=log.STAGES,
     hints=log.HINTS,
     given_text=quality.given_text,

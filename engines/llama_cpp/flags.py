@@ -26,10 +26,8 @@ def _is_flash(deployment: Deployment) -> bool | None:
     return True if is_quantized else deployment.options.flash_attention
 
 
-def server_arguments(
-    deployment: Deployment, place: Place, weights: str, template: object, draft: str | None, *, folder: str
-) -> Iterator[str]:
-    """Yield the words for llama-server and xllamacpp_server.py. Paths are as the server sees them."""
+def server_arguments(deployment: Deployment, place: Place) -> Iterator[str]:
+    """Yield the words for llama-server and xllamacpp_server.py. The place is as the server sees it."""
     terms, options = deployment.terms, deployment.options
     kept = terms.kv_cache_type and _NAMES.get(terms.kv_cache_type, terms.kv_cache_type)
     # By default it keeps up to 8 GiB of old prompts outside the KV cache, whose size is a common term.
@@ -37,7 +35,7 @@ def server_arguments(
     if options.cache_ram_bytes is not None and terms.prefix_cache is not False:
         cache_ram = -(-options.cache_ram_bytes // 2**20)
     values: dict[str, object] = {
-        "model": weights,
+        "model": place.weights,
         "alias": deployment.model,
         "host": place.host,
         "port": place.port,
@@ -51,7 +49,7 @@ def server_arguments(
         "no-cache-prompt": terms.prefix_cache is False or bool(place.adapters),
         "cache-ram": cache_ram,
         # Nothing is saved there, but without it the server cannot erase slots either.
-        "slot-save-path": folder if isinstance(erasable_slots(deployment), int) else None,
+        "slot-save-path": place.scratch if isinstance(erasable_slots(deployment), int) else None,
         "threads": options.threads,
         "batch-size": options.batch,
         "ubatch-size": options.ubatch,
@@ -62,12 +60,12 @@ def server_arguments(
         "n-gpu-layers": _gpu_layers(deployment, place, 999),
         "split-mode": "row" if terms.tensor_parallel > 1 else None,
         "seed": terms.seed,
-        **_speculation(terms, draft, kept, place),
+        **_speculation(terms, kept, place),
         # Scale 0: off unless a request names it. --lora-init-without-apply leaves it on (llama.cpp, issue
         # 28674).
         "lora-scaled": ",".join(f"{each.path}:0" for each in place.adapters) or None,
-        "jinja": template is not None,
-        "chat-template-file": template,
+        "jinja": place.chat_template is not None,
+        "chat-template-file": place.chat_template,
     }
     return flags(values, glue=None)
 
@@ -77,16 +75,14 @@ def _gpu_layers(deployment: Deployment, place: Place, all_of_them: int) -> int |
     return (all_of_them if given is None else given) if place.devices else None
 
 
-def _speculation(
-    terms: EngineTerms, draft: str | None, cache_type: str | None, place: Place
-) -> dict[str, object]:
+def _speculation(terms: EngineTerms, cache_type: str | None, place: Place) -> dict[str, object]:
     if terms.speculation == "ngram":
         return {"spec-type": "ngram-simple", "spec-ngram-simple-size-m": terms.speculative_tokens}
-    if draft is None:
+    if place.draft is None:
         return {}
     return {
         "spec-type": "draft-simple",
-        "spec-draft-model": draft,
+        "spec-draft-model": place.draft.path,
         "spec-draft-n-max": terms.speculative_tokens,
         "spec-draft-type-k": cache_type,
         "spec-draft-type-v": cache_type,
@@ -119,15 +115,13 @@ def erasable_slots(deployment: Deployment) -> int | Reason:
     return terms.concurrent_sequences
 
 
-def python_arguments(
-    deployment: Deployment, place: Place, weights: str, template: object, draft: str | None, *, folder: str
-) -> Iterator[str]:
+def python_arguments(deployment: Deployment, place: Place) -> Iterator[str]:
     """Yield the words for engines/inside/llama_cpp_python_server.py: settings as the package names them."""
     terms, options = deployment.terms, deployment.options
     is_flash = _is_flash(deployment)
     kept = _KV_CACHE_TYPES.get(terms.kv_cache_type or "")
     values: dict[str, object] = {
-        "model": weights,
+        "model": place.weights,
         "model_alias": deployment.model,
         "host": place.host,
         "port": place.port,
@@ -150,6 +144,6 @@ def python_arguments(
         "seed": terms.seed,
         "draft_model": "prompt-lookup-decoding" if terms.speculation == "ngram" else None,
         "draft_model_num_pred_tokens": terms.speculative_tokens,
-        "chat-template-file": template,
+        "chat-template-file": place.chat_template,
     }
     return flags(values, glue=None)

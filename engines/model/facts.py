@@ -11,10 +11,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from http.client import HTTPException
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
+from socket import gaierror
 from typing import Any, Literal
+from urllib.request import Request, urlopen
 
 from serving_bench.engines.model.files import (
     check_shape,
@@ -24,6 +27,7 @@ from serving_bench.engines.model.files import (
     gguf_facts,
     gguf_header,
     read_config,
+    split_parts,
 )
 from serving_bench.engines.model.models import MODELS, HubRepo
 from serving_bench.engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
@@ -34,7 +38,6 @@ from serving_bench.harness.foreign_files import json_of, read_text
 from serving_bench.harness.whole_files import write_whole
 
 HUB_NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
-_PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
 _UNTOLD = (
     "its config.json tells no shape that bench can read (model_type, num_hidden_layers, num_attention_heads, "
     "hidden_size, max_position_embeddings)"
@@ -47,6 +50,7 @@ HUB = InstallSpec(
 # The program's exit code if the hub refuses, and the beginning of the line that says why.
 REFUSED, REFUSAL = 4, "refused: "
 INSTEAD = "or give a copy on this machine: model=/path"
+_CONNECT_S = 10.0
 # The limit for starting Python and for the program's two requests, each with its own limit.
 _LIMIT_S = 90.0
 
@@ -167,12 +171,10 @@ def _of_gguf(model: str, path: Path) -> KnownFacts:
 
 
 def _parameters_of_parts(model: str, path: Path) -> int:
-    match = _PART.fullmatch(path.name)
-    parts = [path]
-    if match:
-        parts = sorted(path.parent.glob(f"{match['stem']}-*-of-{match['count']}.gguf"))
-        if len(parts) != int(match["count"]):
-            raise UserError(f"model={model}: {len(parts)} of its {int(match['count'])} parts are there")
+    parts = split_parts(path)
+    here = sum(part.is_file() for part in parts)
+    if here != len(parts):
+        raise UserError(f"model={model}: {here} of its {len(parts)} parts are there")
     total = sum(prod(shape) for part in parts for shape in gguf_header(part).tensors.values())
     if not total:
         raise UserError(f"model={model}: has no tensors; give the model's config.json")
@@ -206,6 +208,8 @@ def ask_hub(repo: HubRepo, workshop: Workshop | None) -> HubPage | Reason:
     """Return the hub's page, or a clause on why there is none. Blocks, and fetches a few kilobytes."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return Reason("HF_HUB_OFFLINE forbids asking the hub")
+    if workshop and not find_spec("huggingface_hub") and (why := _why_unreachable()):
+        return why  # before the tool is installed
     argv = [hub_python(workshop), "-P", str(HUB_PROGRAM), "ask", repo.repo, repo.revision]
     try:
         done = subprocess.run(
@@ -218,6 +222,21 @@ def ask_hub(repo: HubRepo, workshop: Workshop | None) -> HubPage | Reason:
     if done.returncode != 0:
         raise RuntimeError(f"{HUB_PROGRAM.name} failed: {done.stderr.strip()}")
     return _page({**json.loads(done.stdout), "seen": datetime.now(UTC).date().isoformat()})
+
+
+def _why_unreachable() -> Reason | None:
+    """Return why no hub can be reached from here; None if something answers, whatever it is."""
+    named = os.environ.get("HF_ENDPOINT")
+    try:
+        urlopen(Request(named or "https://huggingface.co", method="HEAD"), timeout=_CONNECT_S).close()
+    except (OSError, HTTPException, ValueError) as error:
+        why = getattr(error, "reason", error)  # a text or another error, such as one of TLS
+        if isinstance(why, ConnectionError | TimeoutError | gaierror):
+            return Reason(
+                f"{named or 'the hub'} cannot be reached from here ({why.strerror or why}); connect this "
+                "machine or set HF_ENDPOINT to a mirror, then run the same command again"
+            )
+    return None
 
 
 def _page(answer: Mapping[str, Any]) -> HubPage:

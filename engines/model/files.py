@@ -4,6 +4,7 @@ Loads no weights. Source: ggml's docs/gguf.md.
 """
 
 import mmap
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -209,6 +210,14 @@ def _header(cursor: _Cursor) -> Header:
         name, dimensions = cursor.string(), cursor.count("I", _MOST_DIMENSIONS)
         shapes[name] = cursor.take(f"{dimensions}QIQ")[:-2]  # without the type and the offset of the data
     return Header({key: value for key, value in values.items() if value is not None}, shapes)
+
+
+def split_parts(path: Path) -> list[Path]:
+    """Return the paths of all parts of a split GGUF file; of any other file only its own."""
+    split = re.fullmatch(r"(.+)-\d{5}-of-(\d{5})\.gguf", path.name, re.DOTALL)
+    if split is None:
+        return [path]
+    return [path.with_name(f"{split[1]}-{n + 1:05d}-of-{split[2]}.gguf") for n in range(int(split[2]))]
 
 
 def config_of(folder: Path) -> dict[str, Any]:

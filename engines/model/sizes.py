@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from serving_bench.harness.contracts import EngineTerms, InstallSpec, ModelFacts, Reason
+from serving_bench.harness.contracts import EngineTerms, Fact, InstallSpec, ModelFacts, Reason, because
 from serving_bench.harness.errors import UserError
 from serving_bench.harness.plugins import Table
 
@@ -179,15 +179,12 @@ def is_narrow(facts: ModelFacts) -> bool:
     return bool((facts.hidden_size or 0) % _ROWS_OF_K_KINDS)
 
 
-def mixed_kinds(facts: ModelFacts, quantization: str) -> str | None:
-    """Return a clause on what llama-quantize does if rows do not fit a K kind; None if they do."""
+def mixed_kinds(facts: ModelFacts, quantization: str) -> Fact | None:
+    """Return what llama-quantize does if rows do not fit a K kind; None if they do."""
     kind = _GGUF_KINDS.get(quantization)
     if kind is None or kind.narrow is None or not is_narrow(facts):
         return None
-    return (
-        f"its rows of {facts.hidden_size} weights are not whole blocks of {_ROWS_OF_K_KINDS}: llama-quantize "
-        "stores most of the layers in kinds with blocks of 32 and more bits"
-    )
+    return because("mixed_kinds", width=facts.hidden_size, block=_ROWS_OF_K_KINDS)
 
 
 def _gguf_bytes(facts: ModelFacts, quantization: str) -> int | None:

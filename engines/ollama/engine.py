@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving_bench.engines.common import llama_cpp_said
-from serving_bench.engines.common.launching import container, given, image_key
-from serving_bench.engines.common.said import OLLAMA_PAGES, from_ollama
+from serving_bench.engines.common import llama_cpp_output
+from serving_bench.engines.common.launching import container, given, image_key, seen_by_server, unmatched
+from serving_bench.engines.common.output import OLLAMA_PAGES, from_ollama
+from serving_bench.engines.model.files import split_parts
 from serving_bench.engines.model.models import MODELS
 from serving_bench.harness import contracts
 from serving_bench.harness.contracts import key
@@ -73,35 +74,23 @@ def _kv_cache_types(deployment: contracts.Deployment) -> Sequence[str]:
     return ["fp16"] if deployment.options.flash_attention is False else list(_KV_CACHE_TYPES)
 
 
-def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, contracts.Fact]:
     terms = deployment.terms
     product = (terms.context_length or 0) * (terms.concurrent_sequences or 0)
-    untold = {
+    only = {
         "kv_cache_tokens": (
-            terms.kv_cache_tokens not in (None, product),
+            product,
             "its KV cache always holds the context length times the concurrent sequences",
         ),
-        "prefix_cache": (terms.prefix_cache is False, "it always lets llama.cpp keep a slot's last prompt"),
-        "chunked_prefill": (
-            terms.chunked_prefill is False,
-            "llama.cpp always reads prompts in parts",
-        ),
-        "dtype": (terms.dtype is not None, "the GGUF file's types are used as they are"),
-        "tensor_parallel": (
-            terms.tensor_parallel > 1,
-            "it uses another GPU only if a model does not fit into one",
-        ),
-        "seed": (
-            terms.seed is not None,
-            "it takes a seed only with each request, and greedy answers need none",
-        ),
-        "chat_template": (
-            terms.chat_template is not None,
-            "it uses the GGUF file's, or one in Go's template language",
-        ),
-        "trust_remote_code": (terms.trust_remote_code, "a GGUF file comes without code"),
+        "prefix_cache": (True, "it always lets llama.cpp keep a slot's last prompt"),
+        "chunked_prefill": (True, "llama.cpp always reads prompts in parts"),
+        "dtype": (None, "the GGUF file's types are used as they are"),
+        "tensor_parallel": (1, "it uses another GPU only if a model does not fit into one"),
+        "seed": (None, "it takes a seed only with each request, and greedy answers need none"),
+        "chat_template": (None, "it uses the GGUF file's, or one in Go's template language"),
+        "trust_remote_code": (False, "a GGUF file comes without code"),
     }
-    return {term: why for term, (is_asked, why) in untold.items() if is_asked}
+    return unmatched(terms, only)
 
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
@@ -113,12 +102,16 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         "environment": _environment(deployment, place),
         "stop_grace_s": 10.0,
     }
-    if deployment.terms.launcher == "docker":
+    is_docker = deployment.terms.launcher == "docker"
+    seen, mounts = seen_by_server(place, None, in_container=is_docker)
+    modelfile = "".join(f"FROM {part}\n" for part in split_parts((seen.weights or weights).absolute()))
+    if is_docker:
+        words = ("-c", _SERVE, _PROGRAM, fields["served_model"], modelfile)
         return container(
             deployment,
             place,
-            lambda seen, weights, *_: ("-c", _SERVE, _PROGRAM, fields["served_model"], _modelfile(weights)),
-            template=None,
+            mounts,
+            words,
             entrypoint="/bin/sh",
             **fields,
         )
@@ -126,7 +119,6 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     # Keep its store, with a copy of the weights, and the key that it generates out of the user's home.
     folder = (place.cache or place.scratch).absolute()
     fields["environment"] |= {"HOME": str(folder), "OLLAMA_MODELS": str(folder / "models")}
-    modelfile = _modelfile(str(weights.absolute()))
     return contracts.NativeSpec(
         argv=("/bin/sh", "-c", _SERVE, program, fields["served_model"], modelfile),
         base_url=place.base_url,
@@ -138,22 +130,10 @@ def _mark_of(place: contracts.Place, weights: Path) -> str:
     """Return 8 hexadecimal digits that change with the weights: no name stands for a model of other ones."""
     if place.weights_sha256:
         return place.weights_sha256[:8]
-    parts = [Path(part) for part in _parts(str(weights))]
-    states = [part.stat() for part in parts if part.exists()]  # a plan is made before the files are
+    # A plan is made before the files are.
+    states = [part.stat() for part in split_parts(weights) if part.exists()]
     of = [(state.st_size, state.st_mtime_ns) for state in states]
     return hashlib.sha256(str(of).encode()).hexdigest()[:8]
-
-
-def _modelfile(weights: str) -> str:
-    return "".join(f"FROM {part}\n" for part in _parts(weights))
-
-
-def _parts(weights: str) -> list[str]:
-    """Return the path of a GGUF file, or those of all parts of a split one."""
-    split = re.fullmatch(r"(.*)-00001-of-(\d{5})\.gguf", weights, re.DOTALL)
-    if split is None:
-        return [weights]
-    return [f"{split[1]}-{part:05d}-of-{split[2]}.gguf" for part in range(1, int(split[2]) + 1)]
 
 
 def _environment(deployment: contracts.Deployment, place: contracts.Place) -> dict[str, str]:
@@ -181,7 +161,7 @@ def _environment(deployment: contracts.Deployment, place: contracts.Place) -> di
 
 def _said(log: str, pages: Mapping[str, Any]) -> contracts.Said:
     # Its llama-servers write into the log too. The last one answers.
-    inside = llama_cpp_said.said(log[max(0, log.rfind("starting llama-server")) :], {})
+    inside = llama_cpp_output.said(log[max(0, log.rfind("starting llama-server")) :], {})
     return contracts.Said({**inside.terms, **from_ollama(pages)}, inside.memory)
 
 

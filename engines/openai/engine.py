@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving_bench.engines.common.launching import attached_engine
-from serving_bench.engines.common.said import OLLAMA_PAGES, from_ollama, from_page
+from serving_bench.engines.common.output import OLLAMA_PAGES, from_ollama, from_page
 from serving_bench.harness.contracts import Said, at, key
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from serving_bench.engines.common.launching import flags, given, named
-from serving_bench.engines.common.said import from_page
+from serving_bench.engines.common.launching import flags, given, named, unmatched
+from serving_bench.engines.common.output import from_page
 from serving_bench.engines.places import INSIDE
 from serving_bench.harness import contracts
 from serving_bench.harness.contracts import COUNT, NOT_NEGATIVE, key
@@ -81,9 +81,8 @@ def _install(program: str | None, device: str) -> contracts.InstallSpec | contra
     return contracts.InstallSpec("reference-native-cpu", None, "", 1_000_000, tuple(sources))
 
 
-def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
-    terms = {name: getattr(deployment.terms, name) for name in _NOT_A_MODEL}
-    return {name: "it has no model" for name, value in terms.items() if value is not None}
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, contracts.Fact]:
+    return unmatched(deployment.terms, dict.fromkeys(_NOT_A_MODEL, (None, "it has no model")))
 
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:

@@ -88,18 +88,21 @@ def _request_fields(
 
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
-    weights = launching.given(place.weights, "sglang needs a checkpoint")
+    launching.given(place.weights, "sglang needs a checkpoint")
     template = launching.template_of(deployment, place)
     if template is not None and template.suffix != ".jinja":
         why = "{setting}: SGLang knows a Jinja file by its ending; name it .jinja"
         file = deployment.terms.chat_template or place.chat_template
         raise UserError(contracts.Reason(why, setting=f"engine.chat_template={file}"))
-    if deployment.terms.launcher == "docker":
+    is_docker = deployment.terms.launcher == "docker"
+    seen, mounts = launching.seen_by_server(place, template, in_container=is_docker)
+    words = _arguments(deployment, seen)
+    if is_docker:
         return launching.container(
             deployment,
             place,
-            lambda *seen: (*_IN_IMAGE, *_arguments(deployment, *seen)),
-            template=template,
+            mounts,
+            (*_IN_IMAGE, *words),
             environment=_environment(place, launching.CACHE_IN_IMAGE),
             cache=str(launching.CACHE_IN_IMAGE),
             # The most that its processes may share (SGLang's docs, Install: --shm-size 32g).
@@ -107,7 +110,6 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
             stop_grace_s=_STOP_GRACE_S,
         )
     python = launching.given(place.python, "sglang needs the Python of its environment")
-    words = _arguments(deployment, place, str(weights), template, launching.draft_of(place))
     return contracts.NativeSpec(
         argv=(str(python), "-P", *_IN_IMAGE[1:], *words),
         base_url=place.base_url,
@@ -127,21 +129,16 @@ def _environment(place: contracts.Place, cache: Path | None) -> dict[str, str]:
     }
 
 
-def _arguments(
-    deployment: contracts.Deployment,
-    place: contracts.Place,
-    weights: str,
-    template: object,
-    draft: str | None,
-) -> tuple[str, ...]:
+def _arguments(deployment: contracts.Deployment, place: contracts.Place) -> tuple[str, ...]:
     terms, options = deployment.terms, deployment.options
     if terms.chunked_prefill is False and options.chunked_prefill_size is not None:
         size = options.chunked_prefill_size
         why = f"{{setting}} and sglang.chunked_prefill_size={size}: leave out one of them"
         raise UserError(contracts.Reason(why, setting="engine.chunked_prefill=false"))
     tokens, is_cpu = terms.speculative_tokens, not place.devices
+    draft = place.draft.path if place.draft else None
     values: dict[str, object] = {
-        "model-path": weights,
+        "model-path": place.weights,
         "served-model-name": deployment.model,
         "host": place.host,
         "port": place.port,
@@ -149,7 +146,7 @@ def _arguments(
         # Without it no request says how many of its tokens came from the prefix cache.
         "enable-cache-report": True,
         "sampling-defaults": None if terms.fairness == "stock" else "openai",
-        "chat-template": template,
+        "chat-template": place.chat_template,
         "device": "cpu" if is_cpu else None,
         # The overlap scheduler is for GPUs (SGLang's docs, CPU servers).
         "disable-overlap-schedule": is_cpu,

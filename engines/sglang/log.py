@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving_bench.engines.common.said import LogTerm, from_log, from_page, known, kv_cache_type, times
+from serving_bench.engines.common.output import LogTerm, from_log, from_page, known, kv_cache_type, times
 from serving_bench.harness.contracts import Hint, MemoryPart, Said, Stage, at
 
 # What the stand-in for the CPU kernels (tests/sglang_cpu) prints when it is imported.

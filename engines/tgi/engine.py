@@ -12,6 +12,7 @@ from typing import Literal
 from serving_bench.engines.common import overhead
 from serving_bench.engines.common.launching import (
     DTYPES,
+    NO_CACHE_WITH_ADAPTERS,
     QUANTIZED,
     args_key,
     checkpoint,
@@ -20,6 +21,8 @@ from serving_bench.engines.common.launching import (
     given,
     image_key,
     kv_cache_types,
+    seen_by_server,
+    unmatched,
 )
 from serving_bench.engines.common.tokens import placed
 from serving_bench.engines.model import sizes
@@ -74,48 +77,36 @@ def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.
     )
 
 
-def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, contracts.Fact]:
     terms, speculates = deployment.terms, deployment.terms.speculative_tokens is not None
-    is_quantized = deployment.quantization in QUANTIZED
-    # With chunked prefill a running batch admits whatever fits into the KV cache.
-    grows = not (terms.chunked_prefill is False or speculates)
-    untold = {
-        "concurrent_sequences": (
-            terms.concurrent_sequences is not None and grows,
-            "--max-batch-size bounds only a new batch; with chunked prefill, TGI's default, more requests "
-            "join it later",
-        ),
+    only: dict[str, tuple[object, str]] = {
         "kv_cache_tokens": (
-            terms.kv_cache_tokens is not None,
+            None,
             "TGI takes tgi.cuda_memory_fraction of the memory, and ignores a limit in tokens",
         ),
-        "prefix_cache": (
-            terms.prefix_cache is True and bool(deployment.adapters),
-            "it is off with LoRA adapters: it would reuse one adapter's KV cache for another",
-        ),
-        "chunked_prefill": (
-            terms.chunked_prefill is True and speculates,
-            "TGI turns it off when it speculates",
-        ),
-        "dtype": (
-            terms.dtype is not None and is_quantized,
-            "TGI chooses the dtype of quantized weights itself",
-        ),
-        "seed": (
-            terms.seed is not None,
-            "TGI takes a seed only with each request, and greedy answers need none",
-        ),
+        "seed": (None, "TGI takes a seed only with each request, and greedy answers need none"),
         "chat_template": (
-            terms.chat_template is not None,
+            None,
             "TGI uses the one in the checkpoint's tokenizer_config.json or chat_template.json",
         ),
     }
-    return {term: why for term, (is_asked, why) in untold.items() if is_asked}
+    # With chunked prefill a running batch admits whatever fits into the KV cache.
+    if not (terms.chunked_prefill is False or speculates):
+        why = "--max-batch-size bounds only a new batch; with chunked prefill, TGI's default, more requests "
+        only["concurrent_sequences"] = (None, why + "join it later")
+    if deployment.adapters:
+        only["prefix_cache"] = (False, NO_CACHE_WITH_ADAPTERS)
+    if speculates:
+        only["chunked_prefill"] = (False, "TGI turns it off when it speculates")
+    if deployment.quantization in QUANTIZED:
+        only["dtype"] = (None, "TGI chooses the dtype of quantized weights itself")
+    return unmatched(terms, only)
 
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
-    weights, program = given(place.weights, "tgi needs a checkpoint"), place.program
-    if deployment.terms.launcher != "native":
+    program, is_native = place.program, deployment.terms.launcher == "native"
+    seen, mounts = seen_by_server(place, None, in_container=not is_native)
+    if not is_native:
         if not place.devices and deployment.options.image is None:
             why = "{setting}: its image needs a GPU; tgi.image= names another, such as its -intel-cpu one"
             raise UserError(contracts.Reason(why, setting="engine=tgi"))
@@ -123,8 +114,8 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         return container(
             deployment,
             place,
-            lambda seen, weights, *_: _arguments(deployment, seen, weights),
-            template=None,
+            mounts,
+            _arguments(deployment, seen),
             environment=_environment(deployment),
             served_model=_SERVED_MODEL,
             shm_bytes=1 << 30,  # for NCCL between shards
@@ -136,7 +127,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
     argv = ("/usr/bin/env", f"--chdir={place.scratch.absolute()}", str(program.absolute()))
     socket = "--shard-uds-path=/proc/self/cwd/shard"
     return contracts.NativeSpec(
-        argv=(*argv, *_arguments(deployment, place, str(weights.absolute())), socket),
+        argv=(*argv, *_arguments(deployment, place), socket),
         base_url=place.base_url,
         served_model=_SERVED_MODEL,
         environment=_environment(deployment),
@@ -155,7 +146,7 @@ def _environment(deployment: contracts.Deployment) -> dict[str, str]:
     return {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "LOG_COLORIZE": "1", **switches}
 
 
-def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights: str) -> Iterator[str]:
+def _arguments(deployment: contracts.Deployment, place: contracts.Place) -> Iterator[str]:
     terms, options = deployment.terms, deployment.options
     length = terms.context_length
     # Without chunked prefill the longest prompt must fit into one prefill, or the router does not start.
@@ -163,7 +154,7 @@ def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights
     # By default TGI refuses a request when 128 run or wait. Other engines let it wait.
     queue = None if terms.fairness == "stock" else max(4096, terms.concurrent_sequences or 0)
     values: dict[str, object] = {
-        "model-id": weights,
+        "model-id": given(place.weights, "tgi needs a checkpoint").absolute(),
         "hostname": place.host,
         "port": place.port,
         # Unset, TGI uses every GPU that it sees.

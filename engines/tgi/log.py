@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving_bench.engines.common.said import LogTerm, from_log, from_page, is_true
-from serving_bench.harness.contracts import Hint, Said, Stage, at
+from serving_bench.engines.common.output import LogTerm, from_log, from_page, is_true
+from serving_bench.harness.contracts import Fact, Hint, Reason, Said, Stage, at
 
 STAGES: Sequence[Stage] = (
     # A shard logs this as it begins, once its libraries are loaded.
@@ -106,14 +106,16 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     terms = {**from_log(log, _LOG_TERMS), **from_page(info, _INFO_TERMS)}
     if blocks := re.search(r"KV-cache blocks: (\d+), size: (\d+)", log):
         terms["kv_cache_tokens"] = int(blocks[1]) * int(blocks[2])
-    unmatched: dict[str, str | None] = {}
+    unmatched: dict[str, Fact | None] = {}
     # A shard logs what it would use before it finds that the kernels are missing.
     if "Could not import Flash Attention enabled models" in log:
         terms |= {"attention_backend": "no flash attention", "prefix_cache": False}
-        unmatched["prefix_cache"] = "without flash attention TGI has none"
+        unmatched["prefix_cache"] = Reason("without flash attention TGI has none")
     if "Model does not support automatic max batch total tokens" in log:
         bound = f", to {most:,}" if isinstance(most := terms.get("max_batch_total_tokens"), int) else ""
-        unmatched["kv_cache_tokens"] = f"without flash attention TGI only bounds the tokens of a batch{bound}"
+        unmatched["kv_cache_tokens"] = Reason(
+            f"without flash attention TGI only bounds the tokens of a batch{bound}"
+        )
     # No page names the backend. llama.cpp's takes no best_of, v3's at least 1.
     if at(info, "max_best_of") == 0:
         terms["backend"] = "llama.cpp"

@@ -13,8 +13,9 @@ from serving_bench.engines.common.launching import (
     flags,
     given,
     kv_cache_types,
+    unmatched,
 )
-from serving_bench.engines.common.said import from_page, kv_cache_type
+from serving_bench.engines.common.output import from_page, kv_cache_type
 from serving_bench.engines.common.tokens import placed, tokenized
 from serving_bench.engines.model import sizes
 from serving_bench.engines.places import INSIDE, LOCKS
@@ -107,24 +108,17 @@ def _install(program: str | None, device: str) -> contracts.InstallSpec:
     )
 
 
-def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
-    terms = deployment.terms
-    untold = {
-        "concurrent_sequences": (
-            (terms.concurrent_sequences or 1) > 1,
-            "it generates one answer at a time; other requests wait in order",
-        ),
-        "kv_cache_tokens": (
-            terms.kv_cache_tokens is not None,
-            "its KV cache grows with the one conversation that it serves",
-        ),
-        "prefix_cache": (terms.prefix_cache is True, "it keeps nothing between requests"),
-        "chunked_prefill": (terms.chunked_prefill is True, "it reads each prompt in one pass"),
-        "tensor_parallel": (terms.tensor_parallel > 1, "it computes on one device"),
-        "graphs": (terms.graphs is True, "it runs generate eagerly"),
-        "trust_remote_code": (terms.trust_remote_code, "it never runs code that comes with a model"),
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, contracts.Fact]:
+    only = {
+        "concurrent_sequences": (1, "it generates one answer at a time; other requests wait in order"),
+        "kv_cache_tokens": (None, "its KV cache grows with the one conversation that it serves"),
+        "prefix_cache": (False, "it keeps nothing between requests"),
+        "chunked_prefill": (False, "it reads each prompt in one pass"),
+        "tensor_parallel": (1, "it computes on one device"),
+        "graphs": (False, "it runs generate eagerly"),
+        "trust_remote_code": (False, "it never runs code that comes with a model"),
     }
-    return {term: why for term, (is_asked, why) in untold.items() if is_asked}
+    return unmatched(deployment.terms, only)
 
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:

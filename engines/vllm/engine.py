@@ -17,17 +17,17 @@ from serving_bench.engines.common.launching import (
     checkpoint,
     compile_caches,
     container,
-    draft_of,
     environment_key,
     flags,
     given,
     image_key,
     kv_cache_types,
     named,
+    seen_by_server,
     switch,
     template_of,
 )
-from serving_bench.engines.common.said import known
+from serving_bench.engines.common.output import known
 from serving_bench.engines.common.tokens import Position, placed, tokenized
 from serving_bench.engines.places import INSIDE, LOCKS
 from serving_bench.engines.vllm import log
@@ -114,13 +114,16 @@ def _request_fields(
 
 
 def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
-    weights, template = given(place.weights, "vllm needs a checkpoint"), template_of(deployment, place)
-    if deployment.terms.launcher == "docker":
+    given(place.weights, "vllm needs a checkpoint")
+    is_docker = deployment.terms.launcher == "docker"
+    seen, mounts = seen_by_server(place, template_of(deployment, place), in_container=is_docker)
+    arguments = _arguments(deployment, seen)
+    if is_docker:
         return container(
             deployment,
             place,
-            lambda *seen: ("serve", *_arguments(deployment, *seen)),
-            template=template,
+            mounts,
+            ("serve", *arguments),
             environment=_environment(deployment, place, CACHE_IN_IMAGE),
             # Images have different entrypoints: the program, the program and `serve`, or an older module.
             entrypoint="vllm",
@@ -130,7 +133,6 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
             stop_grace_s=_STOP_GRACE_S,
         )
     python = given(place.python, "vllm needs the Python of its environment")
-    arguments = _arguments(deployment, place, str(weights), template, draft_of(place))
     # The user's VLLM_CPU_KVCACHE_SPACE would override the flag. Set but empty, it makes 0.32.0 exit.
     is_sized_by_flag = not place.devices and deployment.terms.kv_cache_tokens is not None
     unset = ("/usr/bin/env", "--unset=VLLM_CPU_KVCACHE_SPACE") if is_sized_by_flag else ()
@@ -165,15 +167,11 @@ def _environment(
     return {**known(variables), **compile_caches(cache, "VLLM_CACHE_ROOT")}
 
 
-def _arguments(
-    deployment: contracts.Deployment,
-    place: contracts.Place,
-    weights: str,
-    template: object,
-    draft: str | None,
-) -> tuple[str, ...]:
+def _arguments(deployment: contracts.Deployment, place: contracts.Place) -> tuple[str, ...]:
     terms, options = deployment.terms, deployment.options
-    proposer = {"method": "ngram"} if draft is None else {"method": "draft_model", "model": draft}
+    proposer = (
+        {"method": "draft_model", "model": str(place.draft.path)} if place.draft else {"method": "ngram"}
+    )
     speculative = {**proposer, "num_speculative_tokens": terms.speculative_tokens}
     values: dict[str, object] = {
         "served-model-name": deployment.model,
@@ -182,7 +180,7 @@ def _arguments(
         # Without it no request says how many of its tokens came from the prefix cache.
         "enable-prompt-tokens-details": True,
         "generation-config": None if terms.fairness == "stock" else "vllm",
-        "chat-template": template,
+        "chat-template": place.chat_template,
         "dtype": terms.dtype or DTYPES.get(deployment.quantization),
         "max-model-len": terms.context_length,
         "max-num-seqs": terms.concurrent_sequences,
@@ -203,7 +201,7 @@ def _arguments(
     )
     own_flags |= switch("async-scheduling", options.async_scheduling)
     words = (*flags(values), *flags(_cache_flags(deployment, place)), *flags(own_flags))
-    return weights, *words, *_adapter_words(terms, place)
+    return str(place.weights), *words, *_adapter_words(terms, place)
 
 
 def _adapter_words(terms: contracts.EngineTerms, place: contracts.Place) -> tuple[str, ...]:

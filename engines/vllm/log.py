@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving_bench.engines.common.said import LogTerm, from_log, from_page, is_true, known, kv_cache_type
+from serving_bench.engines.common.output import LogTerm, from_log, from_page, is_true, known, kv_cache_type
 from serving_bench.harness.contracts import Hint, MemoryPart, Said, Scalar, Stage, at
 
 

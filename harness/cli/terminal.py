@@ -24,6 +24,7 @@ from serving_bench.harness.errors import Interrupted
 # Programs read what goes into a file or a pipe, so a row is one line there, unless COLUMNS gives a width.
 UNBOUNDED_COLUMNS = 100_000
 _PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNBOUNDED_COLUMNS
+_PADDED_AT_MOST = 40
 # Without emoji codes: in `run:x:` the `:x:` names a deployment and must not become a cross.
 out = Console(highlight=False, emoji=False, soft_wrap=True, width=_PIPE_WIDTH)
 complaints = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -97,7 +98,9 @@ def _print_whole(rows: Sequence[Row], right: Collection[str], to: Console) -> No
         dict(zip(rows[0], rows[0], strict=True)),
         *({k: inert(v) for k, v in row.items()} for row in rows),
     ]
-    widths = {name: max(cell_len(line[name]) for line in lines) for name in rows[0]}
+    # A few long cells move the rest of their own rows, not of all.
+    sizes = {name: [cell_len(line[name]) for line in lines] for name in rows[0]}
+    widths = {name: max(size for size in each if size <= _PADDED_AT_MOST) for name, each in sizes.items()}
     for line in lines:
         spaces = {name: " " * (widths[name] - cell_len(text)) for name, text in line.items()}
         cells = (spaces[k] + text if k in right else text + spaces[k] for k, text in line.items())

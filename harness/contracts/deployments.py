@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from serving_bench.harness.contracts.keys import COUNT, DAY_S, Range, key
 from serving_bench.harness.contracts.scenarios import Adapter
+from serving_bench.harness.contracts.sentences import Fact
 
 # How a server is started: as a process of this machine, or as a container.
 Launcher = Literal["native", "docker"]
@@ -168,14 +169,14 @@ class KnownFacts:
 class WeightsFile:
     """Weights found on this machine: a file, or a directory.
 
-    `note` says what their origin means for a comparison. `chat_template`: a Jinja file to give every engine
+    `notes` say what their origin means for a comparison. `chat_template`: a Jinja file to give every engine
     if the model's own files disagree or have none.
     """
 
     path: Path
     size_bytes: int
     sha256: str | None = None
-    note: str | None = None
+    notes: tuple[Fact, ...] = ()
     facts: ModelFacts | None = None
     chat_template: Path | None = None
 
@@ -302,23 +303,21 @@ class InstallSpec:
 
 # Receives a line of progress.
 OnLine = Callable[[str], None]
-# Receives the seconds for which a command has run, while it prints nothing.
-OnQuiet = Callable[[float], None]
 
 
 class Workshop(Protocol):
     """Provides the tools that make weights, ask the hub and have the items of tasks, and reports.
 
     `line` shows a line of progress. `tool` finds or makes an environment, and returns its directory. `run`
-    runs a command under a watchdog, with more variables, and returns its exit code: `read` receives its
-    lines, and `on_quiet` the seconds so far while it prints nothing.
+    runs a command under a watchdog, with more variables, and returns its exit code and its last lines. It
+    shows the lines that begin with `shown` (a regular expression), and `doing` while there are none.
     """
 
     def line(self, text: str, /) -> None: ...
     def tool(self, spec: InstallSpec) -> Path: ...
     def run(
-        self, argv: Sequence[str], environment: Mapping[str, str], read: OnLine, on_quiet: OnQuiet
-    ) -> int | None: ...
+        self, argv: Sequence[str], environment: Mapping[str, str], doing: str, shown: str
+    ) -> tuple[int | None, Sequence[str]]: ...
 
 
 # A part of a server's memory. `workspace`: buffers of a step (activations, logits), used or not;

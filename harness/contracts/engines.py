@@ -19,7 +19,7 @@ from serving_bench.harness.contracts.deployments import (
 from serving_bench.harness.contracts.quality import LOGPROBS, Ask, Token
 from serving_bench.harness.contracts.records import Scalar
 from serving_bench.harness.contracts.scenarios import Adapter, Form, Message, Turn
-from serving_bench.harness.contracts.sentences import Reason
+from serving_bench.harness.contracts.sentences import Fact, Reason
 from serving_bench.harness.contracts.servers import HttpCall, ServerMetric, ServerTerm
 
 # How a server is asked and answers: OpenAI's chat completions, Anthropic's messages, Gemini's content.
@@ -73,7 +73,7 @@ class Said:
 
     terms: Mapping[str, Scalar] = field(default_factory=dict)
     memory: Mapping[MemoryPart, int] = field(default_factory=dict)
-    unmatched: Mapping[str, str | None] = field(default_factory=dict)
+    unmatched: Mapping[str, Fact | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Engine:
     )
     # Return the common terms that were asked for but that the engine has no flag for, each with the reason as
     # a clause.
-    unmatched: Callable[[Deployment], Mapping[str, str]] = lambda deployment: {}
+    unmatched: Callable[[Deployment], Mapping[str, Fact]] = lambda deployment: {}
     # Return the calls that empty the prefix cache of an idle server, in their order. Reason: why none does.
     reset_cache: Callable[[Deployment], Sequence[HttpCall] | Reason] = lambda deployment: Reason(
         "bench knows no way to empty its prefix cache"

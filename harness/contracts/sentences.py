@@ -158,6 +158,14 @@ SENTENCES: Mapping[str, str] = {
     # Texts of servers, programs, files and earlier benches; several facts at once.
     "quoted": "{text}",
     "all": "{facts:;}",
+    # Why an engine serves one request at a time whatever was asked for.
+    "one_at_a_time": "{why}",
+    # What the origin of weights means for a comparison.
+    "made_from": "made from the {format} file, so it holds no more information",
+    "mixed_kinds": "its rows of {width} weights are not whole blocks of {block}: llama-quantize stores most "
+    "of the layers in kinds with blocks of 32 and more bits",
+    "calibrated_here": "quantized here, calibrated on {text}",
+    "cast_on_load": "stored as {stored}, cast to {wanted} on load",
     # What an engine makes of a quantization.
     "served": "yes",
     "served_but": "served, but {why}",

@@ -22,6 +22,7 @@ from serving_bench.harness.contracts import (
 from serving_bench.harness.errors import UserError, choose_from, refuse_first
 from serving_bench.harness.install import install
 from serving_bench.harness.sampling import gpu
+from serving_bench.harness.settings.units import either
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,11 @@ def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec 
     if tool is None:
         here = engines_here(install.cache_dir(), has_device=has_device)
         needed = sorted(each.engine for each in here if any(program.install for program in each.programs))
-        raise UserError(f"{name}: no such engine or tool; {choose_from(name, [*needed, *sorted(tools)])}")
+        # An engine without a build for this machine, or that others must install.
+        refused = [each.engine for each in here if all(program.reason for program in each.programs)]
+        elsewhere = f"; not {either(refused)} here: `bench list engines` says why" if refused else ""
+        advice = choose_from(name, [*needed, *sorted(tools)])
+        raise UserError(f"{name}: no such engine or tool; {advice}{elsewhere}")
     if program is not None:
         raise UserError(f"--program {program}: {name} is one program; leave --program out")
     return tool

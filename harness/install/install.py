@@ -30,7 +30,7 @@ COMPILE = ("-std=c11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE")
 # The locks are resolved for this Python. Another one works if every package has a wheel for it.
 LOCK_PYTHON = "3.11"
 # The beginnings of the lines of uv's output that a user sees.
-_SAID_BY_UV = ("Resolved", "Downloading", "Building", "Prepared", "Installed", "warning:")
+_BY_UV = r"\s*(Resolved|Downloading|Building|Prepared|Installed|warning:)"
 _VERSIONS = (
     "import importlib.metadata as m, json; "
     "print(json.dumps({d.name: d.version for d in m.distributions()}, sort_keys=True))"
@@ -174,7 +174,7 @@ def _make_venv(
         command, settings = installer(python)
     except InstallError as error:
         raise MissingError(f"{name} could not be installed: {error}") from error
-    fetching = partial(step, shows=lambda line: line.strip().startswith(_SAID_BY_UV))
+    fetching = partial(step, shown=_BY_UV)
     # The lock has everything: no dependencies are resolved, not even those of a build.
     hashed = [*command, "--no-deps", "--require-hashes"]
     binary = ["--only-binary", ":all:"]
@@ -197,7 +197,7 @@ def _make_venv(
             script.name,
             f"{name} could not be mended by {script.name}",
             environment=environment,
-            shows=lambda line: not line.startswith("  "),  # it indents pip's lines
+            shown="(?!  )",  # it indents pip's lines
             advice=advice,
         )
     shutil.rmtree(scratch)

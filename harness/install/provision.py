@@ -260,7 +260,10 @@ class Tools:
         what, line = spec.environment, _tool_line(spec)
         return _environment(spec, what, line, self.cache, self.line, self.limit_bytes).folder
 
-    run = staticmethod(run_supervised)
+    def run(
+        self, argv: Sequence[str], environment: Mapping[str, str], doing: str, shown: str
+    ) -> tuple[int | None, Sequence[str]]:
+        return run_supervised(argv, environment, doing, self.line, shown)
 
 
 def provide_weights(
@@ -277,7 +280,8 @@ def provide_weights(
     _refuse_tools(needed, store, cache, limit_bytes)
     missing = store.missing_bytes(needed, cache)
     size = f" ({size_text(missing)} to download and write)" if missing else ""
-    on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
+    what = f"{needed.model} at {needed.quantization} as {needed.file_format}"
+    on_line(f"{what} is not here; preparing it{size}")
     return store.prepare(needed, cache, Tools(cache, on_line, limit_bytes))
 
 

@@ -92,6 +92,7 @@ def new_record(start: contracts.PlannedStart, site: Site) -> Kept[StartRecord]:
         status="running",
         attached=deployment.terms.base_url is not None,
         weights={**_facts_of(weights), **{f"draft_{key}": value for key, value in _facts_of(draft).items()}},
+        weights_notes=weights.notes if weights else (),
         unmatched=dict(engine.unmatched(deployment)),
         forces_length=engine.forces_length(deployment),
         model_facts=shape,
@@ -109,7 +110,6 @@ def _facts_of(weights: contracts.WeightsFile | None) -> dict[str, contracts.Scal
         "file": weights.path.name,
         "size_bytes": weights.size_bytes,
         "sha256": weights.sha256,
-        "note": weights.note,
     }
 
 

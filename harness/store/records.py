@@ -136,6 +136,7 @@ class StartRecord:
     resolved: Mapping[str, contracts.Scalar] = field(default_factory=dict)
     sampler: Mapping[str, contracts.Scalar] = field(default_factory=dict)
     weights: Mapping[str, contracts.Scalar] = field(default_factory=dict)
+    weights_notes: tuple[contracts.Fact, ...] = ()
     argv: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     version: str | None = None
@@ -144,7 +145,7 @@ class StartRecord:
     prompt_tokens: Mapping[str, int] = field(default_factory=dict)
     repeats_answers: bool | None = None
     busy_after_leaving_s: float | None = None
-    unmatched: Mapping[str, str] = field(default_factory=dict)
+    unmatched: Mapping[str, contracts.Fact] = field(default_factory=dict)
     forces_length: bool = True
     model_facts: contracts.ModelFacts | None = None
     memory_said: Mapping[str, int] = field(default_factory=dict)
@@ -158,6 +159,12 @@ class StartRecord:
     def __post_init__(self) -> None:
         if self.log_tail is not None:  # a server wrote it
             object.__setattr__(self, "log_tail", contracts.inert(self.log_tail, "\n\t"))
+
+    @property
+    def notes(self) -> tuple[contracts.Fact, ...]:
+        """Return what the origin of its weights means for a comparison; an earlier bench stored one text."""
+        earlier = self.weights.get("note")
+        return self.weights_notes or ((contracts.quoted(str(earlier)),) if earlier else ())
 
     @property
     def launch_s(self) -> float | None:

@@ -123,7 +123,7 @@ def _entries(run: Run, name: str) -> Iterator[tuple[str, Entry]]:
             unknown = "bench does not know what they change" if words else ""
             yield label, Entry(name, words, {}, unknown, False, None)
             continue
-        clause = next((r.unmatched[name] for r in records if name in r.unmatched), None)
+        clause = next((str(r.unmatched[name]) for r in records if name in r.unmatched), None)
         answers = ((_said(deployment, record, name), record.repeat + 1) for record in records)
         got = gathered(pair for pair in answers if pair[0] is not None)
         # Without a model such a term means nothing, so it does not differ.

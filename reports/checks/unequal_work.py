@@ -173,10 +173,10 @@ def server_counts_differ(run: Run, cell: Cell) -> str | None:
     (),
 )
 def weights_noted(run: Run) -> Iterator[Case]:
-    notes = {r.deployment.label: str(r.weights.get("note") or "").rstrip(".") for r in run.start_records}
-    clauses = ((clause, label) for label, note in notes.items() for clause in note.split("; ") if clause)
-    for clause, labels in gathered(clauses).items():
-        yield of_deployments(run, labels, clause)
+    notes = {record.deployment.label: record.notes for record in run.start_records}
+    pairs = ((note, label) for label, of_label in notes.items() for note in of_label)
+    for note, labels in gathered(pairs).items():
+        yield of_deployments(run, labels, note)
 
 
 # --- answers: asked again, and under load ----------------------------------------------------------

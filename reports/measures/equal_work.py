@@ -5,7 +5,6 @@ The limits of equal work and equal means are here, each with its reason.
 """
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,7 +33,6 @@ MEMORY_DIFFERS = 0.02
 # What identifies a request. A cell's seed is the same for every deployment.
 _SAME = ["seed", "conversation", "turn", "part"]
 _COUNTS = ["input_tokens", "output_tokens", "cached_tokens", "max_tokens"]
-_ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
 
 
 def differ(values: Iterable[float | None], share: float = LENGTHS_DIFFER) -> bool:
@@ -253,10 +251,11 @@ def one_at_a_time(run: Run) -> dict[str, str]:
     offered = max((cell.at_once or 0 for cell in run.planned_cells), default=0)
     for label, deployment in run.deployments.items():
         records = run.starts_of(label)
-        clause = next((clause for record in records if (clause := record.unmatched.get(name))), "")
-        is_one = any(record.resolved.get(name) == 1 for record in records) or bool(_ONE.search(clause))
+        why = next((record.unmatched[name] for record in records if name in record.unmatched), None)
+        is_one = any(record.resolved.get(name) == 1 for record in records)
+        is_one |= why is not None and why.kind == "one_at_a_time"
         if is_one and (deployment.terms.concurrent_sequences or offered) > 1:
-            one_by_one[label] = clause or "as its server says"
+            one_by_one[label] = str(why or "as its server says")
     return one_by_one
 
 

@@ -266,7 +266,7 @@ def origins(run: Run) -> list[str]:
     """Return what the references in use are made from, if that bears on quality."""
     used = {each.against for each in quality_of(run).values() if each.told}
     return [
-        f"KL is against {base.name} ({str(note).partition(';')[0]})."
+        f"KL is against {base.name} ({base.start.notes[0]})."
         for base in references_of(run).values()
-        if base.name in used and (note := base.start.weights.get("note"))
+        if base.name in used and base.start.notes
     ]

@@ -17,6 +17,6 @@ def test_a_repeat_prepares_the_weights_that_its_cache_lacks(tmp_path):
     words += ["load.warmup=0s", "load.duration=1s", "load.min_requests=1", "device=cpu"]
     done = bench(place, "run", *words, "--only-repeat", "2", "--output", place.run_dir)
     assert done.returncode == 0, done.stderr
-    assert "smollm2-135m at gguf-q4_0 is not here; preparing it (" in done.stderr
+    assert "smollm2-135m at gguf-q4_0 as gguf is not here; preparing it (" in done.stderr
     assert list(place.cache.glob("weights/smollm2-135m/*-q4_0.gguf.json"))
     assert [cell.counts for cell in store.read_cells(place.run_dir)] == [True]

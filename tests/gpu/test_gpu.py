@@ -81,7 +81,7 @@ def torch_environment(device: str) -> Path:
 def need_card() -> gpu.DeviceFacts:
     found = gpu.devices()
     if isinstance(found, Reason):
-        pytest.skip(f"needs an NVIDIA GPU: {found.text}")
+        pytest.skip(f"needs an NVIDIA GPU: {found}")
     return found[0]
 
 

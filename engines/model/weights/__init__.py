@@ -19,6 +19,7 @@ from serving_bench.harness.contracts import (
     Weights,
     WeightsFile,
     Workshop,
+    because,
 )
 from serving_bench.harness.errors import MissingError
 from serving_bench.harness.whole_files import check_room, locked
@@ -57,13 +58,13 @@ def find(weights: Weights, cache: Path) -> WeightsFile | None:
     for way in _ways(weights, cache):
         if isinstance(way, Way) and (manifest := _manifest(way, cache)):
             stored, wanted = manifest.get("quantization", way.quantization), weights.quantization
-            cast = f"stored as {stored}, cast to {wanted} on load" if stored != wanted else None
+            cast = [because("cast_on_load", stored=stored, wanted=wanted)] * (stored != wanted)
             return WeightsFile(
                 # For a GGUF file in parts the first one: an engine finds the others from it.
                 way.at(cache) / manifest.get("first", ""),
                 manifest["size_bytes"],
                 manifest.get("sha256"),
-                "; ".join(filter(None, (manifest["note"], cast))) or None,
+                (*manifest["notes"], *cast),
                 way.facts or (ModelFacts(**manifest["facts"]) if manifest.get("facts") else None),
                 way.model.chat_template if way.model else None,
             )
@@ -167,7 +168,7 @@ def _missing(way: Way, cache: Path) -> list[Way]:
 def _manifest(way: Way, cache: Path) -> kept.Manifest | None:
     if way.step == "local":
         size_bytes = way.path.stat().st_size if way.path.is_file() else kept.bytes_below(way.path)
-        return {"size_bytes": size_bytes, "note": None}
+        return {"size_bytes": size_bytes, "notes": ()}
     manifest = kept.read(way.at(cache))
     if manifest is None or not way.identity.items() <= manifest.items():
         return None

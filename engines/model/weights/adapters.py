@@ -141,7 +141,7 @@ def _kept(name: str, source: Path | None, weights: Weights, base: Base, cache: P
                 _write_gguf(part, name, source, base)
             else:
                 adapter_files.write_peft(part, _random(name, base), _config(weights.model))
-            kept.finish(part, path, {"note": None if source else RANDOM})
+            kept.finish(part, path, {})
     return path
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -27,11 +26,10 @@ from serving_bench.engines.model.sizes import CALIBRATED, QUANTIZATIONS, mixed_k
 from serving_bench.engines.model.weights import kept, tools
 from serving_bench.engines.model.weights.ways import CALIBRATION, CALIBRATION_SEED, Step, Way, kind_of
 from serving_bench.engines.places import INSIDE
-from serving_bench.harness.contracts import InstallSpec, Workshop
+from serving_bench.harness.contracts import Fact, InstallSpec, Workshop, because
 from serving_bench.harness.errors import MissingError, UserError, why_not_fetched
 
 _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
-_TAIL_LINES = 10
 # The driver's device file: whether calibration can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
 _ENVIRONMENT = {
@@ -81,22 +79,14 @@ class Means:
         Reports `doing` now and then while the command prints nothing. Raises MissingError, which begins with
         `failure`.
         """
-        tail: deque[str] = deque([""], maxlen=_TAIL_LINES)
-
-        def read(line: str) -> None:
-            tail.append(line.rstrip())
-            if not is_quiet and not line.startswith(REFUSAL):  # a refusal becomes the error
-                self.workshop.line(line.rstrip())
-
-        def say_alive(elapsed_s: float) -> None:
-            self.workshop.line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
-
-        code = self.workshop.run([*map(str, argv)], environment or {}, read, say_alive)
+        shown = "(?!)" if is_quiet else f"(?!{REFUSAL})"  # a refusal becomes the error
+        code, tail = self.workshop.run([*map(str, argv)], environment or {}, doing, shown)
+        last = tail[-1] if tail else ""
         if code == REFUSED:
-            raise MissingError(f"{failure}: {tail[-1].removeprefix(REFUSAL)}; {INSTEAD}")
+            raise MissingError(f"{failure}: {last.removeprefix(REFUSAL)}; {INSTEAD}")
         if code != 0:
             raise MissingError(f"{failure} (exit code {code}); the end of its output:", tail)
-        return tail[-1]
+        return last
 
 
 def tool_of(way: Way) -> InstallSpec | None:
@@ -154,7 +144,7 @@ def _put_together(way: Way, package: PackageSource, part: Path, means: Means) ->
             raise
         argv = [python, "-P", package.assemble, target, part]
         means.program(argv, f"{way.name}: putting it together", f"{way.name} could not be put together")
-    return {"made_by": package.made_by, "note": None}
+    return {"made_by": package.made_by}
 
 
 def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
@@ -184,7 +174,6 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     _copy_companions(source, part)
     return {
         "made_by": made_by,
-        "note": "; ".join(filter(None, (_note(way), f"quantized here, calibrated on {CALIBRATION.name}"))),
         "source_sha256": (kept.read(source) or {}).get("sha256"),
         "calibration": CALIBRATION.name,
         "calibrated_on": last.partition(": calibrated on ")[2] or None,
@@ -226,7 +215,7 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
     means.program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded", token)
     for stale in set(kept.files_below(part)) - {part / name for name in names}:
         stale.unlink()  # from an interrupted download, before the repository changed
-    facts = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit, "note": None}
+    facts = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit}
     return {**facts, "first": min(names)} if way.file_format == "gguf" else facts
 
 
@@ -254,7 +243,7 @@ def _finish(way: Way, part: Path, path: Path, facts_so_far: Mapping[str, Any]) -
     stored_bits = sum(each.stat().st_size for each in files) * 8
     facts: dict[str, Any] = {
         **way.identity,
-        "note": _note(way),
+        "notes": _notes(way),
         **facts_so_far,
         **manifest,
         "bits_per_weight": round(stored_bits / way.parameters, 3) if way.parameters else None,
@@ -266,15 +255,16 @@ def _finish(way: Way, part: Path, path: Path, facts_so_far: Mapping[str, Any]) -
     kept.finish(part, path, facts, expected)
 
 
-def _note(way: Way) -> str | None:
+def _notes(way: Way) -> list[Fact]:
     """Return what a reader should know about made weights: which file they are from, and mixed kinds."""
     package, notes = way.origin.package, []
     if package is not None and way.package is None:
-        kind = kind_of(package.quantization).upper()
-        notes.append(f"made from the {kind} file, so it holds no more information")
+        notes.append(because("made_from", format=kind_of(package.quantization).upper()))
     if way.step == "quantize" and way.facts and (mixed := mixed_kinds(way.facts, way.quantization)):
         notes.append(mixed)
-    return "; ".join(notes) or None
+    if way.step in CALIBRATED:
+        notes.append(because("calibrated_here", text=CALIBRATION.name))
+    return notes
 
 
 def _version(programs: Path, package: str | None) -> str:

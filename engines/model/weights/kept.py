@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from serving_bench.harness.contracts import Fact, sentences
 from serving_bench.harness.errors import MissingError, UserError
 from serving_bench.harness.foreign_files import json_of, read_text
 from serving_bench.harness.whole_files import sync, write_whole
@@ -19,16 +20,18 @@ Manifest = Mapping[str, Any]
 def read(path: Path) -> Manifest | None:
     """Return the manifest of finished weights; None if they are missing or unfinished.
 
-    Compares sizes, not hashes. A manifest has `size_bytes`, `sha256`, `note`, the origin, and for a directory
-    `files`: name -> size_bytes and sha256. A directory's sha256 is that of the lines `<sha256>  <name>`,
-    sorted by name.
+    Compares sizes, not hashes. A manifest has `size_bytes`, `sha256`, `notes` (facts; earlier a text,
+    `note`), the origin, and for a directory `files`: name -> size_bytes and sha256. A directory's sha256 is
+    that of the lines `<sha256>  <name>`, sorted by name.
     """
     try:
         manifest: Manifest = json_of(read_text(_manifest_path(path), "manifest"), "manifest")
         files = manifest.get("files", {"": manifest})
         is_whole = all((path / name).stat().st_size == file["size_bytes"] for name, file in files.items())
-        return manifest if is_whole and {"sha256", "size_bytes", "note"} <= manifest.keys() else None
-    except (UserError, OSError, AttributeError, KeyError, TypeError):
+        notes = manifest.get("notes") or filter(None, [manifest.get("note")])
+        read = {**manifest, "notes": tuple(sentences.read(Fact, each) for each in notes)}
+        return read if is_whole and {"sha256", "size_bytes"} <= manifest.keys() else None
+    except (UserError, OSError, AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -56,7 +59,9 @@ def finish(
         shutil.rmtree(path)
     part.replace(path)
     sync(path.parent)
-    write_whole(_manifest_path(path), (json.dumps(manifest, indent=2) + "\n").encode())
+    write_whole(
+        _manifest_path(path), (json.dumps(manifest, indent=2, default=sentences.stored) + "\n").encode()
+    )
 
 
 def part_path(path: Path) -> Path:

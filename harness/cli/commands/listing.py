@@ -50,9 +50,9 @@ def _print_engines(engines: Sequence[builds.EngineHere]) -> None:
         if others:
             here = sum(each.state in ("ready", "installed") for each in engine.programs)
             state = f"{here} of {len(engine.programs)} programs"
-        rows.append({"engine": engine.engine, "here": state, "started as": how})
+        rows.append({"engine": engine.engine, "started as": how, "here": state})
         for each in engine.programs if others else ():
-            rows.append({"engine": f"  {each.program}", "here": _state(each), "started as": ""})
+            rows.append({"engine": f"  {each.program}", "started as": "", "here": _state(each)})
     print_rows(rows)
     out.print()
     print_rows(

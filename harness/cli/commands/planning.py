@@ -17,6 +17,7 @@ from serving_bench.harness.contracts import (
     STARTS_NEEDED,
     Adapter,
     Deployment,
+    Fact,
     Load,
     ModelFacts,
     Plan,
@@ -247,14 +248,14 @@ def _tuned_lines(deployment: Deployment) -> Iterator[str]:
 
 
 def _unmatched(whole: Plan) -> list[dict[str, Any]]:
-    terms_by_clause: dict[tuple[str, str], list[str]] = {}
+    terms_by_clause: dict[tuple[str, Fact], list[str]] = {}
     for deployment in whole.deployments.values():
         if deployment.terms.base_url is None:
             for term, why in ENGINES[deployment.engine].unmatched(deployment).items():
                 terms_by_clause.setdefault((f"engine.{term}", why), []).append(deployment.label)
             if getattr(deployment.options, "args", None):
-                clause = f"{deployment.engine}.args", "bench does not know what they change"
-                terms_by_clause.setdefault(clause, []).append(deployment.label)
+                clause = Reason("bench does not know what they change")
+                terms_by_clause.setdefault((f"{deployment.engine}.args", clause), []).append(deployment.label)
     return [
         {"term": term, "reason": why, "deployments": labels}
         for (term, why), labels in terms_by_clause.items()

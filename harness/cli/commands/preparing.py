@@ -93,8 +93,8 @@ def prepare(
                 whys.setdefault(str(error), []).append(name)
                 continue
             prepared.append(each)
-            told_line = f"{each.model} {each.quantization}: {ready.path}  {size_text(ready.size_bytes)}"
-            terminal.print_lines([told_line, f"  {ready.note}"] if ready.note else [told_line])
+            line = f"{each.model} {each.quantization}: {ready.path}  {size_text(ready.size_bytes)}"
+            terminal.print_lines([line, *(f"  {note}" for note in ready.notes)])
         adapter_pairs = (
             pair for each in candidates(settings) for pair in all_adapters(ENGINES[each.engine], each)
         )

@@ -426,7 +426,7 @@ def test_graphs_are_left_to_the_log_as_the_device_decides() -> None:
 
 def test_llama_cpp_python_says_that_it_serves_one_request_at_a_time() -> None:
     found = ENGINE.unmatched(deployment(terms=MATCHED, options=Options(program="llama-cpp-python")))
-    assert found == {
+    assert {term: str(why) for term, why in found.items()} == {
         "concurrent_sequences": "llama-cpp-python serves one request at a time",
         "kv_cache_tokens": "llama-cpp-python has a KV cache for one conversation",
         "prefix_cache": "llama-cpp-python keeps only the tokens of its last request",

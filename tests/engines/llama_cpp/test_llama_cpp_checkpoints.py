@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving_bench.engines.common.llama_cpp_said import kept_bytes
+from serving_bench.engines.common.llama_cpp_output import kept_bytes
 
 LOG = """\
 0.00.670.753 I srv    load_model: context checkpoints enabled, max = 32, min spacing = 8192

@@ -89,7 +89,7 @@ def test_new_conversion_serves(tmp_path: Path, quantization: str, said: str) -> 
 
 
 def assert_serves(made: WeightsFile, folder: Path, said: str) -> None:
-    assert "made from the Q4_1 file" in (made.note or "")
+    assert "made from the Q4_1 file" in str(made.notes[0])
     assert made.size_bytes == made.path.stat().st_size
     with serving("xllamacpp", folder, gguf=made.path) as live:
         assert live.answer("The capital of France is", 8).output_tokens == 8

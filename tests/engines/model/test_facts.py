@@ -178,6 +178,18 @@ def test_the_hubs_program_runs_in_a_tools_environment_where_bench_has_none(hub: 
     assert asked == [TOOLS["hub"]]
 
 
+def test_no_tool_is_installed_for_a_hub_that_cannot_be_reached(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "find_spec", lambda name: None)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    tools: list[InstallSpec] = []
+    with pytest.raises(
+        MissingError, match=r"127\.0\.0\.1:9 cannot be reached from here \(Connection refused"
+    ):
+        known_facts("hf:org/tiny", Workshop(tools.append))
+    assert tools == []
+
+
 def test_of_a_quantized_checkpoint_the_hubs_count_is_not_believed(hub: Hub) -> None:
     awq = {**SHAPE, "quantization_config": {"quant_method": "awq"}}
     hub.files = {"config.json": json.dumps(awq).encode()}

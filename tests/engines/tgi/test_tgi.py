@@ -286,8 +286,8 @@ def test_without_flash_attention_there_is_no_prefix_cache_whatever_was_said_firs
         "max_batch_total_tokens": 16000,
     }
     assert said.unmatched == {
-        "prefix_cache": "without flash attention TGI has none",
-        "kv_cache_tokens": "without flash attention TGI only bounds the tokens of a batch, to 16,000",
+        "prefix_cache": Reason("without flash attention TGI has none"),
+        "kv_cache_tokens": Reason("without flash attention TGI only bounds the tokens of a batch, to 16,000"),
         "concurrent_sequences": None,
     }
 

@@ -100,7 +100,7 @@ def test_terms_that_a_baseline_cannot_meet_are_named_only_where_asked_for() -> N
         "tensor_parallel",
         "graphs",
     }
-    assert "one answer at a time" in clauses["concurrent_sequences"]
+    assert "one answer at a time" in str(clauses["concurrent_sequences"])
     met = EngineTerms(concurrent_sequences=1, prefix_cache=False, chunked_prefill=False, graphs=False)
     assert ENGINE.unmatched(deployment(terms=met)) == {}
 

@@ -26,7 +26,7 @@ from make_run import (
 )
 from page_data import plain
 
-from serving_bench.harness.contracts import GuardFinding, Load, LoadSummary, RequestRow, quoted
+from serving_bench.harness.contracts import GuardFinding, Load, LoadSummary, RequestRow, because, quoted
 from serving_bench.harness.sampling.device_sample import DeviceSample
 from serving_bench.harness.servers.scrape import ServerSample
 from serving_bench.harness.store import store
@@ -200,7 +200,7 @@ CASES: dict[str, tuple[Told, str, str]] = {
     "slots full without a queue":
         (replace(FREE, slots=4), "users", f"4 users; {FLIGHT}; none waited; each request's own time counts"),
     "slots full by the client's count": (
-        Told(unmatched={"concurrent_sequences": "it serves one request at a time"}), "slots",
+        Told(unmatched={"concurrent_sequences": because("one_at_a_time", why="one at a time")}), "slots",
         f"the server serves 1 at once; {FLIGHT}; {IDLE}",
     ),
     "a load process that used its core": (

@@ -27,7 +27,7 @@ from make_run import (
 )
 from page_data import plain
 
-from serving_bench.harness.contracts import GuardFinding, Load, quoted
+from serving_bench.harness.contracts import GuardFinding, Load, because, quoted
 from serving_bench.harness.sampling.host import HostSample
 from serving_bench.harness.settings import keys
 from serving_bench.harness.store import store
@@ -177,7 +177,7 @@ RISING = stamped(with_first_chunks(lambda k: 100 + k // 6 + k * 37 % 5))
 QUEUED = {"first": queued_rows(), "second": queued_rows(), "load": OPEN}
 FALLING = {"first": falling_rows(), "second": falling_rows(), "repeats": 3}
 TWO_HUMPS = stamped(with_first_chunks(lambda k: (200 if k % 3 else 100) + k * 37 % 20))
-ORIGIN = "made from the Q4_K_M file; its quality is not a reference"
+ORIGIN = because("made_from", format="Q4_K_M")
 SHORT = {
     "load_summary": summary(100 * S, duration_s=29.0),
     "first": good_rows(over_s=29),
@@ -294,11 +294,18 @@ CASES = [
     (
         "weights_noted",
         {
-            "start_changes": {"weights": {"note": ORIGIN}},
-            "second_start": {"weights": {"note": f"{ORIGIN}; cast to fp16 on load"}},
+            "start_changes": {"weights_notes": (ORIGIN,)},
+            "second_start": {
+                "weights_notes": (ORIGIN, because("cast_on_load", stored="bf16", wanted="fp16"))
+            },
         },
-        "^llama_cpp fp16, vllm fp16: made from the Q4_K_M file; llama_cpp fp16, vllm fp16: its quality is "
-        r"not a reference; vllm fp16: cast to fp16 on load\.$",
+        "^llama_cpp fp16, vllm fp16: made from the Q4_K_M file, so it holds no more information; vllm fp16: "
+        r"stored as bf16, cast to fp16 on load\.$",
+    ),
+    (
+        "weights_noted",
+        {"start_changes": {"weights": {"note": "made from the Q4_1 file"}}},  # of an earlier bench
+        r"^llama_cpp fp16, vllm fp16: made from the Q4_1 file\.$",
     ),
     (
         "images_by_tag",

@@ -3,7 +3,7 @@
 import json
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,10 @@ class Workshop:
     tool: Callable[[InstallSpec], Path] = no_tool
     line: Callable[[str], None] = ignore
 
-    run = staticmethod(run_supervised)
+    def run(
+        self, argv: Sequence[str], environment: Mapping[str, str], doing: str, shown: str
+    ) -> tuple[int | None, Sequence[str]]:
+        return run_supervised(argv, environment, doing, self.line, shown)
 
 
 def prepared(

@@ -21,6 +21,7 @@ from serving_bench.harness.contracts import (
     SelfTestStep,
     Skip,
     WorkerSummary,
+    because,
     quoted,
 )
 from serving_bench.harness.sampling.host import HostSample
@@ -415,7 +416,7 @@ class Server:
     slow: float = 1.0
     resolved: dict[str, object] | None = None
     prompt_tokens: tuple[int, int, int] = (18, 34, 41)
-    unmatched: dict[str, str] | None = None
+    unmatched: dict[str, Any] | None = None
     forces_length: bool = True
     output_tokens: int = 10
     stages_s: tuple[float, ...] = (0.4, 1.5, 2.2, 2.4, 2.6, 2.9)
@@ -438,7 +439,7 @@ def servers() -> list[Server]:
         "engine_version": "0.32.0",
     }
     llama = {**ALIKE, "kv_cache_bytes": 51 << 20, "kv_cache_type": "fp16", "chat_template": "given"}
-    one = {"concurrent_sequences": "it serves one request at a time"}
+    one = {"concurrent_sequences": because("one_at_a_time", why="it serves one request at a time")}
     return [
         Server(
             served("llama_cpp", "bf16", "xllamacpp", chat_template="/models/gemma.jinja"), 1.0, llama,

@@ -8,6 +8,7 @@ from serving_bench.engines.common.launching import environment_key, image_key
 from serving_bench.harness.contracts import (
     ContainerSpec,
     Deployment,
+    Fact,
     Fairness,
     Form,
     Hint,
@@ -106,9 +107,9 @@ class Toy:
     def forces_length(self, deployment: Deployment) -> bool:
         return True
 
-    def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
+    def unmatched(self, deployment: Deployment) -> Mapping[str, Fact]:
         given = deployment.terms.kv_cache_tokens is not None
-        return {"kv_cache_tokens": "toys remember nothing"} if given else {}
+        return {"kv_cache_tokens": Reason("toys remember nothing")} if given else {}
 
     def reset_cache(self, deployment: Deployment) -> Sequence[HttpCall] | Reason:
         return Reason("toys remember nothing") if self.resets is None else self.resets

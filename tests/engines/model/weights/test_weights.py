@@ -184,7 +184,7 @@ def test_source_is_fetched_verified_and_kept_once(tiny: Model, tmp_path: Path) -
     made = prepared(TINY, cache, this_python, lines.append)
     assert made.path == cache / "weights" / "tiny" / "tiny-q4_k_m.gguf"
     assert made.path.read_bytes() == DATA
-    assert (made.sha256, made.size_bytes, made.note) == (source_of(tiny).sha256, len(DATA), None)
+    assert (made.sha256, made.size_bytes, made.notes) == (source_of(tiny).sha256, len(DATA), ())
     assert (made.facts, made.chat_template) == (tiny.facts, tiny.chat_template)
     assert "Gemma terms" in lines[0]
     assert sorted(path.name for path in made.path.parent.iterdir()) == [

@@ -37,7 +37,7 @@ def test_directory_is_used_where_it_is_with_its_facts(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "own")
     found = find(checkpoint(path, "bf16"), tmp_path / "cache")
     assert found is not None
-    assert (found.path, found.note) == (path, None)
+    assert (found.path, found.notes) == (path, ())
     assert found.size_bytes == sum(each.stat().st_size for each in path.iterdir())
     assert found.facts == ModelFacts(
         "llama", 4, 2, 8, 2048, parameters=100, hidden_size=64, ties_embeddings=False
@@ -58,7 +58,7 @@ def test_precision_is_cast_and_said(tmp_path: Path, stored: str, wanted: str, no
     path = write_checkpoint(tmp_path / "own", torch_dtype=stored)
     found = find(checkpoint(path, wanted), tmp_path / "cache")
     assert found is not None
-    assert found.note == note
+    assert [str(each) for each in found.notes] == ([note] if note else [])
 
 
 def test_quantized_directory_serves_its_own_quantization_only(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_fp16_is_the_same_checkpoint_and_says_that_it_is_cast(hub: Hub, tmp_path
     prepared(CHECKPOINT, tmp_path)
     cast = find(Weights(MODEL, "fp16", "safetensors"), tmp_path)
     assert cast is not None
-    assert cast.note == "stored as bf16, cast to fp16 on load"
+    assert [str(note) for note in cast.notes] == ["stored as bf16, cast to fp16 on load"]
 
 
 def test_repository_of_another_quantization_says_what_it_is(hub: Hub, tmp_path: Path) -> None:

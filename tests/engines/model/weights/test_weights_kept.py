@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving_bench.engines.model.weights import kept
+from serving_bench.harness.contracts import quoted
 
 
 def write_folder(path: Path, files: dict[str, bytes]) -> Path:
@@ -19,7 +20,7 @@ def write_folder(path: Path, files: dict[str, bytes]) -> Path:
 
 def test_directory_is_hashed_file_by_file_and_as_a_whole(tmp_path: Path) -> None:
     part = write_folder(tmp_path / "m.part", {"b.json": b"{}", "a/x.bin": b"12345"})
-    kept.finish(part, tmp_path / "m", {"note": None, "made_by": "test"})
+    kept.finish(part, tmp_path / "m", {"made_by": "test"})
     here = kept.read(tmp_path / "m")
     assert here is not None
     first, second = hashlib.sha256(b"12345").hexdigest(), hashlib.sha256(b"{}").hexdigest()
@@ -34,7 +35,7 @@ def test_directory_is_hashed_file_by_file_and_as_a_whole(tmp_path: Path) -> None
 
 def test_directory_that_lacks_a_file_or_has_a_shorter_one_is_not_finished(tmp_path: Path) -> None:
     part = write_folder(tmp_path / "m.part", {"a": b"123", "b": b"456"})
-    kept.finish(part, tmp_path / "m", {"note": None})
+    kept.finish(part, tmp_path / "m", {})
     (tmp_path / "m" / "a").write_bytes(b"12")
     assert kept.read(tmp_path / "m") is None
     (tmp_path / "m" / "a").write_bytes(b"123")
@@ -48,7 +49,7 @@ def test_directory_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     kept.finish(write_folder(tmp_path / "2.part", {"new": b"22"}), tmp_path / "m", {"note": "second"})
     here = kept.read(tmp_path / "m")
     assert here is not None
-    assert here["note"] == "second"
+    assert here["notes"] == (quoted("second"),)
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["new"]
 
 
@@ -70,5 +71,5 @@ def test_manifest_that_is_not_whole_does_not_count(tmp_path: Path, manifest: str
 
 
 def test_manifest_of_files_that_are_no_mapping_does_not_count(tmp_path: Path) -> None:
-    (tmp_path / "m.json").write_text(json.dumps({"sha256": "a", "size_bytes": 1, "note": None, "files": 3}))
+    (tmp_path / "m.json").write_text(json.dumps({"sha256": "a", "size_bytes": 1, "files": 3}))
     assert kept.read(tmp_path / "m") is None

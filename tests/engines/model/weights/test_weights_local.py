@@ -81,7 +81,7 @@ def test_gguf_file_that_is_not_quantized_is_made_into_others(
     assert find(weights, cache) == made
     assert missing_bytes(weights, cache) == 0
     assert own.is_file()
-    assert made.note is None
+    assert made.notes == ()
     manifest = manifest_of(made.path)
     assert manifest["source_sha256"] == hashlib.sha256(own.read_bytes()).hexdigest()
     assert manifest["made_by"].endswith("tool 1.2")

@@ -17,7 +17,7 @@ from make_run import (
 )
 from page_data import plain, rows_of
 
-from serving_bench.harness.contracts import Load
+from serving_bench.harness.contracts import Load, because, quoted
 from serving_bench.harness.sampling.host import HostSample
 from serving_bench.harness.store import store
 from serving_bench.reports import open_run, write_report
@@ -187,8 +187,8 @@ def test_the_mode_is_named_on_top(tmp_path, mode, said):
     ("got", "clause", "users", "is_one"),
     [
         (1, None, 4, True),
-        (None, "it serves one request at a time", 4, True),
-        (None, "its limit is that of a queue", 4, False),
+        (None, because("one_at_a_time", why="it serves one request at a time"), 4, True),
+        (None, quoted("its limit is that of a queue"), 4, False),
         (4, None, 4, False),
         (1, None, 1, False),
     ],

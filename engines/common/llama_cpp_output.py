@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from serving_bench.engines.common.said import LogTerm, from_log, known, kv_cache_type
+from serving_bench.engines.common.output import LogTerm, from_log, known, kv_cache_type
 from serving_bench.harness.contracts import MemoryPart, Said, at
 
 
