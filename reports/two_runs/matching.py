@@ -265,7 +265,7 @@ def _of_records(a: RunRecord, b: RunRecord) -> list[Difference]:
     settings = []
     for key in {**a.settings, **b.settings}:
         used = [_used(record, key) for record in (a, b)]
-        if used[0].keys() != used[1].keys():
+        if a.settings.get(key) != b.settings.get(key) and used[0].keys() != used[1].keys():
             given = (
                 record.settings.get(key, texts.values()) for record, texts in zip((a, b), used, strict=True)
             )
