@@ -120,12 +120,6 @@ def test_facts_are_equal_by_kind_and_values_and_no_texts() -> None:
     assert because("needs_repeats", repeats=2) != because("needs_repeats", repeats=3)
 
 
-# Reasons that are texts still.
-TEXTS = {
-    "harness/contracts/plans.py:reason",  # of a combination that is skipped, by an engine
-}
-
-
 def test_a_reason_is_a_fact_and_no_text_outside_of_what_shows_it() -> None:
     folders = ("data", "measures", "stats", "verdicts", "checks", "two_runs")
     files = [path for folder in folders for path in (ROOT / "reports" / folder).rglob("*.py")]
@@ -142,4 +136,4 @@ def test_a_reason_is_a_fact_and_no_text_outside_of_what_shows_it() -> None:
                 kind = node.returns if re.fullmatch(r"_?why_\w+|withheld|few|unlike", name) else None
             if kind is not None and re.search(r"\bstr\b(?!\w*,)", ast.unparse(kind)):
                 texts.add(f"{path.relative_to(ROOT)}:{name}")
-    assert texts == TEXTS
+    assert texts == set()
