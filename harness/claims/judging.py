@@ -134,10 +134,12 @@ def combinations(predicate: Predicate, cases: Sequence[Case]) -> list[tuple[Case
     ]
 
 
-def missing(predicate: Predicate, cases: Sequence[Case]) -> str:
-    """Return what the predicate names but no case has."""
-    absent = [side_text(side) for side in predicate.sides if not any(_is_of(side, case) for case in cases)]
-    return " and no ".join(absent or [f"two cases of {predicate.words}"])
+def missing(predicate: Predicate, cases: Sequence[Case]) -> tuple[str, bool]:
+    """Return what the predicate names but no case has, and whether it names only options of an engine."""
+    absent = [side for side in predicate.sides if not any(_is_of(side, case) for case in cases)]
+    words = " and no ".join(map(side_text, absent)) or f"two cases of {predicate.words}"
+    are_options = all(key.partition(".")[0] in ENGINES for side in absent for key in side)
+    return words, bool(absent) and are_options
 
 
 def _is_of(side: Keys, case: Case) -> bool:

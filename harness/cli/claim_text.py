@@ -1,11 +1,39 @@
-"""Put the judgement of a claim into text, for the terminal and the page."""
+"""Put the judgement of a claim into text, for the terminal and the page; and why a plan cannot test it."""
+
+from collections.abc import Sequence
 
 import msgspec
 
-from serving_bench.harness.claims.judging import Judged, Judgement, Part
+from serving_bench.harness.claims import judging
+from serving_bench.harness.claims.claim import Claim
+from serving_bench.harness.claims.judging import Case, Judged, Judgement, Part
 from serving_bench.harness.cli import terminal
-from serving_bench.harness.contracts import ToldClaim, ToldPart
+from serving_bench.harness.cli.commands.planning import why_none
+from serving_bench.harness.contracts import Plan, ToldClaim, ToldPart
+from serving_bench.harness.errors import UserError
 from serving_bench.harness.settings.units import number_text
+
+
+def why_not_testable(claim: Claim, plan: Plan, cases: Sequence[Case] | None = None) -> str | None:
+    """Return why the plan lacks a case of the claim; None if it has all.
+
+    Raises UserError for a plan that lacks one although it skips nothing.
+    """
+    cases = judging.cases_of(plan) if cases is None else cases
+    with_figures = [predicate for predicate in claim.predicates if predicate.figures]
+    absent = next(
+        (judging.missing(e, cases) for e in with_figures if not judging.combinations(e, cases)), None
+    )
+    if absent is None:
+        return None
+    what, are_options = absent
+    if not plan.skips:
+        labels = ", ".join(plan.deployments) or "none"
+        raise UserError(f"claim {claim.name}: the run has no {what}; its deployments: {labels}")
+    why = why_none(plan.skips)
+    # The reason why an engine does not take an option names the option.
+    is_one = len({skip.reason for skip in plan.skips}) == 1
+    return why if are_options and is_one else f"no {what}: {why}"
 
 
 def print_judgement(judgement: Judgement) -> None:

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from serving_bench.harness.cli import terminal
-from serving_bench.harness.cli.claim_verdict import judged
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.contracts import inert, plural
 from serving_bench.harness.errors import BenchError
@@ -44,9 +43,11 @@ def report_whatever_happened(directory: Path, show: Show, claim: str | None = No
         from serving_bench.reports import open_run, write_report
 
         try:
-            if claim:
-                judged(claim, directory)
             run = open_run(directory)
+            if claim:
+                from serving_bench.harness.cli.claim_verdict import judged
+
+                judged(run, claim)
             write_report(directory, run=run)
             return run
         except (BenchError, OSError) as error:
@@ -167,7 +168,8 @@ def _speed(answer: "Answer", decision: "Decision") -> dict[str, list[Text]]:
         if name == decision.metric and any(row.to_leader for row in rows):
             together = " together" * (sum(bool(row.to_leader) for row in rows) > 1)
             head = f"to the leader\n{100 * (1 - decision.alpha):.4g} %{together}"
-            columns[head] = [Text(ratio_words(*row.to_leader) if row.to_leader else "") for row in rows]
+            ratios = [ratio_words(*row.to_leader) if row.to_leader else "" for row in rows]
+            columns[head] = [Text(ratio, justify="left") for ratio in ratios]
     return columns
 
 
@@ -180,11 +182,10 @@ def _value(value: "Value") -> Text:
 def _drawn(answer: "Answer", decision: "Decision", columns: dict[str, list[Text]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("deployment", overflow="fold", min_width=12)
-    for head in columns:
-        justify: Literal["left", "right"] = "left" if head.startswith("to the leader") else "right"
+    for head, texts in columns.items():
         # The unit goes on the next line, so that the table fits into 80 columns.
         below = head if "\n" in head else "\n".join(head.rsplit(" ", 1))
-        table.add_column(below, justify=justify, no_wrap=True)
+        table.add_column(below, justify=texts[0].justify or "right", no_wrap=True)
     for row, *cells in zip(answer.rows, *columns.values(), strict=True):
         style = "bold" if row.deployment == decision.served else ""
         table.add_row(Text(inert(row.deployment), style), *cells)

@@ -139,16 +139,16 @@ def _overall(view: View, outlook: Outlook, now_s: float) -> str:
     return f"{view.done} of {plural(view.total, 'cell')} {after}{left_text(view, outlook, now_s)} {bar}"
 
 
-def left_text(view: View, outlook: Outlook, now_s: float) -> str:
+def left_text(view: View, outlook: Outlook, now_s: float, between: str = ",") -> str:
     """Return `, about 3 minutes left`; an empty text if nothing is left, or the total is not known."""
     if view.total is None or view.done == view.total:
         return ""
     left_s, is_least = outlook.left(now_s)
     if view.budget and left_s > view.budget.left_s:
         if view.budget.left_s < 1:
-            return f", {view.budget.text} is over"
-        return f", about {_clock(view.budget.left_s)} left of {view.budget.text}"
-    return f", {'at least' if is_least or view.may_grow else 'about'} {_clock(left_s)} left"
+            return f"{between} {view.budget.text} is over"
+        return f"{between} about {_clock(view.budget.left_s)} left of {view.budget.text}"
+    return f"{between} {'at least' if is_least or view.may_grow else 'about'} {_clock(left_s)} left"
 
 
 def phase_text(load: Load, progress: Progress) -> str:

@@ -167,7 +167,7 @@ class Show:
         """Show how each answer stands after a repeat, and how long the rest takes."""
         now_s = time.monotonic()
         with self._lock:
-            left = left_text(self._view, self._outlook, now_s).replace(",", ";", 1)
+            left = left_text(self._view, self._outlook, now_s, ";")
         for each in standings:
             of = f"{each.repeats} of {plural(self._view.repeats, 'repeat')}"
             self.line(f"after {of}: {each.words}{left}")

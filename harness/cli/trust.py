@@ -39,14 +39,14 @@ def agreed(
     try:
         shown_words, asked_words = ([*words(left, kind)] for kind in ("shown", "asked"))
     except UserError as error:
-        raise UserError(clipped(str(error))) from error
+        raise UserError(beginning_of(str(error))) from error
     if shown_words:
-        complaints.print(escape(clipped(inert(f"{source} asks for {shlex.join(shown_words)}"))))
+        complaints.print(escape(beginning_of(inert(f"{source} asks for {shlex.join(shown_words)}"))))
     if not asked_words:
         return settings
     words_asked = inert(shlex.join(asked_words))
     if len(words_asked) > _MOST_CHARACTERS:
-        keys = " ".join(f"{word.partition('=')[0]}=" for word in asked_words)
+        keys = " ".join(f"{key}=" for key, values in left.items() if [*words({key: values}, "asked")])
         raise UserError(
             f"{source}: asks for values of {len(words_asked):,} characters; type your own: {keys}"
         )
@@ -60,7 +60,7 @@ def agreed(
     return settings
 
 
-def clipped(text: str) -> str:
+def beginning_of(text: str) -> str:
     """Return a text, or its beginning and its length if it is a screen long."""
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:200]}... ({len(text):,} characters)"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final, Literal
 
 from serving_bench.harness.contracts.fitness import GuardMode
@@ -152,6 +153,16 @@ class SearchTerms:
     highest: float | None = key(None, "The highest load to look at.", ask_above=256)
     precision_share: float = key(0.05, "How exact the answer is.", PART)
     trials: int = key(3, "The most windows at one load, if it is unclear.", COUNT, ask_above=20)
+
+
+def bracket(kept: Mapping[float, bool | None]) -> tuple[float | None, float | None]:
+    """Return the highest kept load below every broken one, and the lowest broken one. Each may be None.
+
+    `kept`: by load, whether it counts as kept; None if nothing is known of it.
+    """
+    broken = min((load for load, is_kept in kept.items() if is_kept is False), default=None)
+    below = inf if broken is None else broken
+    return max((load for load, is_kept in kept.items() if is_kept and load < below), default=None), broken
 
 
 @dataclass(frozen=True)

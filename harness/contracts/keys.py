@@ -4,6 +4,7 @@ The field's name, type and default are the key's, and a suffix of the name is it
 bench knows about a key is here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import inf, nextafter
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -74,6 +75,35 @@ def listed_key(default: Value, about: str, names: str, **more: Any) -> Value:
     """Return a key that takes a name of one of the lists of `bench list`."""
     more.setdefault("takes", f"a name of `bench list {names}`")
     return key(default, about, foreign="looked up", **more)
+
+
+# A field's suffix is its unit and not part of its key: `load.duration` is Load.duration_s.
+SUFFIXES = ("_per_s", "_s", "_bytes", "_share", "_nats")
+
+
+def text_of(value: Any, suffix: str | None = None) -> str:
+    """Return a value as a message shows it: durations in seconds, text without quotes."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if not isinstance(value, float):
+        return str(value)
+    unit = {"_s": "s", "_share": "%"}.get(suffix or "", "")
+    return f"{100 * value if unit == '%' else value:.15g}{unit}"
+
+
+def values_in(section: Any, name: str) -> dict[Any, str]:
+    """Return the values of a key of a section (a dataclass, or a mapping by its fields), each with its text.
+    There are several if the key takes several at once, and none if the section does not have it."""
+    keys = {} if isinstance(section, Mapping) else {each.name: each.metadata for each in fields(section)}
+    declared = {each: more.get("key", Key()) for each, more in keys.items()}
+    values = section if isinstance(section, Mapping) else {each: getattr(section, each) for each in keys}
+    for suffix in ("", *SUFFIXES):
+        for each in values:
+            key_name = declared[each].name if each in declared else ""
+            if (key_name or each.removesuffix(suffix)) == name:
+                several = values[each] if isinstance(values[each], tuple) else (values[each],)
+                return {value: text_of(value, suffix) for value in several}
+    return {}
 
 
 def check_section(kind: type) -> None:

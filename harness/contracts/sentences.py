@@ -320,6 +320,13 @@ SENTENCES: Mapping[str, str] = {
     "slo_unclear": "whether it keeps the SLO is not clear",
     "slo_unknown": "whether it keeps the SLO is not known",
     "no_load_kept": "no load is known to be kept",
+    "ended_by_failures": "ended early, since too many requests failed",
+    "queue_grew": "the queue only grew",
+    "objective_without_value": "no request has a value of {metric}",
+    "objective_without_tpot": "no request has a value of tpot_s (no token counts, or one-token answers); "
+    "give load.tokenizer, or no slo.tpot_s",
+    "objective_without_request": "no request was sent in the window; give a longer load.duration, such as "
+    "60s",
     # Why there is no verdict.
     "busy": "the machine was busy or not fit in {hit} of {repeats:#repeat}, and a verdict needs {needed} "
     "that were not",

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 from serving_bench.harness.contracts import (
+    Fact,
     Load,
     Objective,
     Plan,
     PlannedCell,
     PlannedStart,
     SearchTerms,
+    bracket,
     plural,
 )
 from serving_bench.harness.errors import CellError, UserError
@@ -49,7 +51,7 @@ class Trial:
     meets: bool
     windows: int
     words: str = ""
-    problem: str | None = None
+    problem: Fact | None = None
 
     @property
     def keeps(self) -> bool:
@@ -167,7 +169,10 @@ class Search:
         self.observer.line(f"  {words}: {outcome}; {trial.words}")
         trials = list(self.trials.values())
         following = next_load(self.terms, trials)
-        kept, broken = ("none" if end is None else f"{end:g}" for end in bracket(trials))
+        kept, broken = (
+            "none" if end is None else f"{end:g}"
+            for end in bracket({each.load: each.keeps for each in trials})
+        )
         after = "the search ends here" if following is None else f"next {following:g}"
         self.observer.line(f"    highest kept {kept}, lowest broken {broken}; {after}")
         return following
@@ -195,21 +200,13 @@ def _level(load: Load) -> float:
     return float(load.rate_per_s if load.rate_per_s is not None else load.concurrency or 0)
 
 
-def bracket(trials: Sequence[Trial]) -> tuple[float | None, float | None]:
-    """Return the highest kept load below every broken one, and the lowest broken one. Each may be None."""
-    broken = min((trial.load for trial in trials if not trial.keeps), default=None)
-    below = math.inf if broken is None else broken
-    kept = max((trial.load for trial in trials if trial.keeps and trial.load < below), default=None)
-    return kept, broken
-
-
 def next_load(terms: SearchTerms, trials: Sequence[Trial]) -> float | None:
     """Return the load to try next, or None at the search's end. A repeated load gets fresh prompts.
 
     An unclear load is tried again, for up to `terms.trials` windows, only when it is an end of the closed
     bracket: before that, another load may make it needless.
     """
-    kept, broken = bracket(trials)
+    kept, broken = bracket({each.load: each.keeps for each in trials})
     load = _narrower(terms, kept, broken)
     if load is not None:
         return load

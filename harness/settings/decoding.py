@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from serving_bench.harness.contracts import Key, RunTerms, Scalar
+from serving_bench.harness.contracts import Key, RunTerms, Scalar, text_of
 from serving_bench.harness.errors import UserError
 from serving_bench.harness.settings import units
 
@@ -33,6 +33,7 @@ _UNITS: Mapping[str, tuple[Callable[[str], float], str]] = {
     "_share": (units.share, "a share, such as 10%"),
     "_nats": (units.nats, "a number of nats, such as 0.1"),
 }
+shown = text_of
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _KEY_IS = "engine.api_key_env names the variable that holds a key"
 _LENGTH = "a length: 512, 256..1024, lognormal:512:0.5 or FILE.csv:COLUMN"
@@ -72,12 +73,7 @@ class Field:
     def default_text(self) -> str:
         """Return its default as a person would give it; durations in seconds."""
         values = self.default if self.is_list else (self.default,)
-        return self.key.otherwise or ",".join(map(self._text, values))
-
-    def _text(self, value: Any) -> str:
-        is_number = isinstance(value, float)
-        unit = {"_s": "s", "_share": "%"}.get(self.suffix or "", "") if is_number else ""
-        return f"{shown(100 * value if unit == '%' else value)}{unit}"
+        return self.key.otherwise or ",".join(text_of(value, self.suffix) for value in values)
 
     @property
     def takes(self) -> str:
@@ -240,19 +236,12 @@ def _wanted(field: Field) -> str:
 def as_text(value: Scalar) -> str:
     """Return the value as text that means the same when given on a command line again."""
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return shown(value)
     if not isinstance(value, str) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
         return str(value)
     # In Hydra's quotes a backslash stands for itself, but before a quote it escapes and must be doubled.
     escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
     return f'"{escaped}"'
-
-
-def shown(value: Scalar) -> str:
-    """Return the value as a message shows it: text without quotes, a whole number without a point."""
-    if isinstance(value, float):
-        return f"{value:.15g}"
-    return value if isinstance(value, str) else as_text(value)
 
 
 def refuse_secrets(word: str) -> None:

@@ -1,4 +1,4 @@
-"""The types Check and Finding, and the decorators that make a check of a function.
+"""The types Check and Finding, and the decorators that make checks of functions.
 
 A finding marks a number only if that number may not be compared: unequal work, failed requests, stand-ins for
 kernels, a client error that is large beside the value, or an invalid cell. Other findings are only listed.
@@ -7,6 +7,7 @@ kernels, a client error that is large beside the value, or an invalid cell. Othe
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from serving_bench.reports.data import Cell, Group, Run, gathered
 from serving_bench.reports.measures import LATENCIES, several
@@ -67,13 +68,12 @@ class Case:
     what: str
     cells: Sequence[Cell] = ()
     of: tuple[str, ...] = ()
+    remedy: str = ""  # if that of the check does not fit this run
+    command: str = ""  # that would help this run
 
     @property
     def text(self) -> str:
         return f"{self.subject}: {self.what}" if self.subject else self.what
-
-
-Look = Callable[[Run], Iterable[Case]]
 
 
 @dataclass(frozen=True)
@@ -97,57 +97,50 @@ class Finding:
         return f"{self.advice} Here: {self.command}" if self.command else self.advice
 
 
+Look = Callable[[Run], Iterable[Case]]
+
+
 @dataclass(frozen=True)
 class Check:
-    """A search for one reason to distrust a run."""
+    """A search for one reason to distrust a run. `look` yields its cases in a run."""
 
-    name: str
+    look: Look
     title: str
-    find: Callable[[Run], Finding | None]
-    can_look: Callable[[Run], object]  # true if the run recorded what the check needs
-    of_requests: bool  # it needs only requests, which files of other tools have as well
+    text: str  # the first four cases replace `{}`
+    remedy: str
+    metrics: tuple[str, ...] = SPEED
+    marks: bool = False  # for the others see Finding
+    is_at_name: bool = False
+    can_look: Callable[[Run], object] = bool  # true if the run recorded what the check needs
+    of_requests: bool = False  # it needs only requests, which files of other tools have as well
+
+    @property
+    def name(self) -> str:
+        return self.look.__name__
+
+    def find(self, run: Run) -> Finding | None:
+        """Return what it found; None if it found nothing."""
+        cases = list(self.look(run))
+        if not cases:
+            return None
+        cells = tuple(sorted({cell.number for case in cases for cell in case.cells}))
+        return Finding(
+            check=self.name,
+            title=self.title,
+            text=self.text.replace("{}", several([case.text for case in cases], "; ")),
+            advice=next((case.remedy for case in cases if case.remedy), self.remedy),
+            cells=cells,
+            metrics=self.metrics,
+            marks=self.marks and bool(cells),
+            short=self.text.replace("{}", _first(run, cases)),
+            is_at_name=self.is_at_name,
+            command=cases[0].command,
+        )
 
 
-def check(
-    title: str,
-    text: str,
-    remedy: str | Callable[[Run], str],
-    metrics: tuple[str, ...] = SPEED,
-    *,
-    marks: bool = False,
-    is_at_name: bool = False,
-    can_look: Callable[[Run], object] = bool,
-    of_requests: bool = False,
-    command: Callable[[Run], str] = lambda run: "",
-) -> Callable[[Look], Check]:
-    """Make a check of a function that yields its cases in a run.
-
-    The first four cases replace `{}` in `text`. The finding has the function's name. `command`: a command
-    that would help this run, shown after the remedy. For the others see Finding and Check.
-    """
-
-    def declared(look: Look) -> Check:
-        def find(run: Run) -> Finding | None:
-            cases = list(look(run))
-            if not cases:
-                return None
-            cells = tuple(sorted({cell.number for case in cases for cell in case.cells}))
-            return Finding(
-                check=look.__name__,
-                title=title,
-                text=text.replace("{}", several([case.text for case in cases], "; ")),
-                advice=remedy if isinstance(remedy, str) else remedy(run),
-                cells=cells,
-                metrics=metrics,
-                marks=marks and bool(cells),
-                short=text.replace("{}", _first(run, cases)),
-                is_at_name=is_at_name,
-                command=command(run),
-            )
-
-        return Check(look.__name__, title, find, can_look, of_requests)
-
-    return declared
+def check(*texts: Any, **more: Any) -> Callable[[Look], Check]:
+    """Make a check of the function that it decorates. For the arguments see Check."""
+    return lambda look: Check(look, *texts, **more)
 
 
 def _first(run: Run, cases: Sequence[Case]) -> str:
@@ -159,8 +152,8 @@ def _first(run: Run, cases: Sequence[Case]) -> str:
     first, labels = cases[0], {label for case in cases for label in case.of}
     if len(labels) < 2 or len(first.of) != 1:
         return first.text
-    which = f"{'all ' * (len(labels) == len(run.deployments))}{len(labels)} deployments"
-    which = which.replace("all 2 ", "both ")
+    count = f"all {len(labels)}" if len(labels) > 2 else "both"
+    which = f"{count if len(labels) == len(run.deployments) else len(labels)} deployments"
     is_alike = all(case.what == first.what for case in cases)
     return f"{which}: {first.what}" if is_alike else f"{which}, such as {first.text}"
 

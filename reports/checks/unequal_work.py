@@ -333,7 +333,6 @@ def same_weights_differ(run: Run) -> Iterator[Case]:
     "quantization=NAME, engine.kv_cache_type and engine.speculation for all.",
     (),
     can_look=lambda run: quality_of(run) or task_scores(run),
-    command=asking_quality,
 )
 def quality_not_measured(run: Run) -> Iterator[Case]:
     qualities, scored = quality_of(run), {each.label for each in task_scores(run) if each.score is not None}
@@ -349,4 +348,4 @@ def quality_not_measured(run: Run) -> Iterator[Case]:
     )
     for why, labels in gathered(whys).items():
         if why:
-            yield Case(", ".join(labels), str(why), of=tuple(labels))
+            yield Case(", ".join(labels), str(why), of=tuple(labels), command=asking_quality(run))

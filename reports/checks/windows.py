@@ -1,7 +1,8 @@
 """Reasons to distrust cells and windows: failed or cut, short or unsteady, or with a warm cache."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from serving_bench.reports.checks.finding import (
     of_groups,
 )
 from serving_bench.reports.checks.starts import drift_words
-from serving_bench.reports.data import Cell, Group, Run, gathered
+from serving_bench.reports.data import Cell, Group, Run, gathered, grouped
 from serving_bench.reports.measures import LOST_SHARE, measured_of, number, plural, several
 from serving_bench.reports.measures.equal_work import ended_early, forces_length, ignores_length, is_short
 from serving_bench.reports.measures.traffic.cache import NEW_TOKENS, doubts, served_of
@@ -74,10 +75,11 @@ def cells_not_valid(run: Run) -> Iterator[Case]:
     of_requests=True,
 )
 def requests_failed(run: Run) -> Iterator[Case]:
-    def is_failed(cell: Cell) -> np.ndarray:
-        return np.asarray(~run.holds(cell.number, "outcome", "ok")[run.is_counted(cell.number)])
-
-    return _lost(run.groups, is_failed)
+    return _lost(
+        (group, cell, ~run.holds(cell.number, "outcome", "ok")[run.is_counted(cell.number)])
+        for group in run.groups
+        for cell in group.counted
+    )
 
 
 @check(
@@ -88,39 +90,34 @@ def requests_failed(run: Run) -> Iterator[Case]:
     marks=True,
 )
 def answers_cut(run: Run) -> Iterator[Case]:
-    def is_cut(cell: Cell) -> np.ndarray:
-        is_full = run.holds_ok(cell.number, "finish_reason", "length")
-        is_told = ended_early(run, cell) & (cell.number in ignoring)  # by length_not_heeded
-        # An answer that the model ended counts as cut if the engine was told not to end it.
-        ended = is_short(run, cell) & (is_full | forces_length(run, cell)) & ~is_told
-        return np.asarray(ended[run.holds_ok(cell.number, "token_source", "server")])
-
-    ignoring = {cell.number for group in _ignoring(run) for cell in group.counted}
-    return _lost(run.groups, is_cut)
+    return _lost((group, cell, _cut(run, group, cell)) for group in run.groups for cell in group.counted)
 
 
-def _ignoring(run: Run) -> list[Group]:
-    return [group for group in run.groups if ignores_length(run, group)]
+def _cut(run: Run, group: Group, cell: Cell) -> np.ndarray:
+    """Return a mask of a cell's ok requests that the server counted: whether the answer was cut."""
+    is_full = run.holds_ok(cell.number, "finish_reason", "length")
+    is_told = ended_early(run, cell) & ignores_length(run, group)  # by length_not_heeded
+    # An answer that the model ended counts as cut if the engine was told not to end it.
+    ended = is_short(run, cell) & (is_full | forces_length(run, cell)) & ~is_told
+    return np.asarray(ended[run.holds_ok(cell.number, "token_source", "server")])
 
 
-def _where_not_heeded(run: Run) -> str:
-    """Return the remedy. Only engine=openai has a key that says whether the length is forced."""
-    engines = {run.deployments[group.deployment].engine for group in _ignoring(run)}
-    remedy = "Compare only figures per token."
-    if "openai" not in engines:
-        return remedy
-    return f"{remedy} Ollama and others accept ignore_eos and ignore it: leave out openai.ignore_eos there."
+# Only engine=openai has a key that says whether the length is forced.
+_IGNORED = "Ollama and others accept ignore_eos and ignore it: leave out openai.ignore_eos there."
 
 
 @check(
     "The server ignores the length asked for",
     "It was told to force that length, but these answers ended before it, which looks faster: {}.",
-    _where_not_heeded,
+    "Compare only figures per token.",
     OF_LENGTHS,
     marks=True,
 )
 def length_not_heeded(run: Run) -> Iterator[Case]:
-    return _lost(_ignoring(run), lambda cell: ended_early(run, cell))
+    ignoring = [group for group in run.groups if ignores_length(run, group)]
+    remedy = f"{length_not_heeded.remedy} {_IGNORED}" * any(group.engine == "openai" for group in ignoring)
+    losses = ((group, cell, ended_early(run, cell)) for group in ignoring for cell in group.counted)
+    return (replace(case, remedy=remedy) for case in _lost(losses))
 
 
 @check(
@@ -151,11 +148,12 @@ PROMPT_CUT_SHARE = 0.9
     marks=True,
 )
 def prompts_cut(run: Run) -> Iterator[Case]:
-    def is_cut(cell: Cell) -> np.ndarray:
-        tokens, words = (run.ok_values(cell.number, name) for name in ("input_tokens", "sent_words"))
-        return np.asarray(tokens < PROMPT_CUT_SHARE * words)
-
-    return _lost(run.groups, is_cut)
+    return _lost(
+        (group, cell, run.ok_values(cell.number, "input_tokens") < PROMPT_CUT_SHARE * words)
+        for group in run.groups
+        for cell in group.counted
+        for words in [run.ok_values(cell.number, "sent_words")]
+    )
 
 
 @check(
@@ -174,13 +172,16 @@ def answers_not_valid(run: Run) -> Iterator[Case]:
             yield of_group(each.group, what)
 
 
-def _lost(groups: Iterable[Group], is_lost: Callable[[Cell], np.ndarray]) -> Iterator[Case]:
-    """Yield the groups that lost requests. If they lost LOST_SHARE or more, their cells are marked."""
-    for group in groups:
-        losses = [(cell, is_lost(cell)) for cell in group.counted]
-        count, total = sum(int(each.sum()) for _, each in losses), sum(len(each) for _, each in losses)
+def _lost(masks: Iterable[tuple[Group, Cell, np.ndarray]]) -> Iterator[Case]:
+    """Yield the groups that lost requests. If they lost LOST_SHARE or more, their cells are marked.
+
+    `masks`: for each cell of a group, which of its requests were lost.
+    """
+    for of_group_masks in grouped(masks, lambda each: each[0].key).values():
+        group, lost = of_group_masks[0][0], [(cell, mask) for _, cell, mask in of_group_masks]
+        count, total = sum(int(each.sum()) for _, each in lost), sum(len(each) for _, each in lost)
         if count:
-            cells = [cell for cell, each in losses if each.any()] if count >= LOST_SHARE * total else []
+            cells = [cell for cell, each in lost if each.any()] if count >= LOST_SHARE * total else []
             yield of_group(group, f"{count:,} of {total:,}", cells)
 
 

@@ -1,6 +1,6 @@
 """What servers answered when asked for quality, who read other tokens than most, and who is the reference."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations, zip_longest
 from pathlib import Path
@@ -179,23 +179,19 @@ def _heard(folder: Path, start: StartRecord, name: str) -> Heard | None:
     """Return what a start answered. What a damaged file held is missing, and the record says why."""
     if start.quality is None:
         return None
+    rows: dict[Way, list[Asked]] = {}
+    tasks: dict[str, list[Item]] = {}
     damaged: dict[Way | Quality, Fact] = {}
-    answers = _read(read_quality, folder / QUALITY_FILE, "fidelity", damaged)
-    items = _read(read_items, folder / TASKS_FILE, "tasks", damaged)
-    rows, tasks = gathered((row.way, row) for row in answers), gathered((item.task, item) for item in items)
-    return Heard(
-        start, replace(start.quality, missing={**damaged, **start.quality.missing}), rows, tasks, name, folder
-    )
-
-
-def _read(
-    read: Callable[[Path], list[Any]], path: Path, what: Quality, damaged: dict[Way | Quality, Fact]
-) -> list[Any]:
     try:
-        return read(path)
+        rows = gathered((row.way, row) for row in read_quality(folder / QUALITY_FILE))
     except StoreError:
-        damaged[what] = because("damaged", file=f"{path.parent.name}/{path.name}")
-        return []
+        damaged["fidelity"] = because("damaged", file=f"{folder.name}/{QUALITY_FILE}")
+    try:
+        tasks = gathered((item.task, item) for item in read_items(folder / TASKS_FILE))
+    except StoreError:
+        damaged["tasks"] = because("damaged", file=f"{folder.name}/{TASKS_FILE}")
+    missing = {**damaged, **start.quality.missing}
+    return Heard(start, replace(start.quality, missing=missing), rows, tasks, name, folder)
 
 
 # --- equal text -------------------------------------------------------------------------------------

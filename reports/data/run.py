@@ -73,7 +73,7 @@ def _key(given: Any) -> Hashable:
 class Run:
     """One results directory. Its frames are read when first used.
 
-    `asked_alone`: starts that were only asked for quality. `claim`: the claim that it was last judged by.
+    `asked_alone`: starts that were only asked for quality.
 
     `requests` has one row per request of every cell: `cell`, the columns of requests.parquet except chunk_ns
     and the texts, ttft_s, tpot_s, e2e_s and send_lag_s (seconds; NaN where undefined), and `stays`: whether
@@ -87,7 +87,12 @@ class Run:
     start_records: tuple[StartRecord, ...]
     planned_cells: tuple[Cell, ...]
     asked_alone: tuple[StartRecord, ...] = ()
-    claim: ToldClaim | None = None
+
+    @cached_property
+    def claim(self) -> ToldClaim | None:
+        """The claim that it was last judged by."""
+        claim = store.read_claim(self.path)
+        return claim and cast(ToldClaim, without_secrets(claim))
 
     @cached_property
     def requests(self) -> pd.DataFrame:
@@ -351,9 +356,7 @@ def open_run(run_dir: Path) -> Run:
         cells.append(Cell(cell.number, cell, start, cell_record, status, labels[cell.load], reason))
     alone = tuple(start for start in starts if start.is_for_quality)
     measured = tuple(start for start in starts if not start.is_for_quality)
-    claim = store.read_claim(run_dir)
-    claim = claim and without_secrets(claim)
-    return Run(run_dir, record, measured, tuple(sorted(cells, key=lambda each: each.number)), alone, claim)
+    return Run(run_dir, record, measured, tuple(sorted(cells, key=lambda each: each.number)), alone)
 
 
 def _why_not_measured(number: int, start: StartRecord | None, is_begun: bool, is_going_on: bool) -> Fact:

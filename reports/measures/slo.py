@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from serving_bench.harness.contracts import Objective, timing
+from serving_bench.harness.contracts import Fact, Objective, because, timing
 from serving_bench.harness.store.store import CellRecord, read_cells
 from serving_bench.reports.data import Cell, Run, floats, gathered, requests_frame, sent_in_window
 from serving_bench.reports.measures.metrics import Value
@@ -107,7 +107,7 @@ class Window:
     """
 
     sent: pd.DataFrame
-    too_high: str | None = None
+    too_high: Fact | None = None
     is_disturbed: bool = False
     start: str = ""
 
@@ -121,8 +121,8 @@ class Judged:
     """
 
     attained: tuple[Attainment, ...]
-    too_high: str | None = None
-    problem: str | None = None
+    too_high: Fact | None = None
+    problem: Fact | None = None
     is_disturbed: bool = False
 
     @property
@@ -141,7 +141,7 @@ class Judged:
     def words(self) -> str:
         """`ttft_s.p95 97.5 % of 120 [92.9, 99.2]` for each objective."""
         disturbed = "on a machine that was not fit" if self.is_disturbed else ""
-        return ", ".join(filter(None, (*map(_words, self.attained), self.too_high, disturbed)))
+        return ", ".join(filter(None, (*map(_words, self.attained), str(self.too_high or ""), disturbed)))
 
 
 def _words(each: Attainment) -> str:
@@ -160,11 +160,11 @@ def judged(windows: Sequence[Window], slo: Sequence[Objective], confidence: floa
     without = next((each.objective.metric for each in attained if not each.n), None)
     problem = None
     if without is not None and not too_high:
-        problem = f"no request has a value of {without}"
+        problem = because("objective_without_value", metric=without)
         if not any(len(window.sent) for window in used):
-            problem = "no request was sent in the window; give a longer load.duration, such as 60s"
+            problem = because("objective_without_request")
         elif without == "tpot_s":
-            problem += " (no token counts, or one-token answers); give load.tokenizer, or no slo.tpot_s"
+            problem = because("objective_without_tpot")
     return Judged(attained, too_high, problem, is_disturbed=bool(windows and not calm))
 
 
@@ -189,9 +189,9 @@ def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
     sent = sent_in_window(requests)
     summary, too_high = record.summary, None
     if summary is not None and summary.ended_by == "failures":
-        too_high = "ended early, since too many requests failed"
+        too_high = because("ended_by_failures")
     elif summary is not None and record.load.kind == "open" and only_grew(requests, record.load, summary):
-        too_high = "the queue only grew"
+        too_high = because("queue_grew")
     return Window(sent, too_high, any(each.when == "during" for each in record.guard), record.start)
 
 
@@ -202,7 +202,7 @@ def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Ju
         _window(each, requests_frame(run_dir, {each.number: timing.origin_of(each.load)})) for each in records
     ]
     judgement = judged([window for window in windows if window], slo)
-    errors = [str(record.why) for record in records if record.why]
+    errors = [record.why for record in records if record.why]
     return Judged((), problem=next(iter(errors), judgement.problem)) if judgement.problem else judgement
 
 

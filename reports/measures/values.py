@@ -5,7 +5,7 @@ the tokens of a server that was already running.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -98,15 +98,15 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
         **kv_waste(ok, _context_tokens(run, cell)),
         **slo.slo_values(run, cell),
         **traffic_values(run, cell),
-        **{each.name: _value_of(each.value, run, cell) for each in METRICS if each.value},
+        **{each.name: _value_of(each, run, cell) for each in METRICS if each.value},
     }
     return Measured(values, gaps / totals.streamed_s if totals.streamed_s else None, steadiness, totals.gaps)
 
 
-def _value_of(compute: Callable[[Run, Cell], Value], run: Run, cell: Cell) -> Value:
+def _value_of(metric: Metric, run: Run, cell: Cell) -> Value:
     """Return the value of another package's metric; None, with the reason, if it raises an error."""
     try:
-        value = compute(run, cell)
+        value = metric.value and metric.value(run, cell)
         return value if isinstance(value, Value) else Value(value, 1)
     except Exception as error:
         return Value(None, 0, why=quoted(reason(error)))

@@ -145,7 +145,7 @@ def kept_cell(judgement: Judged | None) -> Html:
     """Return whether the windows keep the SLO, and each objective's share with its n and interval."""
     word, tone = STATES[judgement.verdict if judgement else "unknown"]
     shares = [line for each in judgement.attained for line in _share(each)] if judgement else []
-    return below(tag("span", word, class_=tone), (judgement and judgement.too_high) or "", *shares)
+    return below(tag("span", word, class_=tone), str((judgement and judgement.too_high) or ""), *shares)
 
 
 def _share(each: Attainment) -> list[str]:

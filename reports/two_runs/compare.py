@@ -83,7 +83,8 @@ class MetricRow:
 
     @property
     def shown_unit(self) -> str:
-        return metric_of(self.metric).shown_unit.replace(CURRENCY, self.unit)
+        metric = metric_of(self.metric)
+        return self.unit if metric.unit == CURRENCY else metric.shown_unit
 
     @property
     def values(self) -> tuple[str, str]:

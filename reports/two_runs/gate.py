@@ -163,7 +163,7 @@ def _worst(cases: Sequence[GatedCase]) -> Outcome:
 
 def _rule(terms: GateTerms, family: int) -> Rule:
     metric, percent = metric_of(terms.metric), margin_text(terms.max_regression_share)
-    much = percent.replace("%", "percentage points") if metric.is_additive else percent
+    much = f"{100 * terms.max_regression_share:g} percentage points" if metric.is_additive else percent
     limit = f"limit: {much} {'less' if metric.better == 'higher' else 'more'} than BASE"
     text = f"{terms.metric} in {metric.shown_unit}, {limit}"
     return Rule(terms.metric, text, f"worse by more than {percent}", family_text(family))

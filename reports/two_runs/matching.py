@@ -11,7 +11,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from serving_bench.harness.contracts import Deployment, Fact, because, is_secret
+from serving_bench.harness.contracts import (
+    Deployment,
+    Fact,
+    GuardTerms,
+    RunTerms,
+    because,
+    is_secret,
+    values_in,
+)
 from serving_bench.harness.errors import UserError
 from serving_bench.harness.store.store import RunRecord
 from serving_bench.reports.data import Group, Run, StartRecord, first_that_holds, gathered, open_run
@@ -186,7 +194,6 @@ _PASSING = (
 )  # fmt: skip
 # What distinguishes devices of the same kind.
 _SAME_KIND = ("uuid", "index", "notes")
-_ARGV = "argv "
 # Where the server listens, and how its container is named: different in each start.
 _OWN_OF_START = ("port", "name", "label")
 _Facts = dict[tuple[Kind, str], str]
@@ -225,15 +232,15 @@ def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Diff
 
     Sorted by kind. A setting that a deployment's plan repeats is listed once, as a setting.
     """
-    whole = _unlike(_facts(a.record), _facts(b.record))
+    whole = _of_records(a.record, b.record)
     by_side = {each.cells() for each in whole}
     where = gathered(
         (each, first)
         for first, second in labels
-        for each in _unlike(_launch_facts(a, first), _launch_facts(b, second))
         # The command lines of two engines differ throughout, which says nothing.
+        for has_argv in [a.deployments[first].engine == b.deployments[second].engine]
+        for each in _unlike(_launch_facts(a, first, has_argv), _launch_facts(b, second, has_argv))
         if each.cells() not in by_side
-        and not (each.what.startswith(_ARGV) and a.deployments[first].engine != b.deployments[second].engine)
     )
     facts = [
         replace(each, where=several(side) if len(side) < len(labels) else "") for each, side in where.items()
@@ -243,7 +250,7 @@ def differences(a: Run, b: Run, labels: Sequence[tuple[str, str]]) -> tuple[Diff
 
 def planned_differences(a: RunRecord, b: RunRecord) -> tuple[Difference, ...]:
     """Return what differs between the records of two runs. The second need not have begun."""
-    whole = _unlike(_facts(a), _facts(b))
+    whole = _of_records(a, b)
     was, now = a.plan.deployments, b.plan.deployments
     facts = [
         replace(each, where=label)
@@ -253,12 +260,59 @@ def planned_differences(a: RunRecord, b: RunRecord) -> tuple[Difference, ...]:
     return tuple(sorted([*whole, *facts], key=lambda each: (KINDS.index(each.kind), each.what, each.where)))
 
 
+def _of_records(a: RunRecord, b: RunRecord) -> list[Difference]:
+    """Return what differs in the settings of two runs, given or not, and in what they were made on."""
+    settings = []
+    for key in {**a.settings, **b.settings}:
+        used = [_used(record, key) for record in (a, b)]
+        if a.settings.get(key) != b.settings.get(key) and used[0].keys() != used[1].keys():
+            given = (
+                record.settings.get(key, texts.values()) for record, texts in zip((a, b), used, strict=True)
+            )
+            a_text, b_text = (",".join(texts) or None for texts in given)
+            settings.append(Difference("settings", key, a_text, b_text))
+    return [*settings, *_unlike(_facts(a), _facts(b))]
+
+
+def _used(record: RunRecord, key: str) -> dict[Any, str]:
+    """Return the values of a key that a run used, whether it was given or not, each with its text.
+
+    Of a key that records do not repeat these are the given texts, else that of its default.
+    """
+    section, _, name = key.partition(".") if "." in key else ("", "", key)
+    cells = [cell for start in record.plan.starts for cell in start.cells]
+    deployments = record.plan.deployments.values()
+    alone = {
+        "model": tuple(each.model for each in deployments),
+        "engine": tuple(each.engine for each in deployments),
+        "quantization": tuple(each.quantization for each in deployments),
+        "scenario": tuple(cell.scenario.name for cell in cells),
+        "repeats": record.plan.blocks,
+        "quality": record.quality.asked or ("off",),
+    }
+    sections: dict[str, Sequence[Any]] = {
+        "": [alone],
+        "load": [cell.load for cell in cells],
+        "scenario": [cell.scenario.options for cell in cells],
+        "engine": [each.terms for each in deployments],
+        **{
+            section: [getattr(record, section)]
+            for section in ("compare", "quality", "price", "search", "until")
+        },
+    }
+    of_engine = [each.options for each in deployments if each.engine == section]
+    values = [values_in(each, name) for each in sections.get(section, of_engine) if each]
+    used = {value: text for each in values for value, text in each.items() if value is not None}
+    defaults = values_in(GuardTerms(), name) if section == "guard" else values_in(RunTerms(), key)
+    given = [text for text in record.settings.get(key, ()) if text != "null"]
+    return used or {text: text for text in given or defaults.values()}
+
+
 def _unlike(a: _Facts, b: _Facts) -> list[Difference]:
     return [Difference(*key, a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)]
 
 
 def _facts(record: RunRecord) -> _Facts:
-    settings: _Facts = {("settings", key): ",".join(values) for key, values in record.settings.items()}
     machine = flat(record.environment)
     made_on = {
         # Named as in the facts of a start.
@@ -266,7 +320,7 @@ def _facts(record: RunRecord) -> _Facts:
         for key, value in machine
         if not key.startswith(_PASSING)
     }
-    return {**settings, **made_on, ("settings", "status"): record.status}
+    return {**made_on, ("settings", "status"): record.status}
 
 
 def _kind(key: str) -> Kind:
@@ -278,13 +332,13 @@ def _kind(key: str) -> Kind:
     return "hardware" if topic == "machine" and name in _HARDWARE else "versions"
 
 
-def _launch_facts(run: Run, label: str) -> _Facts:
+def _launch_facts(run: Run, label: str, has_argv: bool) -> _Facts:
     """Return a deployment's facts: as planned, then those that were the same in all its starts."""
     planned = _planned_facts(run.deployments[label])
     values = gathered(
         ((kind, topic + key), str(value))
         for record in run.starts_of(label)
-        for kind, topic, facts in _of_start(record)
+        for kind, topic, facts in _of_start(record, has_argv)
         for key, value in facts.items()
         if value is not None and not is_secret(key)
     )
@@ -301,14 +355,14 @@ def _planned_facts(deployment: Deployment) -> _Facts:
     return facts | {("flags", key): str(value) for key, value in flat(planned) if value is not None}
 
 
-def _of_start(record: StartRecord) -> tuple[tuple[Kind, str, Mapping[str, Any]], ...]:
+def _of_start(record: StartRecord, has_argv: bool) -> tuple[tuple[Kind, str, Mapping[str, Any]], ...]:
     return (
         ("versions", "server ", {"version": record.version or None}),
         ("versions", "image ", record.image),
         ("flags", "resolved ", record.resolved),
         ("flags", "environment ", record.environment),
         ("flags", "weights ", record.weights),
-        ("flags", _ARGV, _arguments(record)),
+        ("flags", "argv ", _arguments(record) if has_argv else {}),
     )
 
 

@@ -93,7 +93,12 @@ def load_cases_of(run: Run) -> tuple[LoadCase, ...]:
 
 def title_of_case(run: Run, case: LoadCase) -> str:
     """Return `At 4 users`, with the scenario and model if the run has several."""
-    parts = [f"At {case.load}"]
+    return f"A{place_of_case(run, case)[1:]}"
+
+
+def place_of_case(run: Run, case: LoadCase) -> str:
+    """Return `at 4 users`, with the scenario and model if the run has several."""
+    parts = [f"at {case.load}"]
     parts += [case.scenario] if run.has_scenarios else []
     parts += [case.model] if len({group.model for group in run.groups}) > 1 and case.model != "-" else []
     return ", ".join(parts)

@@ -4,13 +4,12 @@ Computed from the requests on reading. What one start kept follows the search's 
 follows an interval over starts. Loads are steps of a grid without variance, so they are never tested.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from serving_bench.harness.contracts import SUCCESS, Fact, because
+from serving_bench.harness.contracts import SUCCESS, Fact, because, bracket
 from serving_bench.reports.data import (
     NOT_RESTARTED,
     Cell,
@@ -180,7 +179,7 @@ def _answer(run: Run, cells: Sequence[Cell]) -> Answer:
         Tried(level, cells_at[0].load_label, tuple(cells_at), judged_cells(run, cells_at))
         for level, cells_at in sorted(grouped(cells, lambda cell: load_level(cell.load)).items())
     )
-    kept, broken = ends_of(tried)
+    kept, broken = bracket({each.level: each.keeps for each in tried})
     record, terms = run.start_of(cells[0]), run.record.search
     return Answer(
         start=record.name if record else cells[0].start.name,
@@ -190,16 +189,6 @@ def _answer(run: Run, cells: Sequence[Cell]) -> Answer:
         is_whole=record is not None and record.status == "completed",
         is_at_limit=broken is None and kept is not None and terms is not None and kept == terms.highest,
     )
-
-
-def ends_of(tried: Sequence[Tried]) -> tuple[float | None, float | None]:
-    """Return the highest load kept below all that are broken, and the lowest broken; None for neither.
-
-    harness/run/search.py has the same rule; tests/harness/run/test_bisection.py keeps the two equal.
-    """
-    broken = min((each.level for each in tried if each.keeps is False), default=None)
-    below = math.inf if broken is None else broken
-    return max((each.level for each in tried if each.keeps and each.level < below), default=None), broken
 
 
 def slo_metrics(run: Run) -> list[str]:

@@ -10,7 +10,7 @@ from serving_bench.reports.data import Run, command, once
 from serving_bench.reports.measures import mean_text, metric_of, plural, several, span_text
 from serving_bench.reports.measures.quality import quality_of
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, Best
-from serving_bench.reports.verdicts import Capacity, Decision, decisions_of, title_of_case
+from serving_bench.reports.verdicts import Capacity, Decision, decisions_of, place_of_case
 from serving_bench.reports.words import quality
 from serving_bench.reports.words.described import more_repeats
 from serving_bench.reports.words.verdict_words import (
@@ -23,6 +23,7 @@ from serving_bench.reports.words.verdict_words import (
     slo_words,
     sure_text,
     title_of,
+    unit_beside,
 )
 
 MEMORY = "memory_peak_bytes"
@@ -88,7 +89,7 @@ def answers_of(run: Run) -> tuple[Said, ...]:
 
 
 def _answer(run: Run, decision: Decision) -> Said:
-    where = title_of_case(run, decision.case).replace("At", "at", 1)
+    where = place_of_case(run, decision.case)
     if decision.best:
         where += " within the SLO" if decision.slo_row else ""
         return {"same": _same, "open": _open}.get(decision.kind, _named)(run, decision, decision.best, where)
@@ -310,8 +311,7 @@ def _with_span(run: Run, decision: Decision, name: str) -> str:
     aggregate = decision.value(run, decision.groups[0], name)
     if aggregate.mean is None:
         return ""
-    unit = "" if title_of(name).endswith("/s") else metric_of(name).shown_unit
-    parts = (title_of(name), mean_text(name, aggregate), span_text(name, aggregate), unit)
+    parts = (title_of(name), mean_text(name, aggregate), span_text(name, aggregate), unit_beside(name))
     return " ".join(filter(None, parts))
 
 

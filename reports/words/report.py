@@ -37,6 +37,7 @@ from serving_bench.reports.verdicts import (
     capacities_of,
     decisions_of,
     load_cases_of,
+    place_of_case,
     slo_metrics,
     slo_rows,
     title_of_case,
@@ -242,7 +243,7 @@ def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
 
 
 def _standing(run: Run, decision: Decision, whole: int) -> Standing:
-    where = f"{title_of(decision.metric)} {title_of_case(run, decision.case).replace('At', 'at', 1)}"
+    where = f"{title_of(decision.metric)} {place_of_case(run, decision.case)}"
     # Repeats in which the machine was disturbed do not rank anyone.
     is_disturbed = bool(decision.disturbed) and not decision.used
     groups = () if is_disturbed else decision.groups

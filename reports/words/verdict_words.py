@@ -38,8 +38,12 @@ def title_of(name: str) -> str:
 
 def heading_of(name: str, unit: str | None = None) -> str:
     """Return a column's head: `TTFT p95 ms`. `unit` replaces the metric's own, for instance by a currency."""
-    metric = name.partition(".")[0]
-    return title_of(name) if metric in _TITLES else f"{title_of(name)} {unit or metric_of(name).shown_unit}"
+    return f"{title_of(name)} {unit_beside(name, unit)}".rstrip()
+
+
+def unit_beside(name: str, unit: str | None = None) -> str:
+    """Return the unit that stands beside a value's title; empty if the title says it."""
+    return "" if name.partition(".")[0] in _TITLES else unit or metric_of(name).shown_unit
 
 
 def slo_words(slo: Sequence[Objective]) -> str:

@@ -12,8 +12,7 @@ from serving_bench.harness.claims import judging
 from serving_bench.harness.claims.claim import KL_NATS, Claim
 from serving_bench.harness.claims.judging import Judgement
 from serving_bench.harness.cli import terminal
-from serving_bench.harness.cli.claim_text import print_judgement
-from serving_bench.harness.cli.claim_verdict import judged, why_not_testable
+from serving_bench.harness.cli.claim_text import print_judgement, why_not_testable
 from serving_bench.harness.cli.commands.jobs import new_job, new_plan
 from serving_bench.harness.cli.commands.measuring import measured
 from serving_bench.harness.cli.commands.planning import planned
@@ -65,7 +64,10 @@ def claim(
         settings = config.settings(agreed(name, keys, typed, is_own=name in claims.known()))
         judgement, run_dir = _measure(wanted, name, settings, output, show, as_json=as_json)
     else:
-        judgement = judged(name, run_dir)
+        from serving_bench.harness.cli.claim_verdict import judged
+        from serving_bench.reports import open_run
+
+        judgement = judged(open_run(run_dir), name)
         if report_whatever_happened(run_dir, show) is None:
             judgement = replace(judgement, report=None)
         tell_changed(run_dir)
@@ -94,8 +96,10 @@ def _measure(
     if why := why_not_testable(wanted, whole):
         return Judgement(wanted, "not testable here", why), None
     with new_job(settings, whole, output) as job:
-        measured(job, show, as_json=as_json, claim=name)
-        return judged(name, job.directory), job.directory
+        run = measured(job, show, as_json=as_json, claim=name)
+        from serving_bench.harness.cli.claim_verdict import judged
+
+        return judged(run, name), job.directory
 
 
 def _check_metrics(wanted: Claim) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from serving_bench.harness.cli.terminal import Json, complaints, print_json, print_lines
-from serving_bench.harness.cli.trust import clipped
+from serving_bench.harness.cli.trust import beginning_of
 from serving_bench.harness.contracts import inert, known_secrets, plural
 from serving_bench.harness.errors import StoreError, UserError
 from serving_bench.harness.store import bundle, checksums, store
@@ -48,7 +48,7 @@ def verify(
         findings = [asdict(each) for each in faults]
         print_json({**answer, "is_going_on": is_going_on, "findings": findings, "asks_for": asks})
     else:
-        print_lines(f"{source}: asks for {clipped(each)}: to take it, type it" for each in asks)
+        print_lines(f"{source}: asks for {beginning_of(each)}: to take it, type it" for each in asks)
         print_lines(str(each) for each in faults if each.fault != "unlisted" or not cut_off)
         if cut_off and unlisted:
             files = plural(unlisted, "file")

@@ -5,14 +5,12 @@ form: how many are valid, and what constrained decoding costs.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 
-from serving_bench.reports.data import Group, Run, floats, once
+from serving_bench.reports.data import Group, Run, once
 from serving_bench.reports.measures.metrics import Value, value_of_start
 from serving_bench.reports.measures.over_starts import Aggregate, aggregate_of, by_start, calm_starts
 from serving_bench.reports.measures.slo import wilson
@@ -82,11 +80,6 @@ def _parts(run: Run, group: Group) -> list[Part]:
     return [_part(group, int(cast(int, number)), requests) for number, requests in numbered]
 
 
-def _known(values: np.ndarray, of: Callable[[np.ndarray], Any]) -> float | None:
-    present = values[~np.isnan(values)]
-    return float(of(present)) if len(present) else None
-
-
 def _part(group: Group, number: int, requests: pd.DataFrame) -> Part:
     both = requests[requests["input_tokens"].notna() & requests["cached_tokens"].notna()]
     sent = both["input_tokens"].sum()
@@ -94,11 +87,15 @@ def _part(group: Group, number: int, requests: pd.DataFrame) -> Part:
         group,
         number,
         len(requests),
-        input_tokens=_known(floats(requests["input_tokens"]), np.mean),
+        input_tokens=_known(requests["input_tokens"].mean()),
         cached_share=float(both["cached_tokens"].sum() / sent) if sent else None,
-        ttft_s=_known(floats(requests["ttft_s"]), np.median),
-        tpot_s=_known(floats(requests["tpot_s"]), np.median),
+        ttft_s=_known(requests["ttft_s"].median()),
+        tpot_s=_known(requests["tpot_s"].median()),
     )
+
+
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
 
 
 # --- answers with a form ----------------------------------------------------------------------------

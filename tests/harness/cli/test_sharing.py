@@ -228,7 +228,7 @@ def test_the_plan_of_a_rerun_shows_what_differs_and_starts_nothing(run_copy, tmp
     assert unlike["environment OMP_NUM_THREADS"][0] == "77"
     assert unlike["weights sha256"] == ("ab" * 32, "not here yet")
     assert unlike["load.concurrency"] == ("1,2", "2")
-    assert unlike["seed"] == (None, "5")
+    assert unlike["seed"] == ("1", "5")
     assert (found["cells"], found["other_cells"]) == (1, 1)
     said = told(Place(tmp_path), "rerun", "run", "--plan")
     assert "Abacus 9000" in said.stdout

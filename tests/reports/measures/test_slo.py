@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from make_run import MS, S, failed_row, full_run, one_cell_run, row, summary
 
-from serving_bench.harness.contracts import GuardFinding, Load, Objective, quoted
+from serving_bench.harness.contracts import GuardFinding, Load, Objective, because, quoted
 from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.measures.slo import (
@@ -110,7 +110,7 @@ def test_failed_requests_meet_nothing_and_what_does_not_apply_is_left_out():
         ([of(100)], "kept", True, ""),
         ([of(0, 100)], "broken", False, ""),
         ([of(20)], "unclear", True, "ttft_s.p95 100.0 % of 20 [83.9, 100.0]"),
-        ([of(100, too_high="the queue only grew")], "broken", False, "the queue only grew"),
+        ([of(100, too_high=because("queue_grew"))], "broken", False, "the queue only grew"),
         # A disturbed window may show that a load is kept, and not that it is broken; a calm one counts alone.
         ([of(100, is_disturbed=True)], "kept", True, ""),
         ([of(0, 100, is_disturbed=True)], "unclear", False, "not fit"),
@@ -124,9 +124,11 @@ def test_a_load_is_judged_by_its_windows(windows, verdict, meets, words):
 
 
 def test_what_cannot_be_judged_says_why():
-    assert "load.duration" in (judged([Window(frame())], (TTFT,)).problem or "")
+    assert judged([Window(frame())], (TTFT,)).problem == because("objective_without_request")
+    unread = Window(frame(*[("ok", None, None)] * 10))
+    assert judged([unread], (TTFT,)).problem == because("objective_without_value", metric="ttft_s")
     no_counts = Window(frame(*[("ok", 0.1, None)] * 10))
-    assert "load.tokenizer" in (judged([no_counts], (TTFT, TPOT)).problem or "")
+    assert judged([no_counts], (TTFT, TPOT)).problem == because("objective_without_tpot")
     assert judged([no_counts], (TTFT,)).problem is None
 
 
@@ -196,13 +198,13 @@ def test_a_trial_is_judged_from_its_cells_files(tmp_path, rows, given, objective
 
 def test_a_cell_that_never_sent_says_its_own_reason(tmp_path):
     made = one_cell_run(tmp_path, [], status="failed", error=quoted("the load process failed"))
-    assert trial(made.path, [0], (TTFT,)).problem == "the load process failed"
+    assert trial(made.path, [0], (TTFT,)).problem == quoted("the load process failed")
 
 
 def test_a_cell_in_which_nothing_was_sent_says_all_its_reasons(tmp_path):
     reasons = (quoted("bench stood still"), quoted("no request was sent"))
     made = one_cell_run(tmp_path, [], validity="suspect", reasons=reasons)
-    assert trial(made.path, [0], (TTFT,)).problem == "bench stood still; no request was sent"
+    assert str(trial(made.path, [0], (TTFT,)).problem) == "bench stood still; no request was sent"
 
 
 # --- goodput ---------------------------------------------------------------------------------------

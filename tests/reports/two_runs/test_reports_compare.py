@@ -8,7 +8,7 @@ import pytest
 from make_run import GIB, HOSTILE, S, deployment, empty_run, failed_row
 from make_sides import A, B, rows_of, sides_run
 
-from serving_bench.harness.contracts import CompareTerms, Load, SearchTerms
+from serving_bench.harness.contracts import CompareTerms, Load, Price, QualityTerms, SearchTerms
 from serving_bench.harness.errors import StoreError, UserError
 from serving_bench.harness.store import store
 from serving_bench.reports import compare_runs, write_comparison
@@ -339,12 +339,35 @@ def test_what_differs_is_told_by_kind_without_secrets(tmp_path):
         ("versions", "machine.kernel"): (None, "Linux 7"),
         ("versions", "packages.locust"): (None, "3"),
         ("versions", "server version"): ("1.0", "1.1"),
-        ("settings", "seed"): (None, "7"),
+        ("settings", "seed"): ("1", "7"),
         ("flags", "environment OMP_NUM_THREADS"): (None, "2"),
         ("flags", "weights sha256"): (None, "abc"),
     }
     kinds = ["hardware", *["versions"] * 3, "settings", *["flags"] * 2]
     assert [each.kind for each in found.differences] == kinds
+
+
+def test_a_key_that_one_side_left_to_its_default_differs_only_if_its_value_does(tmp_path):
+    """A gives no key. Its plan, its record and the declarations of keys have the values that it used."""
+    given = {
+        "scenario": ("chat_multi_turn",), "load.duration": ("8000ms",), "repeats": ("3",), "guard": ("mark",),
+        "compare.margin": ("5%",), "engine.kv_cache_type": ("null",), "price.currency": ("EUR",),
+        "seed": ("7",), "load.warmup": ("2s",), "quality": ("off",), "slo.success": ("99%",),
+    }  # fmt: skip
+    b_has = {
+        "settings": given,
+        "loads": [Load(concurrency=1, warmup_s=2.0)],
+        "quality": QualityTerms(()),
+        "price": Price(currency="EUR"),
+    }
+    found = two_runs(tmp_path, a_has={"settings": {}, "price": Price()}, b_has=b_has)
+    assert differing(found) == {
+        ("settings", "load.warmup"): ("1.5s", "2s"),
+        ("settings", "price.currency"): ("USD", "EUR"),
+        ("settings", "seed"): ("1", "7"),
+        ("settings", "quality"): ("auto", "off"),
+        ("settings", "slo.success"): (None, "99%"),
+    }
 
 
 def test_what_was_set_and_is_told_again_by_the_plan_stands_once(tmp_path):
