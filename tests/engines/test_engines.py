@@ -125,11 +125,8 @@ def test_engines_that_run_no_code_of_a_model_say_so(engine: str) -> None:
         ("llama_cpp", {"program": "ollama"}, "llama_cpp.program=ollama: no such program; choose from xlla"),
         ("llama_cpp", {"cache_ram": -1}, "llama_cpp.cache_ram=-1: must not be negative"),
         ("llama_cpp", {"gpu_layers": -1}, "llama_cpp.gpu_layers=-1: must not be negative; leave it out"),
-        (
-            "llama_cpp",
-            {"program": "llama-cpp-python", "cache_ram": "5MiB"},
-            "llama_cpp.cache_ram=5242880: llama-cpp-python keeps no such cache",
-        ),
+        ("llama_cpp", {"program": "llama-cpp-python", "cache_ram": "5MiB"},
+         "llama_cpp.cache_ram=5242880: llama-cpp-python keeps no such cache"),
         ("sglang", {"mem_fraction_static": 1.2}, "sglang.mem_fraction_static=1.2: must be between 0 and 1"),
         ("sglang", {"page_size": 0}, "sglang.page_size=0: must be 1 or more"),
         ("sglang", {"schedule_conservativeness": 0.0}, "sglang.schedule_conservativeness=0: must be above 0"),
@@ -137,14 +134,11 @@ def test_engines_that_run_no_code_of_a_model_say_so(engine: str) -> None:
         ("tgi", {"cuda_memory_fraction": 1.5}, "tgi.cuda_memory_fraction=1.5: must be above 0 and at most 1"),
         ("tgi", {"max_concurrent_requests": 0}, "tgi.max_concurrent_requests=0: must be 1 or more"),
         ("transformers", {"threads": 0}, "transformers.threads=0: must be 1 or more"),
-        (
-            "vllm",
-            {"gpu_memory_utilization": 1.5},
-            "vllm.gpu_memory_utilization=1.5: must be above 0 and at most 1",
-        ),
+        ("vllm", {"gpu_memory_utilization": 1.5},
+         "vllm.gpu_memory_utilization=1.5: must be above 0 and at most 1"),
         ("vllm", {"block_size": -1}, "vllm.block_size=-1: must be 1 or more"),
     ],
-)
+)  # fmt: skip
 def test_an_option_that_cannot_work_is_the_users_mistake(engine: str, options: dict[str, Any], message: str):
     given = {f"{engine}.{name}": (value,) for name, value in options.items()}
     with pytest.raises(UserError, match=re.escape(message)):

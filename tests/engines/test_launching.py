@@ -82,37 +82,21 @@ def test_further_arguments_come_last_on_the_command_line(engine: str, launcher: 
 @pytest.mark.parametrize(
     ("engine", "args", "options", "said"),
     [
-        (
-            "vllm",
-            "--max_num_seqs=9",
-            {},
-            "bench sets --max-num-seqs itself; give engine.concurrent_sequences",
-        ),
+        ("vllm", "--max_num_seqs=9", {},
+         "bench sets --max-num-seqs itself; give engine.concurrent_sequences"),
         ("vllm", "--no-enable-prompt-tokens-details", {}, "bench sets --enable-prompt-tokens-details itself"),
         ("sglang", "--page-size 9", {"page_size": 8}, "bench sets --page-size itself; give sglang.page_size"),
-        (
-            "sglang",
-            "--context-length 9",
-            {},
-            "bench sets --context-length itself; give engine.context_length",
-        ),
+        ("sglang", "--context-length 9", {},
+         "bench sets --context-length itself; give engine.context_length"),
         ("llama_cpp", "--parallel 9", {}, "bench sets --parallel itself; give engine.concurrent_sequences"),
         ("tgi", "--port 9", {}, "bench sets --port itself; leave it out"),
         ("tgi", "--por 9", {}, "bench sets --port itself; leave it out"),
-        (
-            "llama_cpp",
-            "--x",
-            {"program": "xllamacpp"},
-            "the program xllamacpp takes no further arguments; llama_cpp.program=llama-server",
-        ),
-        (
-            "llama_cpp",
-            "--temp -1 -c 4096",
-            {},
-            "-c may stand for a flag that bench sets itself; give its long",
-        ),
+        ("llama_cpp", "--x", {"program": "xllamacpp"},
+         "the program xllamacpp takes no further arguments; llama_cpp.program=llama-server"),
+        ("llama_cpp", "--temp -1 -c 4096", {},
+         "-c may stand for a flag that bench sets itself; give its long"),
     ],
-)
+)  # fmt: skip
 def test_an_argument_that_bench_sets_names_its_key(
     engine: str, args: str, options: dict[str, object], said: str
 ) -> None:

@@ -57,20 +57,10 @@ def test_a_column_of_millions_of_rows_is_kept_as_how_often_each_length_comes(tmp
 @pytest.mark.parametrize(
     "given",
     [
-        0,
-        -3,
-        "9..3",
-        "0..3",
-        "1.5",
-        "lognormal:10",
-        "lognormal:0:1",
-        "lognormal:9:nan",
-        "x",
-        "lognormall:512:0.5",
-        "normal:5",
-        "512:",
+        0, -3, "9..3", "0..3", "1.5", "lognormal:10", "lognormal:0:1", "lognormal:9:nan", "x",
+        "lognormall:512:0.5", "normal:5", "512:",
     ],
-)
+)  # fmt: skip
 def test_what_is_no_length_is_refused_with_what_would_be_one(given: int | str) -> None:
     with pytest.raises(UserError, match=r"^scenario\.input_tokens=.*: must be a number from 1 .*256\.\.1024"):
         length("input_tokens", given)

@@ -153,19 +153,12 @@ def test_answers_are_as_long_as_those_of_the_file_unless_a_length_is_given(tmp_p
 
 
 SHARE_GPT = [
-    {
-        "id": "a_0",
-        "model": "Model: Default",
-        "conversations": [
-            {"from": "system", "value": "s"},
-            {"from": "human", "value": "u1", "markdown": None},
-            {"from": "gpt", "value": "a1"},
-            {"from": "user", "value": "u2"},
-        ],
-    },
+    {"id": "a_0", "model": "Model: Default",
+     "conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "u1", "markdown": None},
+                       {"from": "gpt", "value": "a1"}, {"from": "user", "value": "u2"}]},
     {"id": "empty", "conversations": []},
     {"id": "b_1", "conversations": [{"from": "gpt", "value": "to nobody"}, {"from": "human", "value": "u3"}]},
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("as_lines", [False, True])

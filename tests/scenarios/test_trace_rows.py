@@ -68,14 +68,10 @@ def test_burstgpt_has_seconds_and_zero_for_failures(tmp_path: Path, content: str
         ('{"a": 1}\n', "trace: the columns a belong to no trace"),
         (AZURE_2023 + "today,1,2\n", "trace, line 4: TIMESTAMP=today: must be a date such as 2023-11-16"),
         (BURSTGPT + "nan,m,1,2,3,x\n", "trace, line 4: Timestamp=nan: must be a number"),
-        (
-            "Timestamp,Request tokens,Response tokens\n-1,1,2\n",
-            "trace, line 2: Timestamp=-1: must be a number",
-        ),
-        (
-            '{"timestamp": -1, "input_length": 1, "output_length": 2}',
-            "trace, line 1: timestamp=-1: must be a",
-        ),
+        ("Timestamp,Request tokens,Response tokens\n-1,1,2\n",
+         "trace, line 2: Timestamp=-1: must be a number"),
+        ('{"timestamp": -1, "input_length": 1, "output_length": 2}',
+         "trace, line 1: timestamp=-1: must be a"),
         (BURSTGPT + "50,m,1.5,2,3,x\n", "trace, line 4: Request tokens=1.5: must be a whole number from 0"),
         (BURSTGPT + "50,m,-1,2,3,x\n", "trace, line 4: Request tokens=-1: must be a whole number"),
         (BURSTGPT + "50,m,1,1e9,3,x\n", "trace, line 4: Response tokens=1e9: must be a whole number"),
@@ -83,16 +79,12 @@ def test_burstgpt_has_seconds_and_zero_for_failures(tmp_path: Path, content: str
         (BURSTGPT + "4,m,1,2,3,x\n", "trace, line 4: comes before the line above; sort it by time"),
         (MOONCAKE_JSONL + "{\n", "trace, line 3: not JSON ("),
         (MOONCAKE_JSONL + "[]\n", "trace, line 3: not a JSON object"),
-        (
-            MOONCAKE_JSONL + '{"timestamp": 4000, "input_length": 1}\n',
-            "trace, line 3: output_length=None: must be a whole number",
-        ),
-        (
-            MOONCAKE_JSONL.replace("[0, 42]", '["x"]'),
-            "trace, line 2: hash_ids=['x']: must be a list of whole numbers",
-        ),
+        (MOONCAKE_JSONL + '{"timestamp": 4000, "input_length": 1}\n',
+         "trace, line 3: output_length=None: must be a whole number"),
+        (MOONCAKE_JSONL.replace("[0, 42]", '["x"]'),
+         "trace, line 2: hash_ids=['x']: must be a list of whole numbers"),
     ],
-)
+)  # fmt: skip
 def test_a_bad_file_is_one_line_with_the_place(tmp_path: Path, content: str | bytes, said: str) -> None:
     with pytest.raises(UserError) as caught:
         read(tmp_path / "t", content)

@@ -379,30 +379,17 @@ def test_build_for_cuda_says_what_it_needs_and_is_checked_to_have_it(program: st
 @pytest.mark.parametrize("program", ["xllamacpp", "llama-server", "/own/llama-server"])
 def test_requests_force_the_output_length_and_the_sampling(program: str) -> None:
     assert ENGINE.request_fields(Turn((), max_tokens=8), Options(program=program), "matched") == {
-        "ignore_eos": True,
-        "top_k": 1,
-        "top_p": 1.0,
-        "min_p": 0.0,
-        "repeat_penalty": 1.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "mirostat": 0,
-        "xtc_probability": 0.0,
-    }
+        "ignore_eos": True, "top_k": 1, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0,
+        "presence_penalty": 0.0, "frequency_penalty": 0.0, "mirostat": 0, "xtc_probability": 0.0,
+    }  # fmt: skip
 
 
 def test_requests_to_llama_cpp_python_force_the_same_with_its_own_words() -> None:
     options = Options(program="llama-cpp-python")
     assert ENGINE.request_fields(Turn((), max_tokens=8), options, "tuned") == {
-        "min_tokens": 8,
-        "top_k": 1,
-        "top_p": 1.0,
-        "min_p": 0.0,
-        "repeat_penalty": 1.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "mirostat_mode": 0,
-    }
+        "min_tokens": 8, "top_k": 1, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0,
+        "presence_penalty": 0.0, "frequency_penalty": 0.0, "mirostat_mode": 0,
+    }  # fmt: skip
 
 
 def test_stock_requests_force_the_length_alone() -> None:

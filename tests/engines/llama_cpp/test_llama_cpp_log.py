@@ -43,21 +43,11 @@ def resolved(recorded: str) -> dict[str, Any]:
 
 def test_values_of_xllamacpp() -> None:
     assert resolved(XLLAMACPP) == {
-        "engine_version": "2026.10.11549",
-        "threads": 2,
-        "weights_type": "Q4_K - Medium",
-        "context_length": 512,
-        "concurrent_sequences": 2,
-        "kv_cache_tokens": 1024,
-        "kv_cache_type": "fp16",
-        "kv_cache_bytes": KV_BYTES,
-        "batch_tokens": 1024,
-        "ubatch_tokens": 512,
-        "attention_backend": "flash",
-        "quantization_kernel": "CPU_REPACK",
-        "chat_template": "given",
-        "graphs": False,
-    }
+        "engine_version": "2026.10.11549", "threads": 2, "weights_type": "Q4_K - Medium",
+        "context_length": 512, "concurrent_sequences": 2, "kv_cache_tokens": 1024, "kv_cache_type": "fp16",
+        "kv_cache_bytes": KV_BYTES, "batch_tokens": 1024, "ubatch_tokens": 512, "attention_backend": "flash",
+        "quantization_kernel": "CPU_REPACK", "chat_template": "given", "graphs": False,
+    }  # fmt: skip
 
 
 def test_values_of_llama_server_are_those_of_xllamacpp_but_for_the_version() -> None:

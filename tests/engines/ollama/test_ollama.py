@@ -46,17 +46,11 @@ def native(terms: EngineTerms = MATCHED, options: Options | None = None, place: 
 def test_a_process_gets_matched_terms_by_its_environment() -> None:
     spec = native()
     assert spec.environment == {
-        "OLLAMA_HOST": "127.0.0.1:8123",
-        "OLLAMA_KEEP_ALIVE": "-1",
-        "OLLAMA_MAX_LOADED_MODELS": "1",
-        "OLLAMA_NO_CLOUD": "1",
-        "OLLAMA_GO_TEMPLATE": "0",
-        "OLLAMA_NUM_PARALLEL": "8",
-        "OLLAMA_CONTEXT_LENGTH": "2048",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "HOME": "/cache/compiled/ollama",
+        "OLLAMA_HOST": "127.0.0.1:8123", "OLLAMA_KEEP_ALIVE": "-1", "OLLAMA_MAX_LOADED_MODELS": "1",
+        "OLLAMA_NO_CLOUD": "1", "OLLAMA_GO_TEMPLATE": "0", "OLLAMA_NUM_PARALLEL": "8",
+        "OLLAMA_CONTEXT_LENGTH": "2048", "CUDA_VISIBLE_DEVICES": "-1", "HOME": "/cache/compiled/ollama",
         "OLLAMA_MODELS": "/cache/compiled/ollama/models",
-    }
+    }  # fmt: skip
     assert spec.argv[:2] == ("/bin/sh", "-c")
     name = spec.served_model
     assert re.fullmatch("my-model:gguf-q4_0-[0-9a-f]{8}", name)
@@ -149,15 +143,9 @@ def test_requests_force_no_length_and_are_neutral_unless_stock() -> None:
 def test_terms_that_ollama_cannot_be_told_are_named_only_where_asked_for() -> None:
     assert ENGINE.unmatched(deployment()) == {}
     asked: dict[str, Any] = {
-        "kv_cache_tokens": 4096,
-        "prefix_cache": False,
-        "chunked_prefill": False,
-        "dtype": "float16",
-        "tensor_parallel": 2,
-        "seed": 1,
-        "chat_template": "t.jinja",
-        "trust_remote_code": True,
-    }
+        "kv_cache_tokens": 4096, "prefix_cache": False, "chunked_prefill": False, "dtype": "float16",
+        "tensor_parallel": 2, "seed": 1, "chat_template": "t.jinja", "trust_remote_code": True,
+    }  # fmt: skip
     assert ENGINE.unmatched(deployment(EngineTerms(**asked))).keys() == asked.keys()
 
 

@@ -171,16 +171,10 @@ def test_a_whole_run_starts_it_and_makes_its_model_once(tmp_path: Path, program:
     assert done.returncode == 0, done.stderr
     start, _ = place.starts()
     told = {
-        "concurrent_sequences": 2,
-        "kv_cache_tokens": 8192,
-        "kv_cache_type": "fp16",
-        "attention_backend": "flash",
-        "engine_version": "0.33.0-rc2+fb307609",
-        "context_length": 4096,
-        "weights_type": "Q8_0",
-        "model_bytes": 326201507,
-        "model_gpu_bytes": 0,
-    }
+        "concurrent_sequences": 2, "kv_cache_tokens": 8192, "kv_cache_type": "fp16",
+        "attention_backend": "flash", "engine_version": "0.33.0-rc2+fb307609", "context_length": 4096,
+        "weights_type": "Q8_0", "model_bytes": 326201507, "model_gpu_bytes": 0,
+    }  # fmt: skip
     assert {name: start["resolved"][name] for name in told} == told
     assert start["memory_said"]["kv_cache"] == 90 << 20
     assert {"weights_begin", "weights_loaded", "engine_ready"} <= start["stages"].keys()

@@ -20,20 +20,10 @@ CARD = {
     "created": 1,
     "owned_by": "tabbyAPI",
     "logging": None,
-    "parameters": {
-        "max_seq_len": 8192,
-        "cache_size": 16384,
-        "cache_mode": "FP16",
-        "rope_scale": 1.0,
-        "rope_alpha": 1.0,
-        "max_batch_size": 4,
-        "chunk_size": 2048,
-        "prompt_template": "chatml",
-        "prompt_template_content": "{{ messages }}",
-        "use_vision": False,
-        "draft": None,
-    },
-}
+    "parameters": {"max_seq_len": 8192, "cache_size": 16384, "cache_mode": "FP16", "rope_scale": 1.0,
+                   "rope_alpha": 1.0, "max_batch_size": 4, "chunk_size": 2048, "prompt_template": "chatml",
+                   "prompt_template_content": "{{ messages }}", "use_vision": False, "draft": None},
+}  # fmt: skip
 WORDS = ("The ", "sea ", "is ", "wide.\n")
 
 

@@ -74,18 +74,11 @@ def test_container_is_the_upstream_image_with_matched_terms() -> None:
     assert spec.image == image_of("tgi", "cuda")
     assert spec.entrypoint is None
     assert spec.arguments == (
-        "--model-id=/weights/llama-8b-bf16",
-        "--hostname=127.0.0.1",
-        "--port=8123",
-        "--num-shard=1",
-        "--max-input-tokens=2047",
-        "--max-total-tokens=2048",
-        "--max-batch-size=8",
-        "--max-concurrent-requests=4096",
-        "--dtype=bfloat16",
-        "--usage-stats=off",
+        "--model-id=/weights/llama-8b-bf16", "--hostname=127.0.0.1", "--port=8123", "--num-shard=1",
+        "--max-input-tokens=2047", "--max-total-tokens=2048", "--max-batch-size=8",
+        "--max-concurrent-requests=4096", "--dtype=bfloat16", "--usage-stats=off",
         "--graceful-termination-timeout=10",
-    )
+    )  # fmt: skip
     assert spec.environment == {
         "HF_HUB_OFFLINE": "1",
         "NO_COLOR": "1",
@@ -236,22 +229,12 @@ def test_terms_that_tgi_cannot_be_told_are_named_only_where_asked_for() -> None:
 
 def test_resolved_values_come_from_the_log_and_info() -> None:
     assert ENGINE.said(LOG, {"/info": INFO}).terms == {
-        "attention_backend": "flashinfer",
-        "prefix_cache": True,
-        "chunked_prefill": True,
-        "graphs": True,
-        "graph_batch_sizes": "8, 4, 2, 1",
-        "weights_type": "awq",
-        "max_batch_total_tokens": 20000,
-        "max_batch_prefill_tokens": 4096,
-        "tensor_parallel": 2,
-        "weights_revision": "abc",
-        "kv_cache_tokens": 20000,
-        "engine_version": "3.3.6-dev0 (sha-db931fc)",
-        "context_length": 2048,
-        "max_input_tokens": 2047,
-        "max_concurrent_requests": 4096,
-    }
+        "attention_backend": "flashinfer", "prefix_cache": True, "chunked_prefill": True, "graphs": True,
+        "graph_batch_sizes": "8, 4, 2, 1", "weights_type": "awq", "max_batch_total_tokens": 20000,
+        "max_batch_prefill_tokens": 4096, "tensor_parallel": 2, "weights_revision": "abc",
+        "kv_cache_tokens": 20000, "engine_version": "3.3.6-dev0 (sha-db931fc)", "context_length": 2048,
+        "max_input_tokens": 2047, "max_concurrent_requests": 4096,
+    }  # fmt: skip
 
 
 def test_eager_and_off_are_read_as_such() -> None:

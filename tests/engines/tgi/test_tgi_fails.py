@@ -52,25 +52,17 @@ def told(tmp_path: Path, log: str) -> str:
 @pytest.mark.parametrize(
     ("log", "quoted", "advice"),
     [
-        (
-            TRACEBACK + ENDED,
-            "ValueError: The backend cpu does not support sliding window attention that is used by the model "
-            "type",
-            "must not exceed the window, which the log gives as sliding_window=.",
-        ),
-        (
-            KILLED + ENDED,
-            "Shard process was signaled to shutdown with signal 9 rank=0",
-            "probably memory ran out",
-        ),
-        (
-            ENDED,
-            "Error: ShardCannotStart",
-            "A shard died: if it wrote an error of its own, the log has that before this line.",
-        ),
+        (TRACEBACK + ENDED,
+         "ValueError: The backend cpu does not support sliding window attention that is used by the model "
+         "type",
+         "must not exceed the window, which the log gives as sliding_window=."),
+        (KILLED + ENDED, "Shard process was signaled to shutdown with signal 9 rank=0",
+         "probably memory ran out"),
+        (ENDED, "Error: ShardCannotStart",
+         "A shard died: if it wrote an error of its own, the log has that before this line."),
     ],
     ids=["window", "killed", "silent"],
-)
+)  # fmt: skip
 def test_the_cause_is_quoted_and_not_that_a_shard_failed(tmp_path: Path, log: str, quoted: str, advice: str):
     said = told(tmp_path, log)
     assert quoted in said.partition("the end of ")[2].partition(";")[0]

@@ -47,18 +47,11 @@ def test_a_launcher_of_the_users_own_takes_the_command_line(tmp_path: Path, laun
         process.terminate()
         process.wait()
     assert ENGINE.said(log.read_text(), facts).terms == {
-        "attention_backend": "flashinfer",
-        "prefix_cache": True,
-        "chunked_prefill": True,
-        "graphs": False,
-        "max_batch_total_tokens": 200000,
-        "max_batch_prefill_tokens": 4096,
-        "kv_cache_tokens": 200000,
-        "engine_version": "3.3.6-dev0 (db931fcf42da018a3657580c64bf2720f167f9ab)",
-        "context_length": 512,
-        "max_input_tokens": 511,
-        "max_concurrent_requests": 4096,
-    }
+        "attention_backend": "flashinfer", "prefix_cache": True, "chunked_prefill": True, "graphs": False,
+        "max_batch_total_tokens": 200000, "max_batch_prefill_tokens": 4096, "kv_cache_tokens": 200000,
+        "engine_version": "3.3.6-dev0 (db931fcf42da018a3657580c64bf2720f167f9ab)", "context_length": 512,
+        "max_input_tokens": 511, "max_concurrent_requests": 4096,
+    }  # fmt: skip
     assert (scratch / "out" / "tokenizer.json").is_file()
     assert (scratch / "shard-0").is_socket()
 

@@ -127,21 +127,11 @@ def test_pytorch_is_added_to_a_cpu_environment_from_either_lock() -> None:
 def test_resolved_values_are_what_the_server_said() -> None:
     info = json.loads((DATA / "info.json").read_text())
     assert ENGINE.said(LOG, {"/info": info}).terms == {
-        "engine_version": "5.24.0",
-        "torch_version": "2.13.0+cpu",
-        "context_length": 2048,
-        "concurrent_sequences": 1,
-        "dtype": "bfloat16",
-        "weights_type": "bfloat16",
-        "kv_cache_type": "bf16",
-        "attention_backend": "sdpa",
-        "threads": 1,
-        "seed": 1,
-        "chat_template": "gemma3.jinja",
-        "prefix_cache": False,
-        "chunked_prefill": False,
-        "graphs": False,
-    }
+        "engine_version": "5.24.0", "torch_version": "2.13.0+cpu", "context_length": 2048,
+        "concurrent_sequences": 1, "dtype": "bfloat16", "weights_type": "bfloat16", "kv_cache_type": "bf16",
+        "attention_backend": "sdpa", "threads": 1, "seed": 1, "chat_template": "gemma3.jinja",
+        "prefix_cache": False, "chunked_prefill": False, "graphs": False,
+    }  # fmt: skip
     assert ENGINE.said(LOG, {}).terms == {}
 
 

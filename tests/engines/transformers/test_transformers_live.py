@@ -356,21 +356,15 @@ def test_speculation_tells_the_same_probabilities(
         ("/v1/chat/completions", {"logprobs": True}, "logprobs: only of an answer that is not streamed"),
         ("/v1/chat/completions", {"top_logprobs": 2}, "top_logprobs: needs logprobs, which must be true"),
         ("/v1/chat/completions", {"top_logprobs": 21}, "top_logprobs: must be a whole number from 0 to 20"),
-        (
-            "/tokenize",
-            {"prompt": "a", "top_logprobs": "5"},
-            "top_logprobs: must be a whole number from 0 to 20",
-        ),
+        ("/tokenize", {"prompt": "a", "top_logprobs": "5"},
+         "top_logprobs: must be a whole number from 0 to 20"),
         ("/tokenize", {"prompt": ["a"]}, "prompt: must be a text"),
         ("/tokenize", {}, "prompt: must be a text"),
         ("/tokenize", {"text": "a"}, "body: must be an object of model, prompt, messages, top_logprobs"),
-        (
-            "/tokenize",
-            {"prompt": "a" * 600, "top_logprobs": 1},
-            "the text has 600 tokens; the context has 512",
-        ),
+        ("/tokenize", {"prompt": "a" * 600, "top_logprobs": 1},
+         "the text has 600 tokens; the context has 512"),
     ],
-)
+)  # fmt: skip
 def test_probabilities_that_cannot_be_told_are_http_400_with_a_reason(
     server: Live, path: str, change: dict[str, Any], said: str
 ) -> None:

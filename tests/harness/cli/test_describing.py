@@ -104,22 +104,16 @@ def test_the_page_opens_offline_and_escapes_what_is_said(here: Place) -> None:
     [
         (["scenario=ragg"], "scenario=ragg: no such scenario; did you mean rag?"),
         (["scenario=rag", "scenario.retrieved=0"], "scenario.retrieved=0: must be from 1 to 10000"),
-        (
-            ["--html", "absent/page.html"],
-            "absent/page.html: cannot be written (there is no directory absent); give a file in a directory",
-        ),
-        (
-            ["engine=llama_cpp", "scenario=lora_mix", "scenario.adapters=nodir"],
-            "scenario.adapters=nodir: no directory with adapter_config.json and adapter_model.safetensors",
-        ),
+        (["--html", "absent/page.html"],
+         "absent/page.html: cannot be written (there is no directory absent); give a file in a directory"),
+        (["engine=llama_cpp", "scenario=lora_mix", "scenario.adapters=nodir"],
+         "scenario.adapters=nodir: no directory with adapter_config.json and adapter_model.safetensors"),
         (["--html", "."], "the name of the file to write is empty; give one"),
         (["--html", "..", "scenario=ragg"], "..: cannot be written (it is a directory); give a file"),
-        (
-            ["scenario=rag", "scenario.input_tokens=lognormall:512:0.5"],
-            "scenario.input_tokens=lognormall:512:0.5: must be a number from 1 to 10000000, a range such as",
-        ),
+        (["scenario=rag", "scenario.input_tokens=lognormall:512:0.5"],
+         "scenario.input_tokens=lognormall:512:0.5: must be a number from 1 to 10000000, a range such as"),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_is_one_line(here: Place, words: list[str], said: str) -> None:
     done = told(here, "describe", *words, *["engine=reference"] * ("engine=llama_cpp" not in words))
     assert (done.returncode, done.stdout) == (2, "")

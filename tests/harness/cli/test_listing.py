@@ -287,16 +287,8 @@ def test_the_matrix_has_a_reason_for_each_gap_below_it(toy: Toy, cache: Path) ->
 def test_no_name_in_the_matrix_is_broken_at_80_columns() -> None:
     head, *rows = printed(80, list_command, "quantizations").splitlines()
     assert head.split() == [
-        "quantization",
-        "bits",
-        "format",
-        "llama_cpp",
-        "ollama",
-        "sglang",
-        "tgi",
-        "transformers",
-        "vllm",
-    ]
+        "quantization", "bits", "format", "llama_cpp", "ollama", "sglang", "tgi", "transformers", "vllm",
+    ]  # fmt: skip
     assert sum(" safetensors " in row for row in rows[:13]) == 4
     assert all(row.strip() for row in rows[:13])
     assert max(map(len, [head, *rows[:13]])) <= 80

@@ -37,31 +37,21 @@ def test_what_exists_is_taken(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (
-            ("until=ci:5%", "until.metric=ttft_s"),
-            "until.metric=ttft_s: no such metric; did you mean ttft_s.p50 or ttft_s.p90 or ttft_s.p95 or "
-            "ttft_s.p99?",
-        ),
-        (
-            ("compare.metric=ttft_s.p50,goodput",),
-            "compare.metric=goodput: no such metric; did you mean goodput_per_s? see `bench list metrics`",
-        ),
-        (
-            ("until=ci:5%", "until.metric=output_tokens_per_s.p50"),
-            "until.metric=output_tokens_per_s.p50: no such metric; did you mean output_tokens_per_s",
-        ),
+        (("until=ci:5%", "until.metric=ttft_s"),
+         "until.metric=ttft_s: no such metric; did you mean ttft_s.p50 or ttft_s.p90 or ttft_s.p95 or "
+         "ttft_s.p99?"),
+        (("compare.metric=ttft_s.p50,goodput",),
+         "compare.metric=goodput: no such metric; did you mean goodput_per_s? see `bench list metrics`"),
+        (("until=ci:5%", "until.metric=output_tokens_per_s.p50"),
+         "until.metric=output_tokens_per_s.p50: no such metric; did you mean output_tokens_per_s"),
         (("compare.metric=zzz",), "compare.metric=zzz: no such metric; see `bench list metrics`"),
-        (
-            ("compare.baseline=vllm",),
-            "compare.baseline=vllm: is no deployment of this plan; choose from reference label=a, "
-            "reference label=b, llama_cpp gguf-q4_1",
-        ),
-        (
-            ("compare.baseline=llama_cpp awq",),
-            "compare.baseline=llama_cpp awq: is skipped, llama.cpp serves GGUF files",
-        ),
+        (("compare.baseline=vllm",),
+         "compare.baseline=vllm: is no deployment of this plan; choose from reference label=a, "
+         "reference label=b, llama_cpp gguf-q4_1"),
+        (("compare.baseline=llama_cpp awq",),
+         "compare.baseline=llama_cpp awq: is skipped, llama.cpp serves GGUF files"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_exist_is_refused_in_one_line_with_what_would_do(words: tuple[str, ...], said: str):
     with pytest.raises(UserError) as caught:
         check(*words)
@@ -129,22 +119,14 @@ def test_a_source_that_ends_early_is_said(asked: str, is_said: bool, capsys: pyt
     [
         ("33s", []),
         ("auto", []),
-        (
-            "23s",
-            [
-                "run.budget=23 s: the last 1 repeat of 3 will probably not be measured; "
-                "run.budget=33s holds all"
-            ],
-        ),
-        (
-            "5s",
-            [
-                "run.budget=5 s: the first repeat takes about 11 s and is measured all the same; the last 2 "
-                "repeats of 3 will probably not be measured; run.budget=33s holds all"
-            ],
-        ),
+        ("23s",
+         ["run.budget=23 s: the last 1 repeat of 3 will probably not be measured; "
+          "run.budget=33s holds all"]),
+        ("5s",
+         ["run.budget=5 s: the first repeat takes about 11 s and is measured all the same; the last 2 "
+          "repeats of 3 will probably not be measured; run.budget=33s holds all"]),
     ],
-)
+)  # fmt: skip
 def test_repeats_that_run_budget_does_not_hold_are_named_before_they_are_left_out(
     budget: str, said: list[str]
 ) -> None:

@@ -8,19 +8,13 @@ from serving_bench.harness.load.client.http import endpoint
 
 SECRET = "hunter2-4711"
 URLS = {
-    "key": f"http://h/v1?key={SECRET}",
-    "token": f"http://h/v1?token={SECRET}&x=1",
-    "sig": f"http://h:8000/v1?sig={SECRET}%2Fx",
-    "user": f"http://me:{SECRET}@h/v1",
-    "slash": f"http://me:{SECRET}/47@h/v1",
-    "question": f"http://me:{SECRET}?47@h/v1",
-    "at": f"http://h/v1?key=a@{SECRET}",
-    "fragment": f"http://h/v1#{SECRET}",
-    "no scheme": f"me:{SECRET}@h/v1",
-    "other scheme": f"ftp://me:{SECRET}@h/v1",
-    "no port": f"http://h:{SECRET}@x:y/v1",
-    "spaces": f"http://h/v1?key={SECRET} and,{SECRET}",
-}
+    "key": f"http://h/v1?key={SECRET}", "token": f"http://h/v1?token={SECRET}&x=1",
+    "sig": f"http://h:8000/v1?sig={SECRET}%2Fx", "user": f"http://me:{SECRET}@h/v1",
+    "slash": f"http://me:{SECRET}/47@h/v1", "question": f"http://me:{SECRET}?47@h/v1",
+    "at": f"http://h/v1?key=a@{SECRET}", "fragment": f"http://h/v1#{SECRET}",
+    "no scheme": f"me:{SECRET}@h/v1", "other scheme": f"ftp://me:{SECRET}@h/v1",
+    "no port": f"http://h:{SECRET}@x:y/v1", "spaces": f"http://h/v1?key={SECRET} and,{SECRET}",
+}  # fmt: skip
 FORMS = {
     "as it is": "engine.base_url={}",
     "quoted": "engine.base_url='{}'",

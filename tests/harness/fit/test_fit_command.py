@@ -150,19 +150,13 @@ MISTAKES = [
     ("fit model=/absent", "model=/absent: no such file or directory"),
     ("fit model=/dev/null", "model=/dev/null: no such file or directory"),
     ("fit fit.device_memory=24", "fit.device_memory=24: 24 bytes? write 24GiB or 24MiB"),
-    (
-        "plan engine=vllm quantization=bf16 engine.context_length=40000 device=cpu",
-        "engine.context_length=40000 is more than smollm2-135m supports: give 8192 or less",
-    ),
-    (
-        "run engine=llama_cpp engine.context_length=40000",
-        "engine.context_length=40000 is more than smollm2-135m supports: give 8192 or less",
-    ),
+    ("plan engine=vllm quantization=bf16 engine.context_length=40000 device=cpu",
+     "engine.context_length=40000 is more than smollm2-135m supports: give 8192 or less"),
+    ("run engine=llama_cpp engine.context_length=40000",
+     "engine.context_length=40000 is more than smollm2-135m supports: give 8192 or less"),
     (f"fit {LLAMA} engine.context_length=200000", "engine.context_length=200000 is more than llama-3.3-70b"),
-    (
-        "fit model=tiny/config.json",
-        "engine.context_length=4096, the default, is more than tiny/config.json supports",
-    ),
+    ("fit model=tiny/config.json",
+     "engine.context_length=4096, the default, is more than tiny/config.json supports"),
     ("fit load.concurrency=0", "load.concurrency=0: must be 1 or more"),
     ("fit engine=vlm", "engine=vlm: no such engine; did you mean vllm? choose from anthropic"),
     ("fit engine=reference", "engine=reference: loads no weights; choose from llama_cpp, ollama, sglang"),
@@ -177,7 +171,7 @@ MISTAKES = [
     ("fit engine.tensor_parallel=4 fit.device_memory=1GiB device=0,1", "device=0,1: cannot be swept"),
     ("run fit.device_memory=24GiB", "fit.device_memory=24GiB: is only for `bench fit`; leave it out"),
     ("plan fit.device_memory=24GiB", "fit.device_memory=24GiB: is only for `bench fit`; leave it out"),
-]
+]  # fmt: skip
 
 
 def test_mistakes_are_one_line(here: Place) -> None:

@@ -90,23 +90,17 @@ def test_a_tokenizer_is_a_file_kept_absolute(tmp_path: Path, monkeypatch: pytest
         (["load.ramp_down=2s", "load.conversations=9"], "load.ramp_down=2s: needs to know when the window"),
         (["load.duration=null"], "load.duration=null: nothing would end it"),
         (["load.arrival=batch"], "load.arrival=batch: give load.conversations=N"),
-        (
-            ["load.arrival=batch", "load.conversations=8", "load.concurrency=2"],
-            "load.arrival=batch, load.concurrency=2: a batch sets itself",
-        ),
-        (
-            ["load.arrival=batch", "load.conversations=8", "load.warmup=1s"],
-            "load.warmup=1s: a batch begins at once",
-        ),
-        (
-            ["load.arrival=batch", "load.conversations=8", "load.workers=2"],
-            "load.workers=2: a batch is played by one load process",
-        ),
+        (["load.arrival=batch", "load.conversations=8", "load.concurrency=2"],
+         "load.arrival=batch, load.concurrency=2: a batch sets itself"),
+        (["load.arrival=batch", "load.conversations=8", "load.warmup=1s"],
+         "load.warmup=1s: a batch begins at once"),
+        (["load.arrival=batch", "load.conversations=8", "load.workers=2"],
+         "load.workers=2: a batch is played by one load process"),
         (["load.concurrency=2", "load.workers=3"], "load.workers=3: more load processes than load.concu"),
         (["load.rate=2", "load.conversations=2", "load.workers=3"], "load.workers=3: more load processes"),
         (["load.tokenizer=/nowhere.json"], "load.tokenizer=/nowhere.json: there is no such file"),
     ],
-)
+)  # fmt: skip
 def test_what_makes_no_sense_is_one_line(lines: list[str], said: str) -> None:
     with pytest.raises(UserError) as caught:
         loads(*lines)

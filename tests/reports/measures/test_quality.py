@@ -329,24 +329,17 @@ SENT = '{"id": "chat-1"}'
 @pytest.mark.parametrize(
     ("why", "cause"),
     [
-        (
-            because("answered_wrongly", what="POST /v1/x answered 500", sent=f": {SENT}"),
-            because("answered_wrongly", what="POST /v1/x answered 500", sent=""),
-        ),
-        (
-            because(
-                "answered_wrongly",
-                what="POST /v1/x answered what bench cannot read",
-                sent=f" (JSON is malformed (byte 2)): {SENT}",
-            ),
-            because("answered_wrongly", what="POST /v1/x answered what bench cannot read", sent=""),
-        ),
-        (
-            "it gives nan as the log-probability of 'a: b'",
-            quoted("it gives nan as the log-probability of 'a: b'"),
-        ),
+        (because("answered_wrongly", what="POST /v1/x answered 500", sent=f": {SENT}"),
+         because("answered_wrongly", what="POST /v1/x answered 500", sent="")),
+        (because(
+             "answered_wrongly", what="POST /v1/x answered what bench cannot read",
+             sent=f" (JSON is malformed (byte 2)): {SENT}",
+         ),
+         because("answered_wrongly", what="POST /v1/x answered what bench cannot read", sent="")),
+        ("it gives nan as the log-probability of 'a: b'",
+         quoted("it gives nan as the log-probability of 'a: b'")),
     ],
-)
+)  # fmt: skip
 def test_why_it_is_not_known_is_said_without_what_the_server_sent(tmp_path, why, cause):
     voice = Voice(ways=(), missing={"chat": why})
     assert quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR].why_not_known == cause

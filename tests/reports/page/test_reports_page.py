@@ -77,11 +77,8 @@ SAID = [
     ("loads", "", "4, 16 users, 5/s constant, 5/s poisson, 40/s poisson, trace x2"),
     ("loads", "", "windows of 8 s, 200 conversations, 30 s, the whole trace"),
     ("loads", "environment", "window 200 conversations, warm-up 1.5 s, request timeout 120 s"),
-    (
-        "loads",
-        "latencies",
-        r"from the moment a request was sent \(users\), or was due \(rates and traces\)\.",
-    ),
+    ("loads", "latencies",
+     r"from the moment a request was sent \(users\), or was due \(rates and traces\)\."),
     ("loads", "latencies", "ITL is the gap between chunks"),
     ("loads", "own-error", r"trace x2 .*? 3\.08"),
     ("loads", "errors", "llama_cpp fp16 trace x2 lost 6 6 load worker 1 was lost"),
@@ -90,13 +87,10 @@ SAID = [
     ("empty", "", r"This run was cut short\. bench run --resume \S+ measures what is missing\."),
     ("empty", "", "0 of 1 cell measured"),
     ("unplanned", "", "nothing planned"),
-    (
-        "filled",
-        "environment",
-        "concurrent sequences why it is so many kv cache tokens 8192 tokens, as they fit",
-    ),
+    ("filled", "environment",
+     "concurrent sequences why it is so many kv cache tokens 8192 tokens, as they fit"),
     ("failed", "", "exited with code 1"),
-]
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

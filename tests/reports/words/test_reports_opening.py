@@ -149,27 +149,27 @@ def test_more_repeats_are_not_advised_where_work_is_not_the_same(tmp_path: Path)
     assert "More repeats may settle it" not in text
 
 
+DIED = {"status": "failed", "error": "it died"}
+
+
 def test_the_load_is_the_highest_that_all_have_been_measured_at(tmp_path: Path) -> None:
     def changes(cell: Any, start: Any) -> dict[str, Any]:
-        is_dead = start.deployment.engine == "vllm" and cell.load.concurrency == 4
-        return {"status": "failed", "error": "it died"} if is_dead else {}
+        return DIED if (start.deployment.engine, cell.load.concurrency) == ("vllm", 4) else {}
 
     loads = (Load(concurrency=1), Load(concurrency=4))
-    run = made_run(tmp_path, [BASE, OTHER], loads, repeats=3, cell_changes=changes)
-    assert "Serve vllm awq. It has 1.25x the output tokens/s of llama_cpp fp16 at 1 user (at least" in plain(
-        run
-    )
+    text = plain(made_run(tmp_path, [BASE, OTHER], loads, repeats=3, cell_changes=changes))
+    assert "Serve vllm awq. It has 1.25x the output tokens/s of llama_cpp fp16 at 1 user (at least" in text
 
 
 def test_a_deployment_that_failed_stands_last_with_the_reason(tmp_path: Path) -> None:
-    def changes(cell: Any, start: Any) -> dict[str, Any]:
-        return {"status": "failed", "error": "it died"} if start.deployment.engine == "vllm" else {}
-
-    run = made_run(tmp_path, [BASE, replace(OTHER, slow=1.0), three()[1]], repeats=3, cell_changes=changes)
-    last = table_of(run).rows[-1]
-    assert last[0] == "vllm awq not ranked: it failed: it died"
-    assert last[1] == "–"
+    made = [BASE, replace(OTHER, slow=1.0), three()[1]]
+    run = made_run(tmp_path, made, repeats=3, cell_changes=lambda _, start: DIED if is_vllm(start) else {})
+    assert table_of(run).rows[-1][:2] == ["vllm awq not ranked: it failed: it died", "–"]
     assert "Not compared: vllm awq." in plain(run)
+
+
+def is_vllm(start: Any) -> bool:
+    return bool(start.deployment.engine == "vllm")
 
 
 @pytest.mark.parametrize(
@@ -186,12 +186,9 @@ def test_the_table_has_what_only_such_traffic_has(tmp_path: Path, scenario: str,
 
 def test_one_deployment_that_was_interrupted_is_not_said_to_have_lost(tmp_path: Path) -> None:
     """Of two models, each of which has an answer of its own."""
-    other = deployment("vllm", "awq", "other-lm")
-
-    def changes(cell: Any, start: Any) -> dict[str, Any]:
-        return {"status": "interrupted", "error": "interrupted"} if start.deployment == other else {}
-
-    run = made_run(tmp_path, [BASE, Made(other)], repeats=3, cell_changes=changes)
+    made, cut = [BASE, Made(deployment("vllm", "awq", "other-lm"))], {"status": "interrupted"}
+    cut["error"] = "interrupted"
+    run = made_run(tmp_path, made, repeats=3, cell_changes=lambda _, start: cut if is_vllm(start) else {})
     text = plain(run)
     assert "Not measured. At 4 users, other-lm: vllm awq: interrupted." in text
     assert "No winner" not in text
@@ -201,10 +198,12 @@ def test_one_deployment_that_was_interrupted_is_not_said_to_have_lost(tmp_path: 
 BUSY = GuardFinding("foreign_load", quoted("other programs used 71 % of the processor"), "during", "suspect")
 
 
+SUSPECT = {"validity": "suspect", "guard": (BUSY,)}
+
+
 def test_rows_of_a_disturbed_machine_bear_the_mark_of_side_by_side(tmp_path: Path) -> None:
     def changes(cell: Any, start: Any) -> dict[str, Any]:
-        is_calm = start.deployment.engine == "vllm" and start.repeat == 1
-        return {} if is_calm else {"validity": "suspect", "guard": (BUSY,)}
+        return {} if is_vllm(start) and start.repeat == 1 else SUSPECT
 
     run = made_run(tmp_path, [BASE, OTHER], repeats=2, cell_changes=changes)
     assert [row[0] for row in table_of(run).rows] == ["vllm awq", "llama_cpp fp16 ▲ starts 1, 2 suspect"]
@@ -239,57 +238,46 @@ def test_a_reason_that_holds_for_all_deployments_says_so(tmp_path: Path) -> None
     assert f": all 3 deployments, such as llama_cpp fp16 at 4 users (start 1): {busy}" in text
 
 
-def test_a_reason_that_holds_for_some_deployments_says_how_many(tmp_path: Path) -> None:
-    def changes(cell: Any, start: Any) -> dict[str, Any]:
-        return {} if start.deployment.engine == "vllm" else {"validity": "suspect", "guard": (BUSY,)}
-
-    text = plain(made_run(tmp_path, three(), repeats=3, cell_changes=changes))
-    busy = "other programs used 71 % of the processor (during)."
-    assert f"The machine was busy or not fit : 2 deployments: {busy}" in text
-
-
-def test_a_reason_of_one_deployment_names_it(tmp_path: Path) -> None:
-    def changes(cell: Any, start: Any) -> dict[str, Any]:
-        return {"validity": "suspect", "guard": (BUSY,)} if start.index == 2 else {}
-
-    text = plain(made_run(tmp_path, three(), repeats=3, cell_changes=changes))
-    assert "not fit : vllm fp16 at 4 users (start 1): other programs used 71 % of the processor" in text
+@pytest.mark.parametrize(
+    ("is_busy", "said"),
+    [
+        (
+            lambda start: not is_vllm(start),
+            "The machine was busy or not fit : 2 deployments: {busy} (during).",
+        ),
+        (lambda start: start.index == 2, "not fit : vllm fp16 at 4 users (start 1): {busy}"),
+    ],
+)
+def test_a_reason_names_one_deployment_or_says_how_many_it_holds_for(tmp_path: Path, is_busy: Any, said: str):
+    changed = {"cell_changes": lambda _, start: SUSPECT if is_busy(start) else {}}
+    text = plain(made_run(tmp_path, three(), repeats=3, **changed))
+    assert said.format(busy="other programs used 71 % of the processor") in text
 
 
 def test_with_an_slo_those_that_miss_it_stand_last_and_say_so(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"tgi fp16": BROKEN, "vllm fp16": MIDDLE, "vllm awq": FAST})
-    assert [row[0] for row in table_of(run).rows] == [
-        "vllm awq",
-        "vllm fp16",
-        "tgi fp16 not ranked: it misses the SLO",
-    ]
-    said = (
+    first_last = ["vllm awq", "vllm fp16", "tgi fp16 not ranked: it misses the SLO"]
+    assert [row[0] for row in table_of(run).rows] == first_last
+    lead = (
         "Serve vllm awq. It has 1.33x the output tokens/s of vllm fp16 at 4 users within the SLO (at least 1."
     )
-    assert said in plain(run)
+    assert lead in plain(run)
     assert "Not compared: tgi fp16." in plain(run)
 
 
 @pytest.mark.parametrize(
     ("does", "said"),
     [
-        (
-            {"vllm awq": FAST, "tgi fp16": BROKEN},
-            "Serve vllm awq. It is the only one known to keep the SLO at 4 users",
-        ),
-        (
-            {"vllm awq": FAST, "tgi fp16": UNCLEAR},
-            "vllm awq. It is the only one known to keep the SLO at 4 users: output tokens/s 166.7",
-        ),
-        (
-            {"vllm awq": BROKEN, "tgi fp16": UNCLEAR},
-            "No winner. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) at any load",
-        ),
-        ({"vllm awq": FAST}, "vllm awq. It is known to keep the SLO at 4 users: output tokens/s 166.7"),
+        ((FAST, BROKEN), "Serve vllm awq. It is the only one known to keep the SLO at 4 users"),
+        ((FAST, UNCLEAR),
+         "vllm awq. It is the only one known to keep the SLO at 4 users: output tokens/s 166.7"),
+        ((BROKEN, UNCLEAR),
+         "No winner. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) at any load"),
+        ((FAST,), "vllm awq. It is known to keep the SLO at 4 users: output tokens/s 166.7"),
     ],
-)
+)  # fmt: skip
 def test_who_alone_is_known_to_keep_the_slo_is_served(tmp_path: Path, does: Any, said: str) -> None:
-    run = run_of(tmp_path, does)
+    run = run_of(tmp_path, dict(zip(("vllm awq", "tgi fp16"), does, strict=False)))
     assert said in plain(run)
     assert headline(run).startswith(said.partition(" (")[0])
 
@@ -305,11 +293,8 @@ def test_a_search_has_a_row_per_deployment_at_its_own_highest_load(tmp_path: Pat
 
 
 def test_several_models_have_an_answer_and_a_table_each(tmp_path: Path) -> None:
-    other = [
-        replace(deployment("vllm", q, model="other-lm"), label=f"vllm other {q}") for q in ("fp16", "awq")
-    ]
-    run = made_run(tmp_path, [BASE, OTHER, Made(other[0]), Made(other[1], 0.5)], repeats=5)
-    text = opening(run)
+    other = [replace(deployment("vllm", q, "other-lm"), label=f"vllm other {q}") for q in ("fp16", "awq")]
+    text = opening(made_run(tmp_path, [BASE, OTHER, Made(other[0]), Made(other[1], 0.5)], repeats=5))
     assert text.count('<table class="standing">') == 2
     assert re.findall(r"<h2>(.*?)\s*</h2>", text)[:2] == ["Serve vllm awq.", "Serve vllm other awq."]
     assert "of llama_cpp fp16 at 4 users, tiny-lm (at least" in as_text(text)
@@ -401,16 +386,12 @@ def test_the_minutes_that_would_tell_are_without_those_of_quality(tmp_path: Path
     """It is asked on the first start alone."""
 
     def asked_for_an_hour(start: Any) -> dict[str, Any]:
-        if start.repeat:
-            return {}
-        record = start_record(start, (1000 + 200 * start.index) * S)
-        return {
-            "stopped_ns": record.stopped_ns + 3600 * S,
-            "quality": QualityRecord("5e" * 32, 20, 3600.0, 4, 16.0, {}),
-        }
+        stopped_ns = start_record(start, (1000 + 200 * start.index) * S).stopped_ns + 3600 * S
+        quality = QualityRecord("5e" * 32, 20, 3600.0, 4, 16.0, {})
+        return {} if start.repeat else {"stopped_ns": stopped_ns, "quality": quality}
 
-    near = replace(BASE, slow=0.85, per_repeat=UNSTEADY)
-    made = [near, replace(OTHER, slow=0.9), replace(three()[2], slow=2.0)]
+    made = [replace(BASE, slow=0.85, per_repeat=UNSTEADY), replace(OTHER, slow=0.9)]
+    made.append(replace(three()[2], slow=2.0))
     plain = said(tmp_path / "plain", made).note.partition(": bench run")[0]
     asked = said(tmp_path / "asked", made, start_changes=asked_for_an_hour).note.partition(": bench run")[0]
     assert "more minutes" in plain
@@ -516,15 +497,14 @@ def test_a_run_without_an_answer_says_why(tmp_path: Path, make: Any, said: str) 
 
 
 def test_a_headline_is_one_short_line_whatever_its_names(tmp_path: Path) -> None:
-    labels = [f"{name}\n{HOSTILE * 3}" for name in ("vllm", "tgi")]
-    made = [
-        Made(replace(BASE.deployment, label=labels[0])),
-        Made(replace(OTHER.deployment, label=labels[1]), 0.5),
-    ]
-    run = made_run(tmp_path, made, repeats=3)
-    assert len(headline(run)) <= 160
-    assert "\n" not in headline(run)
-    assert "… (▲ " in headline(run)
+    one, other = (
+        replace(each.deployment, label=f"{name}\n{HOSTILE * 3}")
+        for each, name in ((BASE, "vllm"), (OTHER, "tgi"))
+    )
+    line = headline(made_run(tmp_path, [Made(one), Made(other, 0.5)], repeats=3))
+    assert len(line) <= 160
+    assert "\n" not in line
+    assert "… (▲ " in line
 
 
 @pytest.mark.parametrize(

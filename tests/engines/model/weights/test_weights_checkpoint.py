@@ -15,15 +15,9 @@ from serving_bench.harness.contracts import ModelFacts, Weights
 from serving_bench.harness.errors import MissingError, UserError
 
 GEMMA3: dict[str, Any] = {
-    "model_type": "gemma3_text",
-    "num_hidden_layers": 26,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 1,
-    "head_dim": 256,
-    "hidden_size": 1152,
-    "max_position_embeddings": 32768,
-    "sliding_window": 512,
-}
+    "model_type": "gemma3_text", "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1,
+    "head_dim": 256, "hidden_size": 1152, "max_position_embeddings": 32768, "sliding_window": 512,
+}  # fmt: skip
 
 
 def checkpoint(path: Path, quantization: str, file_format: str = "safetensors") -> Weights:

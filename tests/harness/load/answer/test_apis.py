@@ -50,45 +50,30 @@ def test_anthropic_takes_the_system_prompt_apart_and_calls_in_blocks() -> None:
         "model": "large-1",
         "max_tokens": 24,
         "system": "Be brief.",
-        "messages": [
-            {"role": "user", "content": [{"type": "text", "text": "What is the weather?"}]},
-            {
-                "role": "assistant",
-                "content": [
-                    {"type": "tool_use", "id": "call00002", "name": "weather", "input": {"city": "Bergen"}}
-                ],
-            },
-            {
-                "role": "user",
-                "content": [{"type": "tool_result", "tool_use_id": "call00002", "content": "4 degrees"}],
-            },
-        ],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "What is the weather?"}]},
+                     {"role": "assistant",
+                      "content": [{"type": "tool_use", "id": "call00002", "name": "weather",
+                                   "input": {"city": "Bergen"}}]},
+                     {"role": "user",
+                      "content": [{"type": "tool_result", "tool_use_id": "call00002",
+                                   "content": "4 degrees"}]}],
         "stream": True,
         "temperature": 0.5,
-    }
+    }  # fmt: skip
 
 
 def test_gemini_takes_the_system_prompt_apart_and_calls_in_parts() -> None:
     assert requested("gemini", HISTORY, temperature=0.5) == {
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
-        "contents": [
-            {"role": "user", "parts": [{"text": "What is the weather?"}]},
-            {
-                "role": "model",
-                "parts": [
-                    {
-                        "functionCall": {"name": "weather", "args": {"city": "Bergen"}},
-                        "thoughtSignature": "skip_thought_signature_validator",
-                    }
-                ],
-            },
-            {
-                "role": "user",
-                "parts": [{"functionResponse": {"name": "weather", "response": {"result": "4 degrees"}}}],
-            },
-        ],
+        "contents": [{"role": "user", "parts": [{"text": "What is the weather?"}]},
+                     {"role": "model",
+                      "parts": [{"functionCall": {"name": "weather", "args": {"city": "Bergen"}},
+                                 "thoughtSignature": "skip_thought_signature_validator"}]},
+                     {"role": "user",
+                      "parts": [{"functionResponse": {"name": "weather",
+                                                      "response": {"result": "4 degrees"}}}]}],
         "generationConfig": {"maxOutputTokens": 24, "temperature": 0.5},
-    }
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("api", "name"), [("anthropic", "messages"), ("gemini", "contents")])

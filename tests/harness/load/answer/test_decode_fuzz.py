@@ -97,21 +97,13 @@ lines = st.one_of(
     jsons.map(lambda data: b"error: " + data),
     st.sampled_from(
         [
-            b"",
-            b"",
-            b": ping",
-            b"data",
-            b"data:",
-            b"event: error",
-            b"event: x",
-            b"id: 3",
-            b"[DONE]",
+            b"", b"", b": ping", b"data", b"data:", b"event: error", b"event: x", b"id: 3", b"[DONE]",
             b"data: [DONE]",
-        ]
+        ],
     ),
     st.sampled_from([b"data: 3", b"data: {", b'data: "choices": []}', b"data: {} {}", b"\xef\xbb\xbf"]),
     st.binary(max_size=8),
-)
+)  # fmt: skip
 irregular_events = st.builds(lambda line, end: line + end, lines, line_ends)
 bodies = st.one_of(
     st.lists(regular_events, min_size=1, max_size=5).map(b"".join),
