@@ -1,4 +1,4 @@
-"""bench from Python. The commands take the same steps with the same keys (harness/cli/commands)."""
+"""bench from Python: the functions behind the commands of the same names, with the same keys."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,12 +6,14 @@ from pathlib import Path
 import typer
 
 from serving_bench.harness.cli.commands import jobs, measuring
+from serving_bench.harness.cli.commands.planning import plan_here
+from serving_bench.harness.cli.commands.reading import compared
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.contracts import Plan, Scalar
-from serving_bench.harness.errors import BenchError, UserError
-from serving_bench.harness.settings import config, overrides, sections
+from serving_bench.harness.errors import BenchError
+from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.store.named_files import PAGE_FILE
-from serving_bench.reports import Comparison, compare_runs
+from serving_bench.reports import Comparison
 from serving_bench.reports.data.run import open_run as read_run
 from serving_bench.reports.outputs.as_notebook import html_of
 from serving_bench.reports.words.report import Report as ReportData
@@ -69,8 +71,11 @@ def run(
 
 
 def plan(settings: Settings) -> Plan:
-    """Return what a run would do, in order, with what is skipped and why. Starts nothing."""
-    return jobs.new_plan(config.settings(overrides.choices_of(settings)), None)[1]
+    """Return what a run would do, in order, with what is skipped and why. Starts nothing.
+
+    Raises UserError as `bench plan` does, but not if all is skipped.
+    """
+    return plan_here(config.settings(overrides.choices_of(settings)))[1]
 
 
 def open_run(directory: str | Path) -> Report:
@@ -79,14 +84,11 @@ def open_run(directory: str | Path) -> Report:
 
 
 def compare(a: str | Path, b: str | Path, settings: Settings | None = None) -> Comparison:
-    """Compare two runs, or deployments of them (`DIR:deployment`), with the keys compare.*.
+    """Compare two runs, bundles or deployments of either (`DIR:deployment`), with the keys compare.*.
 
     Raises StoreError if a run cannot be read, UserError if the two have nothing that can be compared.
     """
-    choices = overrides.choices_of(settings or {})
-    if "compare.baseline" in choices:
-        raise UserError("compare.baseline: the first of the two is the baseline here; swap them instead")
-    return compare_runs(a, b, sections.only_compare_terms(choices))
+    return compared(str(a), str(b), overrides.choices_of(settings or {}))
 
 
 def _report(directory: Path) -> Report:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from serving_bench.harness.contracts import Fact
 from serving_bench.reports.data import Cell, Run
 
@@ -31,8 +33,8 @@ class Metric:
     so starts are averaged and compared as they are, not by logarithms. `needs_equal_lengths`: it depends on
     the length of answers, so it is withheld where they differ. `needs_every_start`: there is no mean if a
     start has no value, since the slow starts are those without. `may_be_small`: two significant digits are
-    shown, however small the value. `words`: what a better and a worse value are called. `value`: what
-    computes it for a completed cell, if it is of another package.
+    shown, however small the value. `words`: what a better and a worse value are called. Of another package:
+    what computes its `value` for a completed cell, or the `observations` whose percentiles it has.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Metric:
     is_additive: bool = False
     words: tuple[str, str] = ("faster", "slower")
     value: Callable[[Run, Cell], Value] | None = None
+    observations: Callable[[Run, Cell], np.ndarray] | None = None
 
 
 STAMPS = "client's stamps in requests.parquet"

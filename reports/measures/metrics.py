@@ -227,8 +227,11 @@ _OWN: tuple[Metric, ...] = (
 
 
 def _check(metric: Metric) -> None:
-    if metric.value is None or metric.is_distribution or metric.better not in ("higher", "lower", "-"):
-        raise UserError("a metric has a `value`, is better higher, lower or -, and is no distribution")
+    has_one = (metric.value is None) == metric.is_distribution == (metric.observations is not None)
+    if not has_one or metric.better not in ("higher", "lower", "-"):
+        raise UserError(
+            "give `value`, or `observations` with is_distribution=True; better: higher, lower or -"
+        )
 
 
 BY_NAME = Table("metrics", {metric.name: metric for metric in _OWN}, _check)
@@ -243,8 +246,12 @@ def metric_of(name: str) -> Metric:
 
 def value_names() -> list[str]:
     """Return the names of all values: percentiles of a distribution (`ttft_s.p95`), otherwise the metric."""
-    levels = [f".p{level}" for level in PERCENTILES]
-    return [m.name + end for m in METRICS for end in (levels if m.is_distribution else [""])]
+    return [name for metric in METRICS for name in names_of(metric)]
+
+
+def names_of(metric: Metric) -> list[str]:
+    levels = [f".p{level}" for level in PERCENTILES] if metric.is_distribution else [""]
+    return [metric.name + level for level in levels]
 
 
 def check_metric_name(name: str, key: str) -> None:

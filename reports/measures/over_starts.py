@@ -25,7 +25,7 @@ from serving_bench.reports.measures.metrics import (
     value_of_start,
     why_missing,
 )
-from serving_bench.reports.measures.values import measured_of, request_values, values_of
+from serving_bench.reports.measures.values import measured_of, observations_of, request_values, values_of
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, may_be_logged, of_values
 
 _NONE = Value(None, 0)
@@ -70,7 +70,8 @@ def aggregate(run: Run, group: Group, name: str, repeats: Collection[int] = ()) 
         return Aggregate(None, None, None, 0, 0, (), why=why)
     starts = by_start(run, group, name)
     of_chosen = aggregate_of(run, group, name, [starts[k] for k in starts if not repeats or k in repeats])
-    if of_chosen.mean is None and len(of_chosen.values) > 1 and metric_of(name).is_distribution:
+    may_be_pooled = metric_of(name).is_distribution and not any(start.why for start in starts.values())
+    if of_chosen.mean is None and len(of_chosen.values) > 1 and may_be_pooled:
         whole = pooled(run, group, name, repeats)
         return of_chosen if whole.value is None else replace(of_chosen, pooled=whole)
     return of_chosen
@@ -125,7 +126,7 @@ def pooled(run: Run, group: Group, name: str, repeats: Collection[int] = ()) -> 
         gaps = together(measured_of(run)[cell.number].gaps for cell in cells)
         n, requests, value = gaps.n, gaps.requests, quantile(gaps.counts, share)
     else:
-        seconds = np.concatenate([np.empty(0), *(run.observations(cell.number, base) for cell in cells)])
+        seconds = np.concatenate([np.empty(0), *(observations_of(run, cell, base) for cell in cells)])
         n, value = len(seconds), float(np.quantile(seconds, share)) if len(seconds) else None
     return Value(value if is_supported(int(level), n, requests) else None, n, requests)
 

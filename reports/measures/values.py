@@ -27,7 +27,14 @@ from serving_bench.reports.data import (
 )
 from serving_bench.reports.measures import slo
 from serving_bench.reports.measures.metric import TRAFFIC_METRICS, Metric
-from serving_bench.reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported
+from serving_bench.reports.measures.metrics import (
+    METRICS,
+    PERCENTILES,
+    Value,
+    is_supported,
+    metric_of,
+    names_of,
+)
 from serving_bench.reports.measures.traffic.kv_waste import COLUMNS, kv_waste
 from serving_bench.reports.measures.traffic.of_cells import traffic_values
 from serving_bench.reports.stats.steadiness import Steadiness, edges_of, occupancy, only_grew, rate
@@ -98,18 +105,38 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
         **kv_waste(ok, _context_tokens(run, cell)),
         **slo.slo_values(run, cell),
         **traffic_values(run, cell),
-        **{each.name: _value_of(each, run, cell) for each in METRICS if each.value},
+        **_of_other_packages(run, cell),
     }
     return Measured(values, gaps / totals.streamed_s if totals.streamed_s else None, steadiness, totals.gaps)
 
 
-def _value_of(metric: Metric, run: Run, cell: Cell) -> Value:
-    """Return the value of another package's metric; None, with the reason, if it raises an error."""
-    try:
-        value = metric.value and metric.value(run, cell)
-        return value if isinstance(value, Value) else Value(value, 1)
-    except Exception as error:
-        return Value(None, 0, why=quoted(reason(error)))
+def _of_other_packages(run: Run, cell: Cell) -> dict[str, Value]:
+    """Return the values of other packages' metrics; None, with the reason, if one raises an error."""
+    values = dict[str, Value]()
+    for metric in METRICS:
+        try:
+            if metric.value:
+                value = metric.value(run, cell)
+                values[metric.name] = value if isinstance(value, Value) else Value(value, 1)
+            elif metric.observations:
+                values |= percentile_values(metric.name, observations_of(run, cell, metric.name))
+        except Exception as error:
+            values |= dict.fromkeys(names_of(metric), Value(None, 0, why=quoted(reason(error))))
+    return values
+
+
+@once
+def observations_of(run: Run, cell: Cell, name: str) -> np.ndarray:
+    """Return the known values of a distribution other than ITL over a cell's requests that count and are ok.
+
+    Raises what the code of another package raises.
+    """
+    compute = metric_of(name).observations
+    if compute is None:
+        return run.observations(cell.number, name)
+    values = np.asarray(compute(run, cell), dtype=float)
+    present: np.ndarray = values[~np.isnan(values)]
+    return present
 
 
 def request_values(ok: Mapping[str, np.ndarray]) -> dict[str, Value]:

@@ -1,6 +1,7 @@
 """A package of somebody else's, installed beside bench in an environment of its own, and what bench makes of
-its entry points: an engine, a scenario, two quantizations, and four that are broken."""
+its entry points: an engine, a scenario, metrics, two quantizations, and some that are broken."""
 
+import csv
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from venv import EnvBuilder
 import pytest
 from bench_command import Place
 from checkpoint_files import write_checkpoint
+from make_run import MS, S, row, starts_run
 from places import TESTS
 from uv import find_uv_bin
 from weights_steps import environment, prepared
@@ -65,6 +67,7 @@ def bench(python: Path, *words: object, at: Place | None = None) -> subprocess.C
     [
         ("engines", "engine", {"echo"}),
         ("scenarios", "scenario", {"sums"}),
+        ("metrics", "metric", {"streaming_s", "lost_s"}),
         ("quantizations", "quantization", {"w8a8", "gguf-iq4_xs"}),
     ],
 )
@@ -121,6 +124,25 @@ def test_its_engine_is_measured_with_its_scenario_and_resumed_only_with_the_same
     assert other.returncode == 2
     said = "engine echo was bench-outside 1.2, and is bench-outside 1.3 now; begin a new run"
     assert other.stderr.splitlines()[-1] == f"{place.run_dir}: {said}"
+
+
+def test_its_distribution_has_percentiles_wherever_those_of_bench_are(python: Path, tmp_path: Path) -> None:
+    rows = [row(k, 102 * S + k * 200 * MS) for k in range(24)]
+    runs = [starts_run(tmp_path / name, rows, rows, rows) for name in "ab"]
+    table = bench(python, "report", runs[0], "--format", "csv", "--table", "values")
+    values = {each["metric"]: each for each in csv.DictReader(table.stdout.splitlines())}
+    assert float(values["streaming_s.p50"]["value"]) == pytest.approx(0.08), table.stderr
+    assert values["streaming_s.p90"]["value"] == ""
+    assert float(values["streaming_s.p90"]["pooled"]) == pytest.approx(0.08)
+    assert values["lost_s.p50"]["why"].startswith("LookupError: no such column (metrics.py, line ")
+
+    compared = bench(python, "compare", *runs, "compare.metric=streaming_s.p50", "--json")
+    rows = {each["metric"]: each for each in json.loads(compared.stdout)["cases"][0]["rows"]}
+    assert rows["streaming_s.p50"]["verdict"], compared.stderr
+    gated = bench(python, "gate", *runs, "gate.metric=streaming_s.p50")
+    assert "streaming_s.p50" in gated.stdout, gated.stderr
+    neither = f"{OURS}: serving_bench.metrics neither_s is left out: give `value`, or `observations` with "
+    assert [each for each in table.stderr.splitlines() if each.startswith(neither)]
 
 
 def test_its_quantization_is_made_by_its_program_and_served_by_an_engine_that_it_names(

@@ -50,6 +50,12 @@ def test_it_is_read_and_compared(measured):
     assert {each.metric for case in comparison.cases for each in case.rows} >= {"ttft_s.p50"}
 
 
+def test_a_wrong_metric_of_a_comparison_is_a_mistake_as_on_the_command_line(measured):
+    a, b = (f"{measured[0].run.path}:{label}" for label in measured[0].run.deployments)
+    with pytest.raises(serving_bench.UserError, match=r"compare.metric=ttft_s: no such metric; did you mean"):
+        serving_bench.compare(a, b, {"compare.metric": "ttft_s"})
+
+
 def test_a_notebook_shows_its_table_and_its_doubts(measured):
     report, _ = measured
     shown = report._repr_html_()

@@ -52,11 +52,7 @@ _ROWS_AT_MOST = 24
 
 
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
-    asked_for = config.settings(overrides.parse(changes or [], study))
-    settings, told_of_texts = resolved(asked_for, weights, install.cache_dir())
-    whole = planned(settings)
-    check_builds(device_of(settings), [start.deployment for start in whole.starts])
-    limits.check_files(whole.starts)
+    settings, whole, lines_of_texts = plan_here(config.settings(overrides.parse(changes or [], study)))
     quality = due(settings.quality, whole.deployments.values())
     has_device = bool(select_devices(device_of(settings)))
     lacks = grouped(lacking(whole.deployments.values(), weights, install.cache_dir(), has_device=has_device))
@@ -69,8 +65,20 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     check_any(whole, "run")
     if not as_json:
         print_plan(whole, settings.until, questions, settings.budget_s)
-        print_lines(told_of_texts)
+        print_lines(lines_of_texts)
         print_lines(f"{', '.join(labels)}: {what}" for what, labels in lacks.items())
+
+
+def plan_here(settings: config.Settings) -> tuple[config.Settings, Plan, Sequence[str]]:
+    """Return the settings with what this machine adds, the plan of them, and lines about scenarios' texts.
+
+    Raises UserError also for what could be planned and not started.
+    """
+    settings, lines_of_texts = resolved(settings, weights, install.cache_dir())
+    whole = planned(settings)
+    check_builds(device_of(settings), [start.deployment for start in whole.starts])
+    limits.check_files(whole.starts)
+    return settings, whole, lines_of_texts
 
 
 def check_any(whole: Plan, verb: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,9 +15,13 @@ from serving_bench.harness.errors import UserError, choose_from
 from serving_bench.harness.imports.importing import TOOLS, read_files, write_files
 from serving_bench.harness.run.session import check_output, new_directory, own_argv
 from serving_bench.harness.settings import overrides, sections
+from serving_bench.harness.settings.decoding import Choices
 from serving_bench.harness.store.bundle import opened_run
 from serving_bench.harness.store.named_files import write_named
 from serving_bench.harness.store.store import read_run
+
+if TYPE_CHECKING:  # it imports pandas
+    from serving_bench.reports import Comparison
 
 _FORMATS = ("html", "markdown", "json", "csv", "parquet", "png", "svg")
 _KEY = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*=")
@@ -122,23 +126,32 @@ def compare(
 ) -> None:
     a, b, changes = _sides_and_keys(words, "A", "B")
     from serving_bench.harness.cli.compare_text import print_comparison
-    from serving_bench.reports import compare_runs, write_comparison
-    from serving_bench.reports.measures.metrics import check_metric_name
+    from serving_bench.reports import write_comparison
 
-    given = overrides.parse(changes)
-    if "compare.baseline" in given:
-        raise UserError("compare.baseline: the first of the two is the baseline here; swap them instead")
-    terms = sections.only_compare_terms(given)
-    for metric in terms.metrics:
-        check_metric_name(metric, "compare.metric")
-    with _opened_side(a) as first, _opened_side(b) as second:
-        comparison = replace(compare_runs(first, second, terms), a=a, b=b)
+    comparison = compared(a, b, overrides.parse(changes))
     if html is not None:
         write_comparison(comparison, html)
     if as_json:
         print_json(asdict(comparison))
     else:
         print_comparison(comparison)
+
+
+def compared(a: str, b: str, given: Choices) -> "Comparison":
+    """Compare two runs, bundles of them, or deployments of either, with the keys compare.*.
+
+    Raises StoreError if a run cannot be read, UserError if the two have nothing that can be compared.
+    """
+    from serving_bench.reports import compare_runs
+    from serving_bench.reports.measures.metrics import check_metric_name
+
+    if "compare.baseline" in given:
+        raise UserError("compare.baseline: the first of the two is the baseline here; swap them instead")
+    terms = sections.only_compare_terms(given)
+    for metric in terms.metrics:
+        check_metric_name(metric, "compare.metric")
+    with _opened_side(a) as first, _opened_side(b) as second:
+        return replace(compare_runs(first, second, terms), a=a, b=b)
 
 
 def gate(

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from serving_bench import COUNT, Deployment, LaunchSpec, Place, key
 from serving_bench.engines import ENGINES
-from serving_bench.harness.contracts import COUNT, Deployment, LaunchSpec, Place, key
 
 REFERENCE = ENGINES["reference"]
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from serving_bench.engines.model.sizes import Quantization, Recipe
-from serving_bench.harness.contracts import InstallSpec
+from serving_bench import InstallSpec, Quantization, Recipe
 
 _HERE = Path(__file__).parent
 W8A8 = Quantization(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from serving_bench.harness.contracts import COUNT, Conversation, Message, Scenario, ScenarioOptions, Turn, key
+from serving_bench import COUNT, Conversation, Message, Scenario, ScenarioOptions, Turn, key
 
 
 @dataclass(frozen=True)
