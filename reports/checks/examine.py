@@ -79,7 +79,7 @@ def findings_of(run: Run) -> tuple[Finding, ...]:
 def _deciding(run: Run) -> set[str]:
     """Return the name of the check that says why no test was made; empty if tests were made."""
     untested = [decision for decision in decisions_of(run) if decision.why and decision.groups]
-    if any(decision.is_for_busy(run) for decision in untested):
+    if any(decision.is_for_busy for decision in untested):
         return {late_client.machine_unfit.name}
     is_few = any(decision.repeats < STARTS_NEEDED for decision in untested)
     return {starts.single_repeat.name} if is_few else set()

@@ -14,44 +14,25 @@ from serving_bench.reports.measures import LATENCIES, several
 
 # Token rates, and energy and cost, which are computed from them.
 TOKENS = (
-    "output_tokens_per_s",
-    "output_tokens_per_s_per_core",
-    "energy_j_per_output_token",
+    "output_tokens_per_s", "output_tokens_per_s_per_core", "energy_j_per_output_token",
     "cost_per_million_output_tokens",
-)
+)  # fmt: skip
 RATES = (
-    "requests_per_s",
-    "goodput_per_s",
-    "input_tokens_per_s",
-    "batch_tokens_per_s",
-    "steps_per_s",
-    "answered_per_s",
-    *TOKENS,
-)
+    "requests_per_s", "goodput_per_s", "input_tokens_per_s", "batch_tokens_per_s", "steps_per_s",
+    "answered_per_s", *TOKENS,
+)  # fmt: skip
 # Durations of a batch, a burst and an agent's task, which depend on the length of answers.
 _SPANS = ("makespan_s", "recovery_s", "task_s")
-SPEED = (
-    *LATENCIES,
-    "slo_share",
-    "first_answer_s",
-    "prefill_tokens_per_s",
-    "decode_tokens_per_s",
-    *_SPANS,
-    *RATES,
-)
 # These count requests whose latencies are within limits, so what affects a latency affects them.
 BY_OBJECTIVES = ("slo_share", "goodput_per_s")
+_OF_PARTS = ("prefill_tokens_per_s", "decode_tokens_per_s")
+SPEED = (*LATENCIES, "slo_share", "first_answer_s", *_OF_PARTS, *_SPANS, *RATES)
 # Affected by when a request is sent.
 FROM_SENDING = ("ttft_s", "e2e_s", "first_answer_s", "prefill_tokens_per_s", *BY_OBJECTIVES)
 # Computed from token counts.
 OF_COUNTS = (
-    "tpot_s",
-    "decode_tokens_per_s",
-    "batch_tokens_per_s",
-    *BY_OBJECTIVES,
-    *TOKENS,
-    "cost_per_request",
-)
+    "tpot_s", "decode_tokens_per_s", "batch_tokens_per_s", *BY_OBJECTIVES, *TOKENS, "cost_per_request",
+)  # fmt: skip
 # Affected by the length of answers: with shorter ones, reading prompts takes a larger part of the time.
 OF_LENGTHS = ("e2e_s", "slo_share", "cost_per_request", *_SPANS, *RATES)
 

@@ -341,7 +341,7 @@ def open_run(run_dir: Path) -> Run:
     planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
     labels = load_labels([cell.load for _, cell in planned])
     by_name = {start_record.name: start_record for start_record in starts}
-    begun = {phase.name.partition(" warm-up")[0] for start_record in starts for phase in start_record.phases}
+    begun = {phase.name for start_record in starts for phase in start_record.phases}
     is_going_on = store.is_going_on(run_dir, record.status)
     cells = []
     for start, cell in planned:
@@ -350,7 +350,7 @@ def open_run(run_dir: Path) -> Run:
         elif store.cell_dir(run_dir, cell.number).exists():
             status, reason = "in flight", None if is_going_on else because("cut_off")
         else:
-            is_begun = f"cell {cell.number:03d}" in begun
+            is_begun = f"cell {cell.number:03d} warm-up" in begun
             why = _why_not_measured(cell.number, by_name.get(start.name), is_begun, is_going_on)
             status, reason = "not measured", why
         cells.append(Cell(cell.number, cell, start, cell_record, status, labels[cell.load], reason))

@@ -89,8 +89,9 @@ class Decision:
         """How many disturbed repeats are in the shown values, since too few others remain."""
         return len(self.shown) - len(self.used)
 
-    def is_for_busy(self, run: Run) -> bool:
-        """Return whether there is no test because the machine was busy."""
+    @property
+    def is_for_busy(self) -> bool:
+        """Whether there is no test because the machine was busy."""
         return self.why is not None and self.why.kind == "busy"
 
     def value(self, run: Run, group: Group, name: str) -> Aggregate:

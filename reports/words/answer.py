@@ -259,7 +259,7 @@ def _values(run: Run, decision: Decision, where: str) -> Said:
         advice = ("A winner needs servers that bench starts itself: leave out engine.base_url.", "")
     elif decision.capacities:
         advice = _search_again(run)
-    elif decision.is_for_busy(run) and not run.is_going_on:
+    elif decision.is_for_busy and not run.is_going_on:
         more = max(run.repeats + STARTS_NEEDED - decision.repeats, run.record.repeats_cut)
         advice = ("Once the machine is idle, as bench doctor will show", more_repeats(run, more))
     elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:

@@ -22,7 +22,15 @@ from make_run import (
 from repeated_run import Made, repeated_run, three
 from test_reports_decision import BROKEN, FAST, MIDDLE, UNCLEAR, run_of, searched, up_to
 
-from serving_bench.harness.contracts import GuardFinding, Load, QualityRecord, ScenarioChoice, Skip, quoted
+from serving_bench.harness.contracts import (
+    CompareTerms,
+    GuardFinding,
+    Load,
+    QualityRecord,
+    ScenarioChoice,
+    Skip,
+    quoted,
+)
 from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.checks.examine import findings_of
@@ -124,6 +132,28 @@ def test_the_legend_has_the_order_of_the_rows(decided: Run) -> None:
 
 def test_one_interval_against_the_leader_is_the_answers_own(tmp_path: Path) -> None:
     assert "hold jointly" not in plain(made_run(tmp_path, [BASE, OTHER]))
+
+
+def test_a_lead_in_a_share_is_told_without_a_ratio(tmp_path: Path) -> None:
+    some_fail = replace(OTHER, changes=lambda k: {"outcome": "reset"} if k % 10 == 0 else {})
+    given = {
+        "compare": CompareTerms(metrics=("success_share",)),
+        "settings": {"compare.metric": ["success_share"]},
+    }
+    [said] = answers_of(made_run(tmp_path, [BASE, some_fail], **given))
+    assert said.lead == "Serve llama_cpp fp16"
+    assert said.text.startswith("It is ahead of vllm awq in success at 4 users (96 % confidence)")
+
+
+def test_if_nothing_is_the_engines_own_speed_no_deployment_can_be_judged(tmp_path: Path) -> None:
+    run = made_run(
+        tmp_path, [BASE, OTHER], start_changes=lambda start: {"resolved": {"kernel_stand_in": True}}
+    )
+    [said] = answers_of(run)
+    assert said.lead == "No winner"
+    assert said.text.startswith(
+        "At 4 users no deployment can be judged: llama_cpp fp16: its kernels are stand-ins"
+    )
 
 
 def test_without_a_test_there_are_values_best_first_and_no_ratio(tmp_path: Path) -> None:
