@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from serving_bench.harness.contracts import Fact, Precision, because
 from serving_bench.harness.errors import StoreError
-from serving_bench.reports.data import Cell, Group, Run, memory_over_time, once, open_run, quantile, together
+from serving_bench.reports.data import Cell, Group, Run, once, open_run, quantile, together
 from serving_bench.reports.measures.equal_work import disturbed, work_of
 from serving_bench.reports.measures.metrics import (
     Value,
@@ -284,51 +283,3 @@ def half_width_share(aggregate: Aggregate) -> float | None:
         return None if aggregate.mean is None else math.inf
     side = max(aggregate.mean - aggregate.interval[0], aggregate.interval[1] - aggregate.mean)
     return 0.0 if side == 0 else abs(side / aggregate.mean) if aggregate.mean else None
-
-
-# --- rows of a run's frames ------------------------------------------------------------------------
-
-
-def cells_frame(run: Run) -> pd.DataFrame:
-    """Return a row per planned cell: what was planned, its status and validity, and a column per value."""
-    return pd.DataFrame(
-        {
-            "number": cell.number,
-            "start": cell.record.start if cell.record else cell.start.name,
-            "deployment": cell.label,
-            "engine": cell.start.deployment.engine,
-            "model": cell.start.deployment.model,
-            "quantization": cell.start.deployment.quantization,
-            "repeat": cell.planned.repeat,
-            "scenario": cell.planned.scenario.label,
-            "load": cell.load_label,
-            "concurrency": cell.load.concurrency if cell.load.kind == "closed" else None,
-            "rate_per_s": cell.load.rate_per_s,
-            "status": cell.status,
-            "validity": cell.validity if cell.status == "completed" else None,
-            "reason": cell.reason,
-            "window_s": cell.window_s,
-            **{name: value.value for name, value in values_of(run).get(cell.number, {}).items()},
-        }
-        for cell in run.planned_cells
-    )
-
-
-def starts_frame(run: Run) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "name": record.name,
-            "index": record.index,
-            "deployment": record.deployment.label,
-            "repeat": record.repeat,
-            "status": record.status,
-            "error": record.error,
-            "launch_s": record.launch_s,
-            "memory_kind": record.memory_kind,
-            "memory_peak_bytes": sizes.max() if len(sizes) else None,
-            "baseline_bytes": record.baseline_bytes,
-            "after_bytes": record.after_bytes,
-        }
-        for record in run.start_records
-        for sizes in [memory_over_time(run, record).size_bytes]
-    )

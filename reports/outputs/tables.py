@@ -10,14 +10,12 @@ from typing import Any
 import pandas as pd
 
 from serving_bench.reports.checks.examine import findings_of, marks_of
-from serving_bench.reports.data import Run
+from serving_bench.reports.data import Run, memory_over_time
 from serving_bench.reports.measures import (
     aggregate,
-    cells_frame,
     has_interval,
     metric_of,
     metrics_of,
-    starts_frame,
     value_cells,
     value_names,
     values_of,
@@ -80,7 +78,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
     Seconds, bytes, shares and tokens are as stored. A missing number is NaN or <NA>, with the reason in
     `why`. Requests are not among them: run.requests has one row for each.
     """
-    rows: Mapping[str, _Rows | pd.DataFrame] = {
+    rows: Mapping[str, _Rows] = {
         "values": _values(run),
         "verdicts": _verdicts(run),
         "standings": _standings(run),
@@ -95,17 +93,17 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
         ),
         "tasks": _tasks(run),
         "cache": _cache(run),
-        "cells": cells_frame(run),
-        "starts": starts_frame(run),
+        "cells": _cells(run),
+        "starts": _starts(run),
         "findings": _findings(run),
         "skips": ({"what": each.what, "reason": str(each.reason)} for each in run.record.plan.skips),
     }
     return {name: framed(name, each) for name, each in rows.items()}
 
 
-def framed(name: str, rows: _Rows | pd.DataFrame) -> pd.DataFrame:
+def framed(name: str, rows: _Rows) -> pd.DataFrame:
     """Return rows as the table of that name: its columns in order and typed, then those of the metrics."""
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    frame = pd.DataFrame(list(rows))
     texts = {each: frame[each].map(str, na_action="ignore") for each in ("why", "reason") if each in frame}
     frame = frame.assign(**texts)
     kinds = {**TABLES[name], **{each: "float" for each in frame.columns if each not in TABLES[name]}}
@@ -276,6 +274,32 @@ def _cache(run: Run) -> Iterator[dict[str, Any]]:
             "part": each.part or None,
             **({"inferred": estimate.tokens} | _of(estimate, "low high") if estimate else {}),
             "why": each.why or None,
+        }
+
+
+def _cells(run: Run) -> Iterator[dict[str, Any]]:
+    for cell in run.planned_cells:
+        values = values_of(run).get(cell.number, {})
+        yield {
+            **_of(cell, "number status reason window_s"),
+            **_of(cell.start.deployment, "engine model quantization"),
+            **dict(zip(("deployment", "scenario", "load"), cell.key, strict=True)),
+            "start": cell.record.start if cell.record else cell.start.name,
+            "repeat": cell.planned.repeat,
+            "concurrency": cell.load.concurrency if cell.load.kind == "closed" else None,
+            "rate_per_s": cell.load.rate_per_s,
+            "validity": cell.validity if cell.status == "completed" else None,
+            **{name: value.value for name, value in values.items()},
+        }
+
+
+def _starts(run: Run) -> Iterator[dict[str, Any]]:
+    for record in run.start_records:
+        sizes = memory_over_time(run, record).size_bytes
+        yield {
+            **_of(record, "name index repeat status error launch_s memory_kind baseline_bytes after_bytes"),
+            "deployment": record.deployment.label,
+            "memory_peak_bytes": sizes.max() if len(sizes) else None,
         }
 
 

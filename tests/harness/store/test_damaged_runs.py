@@ -14,7 +14,6 @@ from serving_bench.harness.errors import StoreError
 from serving_bench.harness.run.session import sole_writer
 from serving_bench.harness.store import store
 from serving_bench.reports import open_run, write_report
-from serving_bench.reports.measures.over_starts import cells_frame
 from serving_bench.reports.outputs.as_markdown import markdown_text
 from serving_bench.reports.outputs.tables import tables_of
 from serving_bench.reports.page.several_runs import index_page, index_rows
@@ -146,9 +145,7 @@ def test_what_is_to_come_is_not_yet_measured(tmp_path):
 
 
 def test_only_a_completed_cell_has_a_validity(begun):
-    frame = cells_frame(open_run(begun)).set_index("number")
-    assert frame.loc[1, "status"] == "in flight"
-    assert frame.loc[5, "status"] == "failed"
-    assert frame["validity"].isna().tolist() == (frame["status"] != "completed").tolist()
     table = tables_of(open_run(begun))["cells"].set_index("number")
-    assert table["validity"].isna().tolist() == frame["validity"].isna().tolist()
+    assert table.loc[1, "status"] == "in flight"
+    assert table.loc[5, "status"] == "failed"
+    assert table["validity"].isna().tolist() == (table["status"] != "completed").tolist()

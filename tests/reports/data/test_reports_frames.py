@@ -30,8 +30,9 @@ from serving_bench.harness.store.store import Phase
 from serving_bench.reports import open_run, write_report
 from serving_bench.reports.data.cells import load_family, load_labels, load_level
 from serving_bench.reports.data.samples import memory_over_time
-from serving_bench.reports.measures.over_starts import aggregate, cells_frame, starts_frame
+from serving_bench.reports.measures.over_starts import aggregate
 from serving_bench.reports.measures.values import values_of
+from serving_bench.reports.outputs.tables import tables_of
 
 T0 = 102 * S
 
@@ -61,14 +62,16 @@ def test_a_runs_own_page_is_answered_with_the_directory_to_give(full):
 
 
 def test_every_planned_cell_has_a_row(full):
-    assert len(cells_frame(full)) == 16
-    assert cells_frame(full)["status"].value_counts().to_dict() == {"completed": 15, "failed": 1}
-    assert len(starts_frame(full)) == 8
+    cells = tables_of(full)["cells"]
+    assert len(cells) == 16
+    assert cells["status"].value_counts().to_dict() == {"completed": 15, "failed": 1}
+    assert len(tables_of(full)["starts"]) == 8
     assert len(full.groups) == 8
 
 
 def test_a_failed_cell_has_its_reason_and_no_values(full):
-    failed = cells_frame(full)[cells_frame(full)["status"] == "failed"].iloc[0]
+    cells = tables_of(full)["cells"]
+    failed = cells[cells["status"] == "failed"].iloc[0]
     assert failed["number"] == 5
     assert str(failed["reason"]).startswith("the server died")
     assert 5 not in values_of(full)
@@ -81,8 +84,9 @@ def test_lists_of_chunks_and_texts_stay_out_of_the_frame(full):
 
 def test_cells_of_an_empty_run_are_not_measured(tmp_path):
     run = open_run(empty_run(tmp_path))
-    assert cells_frame(run)["status"].tolist() == ["not measured"]
-    assert list(map(str, cells_frame(run)["reason"])) == ["its server was not started"]
+    cells = tables_of(run)["cells"]
+    assert cells["status"].tolist() == ["not measured"]
+    assert cells["reason"].tolist() == ["its server was not started"]
     assert run.requests.empty
     assert "ttft_s" in run.requests
     assert run.host is None
@@ -95,20 +99,19 @@ def test_a_cell_that_was_begun_and_whose_folder_is_gone_is_missing(tmp_path):
     write_start(path, replace(start, phases=phases))
     assert open_run(path).planned_cells[0].reason is None
     shutil.rmtree(path / "cells")
-    assert list(map(str, cells_frame(open_run(path))["reason"])) == [
-        "its folder cells/000 is missing, though it was begun"
-    ]
+    [reason] = tables_of(open_run(path))["cells"]["reason"]
+    assert reason == "its folder cells/000 is missing, though it was begun"
 
 
 def test_cells_of_a_failed_start_have_its_error(tmp_path):
     run = open_run(all_failed_run(tmp_path))
-    assert cells_frame(run)["status"].tolist() == ["failed", "not measured"]
-    assert str(cells_frame(run)["reason"][1]).startswith("exited with code 1")
+    assert tables_of(run)["cells"]["status"].tolist() == ["failed", "not measured"]
+    assert tables_of(run)["cells"]["reason"][1].startswith("exited with code 1")
 
 
 def test_a_cell_that_was_begun_and_has_no_record_was_in_flight(tmp_path):
     store.begin_cell(empty_run(tmp_path), 0)
-    assert cells_frame(open_run(tmp_path))["status"].tolist() == ["in flight"]
+    assert tables_of(open_run(tmp_path))["cells"]["status"].tolist() == ["in flight"]
 
 
 def test_repeats_are_averaged_with_their_range_and_invalid_ones_left_out(tmp_path):
@@ -230,7 +233,7 @@ def test_groups_of_every_kind_of_load_stand_in_order(tmp_path):
         ("40/s poisson", 40.0),
         ("trace x2", 2.0),
     ]
-    assert cells_frame(run)["rate_per_s"].dropna().unique().tolist() == [5.0, 40.0]
+    assert tables_of(run)["cells"]["rate_per_s"].dropna().unique().tolist() == [5.0, 40.0]
 
 
 def test_a_self_test_is_read_back_and_a_damaged_one_is_one_line(tmp_path):

@@ -27,7 +27,7 @@ from serving_bench.harness.sampling.host import HostSample
 from serving_bench.reports import METRICS, open_run, tables_of
 from serving_bench.reports.data.tables import bins_of
 from serving_bench.reports.measures.metrics import Value, why_missing
-from serving_bench.reports.measures.over_starts import aggregate, starts_frame
+from serving_bench.reports.measures.over_starts import aggregate
 from serving_bench.reports.measures.values import measured_of, percentile_values, values_of
 from serving_bench.reports.measures.written import number
 from serving_bench.reports.page.cells import mean_cell
@@ -201,7 +201,7 @@ def test_memory_peak_is_the_highest_sample_of_the_cell_and_not_of_the_start(tmp_
     values = values_in(tmp_path, [row(0, T0)], load_summary=short)
     assert short.ended_ns == 105 * S
     assert values["memory_peak_bytes"].value == pytest.approx(2**30 * 0.75, abs=1)
-    assert starts_frame(open_run(tmp_path))["memory_peak_bytes"].tolist() == [2**30]
+    assert tables_of(open_run(tmp_path))["starts"]["memory_peak_bytes"].tolist() == [2**30]
 
 
 def test_cores_are_those_of_the_servers_processes_in_the_window(tmp_path):
