@@ -253,7 +253,11 @@ class Run:
     @once
     def is_counted(self, number: int) -> np.ndarray:
         """Return a mask over all requests of a cell: whether it counts, that is, was sent in the window by a
-        user who stays. See `window_requests`."""
+        user who stays.
+
+        Of those that their user would abandon only the ones that are answered in time would count, and which
+        ones these are depends on the engine.
+        """
         return np.asarray(self.holds(number, "in_window", True) & self.holds(number, "stays", True))
 
     @once
@@ -264,15 +268,6 @@ class Run:
     @once
     def cell_requests(self, number: int) -> pd.DataFrame:
         return self.requests.iloc[self._rows(number)]
-
-    @once
-    def window_requests(self, number: int) -> pd.DataFrame:
-        """Return the requests sent in a cell's window, whatever their outcome.
-
-        Requests that their user would abandon are left out: only those that are answered in time would count,
-        and which ones these are depends on the engine.
-        """
-        return taken(self.cell_requests(number), self.is_counted(number))
 
     def requests_with(self, number: int, *columns: str) -> pd.DataFrame:
         """Return all requests of a cell with columns that `requests` leaves out. Reads the file each time."""

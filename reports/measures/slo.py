@@ -217,7 +217,7 @@ def slo_values(run: Run, cell: Cell) -> dict[str, Value]:
     """Return goodput_per_s and slo_share of a cell; nothing if the run has no objectives."""
     if not run.record.slo:
         return {}
-    sent = run.window_requests(cell.number)
+    sent = sent_in_window(run.cell_requests(cell.number))
     met, n = int(met_all(sent, run.record.slo).sum()), len(sent)
     return {
         "goodput_per_s": Value(met / cell.window_s if cell.window_s else None, n),

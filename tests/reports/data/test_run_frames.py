@@ -9,7 +9,7 @@ from make_run import S, failed_row, one_cell_run, row, starts_run
 
 from serving_bench.harness.contracts import Load, Objective
 from serving_bench.reports import open_run
-from serving_bench.reports.data.run import once
+from serving_bench.reports.data.run import once, sent_in_window
 from serving_bench.reports.data.tables import of_start, taken
 from serving_bench.reports.measures.slo import judged_cells
 from serving_bench.reports.measures.values import values_of
@@ -54,7 +54,7 @@ def test_a_request_that_its_user_would_leave_neither_failed_nor_counts_as_sent(t
     ]
     run = open_run(one_cell_run(tmp_path, rows).path)
     [number] = {cell.number for cell in run.planned_cells}
-    assert run.window_requests(number)["request_id"].tolist() == ["r0", "r1"]
+    assert sent_in_window(run.cell_requests(number))["request_id"].tolist() == ["r0", "r1"]
     assert run.failed_requests["request_id"].tolist() == ["r1"]
     assert run.requests["stays"].tolist() == [True, True, False, False]
 
