@@ -94,16 +94,17 @@ def text_of(value: Any, suffix: str | None = None) -> str:
 def values_in(section: Any, name: str) -> dict[Any, str]:
     """Return the values of a key of a section (a dataclass, or a mapping by its fields), each with its text.
     There are several if the key takes several at once, and none if the section does not have it."""
-    keys = {} if isinstance(section, Mapping) else {each.name: each.metadata for each in fields(section)}
-    declared = {each: more.get("key", Key()) for each, more in keys.items()}
-    values = section if isinstance(section, Mapping) else {each: getattr(section, each) for each in keys}
+    values, keys = (section, {}) if isinstance(section, Mapping) else (vars(section), _keys(section))
     for suffix in ("", *SUFFIXES):
-        for each in values:
-            key_name = declared[each].name if each in declared else ""
-            if (key_name or each.removesuffix(suffix)) == name:
-                several = values[each] if isinstance(values[each], tuple) else (values[each],)
-                return {value: text_of(value, suffix) for value in several}
+        for each, value in values.items():
+            if (keys.get(each) or each.removesuffix(suffix)) == name:
+                several = value if isinstance(value, tuple) else (value,)
+                return {one: text_of(one, suffix) for one in several}
     return {}
+
+
+def _keys(section: Any) -> dict[str, str]:
+    return {each.name: each.metadata.get("key", Key()).name for each in fields(section)}
 
 
 def check_section(kind: type) -> None:

@@ -196,6 +196,9 @@ _PASSING = (
 _SAME_KIND = ("uuid", "index", "notes")
 # Where the server listens, and how its container is named: different in each start.
 _OWN_OF_START = ("port", "name", "label")
+# Keys of deployments, and sections of keys whose values are in the record of a run.
+_OF_DEPLOYMENT = ("model", "engine", "quantization")
+_RECORDED = ("compare", "quality", "price", "search", "until")
 _Facts = dict[tuple[Kind, str], str]
 
 
@@ -283,9 +286,7 @@ def _used(record: RunRecord, key: str) -> dict[Any, str]:
     cells = [cell for start in record.plan.starts for cell in start.cells]
     deployments = record.plan.deployments.values()
     alone = {
-        "model": tuple(each.model for each in deployments),
-        "engine": tuple(each.engine for each in deployments),
-        "quantization": tuple(each.quantization for each in deployments),
+        **{kind: tuple(getattr(each, kind) for each in deployments) for kind in _OF_DEPLOYMENT},
         "scenario": tuple(cell.scenario.name for cell in cells),
         "repeats": record.plan.blocks,
         "quality": record.quality.asked or ("off",),
@@ -295,10 +296,7 @@ def _used(record: RunRecord, key: str) -> dict[Any, str]:
         "load": [cell.load for cell in cells],
         "scenario": [cell.scenario.options for cell in cells],
         "engine": [each.terms for each in deployments],
-        **{
-            section: [getattr(record, section)]
-            for section in ("compare", "quality", "price", "search", "until")
-        },
+        **{each: [getattr(record, each)] for each in _RECORDED},
     }
     of_engine = [each.options for each in deployments if each.engine == section]
     values = [values_in(each, name) for each in sections.get(section, of_engine) if each]
