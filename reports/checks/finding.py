@@ -119,9 +119,11 @@ class Check:
         )
 
 
-def check(*texts: Any, **more: Any) -> Callable[[Look], Check]:
+def check(
+    title: str, text: str, remedy: str, metrics: tuple[str, ...] = SPEED, **more: Any
+) -> Callable[[Look], Check]:
     """Make a check of the function that it decorates. For the arguments see Check."""
-    return lambda look: Check(look, *texts, **more)
+    return lambda look: Check(look, title, text, remedy, metrics, **more)
 
 
 def _first(run: Run, cases: Sequence[Case]) -> str:
