@@ -276,8 +276,7 @@ def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
     record = run.start_of(cell)
     if cell.record is None or cell.summary is None or record is None:
         return None
-    names = {f"cell {each.number:03d} reset" for each in run.planned_cells}
-    resets = (phase.t_ns for phase in record.phases if phase.name in names)
+    resets = (phase.t_ns for phase in record.phases if phase.name.endswith("reset"))
     next_ns = min((ns for ns in resets if ns >= cell.summary.ended_ns), default=np.inf)
     t_ns, counts = _course(run, "server", record.name, term)
     first = int(np.searchsorted(t_ns, cell.summary.started_ns, side="right")) - 1
