@@ -371,7 +371,7 @@ def test_the_command_takes_objectives_of_quality_and_refuses_those_of_requests(t
     ],
 )
 def test_objectives_that_the_gate_cannot_judge_are_refused_in_one_line(key, why):
-    done = CliRunner().invoke(app, ["gate", "a", "b", key])
+    done = CliRunner().invoke(app, ["gate", ".", ".", key])
     assert isinstance(done.exception, UserError)
     assert str(done.exception).startswith(f"{key}: {why}")
     assert "\n" not in str(done.exception)
