@@ -26,18 +26,8 @@ __all__ = [
     "TOOL_TEMPLATES", "aliases", "launch_of", "value_bytes", "weights_bytes",
 ]  # fmt: skip
 
-_OWN = {
-    "anthropic": anthropic.ENGINE,
-    "gemini": gemini.ENGINE,
-    "llama_cpp": llama_cpp.ENGINE,
-    "ollama": ollama.ENGINE,
-    "openai": openai.ENGINE,
-    "reference": reference.ENGINE,
-    "sglang": sglang.ENGINE,
-    "tgi": tgi.ENGINE,
-    "transformers": transformers.ENGINE,
-    "vllm": vllm.ENGINE,
-}
+_PACKAGES = (anthropic, gemini, llama_cpp, ollama, openai, reference, sglang, tgi, transformers, vllm)
+_OWN: dict[str, Engine] = {each.ENGINE.name: each.ENGINE for each in _PACKAGES}
 # Sections of keys, which an engine cannot be named like.
 SECTIONS = (
     "compare", "engine", "fit", "gate", "guard", "load", "price", "quality", "run", "scenario", "search",

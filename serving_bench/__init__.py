@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         flags,
         given,
         image_key,
+        seen_by_server,
+        unmatched,
     )
     from serving_bench.engines.common.output import from_log, from_page
     from serving_bench.engines.model.sizes import Quantization, Recipe
@@ -68,13 +70,15 @@ __all__ = [
     "NativeSpec", "Place", "Plan", "Quantization", "Range", "Reason", "Recipe", "Report", "Run", "Said",
     "Scenario", "ScenarioOptions", "ServerMetric", "Stage", "StoreError", "Tool", "ToolCall", "Turn",
     "UserError", "Value", "Weights", "args_key", "checkpoint", "compare", "container", "environment_key",
-    "flags", "from_log", "from_page", "given", "image_key", "key", "open_run", "plan", "run", "within",
+    "flags", "from_log", "from_page", "given", "image_key", "key", "open_run", "plan", "run",
+    "seen_by_server", "unmatched", "within",
 ]  # fmt: skip
 # The modules that have the names; all others are in harness.contracts.
 _HOMES = {
     "api": ("Report", "compare", "open_run", "plan", "run"),
     "engines.common.launching": (
         "args_key", "checkpoint", "container", "environment_key", "flags", "given", "image_key",
+        "seen_by_server", "unmatched",
     ),
     "engines.common.output": ("from_log", "from_page"),
     "engines.model.sizes": ("Quantization", "Recipe"),

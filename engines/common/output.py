@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from serving_bench.harness.contracts import Scalar, at, number
+from serving_bench.harness.contracts import Hint, Scalar, at, number
 
 # A term, a pattern whose first group is its text, and a function that reads that text.
 LogTerm = tuple[str, str, Callable[[str], Scalar]]
@@ -20,6 +20,11 @@ _KV_CACHE_TYPES = {
 
 def kv_cache_type(name: str) -> str:
     return _KV_CACHE_TYPES.get(name, name)
+
+
+def hints(remedies: Mapping[str, str]) -> tuple[Hint, ...]:
+    """Return the hints with these remedies, by pattern."""
+    return tuple(Hint(pattern, remedy) for pattern, remedy in remedies.items())
 
 
 def from_log(log: str, terms: Iterable[LogTerm]) -> dict[str, Scalar]:

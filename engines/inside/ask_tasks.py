@@ -18,11 +18,11 @@ import time
 import traceback
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from hashlib import sha256
-from typing import Any
+from typing import Any, TextIO
 
 MAX_TOKENS = 256  # for a task that sets no number; the default of lm_eval's own client
 MOST_STOPS = 4
@@ -213,18 +213,23 @@ def own_task(name: str, items: list[dict[str, Any]], most_tokens: int) -> dict[s
     }
 
 
-def ask(
-    name: str, tasks: dict[str, Any], chat: Chat, keep: Callable[[dict[str, Any]], None], *, is_own: bool
-) -> Iterator[dict[str, Any]]:
-    """Ask all items of a task or of a group's tasks, and yield a scored row for each.
+def write(rows: TextIO, name: str, **what: Any) -> None:
+    """Write a line on a task into the results."""
+    print(json.dumps({"task": name, **what}), file=rows, flush=True)
 
-    `keep` gets a row as soon as an item is answered. It has a score only if the task is bench's own.
+
+def ask(name: str, tasks: dict[str, Any], chat: Chat, rows: TextIO, *, is_own: bool) -> None:
+    """Ask all items of a task or of a group's tasks, and write a scored row for each.
+
+    A row is also written as soon as an item is answered. It has a score only if the task is bench's own.
     """
     from lm_eval.evaluator import evaluate
 
-    chat.keep = lambda request, answer: keep(
-        answered(name, request, answer, chat.errors.get((request.task_name, request.doc_id)), is_own=is_own)
-    )
+    def keep(request: Any, answer: str) -> None:
+        error = chat.errors.get((request.task_name, request.doc_id))
+        write(rows, name, row=answered(name, request, answer, error, is_own=is_own))
+
+    chat.keep = keep
     results = evaluate(
         chat, {"tasks": tasks}, bootstrap_iters=0, apply_chat_template=True, fewshot_as_multiturn=True
     )
@@ -233,7 +238,7 @@ def ask(
         for sample in (each for each in samples if each["filter"] == samples[0]["filter"]):
             metric, error = sample["metrics"][0], chat.errors.get((task, sample["doc_id"]))
             score = None if error else finite(sample[metric])
-            yield {
+            row = {
                 "task": name,
                 "item": sample["doc"]["id"] if is_own else f"{task}/{sample['doc_id']}",
                 "score": score,
@@ -241,6 +246,7 @@ def ask(
                 "prompt_sha256": sample["prompt_hash"],
                 "error": f"{metric} is not a score of one item" if error is None and score is None else error,
             }
+            write(rows, name, row=row)
 
 
 def answered(name: str, request: Any, answer: str, error: str | None, *, is_own: bool) -> dict[str, Any]:
@@ -265,27 +271,20 @@ def finite(score: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def write_lines(
-    name: str, definition: dict[str, Any] | None, chat: Chat | None, write: Callable[[dict[str, Any]], None]
-) -> None:
+def write_lines(name: str, definition: dict[str, Any] | None, chat: Chat | None, rows: TextIO) -> None:
     """Load and ask a task, and write the results line by line."""
-
-    def keep(row: dict[str, Any]) -> None:
-        write({"task": name, "row": row})
-
     try:
         tasks = load(name, definition)
-        write({"task": name, "items": sum(len(task.eval_docs) for task in tasks.values())})
+        write(rows, name, items=sum(len(task.eval_docs) for task in tasks.values()))
         if chat is not None:
-            for row in ask(name, tasks, chat, keep, is_own=definition is not None):
-                keep(row)
+            ask(name, tasks, chat, rows, is_own=definition is not None)
     except RefusedError as error:
-        write({"task": name, "failed": str(error)})
+        write(rows, name, failed=str(error))
     # Whatever the code of one task raises, the other tasks are asked.
     except Exception as error:
         traceback.print_exc()
         message = " ".join(without_key(str(error)).split())[:300]
-        write({"task": name, "failed": f"lm_eval raised {type(error).__name__}: {message}"})
+        write(rows, name, failed=f"lm_eval raised {type(error).__name__}: {message}")
 
 
 def main() -> None:
@@ -298,7 +297,7 @@ def main() -> None:
         for number, (name, definition) in enumerate(job["tasks"].items()):
             if chat is not None:
                 chat.tasks_left = len(job["tasks"]) - number
-            write_lines(name, definition, chat, lambda line: print(json.dumps(line), file=rows, flush=True))
+            write_lines(name, definition, chat, rows)
 
 
 if __name__ == "__main__":

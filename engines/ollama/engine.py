@@ -14,7 +14,7 @@ from typing import Any
 
 from serving_bench.engines.common import llama_cpp_output
 from serving_bench.engines.common.launching import container, given, image_key, seen_by_server, unmatched
-from serving_bench.engines.common.output import OLLAMA_PAGES, from_ollama
+from serving_bench.engines.common.output import OLLAMA_PAGES, from_ollama, hints
 from serving_bench.engines.model.files import split_parts
 from serving_bench.engines.model.models import MODELS
 from serving_bench.harness import contracts
@@ -165,6 +165,16 @@ def _said(log: str, pages: Mapping[str, Any]) -> contracts.Said:
     return contracts.Said({**inside.terms, **from_ollama(pages)}, inside.memory)
 
 
+_REMEDIES = {
+    r"llama-server binary not found": "This ollama was built without its llama-server: take a release, whose "
+    "lib/ollama has it.",
+    r"llama-quantize (unavailable|failed)|start llama-quantize": "Ollama copies a GGUF file with its "
+    "llama-quantize, which failed: the log says why before that.",
+    r"unknown (command|flag|shorthand)": "This program lacks a command or flag that bench uses: bench was "
+    "written for Ollama 0.33.",
+    r"(?i)out of memory|requires more system memory": "Memory ran out: lower engine.context_length or "
+    "engine.concurrent_sequences, or take a smaller quantization.",
+}
 ENGINE = contracts.Engine(
     name="ollama",
     description="Ollama in front of llama.cpp's server, on GGUF files, of which it keeps a copy",
@@ -195,25 +205,7 @@ ENGINE = contracts.Engine(
         contracts.Stage("weights_loaded", r"llama-server started in "),
         contracts.Stage("engine_ready", r"loaded runners"),
     ),
-    hints=(
-        contracts.Hint(
-            r"llama-server binary not found",
-            "This ollama was built without its llama-server: take a release, whose lib/ollama has it.",
-        ),
-        contracts.Hint(
-            r"llama-quantize (unavailable|failed)|start llama-quantize",
-            "Ollama copies a GGUF file with its llama-quantize, which failed: the log says why before that.",
-        ),
-        contracts.Hint(
-            r"unknown (command|flag|shorthand)",
-            "This program lacks a command or flag that bench uses: bench was written for Ollama 0.33.",
-        ),
-        contracts.Hint(
-            r"(?i)out of memory|requires more system memory",
-            "Memory ran out: lower engine.context_length or engine.concurrent_sequences, or take a smaller "
-            "quantization.",
-        ),
-    ),
+    hints=hints(_REMEDIES),
     # /v1/completions ignores logprobs and echo, and applies the chat template to its text.
     given_text=None,
 )

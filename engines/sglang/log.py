@@ -4,7 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving_bench.engines.common.output import LogTerm, from_log, from_page, known, kv_cache_type, times
+from serving_bench.engines.common.output import (
+    LogTerm,
+    from_log,
+    from_page,
+    hints,
+    known,
+    kv_cache_type,
+    times,
+)
 from serving_bench.harness.contracts import Hint, MemoryPart, Said, Stage, at
 
 # What the stand-in for the CPU kernels (tests/sglang_cpu) prints when it is imported.
@@ -17,63 +25,36 @@ STAGES: Sequence[Stage] = (
     Stage("engine_ready", r"max_total_num_tokens=\d+, "),
 )
 
-HINTS: Sequence[Hint] = (
-    Hint(
-        r"CUDA out of memory|torch\.OutOfMemoryError|Capture (cuda|prefill CUDA) graph failed",
-        "GPU memory ran out: lower sglang.mem_fraction_static, engine.kv_cache_tokens or "
-        "sglang.cuda_graph_max_bs_decode, or take a smaller quantization.",
-    ),
-    Hint(
-        r"Loaded weights leave no GPU memory|Not enough memory\. Please try to increase --mem-frac",
-        "The weights leave no room for a KV cache: raise sglang.mem_fraction_static, or take a smaller "
-        "quantization.",
-    ),
-    Hint(
-        r"DefaultCPUAllocator: (can't|not enough)|bad_alloc|\bMemoryError|Cannot allocate memory",
-        "The machine's memory ran out: lower engine.kv_cache_tokens or sglang.mem_fraction_static.",
-    ),
-    Hint(
-        r"User-specified context_length \(\d+\) is greater than the derived",
-        "The model has a shorter context: lower engine.context_length.",
-    ),
-    Hint(
-        r"the draft model to share the same vocabulary",
-        "SGLang needs a draft model with the same vocabulary: choose another for engine.speculation.",
-    ),
-    Hint(
-        r"bench's stand-in of sgl_kernel has no kernels|'sgl_kernel' is not a package",
-        "This needs SGLang's compiled kernels, which the environment of `make sglang-cpu-env` lacks.",
-    ),
-    Hint(
-        r"No module named 'sgl_kernel'",
-        "sglang.environment must contain SGLang's kernels (sglang-kernel); for a CPU `make sglang-cpu-env` "
-        "makes one with a stand-in for them.",
-    ),
-    Hint(
-        r"No module named '?sglang",
-        "sglang.environment must contain SGLang; `bench install sglang` makes one.",
-    ),
-    Hint(
-        r"No accelerator \(CUDA|has no attribute '_cuda_setDevice'|no CUDA-capable device|"
-        r"CUDA driver version is insufficient|libcuda\.so",
-        "CUDA was not found: check the driver with nvidia-smi, and that the environment's torch has CUDA.",
-    ),
-    Hint(
-        r"is not supported for quantization|is not supported for the current GPU",
-        "SGLang has no kernel for this quantization here: on a GPU engine.dtype=float16 may help, on a CPU "
-        "it needs its own compiled kernels.",
-    ),
-    Hint(
-        r"Model architectures .* are not supported",
-        "This SGLang does not know the model's architecture; a newer one may.",
-    ),
-    Hint(
-        r"launch_server\.py: error: ",
-        "This SGLang does not know one of its arguments: it may be older or newer than the versions that "
-        "bench was written for (`bench list engines`).",
-    ),
-    Hint(r"Received sigquit from a child process", "", is_effect=True),
-)
+_REMEDIES = {
+    r"CUDA out of memory|torch\.OutOfMemoryError|Capture (cuda|prefill CUDA) graph failed": "GPU memory ran "
+    "out: lower sglang.mem_fraction_static, engine.kv_cache_tokens or sglang.cuda_graph_max_bs_decode, or "
+    "take a smaller quantization.",
+    r"Loaded weights leave no GPU memory|Not enough memory\. Please try to increase --mem-frac": "The "
+    "weights leave no room for a KV cache: raise sglang.mem_fraction_static, or take a smaller "
+    "quantization.",
+    r"DefaultCPUAllocator: (can't|not enough)|bad_alloc|\bMemoryError|Cannot allocate memory": "The "
+    "machine's memory ran out: lower engine.kv_cache_tokens or sglang.mem_fraction_static.",
+    r"User-specified context_length \(\d+\) is greater than the derived": "The model has a shorter context: "
+    "lower engine.context_length.",
+    r"the draft model to share the same vocabulary": "SGLang needs a draft model with the same vocabulary: "
+    "choose another for engine.speculation.",
+    r"bench's stand-in of sgl_kernel has no kernels|'sgl_kernel' is not a package": "This needs SGLang's "
+    "compiled kernels, which the environment of `make sglang-cpu-env` lacks.",
+    r"No module named 'sgl_kernel'": "sglang.environment must contain SGLang's kernels (sglang-kernel); for "
+    "a CPU `make sglang-cpu-env` makes one with a stand-in for them.",
+    r"No module named '?sglang": "sglang.environment must contain SGLang; `bench install sglang` makes one.",
+    r"No accelerator \(CUDA|has no attribute '_cuda_setDevice'|no CUDA-capable device|"
+    r"CUDA driver version is insufficient|libcuda\.so": "CUDA was not found: check the driver with "
+    "nvidia-smi, and that the environment's torch has CUDA.",
+    r"is not supported for quantization|is not supported for the current GPU": "SGLang has no kernel for "
+    "this quantization here: on a GPU engine.dtype=float16 may help, on a CPU it needs its own compiled "
+    "kernels.",
+    r"Model architectures .* are not supported": "This SGLang does not know the model's architecture; a "
+    "newer one may.",
+    r"launch_server\.py: error: ": "This SGLang does not know one of its arguments: it may be older or "
+    "newer than the versions that bench was written for (`bench list engines`).",
+}
+HINTS = (*hints(_REMEDIES), Hint(r"Received sigquit from a child process", "", is_effect=True))
 
 # Term -> its field in /server_info.
 _INFO_TERMS: Mapping[str, str] = {

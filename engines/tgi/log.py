@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving_bench.engines.common.output import LogTerm, from_log, from_page, is_true
+from serving_bench.engines.common.output import LogTerm, from_log, from_page, hints, is_true
 from serving_bench.harness.contracts import Fact, Hint, Reason, Said, Stage, at
 
 STAGES: Sequence[Stage] = (
@@ -16,61 +16,36 @@ STAGES: Sequence[Stage] = (
     Stage("weights_loaded", r"Shard ready in "),
     Stage("engine_ready", r"Setting max batch total tokens to \d+"),
 )
-HINTS: Sequence[Hint] = (
-    Hint(
-        r"Not enough memory to handle \d+ prefill tokens",
-        "Memory ran out while TGI tried its largest prefill: lower tgi.max_batch_prefill_tokens.",
-    ),
-    Hint(
-        r"NotEnoughMemory\(|must be <= `max_batch_total_tokens`",
-        "The KV cache is smaller than one conversation: lower engine.context_length, or raise "
-        "tgi.cuda_memory_fraction.",
-    ),
-    Hint(
-        r"CUDA out of memory|Not enough VRAM to run the model",
-        "Memory ran out: lower engine.context_length or tgi.max_batch_prefill_tokens, take a smaller "
-        "quantization, or free the GPU; NCCL also needs shared memory.",
-    ),
-    Hint(
-        r"`max_batch_prefill_tokens` must be >= `max_input_tokens`",
-        "TGI reads this model's prompts in one piece: tgi.max_batch_prefill_tokens must be "
-        "engine.context_length or more.",
-    ),
-    Hint(
-        r"Prefix caching is only supported with flashinfer",
-        "This GPU or model has no attention kernel with a prefix cache: engine.prefix_cache=false.",
-    ),
-    Hint(
-        r"text-generation-(server|router) not found in PATH",
-        "Put the directories of text-generation-server and text-generation-router on PATH.",
-    ),
-    Hint(
-        r"requires Flash Attention enabled models|(quantization|sharded) is not supported for",
-        "This TGI has no kernels for the model on this device; engine=vllm or sglang may serve it.",
-    ),
-    Hint(
-        # With the exception's name: the source lines in a traceback have the same words.
-        r"RuntimeError: Only 1 can be set between `dtype` and `quantize`",
-        "Leave out tgi.quantize: TGI chooses the dtype of quantized weights itself.",
-    ),
-    Hint(
-        r"Found no NVIDIA driver|could not select device driver|NotEnoughCUDADevices",
-        "TGI sees too few GPUs: check the driver, the container toolkit and engine.tensor_parallel.",
-    ),
-    Hint(
-        r"Download encountered an error|OfflineModeIsEnabled|LocalEntryNotFoundError",
-        "TGI runs offline and a file of the checkpoint is missing: remove the checkpoint and run "
-        "`bench prepare`.",
-    ),
-    Hint(
-        r"smaller than\s+sliding_window=",
-        "Without flash attention TGI has no sliding window: engine.context_length must not exceed the "
-        "window, which the log gives as sliding_window=.",
-    ),
-    Hint(
-        r"Shard process was signaled to shutdown with signal 9\b",
-        "The shard was ended by signal 9: probably memory ran out. Take a smaller quantization.",
-    ),
+_REMEDIES = {
+    r"Not enough memory to handle \d+ prefill tokens": "Memory ran out while TGI tried its largest prefill: "
+    "lower tgi.max_batch_prefill_tokens.",
+    r"NotEnoughMemory\(|must be <= `max_batch_total_tokens`": "The KV cache is smaller than one "
+    "conversation: lower engine.context_length, or raise tgi.cuda_memory_fraction.",
+    r"CUDA out of memory|Not enough VRAM to run the model": "Memory ran out: lower engine.context_length or "
+    "tgi.max_batch_prefill_tokens, take a smaller quantization, or free the GPU; NCCL also needs shared "
+    "memory.",
+    r"`max_batch_prefill_tokens` must be >= `max_input_tokens`": "TGI reads this model's prompts in one "
+    "piece: tgi.max_batch_prefill_tokens must be engine.context_length or more.",
+    r"Prefix caching is only supported with flashinfer": "This GPU or model has no attention kernel with a "
+    "prefix cache: engine.prefix_cache=false.",
+    r"text-generation-(server|router) not found in PATH": "Put the directories of text-generation-server "
+    "and text-generation-router on PATH.",
+    r"requires Flash Attention enabled models|(quantization|sharded) is not supported for": "This TGI has "
+    "no kernels for the model on this device; engine=vllm or sglang may serve it.",
+    # With the exception's name: the source lines in a traceback have the same words.
+    r"RuntimeError: Only 1 can be set between `dtype` and `quantize`": "Leave out tgi.quantize: TGI chooses "
+    "the dtype of quantized weights itself.",
+    r"Found no NVIDIA driver|could not select device driver|NotEnoughCUDADevices": "TGI sees too few GPUs: "
+    "check the driver, the container toolkit and engine.tensor_parallel.",
+    r"Download encountered an error|OfflineModeIsEnabled|LocalEntryNotFoundError": "TGI runs offline and a "
+    "file of the checkpoint is missing: remove the checkpoint and run `bench prepare`.",
+    r"smaller than\s+sliding_window=": "Without flash attention TGI has no sliding window: "
+    "engine.context_length must not exceed the window, which the log gives as sliding_window=.",
+    r"Shard process was signaled to shutdown with signal 9\b": "The shard was ended by signal 9: probably "
+    "memory ran out. Take a smaller quantization.",
+}
+HINTS = (
+    *hints(_REMEDIES),
     Hint(
         r"Error: Shard(CannotStart|Failed)|Shard \d+ (failed to start|crashed)"
         r"|Shard complete standard error output:",

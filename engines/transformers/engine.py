@@ -15,7 +15,7 @@ from serving_bench.engines.common.launching import (
     kv_cache_types,
     unmatched,
 )
-from serving_bench.engines.common.output import from_page, kv_cache_type
+from serving_bench.engines.common.output import from_page, hints, kv_cache_type
 from serving_bench.engines.common.tokens import placed, tokenized
 from serving_bench.engines.model import sizes
 from serving_bench.engines.places import INSIDE, LOCKS
@@ -41,32 +41,20 @@ _INFO_TERMS = {
     "speculative_tokens": "speculative_tokens",
     "chat_template": "chat_template",
 }
-_HINTS = (
-    contracts.Hint(
-        r"CUDA out of memory|can't allocate memory|MemoryError",
-        "Memory ran out: lower engine.context_length, or take a smaller model.",
-    ),
-    contracts.Hint(
-        r"finds no CUDA device|Found no NVIDIA driver",
-        "The environment's PyTorch sees no GPU: check the driver, or use device=cpu.",
-    ),
-    contracts.Hint(
-        r"does not recognize this architecture|Unrecognized (model|configuration class)",
-        "This version of transformers does not know the model's architecture; trust_remote_code is not used.",
-    ),
-    contracts.Hint(r"computes NaN as float16", "The model overflows float16: take quantization=bf16."),
-    contracts.Hint(
-        r"has no chat template",
-        "The checkpoint has no chat template: give one with engine.chat_template=FILE.",
-    ),
-    contracts.Hint(
-        r"the model's context has \d+ tokens", "Lower engine.context_length to what the model was made for."
-    ),
-    contracts.Hint(
-        r"SafetensorError|no file named model\.safetensors|IncompleteMetadata",
-        "The checkpoint is damaged or incomplete: remove it and run `bench prepare`.",
-    ),
-)
+_REMEDIES = {
+    r"CUDA out of memory|can't allocate memory|MemoryError": "Memory ran out: lower engine.context_length, "
+    "or take a smaller model.",
+    r"finds no CUDA device|Found no NVIDIA driver": "The environment's PyTorch sees no GPU: check the "
+    "driver, or use device=cpu.",
+    r"does not recognize this architecture|Unrecognized (model|configuration class)": "This version of "
+    "transformers does not know the model's architecture; trust_remote_code is not used.",
+    r"computes NaN as float16": "The model overflows float16: take quantization=bf16.",
+    r"has no chat template": "The checkpoint has no chat template: give one with engine.chat_template=FILE.",
+    r"the model's context has \d+ tokens": "Lower engine.context_length to what the model was made for.",
+    r"SafetensorError|no file named model\.safetensors|IncompleteMetadata": "The checkpoint is damaged or "
+    "incomplete: remove it and run `bench prepare`.",
+}
+_HINTS = hints(_REMEDIES)
 
 
 @dataclass(frozen=True)

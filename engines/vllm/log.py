@@ -5,7 +5,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving_bench.engines.common.output import LogTerm, from_log, from_page, is_true, known, kv_cache_type
+from serving_bench.engines.common.output import (
+    LogTerm,
+    from_log,
+    from_page,
+    hints,
+    is_true,
+    known,
+    kv_cache_type,
+)
 from serving_bench.harness.contracts import Hint, MemoryPart, Said, Scalar, Stage, at
 
 
@@ -19,7 +27,43 @@ STAGES: Sequence[Stage] = (
     Stage("engine_ready", r"init engine \(profile, create kv cache, warmup model\) took "),
 )
 
-HINTS: Sequence[Hint] = (
+_REMEDIES = {
+    r"larger than the available KV cache memory": "The KV cache does not hold one conversation of "
+    "engine.context_length tokens: lower that, or raise engine.kv_cache_tokens (or "
+    "vllm.gpu_memory_utilization, where vLLM sizes the cache itself).",
+    r"is less than desired (CPU memory|GPU memory) utilization": "Less memory is free than vLLM wants: "
+    "lower vllm.gpu_memory_utilization (on a CPU it is a share of the machine's memory), or end other "
+    "programs that use it.",
+    r"is less than requested memory for kv|No available memory for the cache blocks"
+    r"|(CUDA|HIP) out of memory|torch\.OutOfMemoryError|can't allocate memory": "Memory ran out: lower "
+    "engine.context_length or engine.concurrent_sequences (they determine engine.kv_cache_tokens), or "
+    "vllm.max_num_batched_tokens, or take a smaller quantization.",
+    r"Failed to infer device type|No CUDA GPUs are available|Found no NVIDIA driver"
+    r"|libcuda\.so|libcudart\.so|driver on your system is too old": "vLLM finds no usable GPU: check the "
+    "driver with nvidia-smi, or use device=cpu, which needs another build (`bench install vllm`).",
+    r"Model architectures \[.*\] (are not supported for now|failed to be inspected)"
+    r"|does not recognize this architecture": "This vLLM does not know the model's architecture; a newer "
+    "one may.",
+    r"does not support float16": "vLLM refuses float16 for this model: use quantization=bf16, or "
+    "engine.dtype=bfloat16.",
+    r"Target and draft model should have the same vocabulary size": "vLLM needs a draft model with an "
+    "equally large vocabulary: choose another for engine.speculation.",
+    r"greater than the derived max_model_len": "Lower engine.context_length: the model was not made for "
+    "that many tokens.",
+    r"No package metadata was found for vllm|No module named '?vllm": "The environment has no distribution "
+    "named vllm: `bench install vllm` makes one that has it, for the CPU too.",
+    r"InvalidCxxCompiler|No working C\+\+ compiler": "vLLM compiles on a CPU: install a C++ compiler (on "
+    "Debian: apt-get install g++), or use engine.graphs=false.",
+    r"No such file or directory: 'ninja'": "vLLM compiles kernels for this GPU with ninja: install it (on "
+    "Debian: apt-get install ninja-build).",
+    r"Failed to find a kernel that can implement|is not supported for the current GPU"
+    r"|quantization is currently not supported in": "vLLM has no kernel for this quantization on this "
+    "device: take another quantization.",
+    r"No valid attention backend found|Selected backend .* is not valid": "The attention backend does not "
+    "work here: leave out vllm.attention_backend, so that vLLM chooses.",
+}
+HINTS = (
+    *hints(_REMEDIES),
     Hint(
         r"Engine core initialization failed|Worker proc \S+ died unexpectedly"
         r"|\braise \w+Error\(|Traceback \(most recent call last\)",
@@ -27,71 +71,9 @@ HINTS: Sequence[Hint] = (
         is_effect=True,
     ),
     Hint(
-        r"larger than the available KV cache memory",
-        "The KV cache does not hold one conversation of engine.context_length tokens: lower that, or raise "
-        "engine.kv_cache_tokens (or vllm.gpu_memory_utilization, where vLLM sizes the cache itself).",
-    ),
-    Hint(
-        r"is less than desired (CPU memory|GPU memory) utilization",
-        "Less memory is free than vLLM wants: lower vllm.gpu_memory_utilization (on a CPU it is a share of "
-        "the machine's memory), or end other programs that use it.",
-    ),
-    Hint(
-        r"is less than requested memory for kv|No available memory for the cache blocks"
-        r"|(CUDA|HIP) out of memory|torch\.OutOfMemoryError|can't allocate memory",
-        "Memory ran out: lower engine.context_length or engine.concurrent_sequences (they determine "
-        "engine.kv_cache_tokens), or vllm.max_num_batched_tokens, or take a smaller quantization.",
-    ),
-    Hint(
-        r"Failed to infer device type|No CUDA GPUs are available|Found no NVIDIA driver"
-        r"|libcuda\.so|libcudart\.so|driver on your system is too old",
-        "vLLM finds no usable GPU: check the driver with nvidia-smi, or use device=cpu, which needs another "
-        "build (`bench install vllm`).",
-    ),
-    Hint(
-        r"Model architectures \[.*\] (are not supported for now|failed to be inspected)"
-        r"|does not recognize this architecture",
-        "This vLLM does not know the model's architecture; a newer one may.",
-    ),
-    Hint(
-        r"does not support float16",
-        "vLLM refuses float16 for this model: use quantization=bf16, or engine.dtype=bfloat16.",
-    ),
-    Hint(
-        r"Target and draft model should have the same vocabulary size",
-        "vLLM needs a draft model with an equally large vocabulary: choose another for engine.speculation.",
-    ),
-    Hint(
-        r"greater than the derived max_model_len",
-        "Lower engine.context_length: the model was not made for that many tokens.",
-    ),
-    Hint(
-        r"No package metadata was found for vllm|No module named '?vllm",
-        "The environment has no distribution named vllm: `bench install vllm` makes one that has it, for the "
-        "CPU too.",
-    ),
-    Hint(
-        r"InvalidCxxCompiler|No working C\+\+ compiler",
-        "vLLM compiles on a CPU: install a C++ compiler (on Debian: apt-get install g++), or use "
-        "engine.graphs=false.",
-    ),
-    Hint(
-        r"No such file or directory: 'ninja'",
-        "vLLM compiles kernels for this GPU with ninja: install it (on Debian: apt-get install ninja-build).",
-    ),
-    Hint(
         r"SafetensorError",
         "The checkpoint is damaged or cut short: remove it and run `bench prepare`.",
         "The checkpoint is damaged or cut short: give a whole one.",
-    ),
-    Hint(
-        r"Failed to find a kernel that can implement|is not supported for the current GPU"
-        r"|quantization is currently not supported in",
-        "vLLM has no kernel for this quantization on this device: take another quantization.",
-    ),
-    Hint(
-        r"No valid attention backend found|Selected backend .* is not valid",
-        "The attention backend does not work here: leave out vllm.attention_backend, so that vLLM chooses.",
     ),
 )
 

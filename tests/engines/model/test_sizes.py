@@ -246,6 +246,6 @@ def test_rows_too_short_for_a_k_kind_are_said() -> None:
     small, large = MODELS["smollm2-135m"].facts, MODELS["llama-3.1-8b-instruct"].facts
     said = sizes.mixed_kinds(small, "gguf-q4_k_m")
     assert said is not None
-    assert said.startswith("its rows of 576 weights are not whole blocks of 256: ")
+    assert str(said).startswith("its rows of 576 weights are not whole blocks of 256: ")
     assert sizes.mixed_kinds(small, "gguf-q8_0") is None
     assert sizes.mixed_kinds(large, "gguf-q4_k_m") is None

@@ -60,6 +60,8 @@ def test_each_call_gives_the_values_that_its_sentence_uses() -> None:
             if (used - given and not may_lack) or (given - used and not may_have_more):
                 wrong.append((place, kind, given ^ used))
     assert wrong == []
+    # In a record a fact's kind stands among its values.
+    assert [kind for kind, text in SENTENCES.items() if "kind" in names_in(text)] == []
 
 
 def test_each_sentence_is_used() -> None:
