@@ -104,14 +104,14 @@ def test_an_engine_of_few_lines_and_a_scenario_are_planned(copy: Path) -> None:
         ("plan", "engine=smallama", "smallama.threads=0"),
         ("plan", "engine=reference", "scenario=quiz", "scenario.digits=0"),
         ("plan", "engine=reference", f"scenario={copy / PACKAGE / 'smallama' / 'quiz.py'}"),
-        ("plan", "engine=vllm", "quantization=w8a16,fp8", "device=cpu"),
+        ("plan", "engine=vllm", "quantization=w8a8,fp8", "device=cpu"),
     )
     assert "(of bench-smallama 1.0)" in listed[1]
     assert "gguf-iq4_xs: 4-bit, with a table of values (of bench-smallama 1.0)" in kinds[1]
-    assert "w8a16: 8-bit, rounded (of bench-smallama 1.0)" in kinds[1]
+    assert "w8a8: 8-bit weights and activations, rounded (of bench-smallama 1.0)" in kinds[1]
     assert "time spent answering, in share (of bench-smallama 1.0)" in metrics[1]
     assert "quiz.py" in file[1], file
-    assert "vllm-w8a16" in rounded[1], rounded
+    assert "vllm-w8a8" in rounded[1], rounded
     assert planned[0] == 0, planned
     assert "skipped smallama awq: smallama reads GGUF files; awq is not one" in planned[1]
     assert threads[2] == "smallama.threads=0: must be 1 or more"
