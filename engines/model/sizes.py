@@ -85,8 +85,11 @@ def _check(row: Quantization) -> None:
     is_gguf = row.name.startswith("gguf-") and row.file_format == "gguf"
     if not re.fullmatch(r"[a-z][a-z0-9._-]*", row.name) or is_gguf == bool(row.recipe):
         raise UserError("give a `recipe`, or name a GGUF file's kind: gguf-...")
-    if row.recipe and not row.recipe.script.is_file():
-        raise UserError(f"{row.recipe.script}: no such file")
+    if row.recipe:
+        locks = [each.lock for each in row.recipe.environments.values() if each.lock]
+        for path in (row.recipe.script, *locks):
+            if not path.is_file():
+                raise UserError(f"{path}: no such file; does the package take it along (package-data)?")
 
 
 QUANTIZATIONS = Table("quantizations", _OWN, _check)

@@ -20,7 +20,7 @@ from serving_bench.reports.page.document import page, write_report
 
 _TEXTS = {"html": page, "markdown": markdown_text, "json": json_text}
 _OF_TABLES, _OF_CHARTS = ("csv", "parquet"), ("png", "svg")
-_ENDINGS = {"html": ".html", "markdown": ".md", **{n: f".{n}" for n in ("json", *_OF_TABLES, *_OF_CHARTS)}}
+_ENDINGS = {name: f".{name}" for name in (*_TEXTS, *_OF_TABLES, *_OF_CHARTS)} | {"markdown": ".md"}
 REQUESTS = "requests"
 _STDOUT = "-"
 # A spreadsheet takes text that starts with one of these for a formula.

@@ -90,12 +90,12 @@ def records(path: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def test_every_example_is_found() -> None:
-    assert len(EXAMPLE.findall(DOCUMENT)) == DOCUMENT.count("```") // 2 == 10
+    assert len(EXAMPLE.findall(DOCUMENT)) == DOCUMENT.count("```") // 2 == 15
 
 
 def test_an_engine_of_few_lines_and_a_scenario_are_planned(copy: Path) -> None:
     assert (copy / PACKAGE / "smallama" / "engine.py").read_text().count("\n") < 120
-    listed, kinds, metrics, planned, threads, digits, file = told(
+    listed, kinds, metrics, planned, threads, digits, file, rounded = told(
         copy,
         ("list", "engines"),
         ("list", "quantizations"),
@@ -104,11 +104,14 @@ def test_an_engine_of_few_lines_and_a_scenario_are_planned(copy: Path) -> None:
         ("plan", "engine=smallama", "smallama.threads=0"),
         ("plan", "engine=reference", "scenario=quiz", "scenario.digits=0"),
         ("plan", "engine=reference", f"scenario={copy / PACKAGE / 'smallama' / 'quiz.py'}"),
+        ("plan", "engine=vllm", "quantization=w8a8,fp8", "device=cpu"),
     )
     assert "(of bench-smallama 1.0)" in listed[1]
     assert "gguf-iq4_xs: 4-bit, with a table of values (of bench-smallama 1.0)" in kinds[1]
+    assert "w8a8: 8-bit weights and activations, rounded (of bench-smallama 1.0)" in kinds[1]
     assert "time spent answering, in share (of bench-smallama 1.0)" in metrics[1]
     assert "quiz.py" in file[1], file
+    assert "vllm-w8a8" in rounded[1], rounded
     assert planned[0] == 0, planned
     assert "skipped smallama awq: smallama reads GGUF files; awq is not one" in planned[1]
     assert threads[2] == "smallama.threads=0: must be 1 or more"
@@ -165,17 +168,20 @@ def test_a_scenario_is_played(copy: Path, tmp_path: Path) -> None:
     assert (cell["status"], cell["scenario"]["options"]["digits"]) == ("completed", 2)
 
 
-def test_a_metric_a_part_of_the_page_and_a_reason_to_distrust_are_in_the_report(copy: Path, tmp_path: Path):
+def test_all_that_is_added_of_a_report_is_in_it(copy: Path, tmp_path: Path) -> None:
     plain = one_cell_run(tmp_path / "plain", ROWS).path
     slow = one_cell_run(tmp_path / "slow", [*ROWS, SLOW]).path
-    table, page, without, with_slow = told(
+    table, page, without, with_slow, text = told(
         copy,
         ("report", plain, "--format", "csv", "--table", "cells"),
         ("report", slow, "--output", tmp_path / "page.html"),
         ("report", plain, "--format", "markdown"),
         ("report", slow, "--format", "markdown"),
+        ("report", plain, "--output", tmp_path / "answers.txt"),
     )
-    assert [code for code, *_ in (table, page, without, with_slow)] == [0] * 4
+    assert [code for code, *_ in (table, page, without, with_slow, text)] == [0] * 5
+    assert "| requests/s |" in without[1]
+    assert (tmp_path / "answers.txt").read_text().count("llama_cpp fp16") == 1
     header, values = (line.split(",") for line in table[1].splitlines())
     assert float(values[header.index("answering_share")]) == pytest.approx(1 - 100 / 190)
     drawn = (tmp_path / "page.html").read_text()
