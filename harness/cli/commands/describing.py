@@ -85,7 +85,7 @@ def _check_adapters(settings: config.Settings) -> None:
         return
     weights_needed = Weights(settings.models[0], "-", "safetensors")
     for choice in settings.scenarios:
-        for adapter in SCENARIOS[choice.name].adapters(choice.options):
+        for adapter in choice.options.lora:
             if why := weights.misfit(adapter, weights_needed, None):
                 raise UserError(why)
 
