@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         given,
         image_key,
     )
-    from serving_bench.engines.common.said import from_log, from_page
+    from serving_bench.engines.common.output import from_log, from_page
     from serving_bench.engines.model.sizes import Quantization, Recipe
     from serving_bench.harness.contracts import (
         COUNT,
@@ -76,7 +76,7 @@ _HOMES = {
     "engines.common.launching": (
         "args_key", "checkpoint", "container", "environment_key", "flags", "given", "image_key",
     ),
-    "engines.common.said": ("from_log", "from_page"),
+    "engines.common.output": ("from_log", "from_page"),
     "engines.model.sizes": ("Quantization", "Recipe"),
     "harness.errors": ("BenchError", "Interrupted", "StoreError", "UserError"),
     "reports.data": ("Cell", "Run"),
