@@ -60,6 +60,10 @@ class AgentLoopOptions(TextOptions):
     think_time_s: float = key(0.1, "How long a tool takes.", Range(0))
     parallel: int = key(1, "Requests at once in every second step.", within(1, MOST_PARALLEL), ask_above=32)
 
+    @property
+    def width(self) -> int:
+        return self.parallel
+
 
 def _call(rng: Random, is_last: bool) -> ToolCall:
     tool = FORM.tools[-1 if is_last else int(rng.random() * (len(FORM.tools) - 1))]
@@ -103,5 +107,4 @@ SCENARIO = Scenario(
     conversations,
     forms=lambda options: (FORM,),
     ends_itself=True,
-    width=lambda options: options.parallel,
 )

@@ -34,28 +34,29 @@ class LoraMixOptions(TextOptions):
     output_tokens: int | str = length_key(64, ANSWER)
 
     def __post_init__(self) -> None:
-        adapters(self)
+        _ = self.lora  # raises UserError
 
-
-def adapters(options: LoraMixOptions) -> tuple[Adapter, ...]:
-    """Return the adapters of the requests, the most popular first. Raise UserError for a malformed list."""
-    given = str(options.adapters)
-    if re.fullmatch(r"-?\d+", given):
-        if not 1 <= int(given) <= MOST_ADAPTERS:
-            raise UserError(f"scenario.adapters={given}: must be from 1 to {MOST_ADAPTERS}")
-        return tuple(Adapter(f"random-{number}") for number in range(int(given)))
-    mix = [_own(each) for each in given.split(":")]
-    if len({each.name for each in mix}) < len(mix):
-        raise UserError(
-            f"scenario.adapters={given}: two have the same name, but requests choose an adapter by its name"
-        )
-    for each in mix:
-        if not each.name or not _PLAIN.fullmatch(str(each.source)):
+    @property
+    def lora(self) -> tuple[Adapter, ...]:
+        """Return them, the most popular first. Raise UserError for a malformed list."""
+        given = str(self.adapters)
+        if re.fullmatch(r"-?\d+", given):
+            if not 1 <= int(given) <= MOST_ADAPTERS:
+                raise UserError(f"scenario.adapters={given}: must be from 1 to {MOST_ADAPTERS}")
+            return tuple(Adapter(f"random-{number}") for number in range(int(given)))
+        mix = [_own(each) for each in given.split(":")]
+        if len({each.name for each in mix}) < len(mix):
             raise UserError(
-                f"scenario.adapters={given}: must be a number, or directories in PEFT's layout (for a "
-                "running server: names) separated by :, without space, comma, = or @"
+                f"scenario.adapters={given}: two have the same name, but requests choose an adapter by its "
+                "name"
             )
-    return tuple(mix)
+        for each in mix:
+            if not each.name or not _PLAIN.fullmatch(str(each.source)):
+                raise UserError(
+                    f"scenario.adapters={given}: must be a number, or directories in PEFT's layout (for a "
+                    "running server: names) separated by :, without space, comma, = or @"
+                )
+        return tuple(mix)
 
 
 def _own(text: str) -> Adapter:
@@ -65,7 +66,7 @@ def _own(text: str) -> Adapter:
 def conversations(options: LoraMixOptions, rng: Random) -> Iterator[Conversation]:
     """Yield conversations of one turn without end."""
     inputs, outputs = lengths(options, "input_tokens", "output_tokens")
-    names = [each.name for each in adapters(options)]
+    names = [each.name for each in options.lora]
     for group in places(rng, len(names), options.zipf):
         prompt = Message("user", prose(rng, options.words(inputs(rng))))
         yield Conversation((Turn((prompt,), outputs(rng), adapter=names[group]),), group=group)
@@ -77,5 +78,4 @@ SCENARIO = Scenario(
     LoraMixOptions,
     conversations,
     largest=largest,
-    adapters=adapters,
 )

@@ -17,7 +17,7 @@ STARTS_NEEDED = 3
 class ScenarioChoice:
     """A scenario with its decoded options (a mapping when read back).
 
-    `span_s`: how long its trace lasts. `ends_itself` and `width`: see Scenario.
+    `span_s`: how long its trace lasts. `ends_itself`: see Scenario. `width`: see ScenarioOptions.
     """
 
     name: str

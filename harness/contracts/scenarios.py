@@ -109,9 +109,19 @@ class Conversation:
 
 @dataclass(frozen=True)
 class ScenarioOptions:
-    """Options that every scenario has."""
+    """Options that every scenario has, and what follows from them."""
 
     history: Literal["model", "scripted"] = key("model", "Whose answers stand in the history.")
+
+    @property
+    def width(self) -> int:
+        """Return how many requests a user sends at once, at most."""
+        return 1
+
+    @property
+    def lora(self) -> tuple[Adapter, ...]:
+        """Return the adapters that conversations name. A conversation's group is its adapter's index."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -133,11 +143,7 @@ class Scenario:
     arrivals: Callable[[Any], Iterable[tuple[float, int]] | None] = lambda options: None
     # Return the forms that its turns may ask for, by which answers are judged.
     forms: Callable[[Any], tuple[Form, ...]] = lambda options: ()
-    # Return the adapters that its conversations name. A conversation's group is the index of its adapter.
-    adapters: Callable[[Any], tuple[Adapter, ...]] = lambda options: ()
     # Whether an answer ends where the model ends it, so that no engine is told to go on to max_tokens.
     ends_itself: bool = False
     # Return about how many tokens the largest request and its answer have; None if the options do not say.
     largest: Callable[[Any], int | None] = lambda options: None
-    # Return how many requests a user sends at once, at most.
-    width: Callable[[Any], int] = lambda options: 1

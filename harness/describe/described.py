@@ -5,7 +5,7 @@ counted. Where a model's answers go back into the history, they count as unknown
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from json import dumps
@@ -13,6 +13,7 @@ from statistics import fmean, median
 
 from serving_bench.harness.contracts import Conversation, Form, Turn
 from serving_bench.harness.describe.prefixes import NOTHING, Known, Prefix, Sent
+from serving_bench.harness.store.tokenizer import Tokenizer
 
 # The most conversations of a cell, and the words after which no more are looked at: it takes seconds.
 CONVERSATIONS, WORDS = 200, 2_000_000
@@ -22,11 +23,14 @@ _SAMPLES, _SAMPLE_TURNS, _SAMPLE_CHARACTERS = 3, 4, 400
 
 @dataclass(frozen=True)
 class Counting:
-    """How tokens are counted: `split` cuts texts into pieces of `tokens_per_piece` each. `said`: in words."""
+    """How tokens are counted: by a tokenizer, or as words of `tokens_per_piece` each. `method`: in words."""
 
-    split: Callable[[Sequence[str]], Sequence[Sequence[Hashable]]]
     tokens_per_piece: float
-    said: str
+    method: str
+    tokenizer: Tokenizer | None = None
+
+    def split(self, texts: Sequence[str]) -> Sequence[Sequence[Hashable]]:
+        return self.tokenizer.split(texts) if self.tokenizer else [text.split() for text in texts]
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ def traffic(
         is_all=is_all,
         requests=len(requests),
         users=users,
-        counted=counting.said,
+        counted=counting.method,
         input_tokens=histogram([round(each.input_pieces * tokens) for each in requests]),
         output_tokens=histogram([each.turn.max_tokens for each in requests]),
         turns=histogram([len(each.turns) for each in conversations]),

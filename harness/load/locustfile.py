@@ -81,7 +81,7 @@ def _open(environment: Any) -> None:
     base_url = host if urlsplit(host).path.strip("/") else host.rstrip("/") + (api.version or "/v1")
     scenario = SCENARIOS[options.scenario]
     given = msgspec.json.decode(options.scenario_options, type=dict[str, Any])
-    adapters = scenario.adapters(msgspec.convert(given, scenario.options))
+    adapters = msgspec.convert(given, scenario.options).lora
     job = LoadJob(
         cell="locust",
         base_url=base_url,

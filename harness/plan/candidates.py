@@ -11,7 +11,6 @@ from serving_bench.harness.errors import UserError, refuse_first
 from serving_bench.harness.plan.terms import at_once
 from serving_bench.harness.settings.config import Settings
 from serving_bench.harness.settings.decoding import Varied
-from serving_bench.scenarios import SCENARIOS
 
 NO_QUANTIZATION = "-"
 # Tokens of one conversation, unless the user or fairness=stock says otherwise.
@@ -65,9 +64,7 @@ def _adapters(settings: Settings) -> tuple[Adapter, ...]:
 
     Raises UserError if two have the same name, or one has the model's, which asks for no adapter.
     """
-    names = (
-        each for choice in settings.scenarios for each in SCENARIOS[choice.name].adapters(choice.options)
-    )
+    names = (each for choice in settings.scenarios for each in choice.options.lora)
     adapters = tuple(dict.fromkeys(names))
     sources = {each.name: each.source for each in adapters}
     for each in adapters:

@@ -57,11 +57,7 @@ def make(settings: Settings, facts: Facts = UNKNOWN) -> Plan:
     model supports.
     """
     reasons = {
-        each: reason
-        or why_not_had(each, facts)
-        or why_not_drafted(each, facts.shapes)
-        or why_not_adapted(each, facts)
-        or why_not_held(each, settings.scenarios)
+        each: reason or _why_not_here(each, facts) or why_not_held(each, settings.scenarios)
         for each, reason in possible(settings).items()
     }
     skips = tuple(Skip(each.label, reason) for each, reason in reasons.items() if reason)
@@ -84,11 +80,31 @@ def make(settings: Settings, facts: Facts = UNKNOWN) -> Plan:
     for model, length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
         check_most_context(settings, model, length, facts.contexts.get(model))
     whole = Plan((), skips, 0.0, tuple(each.label for each in deployments), filled)
-    repeats = max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
-    for _ in range(repeats if deployments else 0):
+    for _ in range(blocks_asked(settings) if deployments else 0):
         whole = _grown(whole, settings, deployments, len(whole.starts) + 1)
     check_context(whole.starts, facts.contexts)
     return estimated(whole)
+
+
+def blocks_asked(settings: Settings) -> int:
+    """Return how many repeats a plan has before its first start."""
+    return max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
+
+
+def only_here(whole: Plan, facts: Facts) -> Plan:
+    """Return a plan without the starts that cannot be made here; their deployments are skipped."""
+    reasons = {label: why for label, each in whole.deployments.items() if (why := _why_not_here(each, facts))}
+    starts = tuple(start for start in whole.starts if start.deployment.label not in reasons)
+    skips = (*whole.skips, *(Skip(label, why) for label, why in reasons.items()))
+    return estimated(replace(whole, starts=starts, skips=skips))
+
+
+def _why_not_here(deployment: Deployment, facts: Facts) -> Reason | None:
+    return (
+        why_not_had(deployment, facts)
+        or why_not_drafted(deployment, facts.shapes)
+        or why_not_adapted(deployment, facts)
+    )
 
 
 def grown(whole: Plan, settings: Settings, first_index: int) -> Plan:

@@ -138,7 +138,7 @@ def _new_record(start: PlannedStart, cell: PlannedCell) -> store.CellRecord:
         seed=cell.seed,
         status="completed",
         forms=SCENARIOS[cell.scenario.name].forms(cell.scenario.options),
-        adapters=SCENARIOS[cell.scenario.name].adapters(cell.scenario.options),
+        adapters=cell.scenario.options.lora,
     )
 
 

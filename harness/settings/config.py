@@ -329,9 +329,8 @@ def _shape(name: str, scenario: Scenario, options: Any) -> tuple[float | None, b
         first = next(iter(scenario.conversations(options, Random(0))), None)
         arrivals = scenario.arrivals(options)
         span_s = None if arrivals is None else max(at_s for at_s, _ in arrivals)
-        shape = span_s, scenario.ends_itself, scenario.width(options)
-        for each in (scenario.adapters, scenario.largest, scenario.forms):
-            each(options)
+        shape = span_s, scenario.ends_itself, options.width
+        scenario.largest(options), scenario.forms(options), options.lora
     except Exception as error:
         if isinstance(error, UserError) or name not in SCENARIOS.origins:
             raise

@@ -72,15 +72,15 @@ def test_groups_share_their_beginning_and_popular_ones_come_more_often() -> None
 def test_each_conversation_is_for_one_adapter_and_popular_ones_come_more_often() -> None:
     mix = SCENARIOS["lora_mix"]
     found = first(mix, count=400, adapters=3, input_tokens=5)
-    names = [each.name for each in mix.adapters(mix.options(adapters=3))]
+    names = [each.name for each in mix.options(adapters=3).lora]
     assert names == ["random-0", "random-1", "random-2"]
     assert all(each.turns[0].adapter == names[each.group] for each in found)
     counts = [sum(each.group == group for each in found) for group in (0, 1, 2)]
     assert counts[0] > 1.5 * counts[1] > 1.5 * counts[2]
-    own = mix.adapters(mix.options(adapters="/x/sql/:/y/chat/"))
+    own = mix.options(adapters="/x/sql/:/y/chat/").lora
     assert [(each.name, each.source) for each in own] == [("sql", "/x/sql"), ("chat", "/y/chat")]
     # A running server may name its own by the place where it found them.
-    assert [each.name for each in mix.adapters(mix.options(adapters="org/a:/y/a"))] == ["org/a", "/y/a"]
+    assert [each.name for each in mix.options(adapters="org/a:/y/a").lora] == ["org/a", "/y/a"]
 
 
 def test_questions_overlap_in_the_documents_that_are_popular() -> None:
@@ -116,7 +116,7 @@ def test_an_agents_steps_end_with_its_answer_and_each_has_a_result_of_the_one_be
 def test_an_agents_second_steps_ask_about_parts_of_one_result_and_all_results_come_back_together() -> None:
     scenario = SCENARIOS["agent_loop"]
     options = scenario.options(steps=6, parallel=3, result_tokens=20, tokens_per_word=1.0)
-    assert scenario.width(options) == 3
+    assert options.width == 3
     for task in islice(scenario.conversations(options, Random(1)), 20):
         assert [len(turn.requests) for turn in task.turns] == [1, 3, 1, 3, 1, 1]
         for turn in task.turns[1::2]:

@@ -85,7 +85,7 @@ def _check_adapters(settings: config.Settings) -> None:
         return
     weights_needed = Weights(settings.models[0], "-", "safetensors")
     for choice in settings.scenarios:
-        for adapter in SCENARIOS[choice.name].adapters(choice.options):
+        for adapter in choice.options.lora:
             if why := weights.misfit(adapter, weights_needed, None):
                 raise UserError(why)
 
@@ -105,10 +105,10 @@ def _described(cell: PlannedCell, tokenizer: str | Reason) -> Described:
 
 def _counting(options: Any, tokenizer: str | Reason) -> Counting:
     if not isinstance(tokenizer, Reason):
-        return Counting(read_tokenizer(tokenizer).split, 1.0, f"by {tokenizer}")
+        return Counting(1.0, f"by {tokenizer}", read_tokenizer(tokenizer))
     rate = getattr(options, "tokens_per_word", None) or TOKENS_PER_WORD
     method = f"words x {rate:g}; code and JSON have more tokens a word ({tokenizer})"
-    return Counting(lambda texts: [text.split() for text in texts], rate, method)
+    return Counting(rate, method)
 
 
 def _print(each: Described) -> None:

@@ -1,16 +1,16 @@
 """Plan what `bench run`, `search`, `rerun` and `claim` measure: a new run, or what a recorded one lacks."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from serving_bench.engines.model import weights
-from serving_bench.harness.cli.commands.planning import check_any, planned
+from serving_bench.harness.cli.commands.planning import check_any, check_goals, facts_here, planned
 from serving_bench.harness.cli.terminal import signals_interrupt
 from serving_bench.harness.cli.trust import agreed, tell_changed
 from serving_bench.harness.contracts import Plan, PlannedStart
-from serving_bench.harness.errors import UserError, refuse_first
+from serving_bench.harness.errors import StoreError, UserError, refuse_first
 from serving_bench.harness.install import install
 from serving_bench.harness.install.tokenizer import resolved
 from serving_bench.harness.plan import plan
@@ -24,6 +24,9 @@ from serving_bench.harness.settings.decoding import Choices, decode, only_value
 from serving_bench.harness.store import store
 from serving_bench.harness.store.named_files import RUN_FILE
 from serving_bench.harness.store.store import RunRecord
+
+# Sections of keys on which no start and no cell of a plan depends.
+_OF_NO_START = {"repeats", "until", "run", "guard", "price", "slo", "compare", "quality"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,37 @@ def new_plan(
     settings, _ = resolved(settings, weights, install.cache_dir())
     whole = planned(settings)
     return settings, whole if only_repeat is None else _only(whole, settings, only_repeat)
+
+
+def plan_again(
+    source: Path, record: RunRecord, settings: Settings, changes: Collection[str], output: Path | None
+) -> tuple[Settings, Plan, bool]:
+    """Return the settings and the plan of a rerun, and whether that is the plan on record.
+
+    It is planned again if the user changes what is started or played, or if this bench plans otherwise.
+    """
+    if {key.partition(".")[0] for key in changes} <= _OF_NO_START:
+        with suppress(StoreError):
+            whole = _as_asked(source, record, settings)
+            session.check_output(output)
+            check_goals(settings, whole)
+            return settings, whole, True
+    return *new_plan(settings, output, record.only_repeat), False
+
+
+def _as_asked(source: Path, record: RunRecord, settings: Settings) -> Plan:
+    """Return a plan on record as it was before its first start, without what cannot be started here.
+
+    Trials of a search, and repeats that `until` added, are left out. Repeats that its budget did not hold are
+    planned again, by the same seed. Raises StoreError like `recorded_plan`.
+    """
+    blocks = plan.blocks_asked(settings)
+    repeats = record.plan.repeats if record.only_repeat else range(blocks)
+    planned = without_trials(record.plan, settings) if settings.search else record.plan
+    whole = recorded_plan(source, planned.only(repeats), settings)
+    while not record.only_repeat and 0 < whole.blocks < blocks:
+        whole = plan.grown(whole, settings, max(start.index for start in whole.starts) + 1)
+    return plan.only_here(whole, facts_here(settings, whole.deployments.values()))
 
 
 def _only(whole: Plan, settings: Settings, number: int) -> Plan:

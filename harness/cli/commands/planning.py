@@ -1,7 +1,7 @@
 """`bench plan`: show what a run would do. Also makes the plan of the commands that measure."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, groupby
 from operator import attrgetter
@@ -92,16 +92,16 @@ def check_any(whole: Plan, verb: str) -> None:
 
 def planned(settings: config.Settings) -> Plan:
     """Return the plan of these settings on this machine, with its metrics and baseline checked."""
-    whole = plan.make(settings, facts_here(settings))
+    requested = [each for each, why in plan.possible(settings).items() if why is None]
+    whole = plan.make(settings, facts_here(settings, requested))
     check_goals(settings, whole)
     return whole
 
 
-def facts_here(settings: config.Settings) -> Facts:
-    """Gather what a plan must know of its candidates on this machine. Starts nothing, and asks no hub."""
+def facts_here(settings: config.Settings, requested: Collection[Deployment]) -> Facts:
+    """Gather what a plan must know of deployments on this machine. Starts nothing, and asks no hub."""
     cache, devices = install.cache_dir(), select_devices(device_of(settings))
     device_bytes = gpu.smallest_bytes(devices)
-    requested = [each for each, why in plan.possible(settings).items() if why is None]
     not_here = {each: why for each in requested if (why := why_not_on(devices, each))}
     drafts = [each.draft.model for each in requested if each.draft]
     models = dict.fromkeys([*(each.model for each in requested), *drafts])

@@ -13,12 +13,12 @@ from rich.console import Console
 from serving_bench.engines import ENGINES
 from serving_bench.engines.model import weights
 from serving_bench.harness.cli import terminal
-from serving_bench.harness.cli.commands.jobs import due_of, new_job, new_plan, typed_settings
+from serving_bench.harness.cli.commands.jobs import due_of, new_job, plan_again, typed_settings
 from serving_bench.harness.cli.commands.measuring import perform
 from serving_bench.harness.cli.commands.planning import check_any, print_plan, search_lines
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.cli.trust import agreed, tell_changed
-from serving_bench.harness.contracts import Plan, Weights, plural
+from serving_bench.harness.contracts import Plan, Weights, inert, plural
 from serving_bench.harness.errors import UserError
 from serving_bench.harness.install import install
 from serving_bench.harness.install.builds import select_devices
@@ -47,8 +47,9 @@ def rerun(
 ) -> None:
     """Show what differs between this machine and the one a run was measured on, then run the same plan.
 
-    This makes a new run in a new directory. The same settings and seed give the same conversations. Keys that
-    are given here override the run's. At the end it prints the command that compares the two.
+    This makes a new run in a new directory. It runs what was planned before the run's first start, with the
+    same conversations. Keys that are given here override the run's; if they change what is started or played,
+    it is planned again. At the end it prints the command that compares the two.
     """
     with bundle.opened_run(source) as directory:
         record, starts = store.read_run(directory), store.read_starts(directory)
@@ -56,15 +57,17 @@ def rerun(
     if record.foreign:
         raise UserError(f"{source}: was measured by {record.foreign.tool}, whose plan is not known")
     typed = overrides.parse(changes or [])
-    given = agreed(source, choices_of(record), typed, is_own=is_own, may_ask=not is_plan)
+    choices = choices_of(record)
+    given = agreed(source, choices, typed, is_own=is_own, may_ask=not is_plan)
     settings = typed_settings(given, is_search=record.search is not None)
-    settings, whole = new_plan(settings, output, record.only_repeat)
+    changes = [key for key, values in typed.items() if choices.get(key) != values]
+    settings, whole, is_recorded = plan_again(source, record, settings, changes, output)
     check_any(whole, "search" if settings.search else "run")
     differences, show = _differences(record, starts, settings, whole), Show(quiet=quiet)
     if source.is_dir():  # a changed bundle was refused
         tell_changed(source)
-    others = unlike_cells(record.plan, whole)
-    cells = sum(len(start.cells) for start in whole.starts)
+    cells, left_out = sum(len(start.cells) for start in whole.starts), unlike_cells(record.plan, whole)
+    others = 0 if is_recorded else left_out
     if is_plan and as_json:
         answer = {
             "differences": [asdict(each) for each in differences],
@@ -75,7 +78,9 @@ def rerun(
         return
     to = terminal.out if is_plan else show.console
     _print_differences(differences, to)
-    to.print(f"{source}: {cells - others} of {plural(cells, 'cell')} with its seed, load and scenario")
+    to.print(
+        inert(_what_runs(source, record, cells, left_out, changes, is_recorded=is_recorded)), markup=False
+    )
     if is_plan:
         questions = asking(due_of(settings, whole), whole.starts)
         print_plan(whole, settings.until, questions)
@@ -86,6 +91,26 @@ def rerun(
         # Each start of a search has loads of its own.
         compare = "" if settings.search else join(["bench", "compare", str(source), str(job.directory)])
         perform(job, show, as_json=as_json, then=compare)
+
+
+def _what_runs(
+    source: Path,
+    record: store.RunRecord,
+    cells: int,
+    others: int,
+    changes: Sequence[str],
+    *,
+    is_recorded: bool,
+) -> str:
+    """Say how many cells run, and how many of them are the run's own."""
+    runs, own = f"{source}: {plural(cells, 'cell')} to run", "with its seed, load and scenario"
+    if is_recorded:
+        why = f": {record.stopped_because}" if record.stopped_because else ""
+        return f"{runs}, as it was planned, {own}" + (
+            f"; it left out {others} of them{why}" if others else ""
+        )
+    because = f"since {', '.join(changes)} changed" if changes else "since this bench plans it otherwise"
+    return f"{runs}, planned again {because}; {cells - others} of them {own}"
 
 
 def _differences(

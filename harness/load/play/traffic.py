@@ -53,7 +53,7 @@ class Traffic:
         self.engine_options: Any = msgspec.convert(dict(job.engine_options), engine.options)
         self.is_scripted = options.history == "scripted"
         self._ends_itself = scenario.ends_itself
-        self.width = scenario.width(options)
+        self.width = options.width
         self.users: list[gevent.Greenlet] = []
         self.conversations_begun = self.cut_conversations = self.cut_turns = 0
         self._counted = 0  # conversations that load.conversations counts

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from bench_command import Place, bench, told
 
+from serving_bench.harness.contracts import quoted
 from serving_bench.harness.errors import StoreError
 from serving_bench.harness.store import checksums, secret_scan, store
 from serving_bench.reports.page.looks import packed
@@ -232,8 +233,31 @@ def test_the_plan_of_a_rerun_shows_what_differs_and_starts_nothing(run_copy, tmp
     assert (found["cells"], found["other_cells"]) == (1, 1)
     said = told(Place(tmp_path), "rerun", "run", "--plan")
     assert "Abacus 9000" in said.stdout
-    assert "run: 2 of 2 cells with its seed, load and scenario" in said.stdout
+    assert "run: 2 cells to run, as it was planned, with its seed, load and scenario\n" in said.stdout
     assert list(tmp_path.iterdir()) == [run_copy]
+
+
+def test_a_rerun_has_the_cells_that_were_planned_before_the_first_start(run_copy, tmp_path):
+    record = store.read_run(run_copy)
+    [start] = record.plan.starts
+    seeded = replace(start, cells=tuple(replace(cell, seed=7) for cell in start.cells[::-1]))
+    plan = replace(record.plan, starts=(seeded,))
+    settings, why = {**record.settings, "repeats": ("3",)}, quoted("no time")
+    store.write_record(
+        run_copy / "run.json", replace(record, plan=plan, settings=settings, stopped_because=why)
+    )
+    said = told(Place(tmp_path), "rerun", "run", "--plan", "--json", "guard=off")
+    found = json.loads(said.stdout)
+    first, *others = (
+        [(cell["number"], cell["seed"]) for cell in each["cells"]] for each in found["plan"]["starts"]
+    )
+    assert (found["cells"], found["other_cells"], first) == (6, 0, [(2, 7), (1, 7)])
+    assert [sorted(number for number, _ in each) for each in others] == [[3, 4], [5, 6]]
+    said = told(Place(tmp_path), "rerun", "run", "--plan")
+    assert "run: 6 cells to run, as it was planned, with its seed, load and scenario; " in said.stdout
+    assert "; it left out 4 of them: no time\n" in said.stdout
+    said = told(Place(tmp_path), "rerun", "run", "--plan", "load.concurrency=1")
+    assert "run: 3 cells to run, planned again since load.concurrency changed; 0 of them with" in said.stdout
 
 
 def test_a_rerun_reads_bare_seconds_of_an_earlier_bench_and_asks_a_user_for_the_unit(run_copy, tmp_path):
@@ -260,7 +284,7 @@ def test_a_rerun_plays_the_same_conversations_and_says_how_to_compare(measured_r
     assert told(place, "bundle", measured_run, "--output", "b.tar.gz").returncode == 0
     done = bench(place, "rerun", "b.tar.gz", "--output", "again")
     assert (done.returncode, done.stdout) == (0, "again/report.html\n"), done.stderr
-    assert "b.tar.gz: 2 of 2 cells with its seed, load and scenario" in done.stderr
+    assert "b.tar.gz: 2 cells to run, as it was planned, with its seed, load and scenario" in done.stderr
     assert done.stderr.splitlines()[-1] == "bench compare b.tar.gz again"
     was, now = (conversations(folder) for folder in (measured_run, tmp_path / "again"))
     assert was == now

@@ -20,7 +20,7 @@ from serving_bench.harness.describe.described import (
 )
 from serving_bench.scenarios import SCENARIOS
 
-BY_WORDS = Counting(lambda texts: [text.split() for text in texts], 1.0, "words")
+BY_WORDS = Counting(1.0, "words")
 
 
 def asked(text: str, max_tokens: int = 2, **more: object) -> Turn:
@@ -30,7 +30,7 @@ def asked(text: str, max_tokens: int = 2, **more: object) -> Turn:
 def told(
     *conversations: Conversation, users: int = 1, scripted: bool = False, per_piece: float = 1.0
 ) -> Traffic:
-    counting = Counting(BY_WORDS.split, per_piece, "words")
+    counting = Counting(per_piece, "words")
     return traffic(conversations, counting, users, is_scripted=scripted, is_all=True)
 
 

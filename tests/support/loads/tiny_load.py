@@ -57,7 +57,7 @@ def turn_of(options: TinyOptions, number: int, turn: int, word: int) -> Turn:
     return replace(requests[0], parallel=tuple(requests[1:]))
 
 
-SCENARIO = Scenario("tiny", "for tests", TinyOptions, conversations, width=lambda options: int(options.width))
+SCENARIO = Scenario("tiny", "for tests", TinyOptions, conversations)
 
 
 @dataclass(frozen=True)
