@@ -12,7 +12,6 @@ from make_run import (
     S,
     begin_run,
     deployment,
-    engines_run,
     host_samples,
     marked_samples,
     plan_of,
@@ -435,8 +434,8 @@ def test_each_part_stands_with_its_source_and_its_pattern(tmp_path):
     assert parts["program"] == "0.049 measured step"
 
 
-def test_every_deployment_that_was_ready_is_on_the_page(tmp_path):
-    page = write_report(engines_run(tmp_path)).read_text(encoding="utf-8")
+def test_every_deployment_that_was_ready_is_on_the_page(engines):
+    page = engines.read_text(encoding="utf-8")
     assert len(charts_of(page)["memory-parts"]["traces"][0]["y"]) == 8
     section = plain(section_of(page, "memory"))
     assert "vllm bf16" in section
