@@ -5,27 +5,15 @@ import time
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from benchmark_modules import modules_of
 from test_truth import MS, sends
 
 from serving_bench.harness.selftest.sends import served
 
-BENCHMARKS = str(ROOT / "benchmarks")
-
 
 @pytest.fixture(scope="module")
 def benchmarks():
-    """Its modules, which are imported by their bare names as in a script."""
-    sys.path.insert(0, BENCHMARKS)
-    try:
-        import clients
-        import compare
-        import load
-        import pinned
-        import table
-    finally:
-        sys.path.remove(BENCHMARKS)
-    return {module.__name__: module for module in (clients, compare, load, pinned, table)}
+    return modules_of("clients", "compare", "load", "pinned", "table")
 
 
 @pytest.fixture

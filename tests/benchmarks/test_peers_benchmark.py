@@ -5,12 +5,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from importlib import metadata
 from itertools import pairwise
 from statistics import median
 
 import pytest
+from benchmark_modules import modules_of
 from places import ROOT, TESTS
 from test_truth import MS, sends
 
@@ -33,19 +33,8 @@ FILES = {  # as written by the tools, against the reference server
 
 @pytest.fixture(scope="module")
 def peers():
-    """Its modules, which are imported by their bare names as in a script."""
-    folders = [str(ROOT / "benchmarks" / "peers"), str(ROOT / "benchmarks")]
-    sys.path[:0] = folders
-    try:
-        import clients
-        import pinned
-        import rows
-        import side_by_side
-        import tools
-    finally:
-        for folder in folders:
-            sys.path.remove(folder)
-    return {module.__name__: module for module in (clients, pinned, rows, side_by_side, tools)}
+    folders = ("benchmarks/peers", "benchmarks")
+    return modules_of("clients", "pinned", "rows", "side_by_side", "tools", folders=folders)
 
 
 @pytest.fixture

@@ -1,28 +1,17 @@
 """benchmarks/report.py: the run that it makes can be reported on, and is stored as real ones are."""
 
-import sys
-
 import pyarrow.parquet as pq
 import pytest
-from places import ROOT
+from benchmark_modules import modules_of
 
 from serving_bench.harness.errors import UserError
 from serving_bench.reports import open_run
 from serving_bench.reports.measures.values import measured_of, values_of
 
-BENCHMARKS = str(ROOT / "benchmarks")
-
 
 @pytest.fixture(scope="module")
 def benchmarks():
-    """Its modules, which are imported by their bare names as in a script."""
-    sys.path.insert(0, BENCHMARKS)
-    try:
-        import report
-        import synthetic
-    finally:
-        sys.path.remove(BENCHMARKS)
-    return {"report": report, "synthetic": synthetic}
+    return modules_of("report", "synthetic")
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from benchmark_modules import modules_of
 from nvml_asking import GIB, build_library
 from places import ROOT
 
@@ -16,12 +17,7 @@ BENCHMARKS = ROOT / "benchmarks"
 
 @pytest.fixture(scope="module")
 def samplers() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import samplers
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return samplers
+    return modules_of("samplers")["samplers"]
 
 
 def test_a_session_is_recorded_as_lines_with_the_cards_names(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Runs that tests of several folders read."""
 
-import pytest
-from make_run import full_run
+from pathlib import Path
 
-from serving_bench.reports import open_run
+import pytest
+from make_run import engines_run, full_run
+
+from serving_bench.reports import open_run, write_report
 from serving_bench.reports.data.run import Run
 
 
@@ -11,3 +13,9 @@ from serving_bench.reports.data.run import Run
 def full(tmp_path_factory) -> Run:
     """The run of `full_run`. Tests change neither it nor its files."""
     return open_run(full_run(tmp_path_factory.mktemp("full")))
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory) -> Path:
+    """The page of the run of `engines_run`, in its directory. Tests change neither."""
+    return write_report(engines_run(tmp_path_factory.mktemp("engines")))

@@ -24,6 +24,7 @@ from reference_serving import (
     FAST,
     LAST_CHUNK,
     LIMIT_S,
+    PYTHON,
     Server,
     ask,
     body,
@@ -190,11 +191,9 @@ def test_a_connection_serves_request_after_request(server: Server) -> None:
 def test_requests_sent_at_once_on_one_connection_are_answered_in_order(server: Server) -> None:
     content = body(stream=False)
     request = b"POST /v1/chat/completions HTTP/1.1\r\nX-Request-Id: %b\r\nContent-Length: %d\r\n%b\r\n%b"
+    keep = (b"first", len(content), b"", content)
+    close = (b"second", len(content), b"Connection: close\r\n", content)
     with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT_S) as client:
-        keep, close = (
-            (b"first", len(content), b"", content),
-            (b"second", len(content), b"Connection: close\r\n", content),
-        )
         client.sendall(request % keep + request % close)
         answer, _ = received(client)
     assert answer.count(b"HTTP/1.1 200 OK") == 2
@@ -277,10 +276,27 @@ def test_bad_http_gets_a_json_error_and_the_end(server: Server, request_bytes: b
 # --- faults --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chunks", [0, 3, 8])
-def test_reset_breaks_the_connection_after_k_chunks(chunks: int) -> None:
-    answer, end = struck(f"reset@{chunks}")
-    assert (contents(answer), end) == (chunks, "reset")
+@pytest.mark.parametrize(
+    ("fault", "chunks", "end", "is_whole", "has", "lacks"),
+    [
+        ("reset@0", 0, "reset", False, (), ()),
+        ("reset@3", 3, "reset", False, (), ()),
+        ("reset@8", 8, "reset", False, (), ()),
+        ("reset@9", 8, None, True, (b"[DONE]",), ()),  # beyond the end it never strikes
+        ("truncate@3", 3, "closed", False, (), ()),
+        ("end@3", 3, None, True, (), (b"length", b"stop", b"usage", b"[DONE]")),
+        ("error@3", 3, None, True, (b"HTTP/1.1 200 ", b'data: {"error": {"message": '), ()),
+        ("no_done", 8, None, True, (b'"usage"',), (b"[DONE]",)),
+    ],
+)
+def test_a_fault_strikes_after_k_chunks(
+    fault: str, chunks: int, end: str | None, is_whole: bool, has: tuple[bytes, ...], lacks: tuple[bytes, ...]
+) -> None:
+    answer, ended = struck(fault)
+    assert contents(answer) == chunks
+    assert end in (ended, None)
+    assert answer.endswith(LAST_CHUNK) is is_whole
+    assert [answer.count(word) for word in (*has, *lacks)] == [1] * len(has) + [0] * len(lacks)
 
 
 def test_stall_goes_silent_and_keeps_the_connection() -> None:
@@ -288,42 +304,12 @@ def test_stall_goes_silent_and_keeps_the_connection() -> None:
     assert (contents(answer), end) == (3, "open")
 
 
-def test_truncate_closes_in_the_middle_of_the_body() -> None:
-    answer, end = struck("truncate@3")
-    assert (contents(answer), end) == (3, "closed")
-    assert not answer.endswith(LAST_CHUNK)
-
-
-def test_end_finishes_the_body_without_finish_usage_or_done() -> None:
-    answer, _ = struck("end@3")
-    assert contents(answer) == 3
-    assert answer.endswith(LAST_CHUNK)
-    assert not any(word in answer for word in (b"length", b"stop", b"usage", b"[DONE]"))
-
-
-def test_error_is_an_event_under_status_200() -> None:
-    answer, _ = struck("error@3")
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert contents(answer) == 3
-    assert answer.count(b'data: {"error": {"message": ') == 1
-    assert answer.endswith(LAST_CHUNK)
-
-
 def test_garbage_is_one_event_that_is_not_json_in_a_whole_answer() -> None:
-    with serving(*FAST, "--fault=garbage@3") as server, connected(server.port) as connection:
-        stream = [data for _, data in events(ask(connection, body()))]
+    stream = events_of("--fault=garbage@3")
     with pytest.raises(ValueError, match="Expecting"):
         json.loads(stream[3])
     assert all(content_of(data) for data in stream[:3] + stream[4:9])
     assert stream[-1] == "[DONE]"
-
-
-def test_no_done_leaves_out_done_alone() -> None:
-    answer, _ = struck("no_done")
-    assert contents(answer) == 8
-    assert b'"usage"' in answer
-    assert b"[DONE]" not in answer
-    assert answer.endswith(LAST_CHUNK)
 
 
 def test_http_answers_with_that_status() -> None:
@@ -331,12 +317,6 @@ def test_http_answers_with_that_status() -> None:
         status, answer = whole(server.port, body())
     assert status == 503
     assert answer["error"]["type"] == "server_error"
-
-
-def test_a_fault_beyond_the_end_never_strikes() -> None:
-    answer, _ = struck("reset@9")
-    assert contents(answer) == 8
-    assert b"[DONE]" in answer
 
 
 def test_exit_ends_the_process_with_code_3_and_its_record_written(tmp_path: Path) -> None:
@@ -380,8 +360,7 @@ def test_a_client_that_does_not_read_gets_all_of_it_later(tmp_path: Path, comman
         while not answer.endswith(LAST_CHUNK):
             answer += client.recv(1 << 20)
         assert contents(answer) == tokens // per_chunk
-        server.process.terminate()
-        server.process.wait(LIMIT_S)
+        server.end()
     sends = [send for send in read_sends(tmp_path / "sends.bin") if send.request_id == "slow"]
     assert [send.chunk for send in sends] == [ARRIVAL, *range(tokens // per_chunk), END]
     assert all(late.sent_ns >= early.sent_ns for early, late in pairwise(sends))
@@ -450,8 +429,7 @@ def test_chunks_follow_the_schedule_and_the_record_pairs_with_what_arrived(
             asked_ns = time.monotonic_ns()
             response = ask(connection, body(max_tokens=40), "a-request")
             stream = events(response)
-        server.process.terminate()
-        assert server.process.wait(LIMIT_S) == 0
+        assert server.end() == 0
     arrived_ns = [ns for ns, data in stream if content_of(data)]
     arrival, *sends, end = read_sends(tmp_path / "sends.bin")
     assert (arrival.chunk, arrival.due_ns, end.chunk, end.due_ns) == (ARRIVAL, 0, END, 0)
@@ -475,16 +453,12 @@ def test_chunks_follow_the_schedule_and_the_record_pairs_with_what_arrived(
 
 def test_a_longer_prompt_takes_longer(command: tuple[str, ...]) -> None:
     def ttft_s(connection: http.client.HTTPConnection, prompt: str) -> float:
-        started_s = time.monotonic()
-        ask(
-            connection, body(stream=False, max_tokens=1, messages=[{"role": "user", "content": prompt}])
-        ).read()
+        started_s, messages = time.monotonic(), [{"role": "user", "content": prompt}]
+        ask(connection, body(stream=False, max_tokens=1, messages=messages)).read()
         return time.monotonic() - started_s
 
-    with (
-        serving(*FAST, "--prefill-per-token-s", 0.001, command=command) as server,
-        connected(server.port) as connection,
-    ):
+    options = (*FAST, "--prefill-per-token-s", 0.001)
+    with serving(*options, command=command) as server, connected(server.port) as connection:
         short_s, long_s = ttft_s(connection, "x" * 4), ttft_s(connection, "x" * 1200)
     assert long_s >= 0.3
     assert short_s < long_s
@@ -499,8 +473,7 @@ def test_a_request_without_a_free_slot_begins_when_another_ends(tmp_path: Path, 
                 connection.request("POST", "/v1/chat/completions", body(), {"X-Request-Id": name})
             wait_until(lambda: "reference:requests_waiting 1" in page(server.port, "/metrics"))
             answers = [connection.getresponse().read() for connection in (first, second)]
-        server.process.terminate()
-        server.process.wait(LIMIT_S)
+        server.end()
     assert [contents(answer) for answer in answers] == [8, 8]
     sends = [send for send in read_sends(tmp_path / "sends.bin") if send.chunk < END]
     names = [send.request_id for send in sends]
@@ -529,27 +502,27 @@ def test_a_client_that_goes_leaves_the_queue(command: tuple[str, ...]) -> None:
     assert answer.endswith(LAST_CHUNK)
 
 
+def events_of(*options: object, command: tuple[str, ...] = PYTHON, **fields: Any) -> list[str]:
+    """The events of an answer of a server with these options."""
+    with serving(*FAST, *options, command=command) as server, connected(server.port) as connection:
+        return [data for _, data in events(ask(connection, body(**fields)))]
+
+
 def test_tokens_share_a_chunk(command: tuple[str, ...]) -> None:
-    with (
-        serving(*FAST, "--tokens-per-chunk", 3, command=command) as server,
-        connected(server.port) as connection,
-    ):
-        stream = [data for _, data in events(ask(connection, body()))]
+    stream = events_of("--tokens-per-chunk", 3, command=command)
     assert [len((content_of(data) or "").split()) for data in stream[:3]] == [3, 3, 2]
     assert json.loads(stream[3])["choices"][0]["finish_reason"] == "length"
 
 
 def test_a_role_chunk_comes_first() -> None:
-    with serving(*FAST, "--role-chunk") as server, connected(server.port) as connection:
-        stream = [data for _, data in events(ask(connection, body()))]
-    assert json.loads(stream[0])["choices"][0]["delta"] == {"role": "assistant", "content": None}
-    assert content_of(stream[1])
+    role, first, *_ = events_of("--role-chunk")
+    assert json.loads(role)["choices"][0]["delta"] == {"role": "assistant", "content": None}
+    assert content_of(first)
 
 
 def test_the_first_chunks_are_thoughts() -> None:
-    with serving(*FAST, "--thinking-chunks", 3) as server, connected(server.port) as connection:
-        stream = [json.loads(data) for _, data in events(ask(connection, body(max_tokens=5)))[:5]]
-    deltas = [list(each["choices"][0]["delta"]) for each in stream]
+    stream = events_of("--thinking-chunks", 3, max_tokens=5)[:5]
+    deltas = [list(json.loads(data)["choices"][0]["delta"]) for data in stream]
     assert deltas == [["reasoning_content"]] * 3 + [["content"]] * 2
 
 
@@ -560,8 +533,7 @@ def test_term_during_a_stream_ends_with_0_at_once(command: tuple[str, ...]) -> N
     with serving("--ttft-s", 0, "--itl-s", 60, command=command) as server:
         client = sent_raw(server.port, body())
         wait_until(lambda: "reference:output_tokens_total 1" in page(server.port, "/metrics"))
-        server.process.terminate()
-        assert server.process.wait(LIMIT_S) == 0
+        assert server.end() == 0
         answer, _ = received(client)
         assert server.process.stderr
         assert server.process.stderr.read() == ""
@@ -620,8 +592,7 @@ def test_a_second_server_appends_and_long_ids_are_cut(tmp_path: Path, command: t
     for _ in range(2):
         with serving("--sends", tmp_path, command=command) as server, connected(server.port) as connection:
             ask(connection, body(max_tokens=1), "x" * 40).read()
-            server.process.terminate()
-            server.process.wait(LIMIT_S)
+            server.end()
     rows = [("x" * 36, ARRIVAL), ("x" * 36, 0), ("x" * 36, END)]
     assert [send[:2] for send in read_sends(tmp_path / "sends.bin")] == rows * 2
 
@@ -631,8 +602,7 @@ def test_each_request_of_a_connection_has_its_own_id(tmp_path: Path, command: tu
         with connected(server.port) as connection:
             for name in ("x" * 36, "short", ""):
                 ask(connection, body(max_tokens=1), name).read()
-        server.process.terminate()
-        server.process.wait(LIMIT_S)
+        server.end()
     names = [send.request_id for send in read_sends(tmp_path / "sends.bin") if send.chunk < END]
     assert names == ["x" * 36, "short", "reference-3"]
 
@@ -650,8 +620,7 @@ def test_a_record_of_another_version_is_not_written_on(tmp_path: Path, command: 
 def test_a_refused_request_has_an_arrival_and_no_end(tmp_path: Path, command: tuple[str, ...]) -> None:
     with serving("--sends", tmp_path, command=command) as server:
         received(sent_raw(server.port, b"{"))
-        server.process.terminate()
-        server.process.wait(LIMIT_S)
+        server.end()
     assert [send.chunk for send in read_sends(tmp_path / "sends.bin")] == [ARRIVAL]
 
 
@@ -659,8 +628,7 @@ def test_faults_have_an_arrival_and_an_end_if_the_body_has(tmp_path: Path) -> No
     for fault in ("http@503", "truncate@1", "end@1"):
         with serving(*FAST, "--sends", tmp_path, "--fault", fault) as server:
             received(sent_raw(server.port, body()))
-            server.process.terminate()
-            server.process.wait(LIMIT_S)
+            server.end()
     chunks = [send.chunk for send in read_sends(tmp_path / "sends.bin")]
     assert chunks == [ARRIVAL, ARRIVAL, 0, ARRIVAL, 0, END]
 

@@ -14,7 +14,7 @@ from serving_bench.reports.words.claims import decode_finding
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return open_run(sweep_run(tmp_path_factory.mktemp("run") / "run", SIX[:1]))
+    return open_run(sweep_run(tmp_path_factory.mktemp("run") / "run", SIX[:1], (1,), 1, 10.0))
 
 
 def _with(run: Run, **environment: Any) -> Run:

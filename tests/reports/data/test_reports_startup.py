@@ -8,7 +8,6 @@ from make_run import (
     S,
     begin_run,
     deployment,
-    engines_run,
     failed_row,
     plan_of,
     row,
@@ -145,13 +144,13 @@ def test_a_stage_that_the_page_does_not_know_is_shown_by_its_name(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def engines(tmp_path_factory):
-    page = write_report(engines_run(tmp_path_factory.mktemp("engines"))).read_text(encoding="utf-8")
+def environment(engines):
+    page = engines.read_text(encoding="utf-8")
     return page.partition('id="environment"')[2].partition('id="method"')[0]
 
 
-def test_command_line_environment_version_and_launcher_are_told(engines):
-    text = plain(engines)
+def test_command_line_environment_version_and_launcher_are_told(environment):
+    text = plain(environment)
     assert re.search(r"Command of sglang bf16 Start 1 \S*=.* sglang serve --port 40005 Start 2 ", text)
     assert "OMP_NUM_THREADS=2" in text
     assert f"launcher{' native' * 7} docker" in text
@@ -159,10 +158,10 @@ def test_command_line_environment_version_and_launcher_are_told(engines):
     assert "docker run --rm tgi serve --port 40007" in text
 
 
-def test_no_secret_is_on_the_page(engines):
-    assert "verysecret" not in engines
-    assert "--api-key &#x27;***&#x27;" in engines
-    assert "HF_TOKEN=&#x27;***&#x27;" in engines
+def test_no_secret_is_on_the_page(environment):
+    assert "verysecret" not in environment
+    assert "--api-key &#x27;***&#x27;" in environment
+    assert "HF_TOKEN=&#x27;***&#x27;" in environment
 
 
 LEAK = "refused http://user:sesame@host/v1 with --api-key sesame, Bearer sesame and api_key='sesame'"

@@ -8,7 +8,6 @@ from make_run import (
     S,
     begin_run,
     deployment,
-    engines_run,
     failed_row,
     one_cell_run,
     row,
@@ -214,8 +213,8 @@ def test_a_comparison_of_runs_withholds_them_too(tmp_path):
     assert {label for label, row in rows if row.metric == "tpot_s.p50"} == {FIRST, SECOND}
 
 
-def test_distributions_of_e2e_leave_them_out(tmp_path):
-    charts = charts_of(write_report(engines_run(tmp_path)).read_text(encoding="utf-8"))
+def test_distributions_of_e2e_leave_them_out(engines):
+    charts = charts_of(engines.read_text(encoding="utf-8"))
     for chart, has_it in (("ecdf-e2e_s-0", False), ("ecdf-ttft_s-0", True)):
         names = [trace["name"] for trace in charts[chart]["traces"]]
         assert ("tgi awq" in names) is has_it

@@ -12,7 +12,6 @@ from make_run import (
     S,
     begin_run,
     deployment,
-    engines_run,
     host_samples,
     marked_samples,
     plan_of,
@@ -71,10 +70,8 @@ def marked_run(path, marks=MARKS, starts=1, rows=None, label=("llama_cpp", "bf16
     plan = begin_run(path, [deployment(*label)], [Load(concurrency=4)], repeats=starts)
     for start in plan.starts:
         named = [(at, name.replace("000", f"{start.cells[0].number:03d}"), size) for at, name, size in marks]
-        phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in named)
-        record = start_record(start, SPAWNED_NS, phases=phases, **changes)
-        taken = [(at + 0.05, None if size is None else size * MIB) for at, _, size in named]
-        write_start(path, record, marked_samples(SPAWNED_NS, taken))
+        record = start_record(start, SPAWNED_NS, phases=phases_of(named), **changes)
+        write_start(path, record, taken_at(named))
         cell_rows = answers() if rows is None else rows
         write_cell(path, start.cells[0], start, cell_rows, summary(SPAWNED_NS + 12 * S))
     return path
@@ -184,33 +181,32 @@ def test_parts_of_several_starts_are_means_that_still_add_up(tmp_path):
     assert sum(sizes.values()) == 300
 
 
+def phases_of(marks):
+    return tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in marks)
+
+
+def taken_at(marks):
+    """Samples a moment after each mark, with its size if it has one."""
+    sizes = [(at + 0.05, None if size is None else size * MIB) for at, _, size in marks]
+    return marked_samples(SPAWNED_NS, sizes)
+
+
 def two_loads(path, outcomes, resolved=None):
     """Starts of one deployment with a cell of 1 user and one of 4; `outcomes` has each cell's status, None:
     it was measured by another start. Each start's memory is 100 MiB more at its end than the one's before."""
-    plan = begin_run(
-        path,
-        [deployment("llama_cpp", "bf16")],
-        [Load(concurrency=1), Load(concurrency=4)],
-        repeats=len(outcomes),
-    )
+    loads = [Load(concurrency=1), Load(concurrency=4)]
+    plan = begin_run(path, [deployment("llama_cpp", "bf16")], loads, repeats=len(outcomes))
+    said = {"memory_said": SAID, "resolved": resolved or {"kv_cache_tokens": 1024}}
     for number, (start, statuses) in enumerate(zip(plan.starts, outcomes, strict=True)):
-        ends = [
-            (25 + k, f"cell {cell.number:03d} end", 280 + 100 * number) for k, cell in enumerate(start.cells)
-        ]
-        marks = [*MARKS[:5], *ends]
-        phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in marks)
-        record = start_record(
-            start, SPAWNED_NS, phases=phases, memory_said=SAID, resolved=resolved or {"kv_cache_tokens": 1024}
-        )
-        write_start(
-            path, record, marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in marks])
-        )
+        names = [f"cell {cell.number:03d} end" for cell in start.cells]
+        marks = [*MARKS[:5], *((25 + k, name, 280 + 100 * number) for k, name in enumerate(names))]
+        record = start_record(start, SPAWNED_NS, phases=phases_of(marks), **said)
+        write_start(path, record, taken_at(marks))
         for cell, status in zip(start.cells, statuses, strict=True):
             if status is not None:
                 # Conversations of cells that do not count are longer.
-                rows = (
-                    answers() if status == "completed" else [replace(a, input_tokens=900) for a in answers()]
-                )
+                longer = {} if status == "completed" else {"input_tokens": 900}
+                rows = [replace(each, **longer) for each in answers()]
                 write_cell(path, cell, start, rows, summary(SPAWNED_NS + 12 * S), status=status)
     return path
 
@@ -435,8 +431,8 @@ def test_each_part_stands_with_its_source_and_its_pattern(tmp_path):
     assert parts["program"] == "0.049 measured step"
 
 
-def test_every_deployment_that_was_ready_is_on_the_page(tmp_path):
-    page = write_report(engines_run(tmp_path)).read_text(encoding="utf-8")
+def test_every_deployment_that_was_ready_is_on_the_page(engines):
+    page = engines.read_text(encoding="utf-8")
     assert len(charts_of(page)["memory-parts"]["traces"][0]["y"]) == 8
     section = plain(section_of(page, "memory"))
     assert "vllm bf16" in section

@@ -15,8 +15,6 @@ from make_run import (
     host_samples,
     plan_of,
     row,
-    start_record,
-    summary,
     write_cell,
     write_start,
 )
@@ -37,7 +35,6 @@ from serving_bench.reports.measures.written import precise
 from serving_bench.reports.page.sections import energy
 from serving_bench.reports.words import claims
 
-T0 = 100 * S
 # Sixteen requests of ten tokens in the window of 8 s: 20 tokens/s.
 ROWS = [row(k, 102 * S + k * 490 * MS) for k in range(16)]
 PLAIN = DeviceSample(
@@ -88,23 +85,18 @@ def settings_of(*words):
 
 def written(path, samples=(), host=None, price=(), users=(1,), **start):
     """A run of a cell per load, at the price that these words of a command line set."""
-    plan = begin_run(
-        path,
-        [deployment("vllm", "awq")],
-        [Load(concurrency=each) for each in users],
-        price=settings_of(*price).price,
-    )
+    loads = [Load(concurrency=each) for each in users]
+    plan = begin_run(path, [deployment("vllm", "awq")], loads, price=settings_of(*price).price)
     kind = "device" if samples else "host"
     write_measured(path, plan.starts[0], samples, host, **{"memory_kind": kind, **start})
     return open_run(path)
 
 
-def write_measured(path, planned, samples=(), host=None, **start):
-    made = start_record(planned, 90 * S, **start)
-    write_start(path, made, host or host_samples(90 * S, GIB))
-    store.write_samples(path / "starts" / made.name / "device.parquet", samples)
+def write_measured(path, planned, samples=(), host=None, rows=ROWS, **start):
+    write_start(path, planned, host or host_samples(90 * S, GIB), **start)
+    store.write_samples(path / "starts" / planned.name / "device.parquet", samples)
     for cell in planned.cells:
-        write_cell(path, cell, planned, ROWS, summary(T0))
+        write_cell(path, cell, planned, rows)
 
 
 def value(run, name):
@@ -158,19 +150,14 @@ def test_the_same_requests_at_providers_prices_stand_beside_it(tmp_path):
     assert value(run, "cost_per_million_output_tokens") == pytest.approx(10.0)
     assert claims.cost_note(run).endswith("prices for the model (its page, 2026-01-02). ")
     assert rows_of(energy.ENERGY_AND_COST.shows[1], run)[0]["Some API, USD"] == "0.90"
-
-
-def test_the_page_has_the_note_on_prices_and_a_column_of_each_provider(tmp_path):
-    run = written(tmp_path, price=("price.gpu_hour=0.72",), api_prices=(API,))
     shown = plain(energy.ENERGY_AND_COST(run).body)
     assert f"{API.provider}, {API.currency}" in shown
     assert claims.cost_note(run).strip() in shown
 
 
 def test_rows_of_cells_that_are_suspect_are_marked(tmp_path):
-    run = written(
-        tmp_path, samples_of(0, 250.0, counter=True), idle_power_w=10.0, price=("price.gpu_hour=1",)
-    )
+    samples = samples_of(0, 250.0, counter=True)
+    run = written(tmp_path, samples, idle_power_w=10.0, price=("price.gpu_hour=1",))
     path = tmp_path / "cells" / "000" / "cell.json"
     record = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode({**record, "validity": "suspect", "reasons": ["others' work"]}))
@@ -229,26 +216,18 @@ def test_a_price_that_is_no_number_is_refused(given, said):
 
 
 def test_each_model_stands_beside_its_own_providers_prices(tmp_path):
-    prices = {
-        "a": (ApiPrice("One", 0.10, 0.40, "USD", "2026-01-02", "its page"),),
-        "b": (
-            ApiPrice("One", 0.20, 0.80, "USD", "2026-01-02", "its page"),
-            ApiPrice("Two", 0.0, 0.003, "EUR", "2026-01-02", "its page"),
-        ),
-    }
-    plan = begin_run(
-        tmp_path,
-        [replace(deployment("vllm", name), model=name) for name in prices],
-        [Load(concurrency=1)],
-        price=Price(0.72),
-    )
+    def price(provider: str, *prices: float, currency: str = "USD") -> ApiPrice:
+        return ApiPrice(provider, *prices, currency, "2026-01-02", "its page")
+
+    two = (price("One", 0.20, 0.80), price("Two", 0.0, 0.003, currency="EUR"))
+    prices = {"a": (price("One", 0.10, 0.40),), "b": two}
+    deployments = [replace(deployment("vllm", name), model=name) for name in prices]
+    plan = begin_run(tmp_path, deployments, [Load(concurrency=1)], price=Price(0.72))
     for start in plan.starts:
         write_measured(tmp_path, start, api_prices=prices[start.deployment.model])
     run = open_run(tmp_path)
-    one, two = (
-        [api_cost(run, provider, group) for provider in (("One", "USD"), ("Two", "EUR"))]
-        for group in run.groups
-    )
+    providers = (("One", "USD"), ("Two", "EUR"))
+    one, two = ([api_cost(run, provider, group) for provider in providers] for group in run.groups)
     # Output, and five times as much input: 0.40 + 5 x 0.10 of one model, 0.80 + 5 x 0.20 of the other.
     assert one == [pytest.approx(0.90), None]
     assert two == pytest.approx([1.80, 0.003])
@@ -272,26 +251,26 @@ def test_this_machine_says_nothing_of_a_server_that_ran_already(tmp_path, kind):
     assert "this machine, used for nothing else" not in html
 
 
-TOKENS = (
+TOKENS = [
     "engine=openai",
     "engine.base_url=http://h/v1",
     "model=m",
     "price.input_tokens=2",
     "price.output_tokens=8",
-)
+]
+
+
+HALF_PRICED = 200 * 2e-6 + 100 * 0.5e-6
 
 
 def token_priced(path, changed, *more):
     """A run of a server that ran already, whose rows have these counts (input, cached, output)."""
     names = ("input_tokens", "cached_tokens", "output_tokens")
-    rows = [
-        replace(row, **dict(zip(names, counts, strict=True)))
-        for row, counts in zip(ROWS, changed, strict=False)
-    ]
+    counted = [dict(zip(names, counts, strict=True)) for counts in changed]
+    rows = [replace(row, **counts) for row, counts in zip(ROWS, counted, strict=False)]
     price = config.settings(overrides.parse([*TOKENS, *more])).price
     plan = begin_run(path, [deployment("openai", "-")], [Load(concurrency=1)], price=price)
-    write_start(path, plan.starts[0], host_samples(90 * S, GIB), attached=True)
-    write_cell(path, plan.starts[0].cells[0], plan.starts[0], rows, summary(T0))
+    write_measured(path, plan.starts[0], rows=rows, attached=True)
     return open_run(path)
 
 
@@ -300,11 +279,7 @@ def token_priced(path, changed, *more):
     [
         # Of 300 input tokens 100 are cached, of which the third request does not tell; 30 come out.
         ((), 1e6 * (300 * 2e-6 + 30 * 8e-6) / 30, (300 * 2e-6 + 30 * 8e-6) / 3),
-        (
-            ("price.cached_tokens=0.5",),
-            1e6 * (200 * 2e-6 + 100 * 0.5e-6 + 30 * 8e-6) / 30,
-            (200 * 2e-6 + 100 * 0.5e-6 + 30 * 8e-6) / 3,
-        ),
+        (("price.cached_tokens=0.5",), 1e6 * (HALF_PRICED + 30 * 8e-6) / 30, (HALF_PRICED + 30 * 8e-6) / 3),
         (("price.cached_tokens=0",), 1e6 * (200 * 2e-6 + 30 * 8e-6) / 30, (200 * 2e-6 + 30 * 8e-6) / 3),
     ],
 )
@@ -328,12 +303,8 @@ def test_a_server_that_counts_no_tokens_has_no_known_cost(tmp_path):
 
 
 def test_what_is_not_known_of_some_is_said_of_them(tmp_path):
-    plan = begin_run(
-        tmp_path,
-        [deployment("vllm", "awq"), deployment("openai", "-")],
-        [Load(concurrency=1)],
-        price=Price(1.0),
-    )
+    deployments = [deployment("vllm", "awq"), deployment("openai", "-")]
+    plan = begin_run(tmp_path, deployments, [Load(concurrency=1)], price=Price(1.0))
     counted = of_host(lambda k: 6.0 * k)
     write_measured(tmp_path, plan.starts[0], host=counted, idle_power_w=40.0)
     write_measured(tmp_path, plan.starts[1], host=counted, attached=True)
@@ -355,9 +326,8 @@ def test_cost_counts_the_devices_of_the_start_though_none_was_sampled_in_the_win
     run = written(tmp_path / "neither", price=price, memory_kind="device")
     assert devices_of(run, run.planned_cells[0]) == ()
     assert value(run, "cost_per_million_output_tokens") is None
-    assert (
-        "Cost is not known: the server&#x27;s devices were not recorded." in energy.ENERGY_AND_COST(run).body
-    )
+    said = "Cost is not known: the server&#x27;s devices were not recorded."
+    assert said in energy.ENERGY_AND_COST(run).body
 
 
 def with_counter(samples, readings):

@@ -45,7 +45,6 @@ from tests.support.runs.make_run import (
     row,
     run_record,
     starts_run,
-    summary,
     write_cell,
     write_start,
 )
@@ -53,8 +52,8 @@ from tests.support.runs.make_run import (
 SHARED = ScenarioChoice("shared_prefix", {"prefixes": 3}, "shared_prefix")
 
 
-def _run(tmp_path, rows, scenario=SHARED):
-    return open_run(one_cell_run(tmp_path, rows, summary(100 * S), scenario).path)
+def _run(tmp_path, rows, scenario=SHARED, **cell):
+    return open_run(one_cell_run(tmp_path, rows, scenario=scenario, **cell).path)
 
 
 def test_parts_are_the_ok_requests_of_the_window_by_the_scenarios_number(tmp_path):
@@ -94,9 +93,7 @@ def test_rates_are_tokens_read_and_made_per_second(tmp_path):
     assert values["decode_tokens_per_s"] == Value(pytest.approx(18 / 0.16), 2)
 
 
-def test_an_answer_that_came_in_one_chunk_has_no_rate_and_a_prompt_of_unknown_length_leaves_the_answers(
-    tmp_path,
-):
+def test_a_single_chunk_has_no_rate_and_a_prompt_of_unknown_length_leaves_the_answers(tmp_path):
     rows = [
         row(1, 103 * S),  # 9 tokens in 80 ms
         row(2, 104 * S, chunk_ns=(104 * S + 100 * MS,)),
@@ -214,11 +211,9 @@ def test_an_answer_is_valid_or_the_first_thing_that_is_wrong_with_it(form, answe
     assert kind_of(form, {"calls": None, "output_text": "", "finish_reason": "stop"} | answer) == kind
 
 
-def _answers(*texts, **more):
-    return [
-        row(k, 103 * S + k * MS, form="person", output_text=text, finish_reason="stop", **more)
-        for k, text in enumerate(texts)
-    ]
+def _answers(*texts):
+    changes = {"form": "person", "finish_reason": "stop"}
+    return [row(k, 103 * S + k * MS, output_text=text, **changes) for k, text in enumerate(texts)]
 
 
 STRUCTURED = ScenarioChoice("structured_output", {}, "structured_output")
@@ -230,8 +225,7 @@ def test_the_share_of_valid_answers_and_a_reason_to_distrust(tmp_path):
         row(9, 104 * S, form="person", outcome="timeout"),
         row(10, 101 * S, form="person"),  # warm-up
     ]
-    path = one_cell_run(tmp_path, rows, summary(100 * S), STRUCTURED, forms=(PERSON,)).path
-    run = open_run(path)
+    run = _run(tmp_path, rows, STRUCTURED, forms=(PERSON,))
     assert values_of(run)[0]["valid_share"] == Value(0.5, 4)
     [found] = validities_of(run)
     assert found.counts == {"valid": 2, "not by the schema": 1, "not JSON": 1}
@@ -262,11 +256,7 @@ UNKNOWN, WRONG = (
     ],
 )
 def test_a_schema_that_is_not_read_gives_no_share_and_a_note(tmp_path, schema, why):
-    odd = Form("person", schema=schema)
-    path = one_cell_run(
-        tmp_path, _answers('{"name": "Ada"}'), summary(100 * S), STRUCTURED, forms=(odd,)
-    ).path
-    run = open_run(path)
+    run = _run(tmp_path, _answers('{"name": "Ada"}'), STRUCTURED, forms=(Form("person", schema=schema),))
     assert values_of(run)[0]["valid_share"] == Value(None, 0)
     note = page(run).partition("Not judged: llama_cpp fp16 at 1 user, because ")[2].partition("</p>")[0]
     assert note == why
@@ -307,18 +297,23 @@ def _constrained_run(path, slower, name="structured_output", options=None):
     return _choices_run(path, [_constrained(True), _constrained(False, name, **options or {})], slower)
 
 
-def _choices_run(path, choices, slower):
-    """A start per factor, each with a cell of each choice; answers that are held to their form are slower."""
+def _planned(path, choices, repeats=1):
+    """The starts of a run, each with a cell of each choice."""
     starts = []
-    for repeat in range(len(slower)):
+    for repeat in range(repeats):
         cells = tuple(
             PlannedCell(len(choices) * repeat + at, choice, Load(concurrency=1), repeat, 7)
             for at, choice in enumerate(choices)
         )
         starts.append(PlannedStart(repeat, deployment("llama_cpp", "fp16"), repeat, cells))
+        write_start(path, starts[-1])
     store.write_record(path / "run.json", run_record(Plan(tuple(starts), (), 100.0)))
-    for start, factor in zip(starts, slower, strict=True):
-        write_start(path, start)
+    return starts
+
+
+def _choices_run(path, choices, slower):
+    """A start per factor, each with a cell of each choice; answers that are held to their form are slower."""
+    for start, factor in zip(_planned(path, choices, len(slower)), slower, strict=True):
         for cell in start.cells:
             held = cell.scenario.options["constrained"]
             gap_ns = int(20 * MS * (factor if held else 1.0))
@@ -327,8 +322,7 @@ def _choices_run(path, choices, slower):
                 sent_ns = 103 * S + k * 100 * MS
                 chunks = tuple(sent_ns + 100 * MS + j * gap_ns for j in range(5))
                 rows.append(row(k, sent_ns, chunk_ns=chunks, form="person", output_text='{"name": "Ada"}'))
-            forms = (replace(PERSON, is_forced=held),)
-            write_cell(path, cell, start, rows, forms=forms)
+            write_cell(path, cell, start, rows, forms=(replace(PERSON, is_forced=held),))
     return path
 
 
@@ -356,8 +350,7 @@ def test_tasks_are_conversations_that_began_in_the_window(tmp_path):
         *(_step(40 + k, 5, k, 101 + k) for k in range(3)),  # began before it
         _step(50, 6, 0, 109, calls=None, outcome="cancelled"),  # cut, too
     ]
-    path = one_cell_run(tmp_path, rows, summary(100 * S), AGENTS, forms=(STEP,)).path
-    run = open_run(path)
+    run = _run(tmp_path, rows, AGENTS, forms=(STEP,))
     values = values_of(run)[0]
     assert values["task_s"] == Value(pytest.approx((2.19 + 4.19) / 2), 2)
     assert values["finished_share"] == Value(pytest.approx(2 / 3), 3)
@@ -421,15 +414,9 @@ def test_the_first_answer_is_told_apart_from_the_first_thought(tmp_path):
 
 @pytest.mark.parametrize(("still_thinking", "seconds"), [(10, 0.16), (11, None), (40, None)])
 def test_who_never_answers_is_later_than_all_who_do(tmp_path, still_thinking, seconds):
-    rows = [
-        row(
-            k,
-            103 * S,
-            first_answer_ns=103 * S + 160 * MS if k < 11 else None,
-            reasoning_chunks=5 if k else None,
-        )
-        for k in range(11 + still_thinking)
-    ]
+    rows = [row(k, 103 * S, first_answer_ns=None, reasoning_chunks=5) for k in range(11 + still_thinking)]
+    rows[:11] = [replace(each, first_answer_ns=103 * S + 160 * MS) for each in rows[:11]]
+    rows[0] = replace(rows[0], reasoning_chunks=None)
     found = values_of(_run(tmp_path, rows, REASONING))[0]["first_answer_s"]
     assert found == Value(seconds and pytest.approx(seconds), 11 + still_thinking)
 
@@ -549,11 +536,7 @@ LORA = ScenarioChoice("lora_mix", {}, "lora_mix")
 
 
 def _adapted(tmp_path, rows, *adapters):
-    made = one_cell_run(tmp_path, rows, summary(100 * S), LORA).path
-    [record] = store.read_cells(made)
-    folder = store.cell_dir(made, record.number)
-    store.write_record(folder / "cell.json", replace(record, adapters=adapters))
-    return open_run(made)
+    return _run(tmp_path, rows, LORA, adapters=adapters)
 
 
 def test_swaps_are_requests_sent_after_one_for_another_adapter(tmp_path):
@@ -611,13 +594,9 @@ def test_a_token_of_the_kv_cache_takes_what_the_server_says_else_what_the_shape_
 
 
 def test_lengths_of_a_sweep_stand_in_their_order_and_are_named(tmp_path):
-    options = [("input_tokens=256", 256), ("input_tokens=64", 64)]
-    choices = [ScenarioChoice("fixed", {}, f"fixed {words}") for words, _ in options]
-    cells = tuple(PlannedCell(at, choice, Load(concurrency=1), 0, 7) for at, choice in enumerate(choices))
-    start = PlannedStart(0, deployment("llama_cpp", "fp16"), 0, cells)
-    store.write_record(tmp_path / "run.json", run_record(Plan((start,), (), 100.0)))
-    write_start(tmp_path, start)
-    for cell, (_, tokens) in zip(cells, options, strict=True):
+    lengths = (256, 64)
+    [start] = _planned(tmp_path, [ScenarioChoice("fixed", {}, f"fixed input_tokens={n}") for n in lengths])
+    for cell, tokens in zip(start.cells, lengths, strict=True):
         write_cell(tmp_path, cell, start, [row(1, 103 * S, input_tokens=tokens)])
     shown = rows_of(RATES.shows[0], open_run(tmp_path))
     assert [each["load"].split()[-1] for each in shown] == ["input_tokens=64", "input_tokens=256"]

@@ -5,7 +5,7 @@ import re
 from importlib import resources
 
 import pytest
-from make_run import begin_run, deployment, engines_run, served
+from make_run import begin_run, deployment, served
 
 from serving_bench.harness.contracts import Load
 from serving_bench.reports import open_run
@@ -75,8 +75,8 @@ def test_the_legend_draws_the_marker_that_the_chart_has(tmp_path):
     assert len(set(shapes.values())) == len(shapes) == 9  # fp8 and gguf-q4_0 share a triangle
 
 
-def test_eight_deployments_are_told_apart_without_colour(tmp_path):
-    found = looks(open_run(engines_run(tmp_path))).values()
+def test_eight_deployments_are_told_apart_without_colour(engines):
+    found = looks(open_run(engines.parent)).values()
     shapes = [(look.label.split()[0], look.dash) for look in found]
     assert len(set(shapes)) == len(shapes) == 8
 

@@ -34,6 +34,11 @@ class Server:
     process: subprocess.Popen[str]
     port: int
 
+    def end(self) -> int:
+        """Send SIGTERM, and return the exit code."""
+        self.process.terminate()
+        return self.process.wait(LIMIT_S)
+
 
 def native_program(factory: pytest.TempPathFactory) -> Path:
     """Return the compiled server, built once for all tests. Skip the test if there is no compiler."""

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from timeline_server import CHUNKED, DONE, LAST_CHUNK, Link, answer, chunk, event, finish, serving
+from timeline_server import CHUNKED, DONE, LAST_CHUNK, Link, answer, chunk, event, finish, serving, steps
 
 from serving_bench.harness.contracts import BegunRow, Form, Message, Outcome, RequestRow, Tool, ToolCall, Turn
 from serving_bench.harness.load.answer import openai
@@ -57,28 +57,12 @@ def asked(
 
 def sending(*parts: bytes) -> Play:
     """Answer a request with these bytes, then close the connection."""
-
-    def play(link: Link) -> None:
-        link.request()
-        for part in parts:
-            link.send(part)
-
-    return play
+    return steps(Link.request, *parts)
 
 
 def holding(*parts: bytes) -> Play:
-    """Answer with these bytes, then stay silent."""
-
-    def play(link: Link) -> None:
-        sending(*parts)(link)
-        link.request()  # returns when the client closes
-
-    return play
-
-
-def resetting(link: Link) -> None:
-    sending(ONE)(link)
-    link.reset()
+    """Answer with these bytes, then stay silent until the client closes."""
+    return steps(Link.request, *parts, Link.request)
 
 
 def dripping(link: Link) -> None:
@@ -123,7 +107,7 @@ FAULTS: dict[str, tuple[Play, Outcome, str, int]] = {
     "an error, then the end": (sending(ONE, chunk(b'data: {"error": "x"}\n\n')), "server_error", "x", 1),
     "a body that stops early": (sending(ONE, LAST_CHUNK), "protocol_error", "the answer is cut", 1),
     "a connection that stops early": (sending(ONE), "reset", "before the response's end", 1),
-    "a reset": (resetting, "reset", "the connection broke", 1),
+    "a reset": (steps(Link.request, ONE, Link.reset), "reset", "the connection broke", 1),
     "a stall": (holding(ONE), "timeout", "not finished after 0.5 s", 1),
     "no end": (dripping, "timeout", "not finished after 0.5 s", 1),
     "a wrong chunk, then silence": (holding(ONE, b"3\r\nabcd\r\n"), "protocol_error", "its size", 1),
@@ -141,9 +125,8 @@ def test_a_fault_is_one_failed_request_with_its_reason_and_times(name: str) -> N
     assert len(row.chunk_ns) == chunks
     assert row.sent_ns is not None
     assert [row.sent_ns, *row.chunk_ns, row.end_ns] == sorted([row.sent_ns, *row.chunk_ns, row.end_ns])
-    assert (row.first_content_ns, row.last_content_ns) == (
-        (row.chunk_ns[0], row.chunk_ns[-1]) if chunks else (None, None)
-    )
+    ends = (row.chunk_ns[0], row.chunk_ns[-1]) if chunks else (None, None)
+    assert (row.first_content_ns, row.last_content_ns) == ends
 
 
 @pytest.mark.parametrize(
@@ -155,14 +138,7 @@ def test_a_fault_is_one_failed_request_with_its_reason_and_times(name: str) -> N
     ],
 )
 def test_100_mb_in_one_line_end_at_the_limit_in_bounded_memory(head: bytes) -> None:
-    def play(link: Link) -> None:
-        link.request()
-        link.send(answer("a"))
-        link.request()
-        link.send(head + b"data: ")
-        for _ in range(100):
-            link.send(b"x" * 1_048_576)
-
+    play = steps(Link.request, answer("a"), Link.request, head + b"data: ", *[b"x" * 1_048_576] * 100)
     # In a process of its own: the most that this one ever took may be more already.
     with serving(play) as server:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -8,7 +8,6 @@ from make_run import (
     GIB,
     S,
     begin_run,
-    engines_run,
     row,
     run_record,
     served,
@@ -199,11 +198,6 @@ def test_fewer_requests_at_once_are_told(tmp_path, got, clause, users, is_one):
     changes = [{"resolved": resolved, "unmatched": unmatched}]
     run = run_of(tmp_path, changes, users=users, concurrent_sequences=users)
     assert ("vllm bf16" in one_at_a_time(run)) is is_one
-
-
-@pytest.fixture(scope="module")
-def engines(tmp_path_factory):
-    return write_report(engines_run(tmp_path_factory.mktemp("engines")))
 
 
 def test_the_page_has_a_column_per_deployment_and_marks_what_is_off_in_words(engines):

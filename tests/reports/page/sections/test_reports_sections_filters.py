@@ -11,7 +11,6 @@ from make_run import (
     S,
     begin_run,
     deployment,
-    engines_run,
     every_load_run,
     host_samples,
     row,
@@ -75,8 +74,8 @@ def test_memory_over_time_tells_starts_apart_and_is_of_one_deployment(full: Run)
     assert {of["start"] for of in loads} == {"1"}
 
 
-def test_steps_of_start_up_are_about_their_deployments(tmp_path: Path) -> None:
-    [chart] = side_by_side.START_UP(open_run(engines_run(tmp_path)))
+def test_steps_of_start_up_are_about_their_deployments(engines: Path) -> None:
+    [chart] = side_by_side.START_UP(open_run(engines.parent))
     *steps, ticks = chart.traces
     for trace in steps:
         assert len(trace["meta"]["points"]) == len(trace["y"])
