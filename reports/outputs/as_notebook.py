@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from serving_bench.reports.checks.examine import mark_text
 from serving_bench.reports.measures import NOTHING, plural, value_text
+from serving_bench.reports.page import looks as page
 from serving_bench.reports.page.looks import Html, join, table, tag
 from serving_bench.reports.words.quality import plain
 from serving_bench.reports.words.report import NO_DOUBT, Report, Row, Table, Value
@@ -28,16 +29,17 @@ def _parts(report: Report) -> Iterator[Html]:
 
 
 def _table(answers: Table) -> Html:
-    first = answers.rows[0]
-    values = [first.values[name].head for name in answers.names]
-    heads = ["deployment", *values, "against the leader", *first.cells]
-    return table(heads, [_cells(row, answers) for row in answers.rows], "plain", answers.title)
+    return table([page.Row(_cells(row, answers)) for row in answers.rows], "plain", answers.title)
 
 
-def _cells(row: Row, answers: Table) -> list[Html | str]:
+def _cells(row: Row, answers: Table) -> dict[str, Html | str]:
     ratio = ratio_words(*row.to_leader) if row.to_leader else clipped(row.why_not or NOTHING, _WHY_AT_MOST)
-    values = [_value(row.values[name]) for name in answers.names]
-    return [row.deployment, *values, ratio, *map(plain, row.cells.values())]
+    return {
+        "deployment": row.deployment,
+        **{row.values[name].head: _value(row.values[name]) for name in answers.names},
+        "against the leader": ratio,
+        **{head: plain(cell) for head, cell in row.cells.items()},
+    }
 
 
 def _value(value: Value) -> Html:

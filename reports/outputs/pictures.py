@@ -21,8 +21,8 @@ from typing import Any
 from serving_bench.harness.errors import BenchError, MissingError, UserError
 from serving_bench.reports.data import Run
 from serving_bench.reports.page.document import REPORT, document
-from serving_bench.reports.page.drawing.charts import Chart, figure
-from serving_bench.reports.page.looks import join, packed_json, tag
+from serving_bench.reports.page.looks import Html, join, packed_json, tag
+from serving_bench.reports.page.parts import Chart
 from serving_bench.reports.page.sections import sections_of
 from serving_bench.reports.words.described import question
 
@@ -49,12 +49,8 @@ _BEGIN_S, _EACH_S = 120.0, 5.0
 
 
 def charts_of(run: Run) -> dict[str, Chart]:
-    return {
-        chart.id: chart
-        for parts in sections_of(run).values()
-        for content in parts.values()
-        for chart in content.charts
-    }
+    topics = [topic for section in sections_of(run) for topic in section.topics]
+    return {chart.id: chart for topic in topics for chart in topic.charts}
 
 
 def chosen(run: Run, name: str) -> list[Chart]:
@@ -75,7 +71,7 @@ def pictures(run: Run, charts: Sequence[Chart], format_: str) -> dict[str, bytes
     words = [_words(run, chart) for chart in charts]
     wanted = {"format": format_, "width": WIDTH_PX, "scale": SCALE, "charts": words}
     # Each chart is as wide as its picture, without the frame's margins.
-    places = tag("div", *map(figure, charts), style=f"width:{WIDTH_PX - 32}px")
+    places = tag("div", *map(Html, charts), style=f"width:{WIDTH_PX - 32}px")
     body = join([places, packed_json("pictures", wanted)])
     styles, scripts = REPORT
     page = document(question(run), body, charts, (styles, (*scripts, "picture.js")))

@@ -1,16 +1,15 @@
 """The first screen: the question, the answer, a table of the candidates, and the reasons to distrust both."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from serving_bench.harness.contracts import timing
 from serving_bench.reports.data import Run
 from serving_bench.reports.measures import NOTHING, several
 from serving_bench.reports.page.cells import aggregate_cell, cell_marks, mark_html
-from serving_bench.reports.page.declared import Columns, below, filled
 from serving_bench.reports.page.looks import (
     Html,
     Of,
+    Row,
     looks,
     macro,
     ratio_frame,
@@ -19,11 +18,13 @@ from serving_bench.reports.page.looks import (
     tag,
     unbroken,
 )
+from serving_bench.reports.page.parts import below, filled
 from serving_bench.reports.verdicts import Decision
 from serving_bench.reports.words import quality
 from serving_bench.reports.words.answer import basis, joint
 from serving_bench.reports.words.described import cut_short, question, stopped, what_was_run
-from serving_bench.reports.words.report import Answer, Row, report_of
+from serving_bench.reports.words.report import Answer, report_of
+from serving_bench.reports.words.report import Row as AnswerRow
 from serving_bench.reports.words.verdict_words import clipped, ratio_with_ends
 
 # How many characters of the reason why a deployment is left out fit on a narrow screen.
@@ -60,10 +61,7 @@ def _claimed(run: Run) -> Html | None:
 
 
 def _texts(rows: Sequence[Mapping[str, str]], name: str) -> Html | str:
-    heads = list(dict.fromkeys(head for row in rows for head in row))
-    return (
-        table(heads, [[row.get(head, "") for head in heads] for row in rows], "plain", name) if heads else ""
-    )
+    return table(list(map(Row, rows)), "plain", name) if any(rows) else ""
 
 
 # --- the table of candidates ---------------------------------------------------------------------
@@ -77,22 +75,29 @@ def _table(run: Run, answer: Answer, decision: Decision) -> Html:
     rows, (first, *rest) = answer.rows, answer.table.names
     heads = {name: rows[0].values[name].head for name in answer.table.names}
     is_search = any(row.kept for row in rows)
-    columns: Columns[Row] = {
-        "deployment": partial(_name, run, decision),
-        **({"keeps the SLO up to": lambda row: macro("kept_load", row.kept)} if is_search else {}),
-        f"{heads[first]} {'there' if is_search else f'at {decision.case.load}'}": partial(_value, first),
-        **_ratios(run, answer),
-        **{heads[name]: partial(_value, name) for name in rest},
-        **{head: partial(_quality, head) for head in rows[0].cells},
-    }
-    cells = filled(columns, rows, lambda row: Of(row.deployment))
+    ratios = [row.to_leader for row in rows if row.to_leader]
+    frame = ratio_frame(ratios)
+    cells = [
+        Row(
+            {
+                "deployment": _name(run, decision, row),
+                **({"keeps the SLO up to": macro("kept_load", row.kept)} if is_search else {}),
+                f"{heads[first]} {'there' if is_search else f'at {decision.case.load}'}": _value(row, first),
+                **({"against the leader": _ratio(run, row, row is rows[0], frame)} if ratios else {}),
+                **{heads[name]: _value(row, name) for name in rest},
+                **{head: below(*cell) for head, cell in row.cells.items()},
+            },
+            Of(row.deployment),
+        )
+        for row in rows
+    ]
     few = [not row.values["ttft_s.p50"].is_known for row in rows if row.group.counted]
     what = "No TTFT or TPOT" if all(few) else f"{NOTHING} for TTFT or TPOT"
     why = f"{what}: fewer than {timing.needed(50)} requests." if any(few) else ""
-    return macro("noted", table(*cells, "standing", "Standing"), [why, joint(decision)])
+    return macro("noted", table(filled(cells), "standing", "Standing"), [why, joint(decision)])
 
 
-def _name(run: Run, decision: Decision, row: Row) -> Html:
+def _name(run: Run, decision: Decision, row: AnswerRow) -> Html:
     has_level = row.kept and row.kept.level is not None
     # The note is clipped here; its tooltip has all of it.
     note = "" if has_level else str(row.why_not or "")
@@ -102,23 +107,14 @@ def _name(run: Run, decision: Decision, row: Row) -> Html:
     return macro("standing", looks(run)[row.deployment], class_, clipped(note, _NOTE), note, marks)
 
 
-def _value(name: str, row: Row) -> Html:
+def _value(row: AnswerRow, name: str) -> Html:
     value = row.values[name]
     cell = aggregate_cell(name, value.over, mark_html([each for each in value.marks if not each.is_at_name]))
     return tag("b", cell, class_="lead") if value.is_decided else cell
 
 
-def _quality(head: str, row: Row) -> Html:
-    return below(*row.cells[head])
-
-
-def _ratios(run: Run, answer: Answer) -> Columns[Row]:
-    ratios = [row.to_leader for row in answer.rows if row.to_leader]
-    return {"against the leader": partial(_ratio, run, answer, ratio_frame(ratios))} if ratios else {}
-
-
-def _ratio(run: Run, answer: Answer, frame: tuple[float, float], row: Row) -> Html | str:
-    if row.to_leader is None and row is not answer.rows[0]:
+def _ratio(run: Run, row: AnswerRow, is_first: bool, frame: tuple[float, float]) -> Html | str:
+    if row.to_leader is None and not is_first:
         return ""
     text, ends = ratio_with_ends(*row.to_leader) if row.to_leader else ("1.00x", "")
     drawn = ratio_picture(looks(run)[row.deployment], row.to_leader or (1.0, 1.0, 1.0), frame)

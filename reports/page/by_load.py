@@ -18,11 +18,18 @@ from serving_bench.reports.measures import (
     withheld,
 )
 from serving_bench.reports.page.cells import aggregate_cell, mean_cell
-from serving_bench.reports.page.declared import Chart, Shown, of_group
-from serving_bench.reports.page.drawing import charts
-from serving_bench.reports.page.drawing.kinds import Limit, Point, ends_of, frontier, lines, place_axis
-from serving_bench.reports.page.looks import Head, Html, Of, Row, looks, named, table
-from serving_bench.reports.verdicts import SPEED, LoadCase, load_cases_of
+from serving_bench.reports.page.drawing.kinds import (
+    Drawn,
+    Limit,
+    Point,
+    ends_of,
+    frontier,
+    lines,
+    place_axis,
+)
+from serving_bench.reports.page.looks import Head, Of, Row, looks, named
+from serving_bench.reports.page.parts import Block, Chart, Part, Shown, Table, of_group
+from serving_bench.reports.verdicts import SPEED, LoadCase, load_cases_of, title_of_case
 from serving_bench.reports.words.claims import not_drawn
 from serving_bench.reports.words.verdict_words import capital, slo_words, title_at, title_of
 
@@ -64,24 +71,31 @@ def slo_limit(run: Run, name: str) -> Limit | None:
 
 def load_tables(
     run: Run, title: str, cells: Sequence[tuple[Group, Shown]], look: str = "words loads"
-) -> dict[str, Html]:
-    """Return tables by their titles, one per scenario: a row per deployment, a column per load."""
-    tables, by_scenario = {}, grouped(cells, lambda pair: pair[0].scenario)
+) -> list[Table]:
+    """Return a table for each scenario: a row per deployment, a column per load."""
+    tables, by_scenario = [], grouped(cells, lambda pair: pair[0].scenario)
     for scenario, pairs in by_scenario.items():
-        name = title + f", {scenario}" * (len(by_scenario) > 1)
-        shown_by_key = {group.key: cell for group, cell in pairs}
-        loads = dict.fromkeys(group.load for group, _ in pairs)
-        heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in loads)]
+        cell_of = {group.key: cell for group, cell in pairs}
+        heads = {load: Head(load, Of(load=load)) for load in dict.fromkeys(group.load for group, _ in pairs)}
         rows = [
             Row(
-                [named(each), *(shown_by_key.get((label, scenario, load), NOTHING) for load in loads)],
+                {
+                    "deployment": named(each),
+                    **{head: cell_of.get((label, scenario, load), NOTHING) for load, head in heads.items()},
+                },
                 Of(label),
             )
             for label, each in looks(run).items()
             if any(group.deployment == label for group, _ in pairs)
         ]
-        tables[name] = table(heads, rows, look, name)
+        name = title + f", {scenario}" * (len(by_scenario) > 1)
+        tables.append(Table(name, rows, look, is_bare=True))
     return tables
+
+
+def case_block(run: Run, case: LoadCase, parts: Sequence[Part]) -> Block:
+    """Return what is shown at one load, which is folded unless it is the load shown first."""
+    return Block(title_of_case(run, case), parts, Of(load=case.load), is_folded=not case.is_open)
 
 
 def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
@@ -96,7 +110,7 @@ def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
 # --- against the load or the turn ------------------------------------------------------------------
 
 
-def load_charts(run: Run, *names: str) -> list[charts.Part]:
+def load_charts(run: Run, *names: str) -> list[Chart]:
     """Return charts against the load of values by name (`ttft_s.p50`).
 
     There is one for each value, scenario and family of loads (users, rates of one arrival process) that has
@@ -110,7 +124,7 @@ def load_charts(run: Run, *names: str) -> list[charts.Part]:
     ]
 
 
-def _by_load(run: Run, name: str, groups: Sequence[Group], suffix: str, id_: str) -> list[charts.Part]:
+def _by_load(run: Run, name: str, groups: Sequence[Group], suffix: str, id_: str) -> list[Chart]:
     points = [at_load(run, group, name) for group in groups]
     levels = sorted({each.x for each in points if each.value.mean is not None})
     if len(levels) < 2:
@@ -122,20 +136,19 @@ def _by_load(run: Run, name: str, groups: Sequence[Group], suffix: str, id_: str
         f"{several([f'{each.of.deployment} at {each.at}' for each in missing])} ({why})"
         for why, missing in grouped(absent, lambda each: each.value.why or "no cell counts").items()
     ]
-    return _chart(
-        run,
-        name,
-        points,
-        place_axis(title, levels, ticks),
-        "load",
-        id=id_,
-        what=capital(f"{metric_of(name).title}{f', {level}' if level else ''}{suffix}"),
-        finding=lambda run: title_at(run, name, groups),
-        note=f"No value: {several(why, '; ')}." if why else "",
+    chart = Chart(
+        id_,
+        capital(f"{metric_of(name).title}{f', {level}' if level else ''}{suffix}"),
+        *_drawn(run, name, points, place_axis(title, levels, ticks), slo_limit(run, name)),
+        _rows(run, name, points, "load"),
+        f"No value: {several(why, '; ')}." if why else "",
+        title_at(run, name, groups),
+        names_ends=True,
     )
+    return [chart]
 
 
-def turn_chart(at: LoadCase, name: str, run: Run) -> list[charts.Part]:
+def turn_chart(run: Run, at: LoadCase, name: str) -> list[Chart]:
     """Return a chart against the turn, at one load, of a value by name (`ttft_s.p50`, `cached_share`).
 
     Empty if fewer than two turns have it.
@@ -153,79 +166,85 @@ def turn_chart(at: LoadCase, name: str, run: Run) -> list[charts.Part]:
     drawn = turns[:: -(-len(turns) // TURNS_AT_MOST)]
     absent = [g.deployment for g in at.groups if g.deployment not in {e.of.deployment for e in points}]
     some = f"{len(drawn)} of {len(turns):,} turns are drawn. " if len(drawn) < len(turns) else ""
-    return _chart(
-        run,
-        name,
-        [each for each in points if each.x in drawn],
-        place_axis("turn of the conversation", drawn, [f"{turn:g}" for turn in drawn]),
-        "turn",
-        id=f"turns-{name.partition('.')[0]}-{load_cases_of(run).index(at)}",
-        what=f"{capital(title_of(name))} by turn at {at.load}",
-        note=(some + (f"No value: {several(absent)}." if absent else "")).rstrip(),
-        about=Of(load=at.load),
-    )
-
-
-def _chart(
-    run: Run, name: str, drawn: Sequence[Point], x_axis: dict[str, Any], place: str, **options: Any
-) -> list[charts.Part]:
-    metric, unit = metric_of(name), unit_of(run, name)
-    points = [each for each in drawn if each.value.mean is not None]
-    return Chart[Point](
-        rows=lambda _: drawn,
-        draw=lambda run, _: lines(
-            looks(run),
-            points,
-            x_axis,
-            unit,
-            may_be_log=metric.better == "lower" and not metric.is_additive,
-            limit=slo_limit(run, name) if place == "load" else None,
-        ),
-        columns=lambda _: {
-            "deployment": lambda each: each.of.deployment or "",
-            place: lambda each: each.at,
-            unit: lambda each: aggregate_cell(name, each.value),
-            "n": lambda each: counted(each.value.n, each.value.requests) if each.value.k else NOTHING,
-            "starts" if points[0].value.is_of_starts else "blocks": lambda each: str(each.value.k),
-        },
-        of=lambda each: each.of,
+    points = [each for each in points if each.x in drawn]
+    x_axis = place_axis("turn of the conversation", drawn, [f"{turn:g}" for turn in drawn])
+    chart = Chart(
+        f"turns-{name.partition('.')[0]}-{load_cases_of(run).index(at)}",
+        f"{capital(title_of(name))} by turn at {at.load}",
+        *_drawn(run, name, points, x_axis),
+        _rows(run, name, points, "turn"),
+        (some + (f"No value: {several(absent)}." if absent else "")).rstrip(),
+        of=Of(load=at.load),
         names_ends=True,
-        **options,
-    )(run)
+    )
+    return [chart]
+
+
+def _drawn(
+    run: Run, name: str, points: Sequence[Point], x_axis: dict[str, Any], limit: Limit | None = None
+) -> Drawn:
+    metric, with_mean = metric_of(name), [each for each in points if each.value.mean is not None]
+    may_be_log = metric.better == "lower" and not metric.is_additive
+    return lines(looks(run), with_mean, x_axis, unit_of(run, name), may_be_log=may_be_log, limit=limit)
+
+
+def _rows(run: Run, name: str, points: Sequence[Point], place: str) -> list[Row]:
+    of_starts = next(each.value.is_of_starts for each in points if each.value.mean is not None)
+    return [
+        Row(
+            {
+                "deployment": each.of.deployment or "",
+                place: each.at,
+                unit_of(run, name): aggregate_cell(name, each.value),
+                "n": counted(each.value.n, each.value.requests) if each.value.k else NOTHING,
+                "starts" if of_starts else "blocks": str(each.value.k),
+            },
+            each.of,
+        )
+        for each in points
+    ]
 
 
 # --- tokens/s against a latency --------------------------------------------------------------------
 
 
-def frontier_charts(run: Run) -> list[charts.Part]:
+def frontier_charts(run: Run) -> list[Chart]:
     """Return a chart against TTFT and one against TPOT for each scenario and family of loads."""
     return [
         chart
         for at, (suffix, groups) in enumerate(families(run))
         for metric in ("ttft_s", "tpot_s")
-        for chart in _against(run, metric, groups, suffix, at)(run)
+        for chart in _against(run, metric, groups, suffix, at)
     ]
 
 
-def _against(run: Run, metric: str, groups: Sequence[Group], suffix: str, at: int) -> Chart[Group]:
+def _against(run: Run, metric: str, groups: Sequence[Group], suffix: str, at: int) -> list[Chart]:
     name, wanted = most_drawn(run, groups, metric)
     points, latency = in_plane(run, groups, name), " ".join(reversed(title_of(name).split(" ")))
+    if not points:
+        return []
     absent = [group for group in groups if of_group(group) not in {point.of for point in points}]
-    return Chart(
+    rows = [
+        Row(
+            {
+                "deployment": group.deployment,
+                "load": group.load,
+                f"{title_of(name)} ms": mean_cell(run, group, name),
+                "output tokens/s": mean_cell(run, group, SPEED),
+                "starts": str(aggregate(run, group, SPEED).k),
+            },
+            of_group(group),
+        )
+        for group in groups
+    ]
+    chart = Chart(
         f"frontier-{metric}-{at}".replace("_", "-"),
         f"Output tokens/s against {latency}{suffix}",
-        lambda _: groups if points else [],
-        lambda run, _: frontier(looks(run), points, latency, slo_limit(run, name)),
-        lambda run: {
-            "deployment": lambda group: group.deployment,
-            "load": lambda group: group.load,
-            f"{title_of(name)} ms": lambda group: mean_cell(run, group, name),
-            "output tokens/s": lambda group: mean_cell(run, group, SPEED),
-            "starts": lambda group: str(aggregate(run, group, SPEED).k),
-        },
-        of_group,
-        finding=lambda run: title_at(run, SPEED if metric == "ttft_s" else name, groups),
-        note=not_drawn(name, wanted, absent),
+        *frontier(looks(run), points, latency, slo_limit(run, name)),
+        rows,
+        not_drawn(name, wanted, absent),
+        title_at(run, SPEED if metric == "ttft_s" else name, groups),
         names_ends=True,
         is_wide=at == 0,
     )
+    return [chart]

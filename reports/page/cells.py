@@ -1,7 +1,6 @@
 """Cells of tables: numbers, and the marks beside a row or number that may not be compared."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 from serving_bench.harness.contracts import Fact, ServerTerm
 from serving_bench.reports.checks.bounds import WORDS, Bound
@@ -33,8 +32,8 @@ from serving_bench.reports.measures.memory_parts import Held, mean_parts
 from serving_bench.reports.measures.quality import Quality
 from serving_bench.reports.measures.slo import Attainment, Judged
 from serving_bench.reports.measures.traffic.cache import Served
-from serving_bench.reports.page.declared import Columns, below
 from serving_bench.reports.page.looks import Html, join, looks, macro, named, tag
+from serving_bench.reports.page.parts import below
 from serving_bench.reports.two_runs.compare import Reason
 from serving_bench.reports.verdicts import State, comparisons_of, decisions_of
 from serving_bench.reports.words import quality
@@ -48,8 +47,6 @@ from serving_bench.reports.words.verdict_words import (
     short_word,
 )
 
-# A deployment's quality, and its fidelity by one way of asking.
-FidelityRow = tuple[Quality, Fidelity | None]
 # What limits the server or bench itself is coloured; the other bounds are what was asked for.
 _TONES = {
     "others": "warn",
@@ -215,25 +212,17 @@ def part_cell(name: str, memory: Held) -> Html | str:
     return below(gib(part.size_bytes), *part.sources) if part else NOTHING
 
 
-def fidelity_columns(run: Run) -> Columns[FidelityRow]:
-    """Return the columns of a table of fidelities."""
+def fidelity_cells(run: Run, of: Quality, by_way: Fidelity | None) -> dict[str, Html | str]:
+    """Return a deployment's divergence from its reference by one way of asking, or why it is not known."""
+    if by_way:
+        nats = below(quality.nats(by_way.kl_nats), quality.ends(by_way.interval) or str(by_way.few or ""))
+    else:
+        nats = below("reference" if of.is_reference else NOTHING, str(of.why or ""))
     return {
-        "deployment": lambda row: named(looks(run)[row[0].label]),
-        "KL nats": _kl_cell,
-        **{head: partial(_if_asked, show) for head, show in quality.FIDELITY.items()},
+        "deployment": named(looks(run)[of.label]),
+        "KL nats": nats,
+        **{head: show(by_way) if by_way else "" for head, show in quality.FIDELITY.items()},
     }
-
-
-def _if_asked(show: Callable[[Fidelity], str], row: FidelityRow) -> str:
-    return show(row[1]) if row[1] else ""
-
-
-def _kl_cell(row: FidelityRow) -> Html:
-    """Return a deployment's KL divergence from its reference by one way, or why it is not known."""
-    fidelity, each = row
-    if each is None:
-        return below("reference" if fidelity.is_reference else NOTHING, str(fidelity.why or ""))
-    return below(quality.nats(each.kl_nats), quality.ends(each.interval) or str(each.few or ""))
 
 
 # --- marks -----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ Puts the sections together and does not know what they show. plotly.js and the c
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -18,9 +18,9 @@ from serving_bench.harness.store.named_files import PAGE_FILE, check_named
 from serving_bench.harness.whole_files import PRIVATE, write_whole
 from serving_bench.reports.data import Run, open_run
 from serving_bench.reports.page.answer import opening
-from serving_bench.reports.page.drawing.charts import Chart
 from serving_bench.reports.page.looks import Html, looks, macro, own_file, packed, packed_json, render
-from serving_bench.reports.page.sections import SECTIONS, sections_of
+from serving_bench.reports.page.parts import Chart
+from serving_bench.reports.page.sections import sections_of
 from serving_bench.reports.verdicts import ranked_labels
 from serving_bench.reports.words.claims import repeat_word
 from serving_bench.reports.words.described import question
@@ -45,27 +45,28 @@ def write_report(run_dir: Path, out: Path | None = None, run: Run | None = None)
     (reports/words/digest.py). `run`: the run, if it has been read already. Raises StoreError if the run
     cannot be read, UserError if the page cannot be written.
     """
-    sources = sources_of(run_dir)
+    path, sources = out or run_dir / PAGE_FILE, sources_of(run_dir)
     whole = run or open_run(run_dir)
+    check_place(path)
     with nullcontext() if out else checksums.changing(run_dir, PAGE_FILE):
-        path = write_page(out or run_dir / PAGE_FILE, lambda: page(whole))
+        write_page(path, page(whole))
     keep(run_dir, sources, digest_of(whole))
     return path
 
 
-def write_page(path: Path, make: Callable[[], str]) -> Path:
-    """Write a page, whole or not at all, and return its path.
-
-    Raises UserError if it cannot be written; if the place is wrong or a run's own file is there, before
-    `make` is called.
-    """
+def check_place(path: Path) -> None:
+    """Raise UserError if a page cannot be at this place, or if a run's own file is there."""
     check_named(path)
     if path.is_dir() or not path.parent.is_dir():
         why = f"{path} is a directory" if path.is_dir() else f"there is no directory {path.parent}"
         raise UserError(f"the report cannot be written: {why}; give a file in a directory that exists")
-    whole = make().encode()
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write a page, whole or not at all, and return its path. Raises UserError if it cannot be written."""
+    check_place(path)
     try:
-        write_whole(path, whole, mode=PRIVATE)
+        write_whole(path, text.encode(), mode=PRIVATE)
     except OSError as error:
         raise UserError(f"{path}: the report cannot be written ({error.strerror})") from error
     return path
@@ -73,10 +74,9 @@ def write_page(path: Path, make: Callable[[], str]) -> Path:
 
 def page(run: Run) -> str:
     sections = sections_of(run)
-    charts = [chart for parts in sections.values() for content in parts.values() for chart in content.charts]
-    links = bar(run, {"answer": "Answer", **{name: SECTIONS[name].name for name in sections}})
-    parts = [(SECTIONS[name], content) for name, content in sections.items()]
-    return document(question(run), macro("page", links, opening(run), parts, run.record), charts)
+    charts = [chart for section in sections for topic in section.topics for chart in topic.charts]
+    links = bar(run, {"answer": "Answer", **{section.id: section.name for section in sections}})
+    return document(question(run), macro("page", links, opening(run), sections, run.record), charts)
 
 
 def bar(run: Run, names: Mapping[str, str]) -> Html:

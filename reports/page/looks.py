@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
@@ -71,9 +71,9 @@ class Head:
 
 @dataclass(frozen=True)
 class Row:
-    """A table's row, and what it is about."""
+    """A table's row: its cells by the title (text, Html or a Head) of their column, and what it is about."""
 
-    cells: Sequence[Html | str]
+    cells: Mapping[Any, Html | str]
     of: Of = ALL
 
 
@@ -153,23 +153,20 @@ def macro(name: str, *given: Any, of: str = "parts.html") -> Html:
     return Html(str(getattr(_TEMPLATES.get_template(of).module, name)(*given)))
 
 
-def prose(name: str) -> Callable[[Run], Html]:
-    """Return a function of the run that fills a macro of prose.html."""
-    return lambda run: macro(name, run, of="prose.html")
+def prose(name: str, run: Run) -> Html:
+    """Return how to read a section of this run: a filled macro of prose.html."""
+    return macro(name, run, of="prose.html")
 
 
-def table(
-    columns: Sequence[Head | Html | str],
-    rows: Iterable[Row | Sequence[Html | str]],
-    class_: str = "",
-    name: str = "table",
-) -> Html:
+def table(rows: Sequence[Row], class_: str = "", name: str = "table") -> Html:
     """Return a table in a box that scrolls by itself; the first cell heads its row.
 
     `name` tells users of screen readers what the table shows.
     """
-    heads = [each if isinstance(each, Head) else Head(each) for each in columns]
-    return macro("table", heads, [row if isinstance(row, Row) else Row(row) for row in rows], class_, name)
+    titles = list(dict.fromkeys(title for row in rows for title in row.cells))
+    heads = [each if isinstance(each, Head) else Head(each) for each in titles]
+    cells = [(row.of, [row.cells.get(title, "") for title in titles]) for row in rows]
+    return macro("table", heads, cells, class_, name)
 
 
 # A ratio, and the low and high end of its interval.

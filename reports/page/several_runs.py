@@ -20,21 +20,20 @@ from serving_bench.reports.checks.examine import LEGEND
 from serving_bench.reports.data import grouped
 from serving_bench.reports.measures import NOTHING, plural
 from serving_bench.reports.page.cells import mark_html
-from serving_bench.reports.page.declared import Columns, filled
 from serving_bench.reports.page.document import INDEX, document, write_page
-from serving_bench.reports.page.drawing.charts import Part, block, rendered
 from serving_bench.reports.page.looks import (
     Html,
     Look,
+    Row,
     join,
     macro,
-    paragraph,
     ratio_frame,
     ratio_picture,
     table,
     tag,
     unbroken,
 )
+from serving_bench.reports.page.parts import Block, Notes, Part, Shown, Table, filled, rendered
 from serving_bench.reports.stats.intervals import Kind
 from serving_bench.reports.two_runs.answers import FIGURES, Answers
 from serving_bench.reports.two_runs.compare import ComparedCase, Comparison, MetricRow
@@ -45,7 +44,6 @@ DEPTH = 4
 REPORT = "report.html"
 # Tells a page that was written here from somebody's own index.html.
 _OURS = "<!-- bench view -->"
-_COLUMNS = ("date", "run", "headline", "engines", "models", "quantizations", "scenarios", "device", "cells")
 
 
 @dataclass(frozen=True)
@@ -114,38 +112,39 @@ def write_index(root: Path, rows: Sequence[IndexRow], out: Path | None = None) -
         raise UserError(f"{_shown(root)}: that is one run; give the directory above: bench view {above}")
     if out is None and path.is_file() and _OURS not in path.read_text(encoding="utf-8", errors="replace"):
         raise UserError(f"{_shown(path)}: was not written by `bench view`; give --output FILE")
-    return write_page(path, lambda: index_page(root, rows, path.parent))
+    return write_page(path, index_page(root, rows, path.parent))
 
 
 def index_page(root: Path, rows: Sequence[IndexRow], beside: Path) -> str:
     """Return the index as text, with links that work from the directory `beside`."""
-    rows_of_cells = [_cells(root, row, row.digest, beside) for row in rows if row.digest]
+    listed = [Row(_cells(root, row, row.digest, beside)) for row in rows if row.digest]
     bad = [f"{_name(root, row)}: {row.problem}" for row in rows if row.digest is None]
     title = f"Runs in {_shown(Path(os.path.abspath(root)).name) or _shown(root)}"
     where = f"{plural(len(rows), 'run')} below {_shown(root)}, newest first"
-    body = macro(
-        "index", title, where, table(_COLUMNS, rows_of_cells, "runs", "Runs") if rows_of_cells else "", bad
-    )
+    body = macro("index", title, where, table(listed, "runs", "Runs") if listed else "", bad)
     return document(title, join([Html(_OURS), body]), (), INDEX)
 
 
-def _cells(root: Path, row: IndexRow, digest: Digest, beside: Path) -> list[Html | str]:
+def _cells(root: Path, row: IndexRow, digest: Digest, beside: Path) -> dict[str, Shown]:
     href = row.report and quote(os.fsencode(os.path.relpath(row.report, beside)))
     measured = f"{digest.measured} of {digest.cells}"
     if digest.status != "completed":
         ended = "cut short" if digest.measured < digest.cells else "interrupted"
         measured += f", {'still running' if store.is_going_on(row.directory, digest.status) else ended}"
-    return [
-        unbroken(digest.created_at[:16].replace("T", " ")),
-        macro("indexed", digest.question, href, f"bench report {_shown(row.directory)}", _name(root, row)),
-        digest.headline,
-        ", ".join(digest.engines),
-        ", ".join(digest.models) or NOTHING,
-        ", ".join(digest.quantizations) or NOTHING,
-        ", ".join(digest.scenarios) or NOTHING,
-        digest.device,
-        measured if measured == f"{digest.cells} of {digest.cells}" else tag("span", measured, class_="bad"),
-    ]
+    is_whole = measured == f"{digest.cells} of {digest.cells}"
+    return {
+        "date": unbroken(digest.created_at[:16].replace("T", " ")),
+        "run": macro(
+            "indexed", digest.question, href, f"bench report {_shown(row.directory)}", _name(root, row)
+        ),
+        "headline": digest.headline,
+        "engines": ", ".join(digest.engines),
+        "models": ", ".join(digest.models) or NOTHING,
+        "quantizations": ", ".join(digest.quantizations) or NOTHING,
+        "scenarios": ", ".join(digest.scenarios) or NOTHING,
+        "device": digest.device,
+        "cells": measured if is_whole else tag("span", measured, class_="bad"),
+    }
 
 
 def _name(root: Path, row: IndexRow) -> str:
@@ -170,27 +169,26 @@ _COLOURS: Mapping[Kind, str] = {
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:
     """Write the page and return its path. Raises UserError if it cannot be written."""
-    return write_page(path, lambda: comparison_page(comparison))
+    return write_page(path, comparison_page(comparison))
 
 
 def comparison_page(comparison: Comparison) -> str:
-    values = [part for case in comparison.cases for part in block(case.name, _case(comparison, case))]
-    values += [part for each in comparison.answers for part in _answers(each)]
+    values = [
+        *(Block(case.name, _case(comparison, case)) for case in comparison.cases),
+        *map(_answers, comparison.answers),
+    ]
     legend = LEGEND if comparison.is_marked else ""
     body = macro("comparison", comparison, rendered(_differences(comparison)), rendered(values), legend)
     return document(f"{comparison.b} against {comparison.a}", tag("main", body), ())
 
 
-def _differences(comparison: Comparison) -> list[Part]:
-    parts: list[Part] = []
+def _differences(comparison: Comparison) -> Iterator[Block]:
     for kind, of_kind in grouped(comparison.differences, lambda each: each.kind).items():
-        facts = table(["what", "A", "B"], [each.cells() for each in of_kind], "words facts", kind)
-        parts += block(kind, [facts], is_folded=kind == "versions")
-    return parts
+        rows = [Row(dict(zip(("what", "A", "B"), each.cells(), strict=True))) for each in of_kind]
+        yield Block(kind, [table(rows, "words facts", kind)], is_folded=kind == "versions")
 
 
 def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
-    reasons = {each.check: each for each in comparison.distrust}
     ratios = {
         row.metric: (verdict.ratio or 0.0, verdict.low or 0.0, verdict.high or 0.0)
         for row in case.rows
@@ -202,27 +200,35 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
         for row in case.rows
         if row.verdict and row.metric in ratios
     }
-    columns: Columns[MetricRow] = {
-        "metric": lambda row: row.metric,
-        "unit": lambda row: row.shown_unit,
-        "A": lambda row: row.values[0],
-        "B": lambda row: row.values[1],
-        "B against A": lambda row: macro(
-            "beside", drawn.get(row.metric), row.change, mark_html([reasons[check] for check in row.marks])
-        ),
-        "verdict": lambda row: comparison.verdict_text(case, row),
-    }
-    deciding, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
+    deciding, others = (
+        [_row(comparison, case, row, drawn.get(row.metric)) for row in case.rows if bool(row.verdict) is has]
+        for has in (True, False)
+    )
     why = [f"No verdicts: {case.why_none}."] if case.why_none else []
-    more = table(*filled(columns, others), "words", f"Other values, {case.name}")
+    more = Table(f"Other values, {case.name}", others, "words", is_bare=True)
     return [
-        *map(paragraph, (case.starts_text, *(f"Note: {note}." for note in case.notes), *why)),
-        table(*filled(columns, deciding), "words compared", case.name),
-        *(block("Other values, without verdicts", [more], is_folded=True) if others else []),
+        Notes([case.starts_text, *(f"Note: {note}." for note in case.notes), *why]),
+        table(filled(deciding), "words compared", case.name),
+        Block("Other values, without verdicts", [more], is_folded=True),
     ]
 
 
-def _answers(answers: Answers) -> list[Part]:
-    title, rows = f"Quality, {answers.deployment}", [(name, *each) for name, each in answers.figures.items()]
-    notes = (paragraph(f"{note}.") for note in answers.notes)
-    return block(title, [*notes, table(FIGURES, rows, "words", title)])
+def _row(comparison: Comparison, case: ComparedCase, row: MetricRow, drawn: Html | None) -> Row:
+    reasons = {each.check: each for each in comparison.distrust}
+    marks = mark_html([reasons[check] for check in row.marks])
+    return Row(
+        {
+            "metric": row.metric,
+            "unit": row.shown_unit,
+            "A": row.values[0],
+            "B": row.values[1],
+            "B against A": macro("beside", drawn, row.change, marks),
+            "verdict": comparison.verdict_text(case, row),
+        }
+    )
+
+
+def _answers(answers: Answers) -> Block:
+    title, figures = f"Quality, {answers.deployment}", answers.figures.items()
+    rows = [Row(dict(zip(FIGURES, (name, *each), strict=True))) for name, each in figures]
+    return Block(title, [Notes([f"{note}." for note in answers.notes]), table(rows, "words", title)])

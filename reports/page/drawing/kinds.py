@@ -312,7 +312,7 @@ def stacked(bars: Sequence[Bar], fills: Mapping[str, Fill], x_title: str, unit: 
         for name, fill in fills.items()
         if any(name in bar.pieces for bar in bars)
     ]
-    longest = max([sum(bar.pieces.values()) for bar in bars] + [at for _, at, _ in ticks])
+    longest = max([0.0, *(sum(bar.pieces.values()) for bar in bars), *(at for _, at, _ in ticks)])
     layout = {
         "height": _AROUND_PX + _BAR_PX * len(bars),
         "xaxis": axis(x_title, range=[0, 1.02 * longest]),

@@ -30,7 +30,7 @@ def distribution(looks: Looks, spreads: Sequence[Spread], name: str) -> Drawn:
     metric = metric_of(name)
     curves = [_curve(looks, each, metric.shown_scale) for each in spreads if each.whole.is_enough]
     ends = [x for curve in curves for x in (curve["x"][0], curve["x"][-1])]
-    x_axis = log_axis(metric.shown_unit, min(ends), max(ends))
+    x_axis = log_axis(metric.shown_unit, min(ends, default=1.0), max(ends, default=1.0))
     left = significant(10 ** x_axis["range"][0])
     y_axis = axis("share at or below", range=[-0.02, 1.04], tickformat=".0%")
     # Each line starts at 0, at the left end of the axis.
@@ -74,7 +74,7 @@ def still_same(looks: Looks, shares: Mapping[str, Sequence[float]]) -> Drawn:
         )
         for label, shares_of_run in shares.items()
     ]
-    x_axis = axis("tokens", dtick=max(1, max(map(len, shares.values())) // 8))
+    x_axis = axis("tokens", dtick=max(1, max(map(len, shares.values()), default=0) // 8))
     return traces, {"xaxis": x_axis, "yaxis": axis("% of answers", rangemode="tozero")}
 
 

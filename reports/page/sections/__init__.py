@@ -1,10 +1,9 @@
 """The page's sections in order, each of one or more topics. The answer stands before them."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 
 from serving_bench.reports.data import Run
-from serving_bench.reports.page.declared import Section
-from serving_bench.reports.page.drawing import charts
+from serving_bench.reports.page.parts import Section
 from serving_bench.reports.page.sections import (
     energy,
     latency,
@@ -18,43 +17,32 @@ from serving_bench.reports.page.sections import (
     why,
 )
 
-SECTIONS: Mapping[str, Section] = {
-    each.id: each
-    for each in (
-        Section("side", "Side by side", [side_by_side.VALUES]),
-        Section(
-            "frontier", "Throughput", [throughput.AGAINST, throughput.SEARCH], "Throughput against latency"
-        ),
-        Section("latency", "Latency", [latency.LATENCY]),
-        Section(
-            "traffic",
-            "Traffic",
-            [
-                traffic_parts.CACHE,
-                traffic.RATES,
-                traffic_parts.DEPTHS,
-                traffic_parts.ADAPTERS,
-                traffic.VALIDITY,
-                traffic.TASKS,
-                traffic.THINKING,
-                traffic.LEFT,
-                traffic.BATCH,
-                traffic.BURST,
-            ],
-        ),
-        Section("memory", "Memory", [memory.HELD, memory.OVER_TIME]),
-        Section("quality", "Quality", [quality.FIDELITY]),
-        Section("cost", "Cost", [energy.ENERGY_AND_COST], "Cost and energy"),
-        Section("why", "Why", [why.BOUNDS, why.DECODE, why.SPECULATION, why.TOLD]),
-        Section("trust", "Trust", [trust.CHECKS, trust.GROUNDS, trust.AGAIN]),
-    )
-}
 
-
-def sections_of(run: Run) -> dict[str, dict[str, charts.Section]]:
-    """Return what each section shows of this run, by the ids of section and topic, without empty topics."""
-    return {
-        name: contents
-        for name, section in SECTIONS.items()
-        if (contents := {topic.id: content for topic in section.topics if (content := topic(run)).parts})
-    }
+def sections_of(run: Run) -> list[Section]:
+    """Return the sections of this run's page, without topics and sections that have nothing to show."""
+    against = throughput.search(run) if run.record.search else throughput.against(run)
+    of_traffic = [
+        traffic_parts.cache(run),
+        traffic.rates(run),
+        traffic_parts.depths(run),
+        traffic_parts.adapters(run),
+        traffic.validity(run),
+        *traffic.of_scenarios(run),
+        traffic.batch(run),
+        traffic.burst(run),
+    ]
+    of_why = [why.bounds(run), why.decode(run), why.speculation(run), why.reported(run)]
+    of_trust = [trust.checks(run), trust.foundations(run), trust.again(run)]
+    sections = [
+        Section("side", "Side by side", [side_by_side.values(run)]),
+        Section("frontier", "Throughput", [against], "Throughput against latency"),
+        Section("latency", "Latency", [latency.latency(run)]),
+        Section("traffic", "Traffic", of_traffic),
+        Section("memory", "Memory", [memory.held(run), memory.course(run)]),
+        Section("quality", "Quality", [quality.fidelity(run)]),
+        Section("cost", "Cost", [energy.energy_and_cost(run)], "Cost and energy"),
+        Section("why", "Why", of_why),
+        Section("trust", "Trust", of_trust),
+    ]
+    shown = [replace(each, topics=list(filter(None, each.topics))) for each in sections]
+    return [each for each in shown if each.topics]

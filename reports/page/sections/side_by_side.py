@@ -1,73 +1,76 @@
 """Side by side: every value and every verdict on two of them. How long servers took to start is folded."""
 
-from functools import partial
-
-from serving_bench.harness.store.store import StartRecord
-from serving_bench.reports.data import Group, Run, instants_s, launches_of, stage_titles, start_title
+from serving_bench.reports.data import Run, instants_s, launches_of, stage_titles, start_title
 from serving_bench.reports.measures import compared_metrics, number, read_rates, unit_of
 from serving_bench.reports.page import cells
-from serving_bench.reports.page.declared import AtEachLoad, Block, Chart, Notes, Shows, Table, Topic, of_group
+from serving_bench.reports.page.by_load import case_block
 from serving_bench.reports.page.drawing.more_kinds import start_up_bars
-from serving_bench.reports.page.looks import Of, prose
-from serving_bench.reports.verdicts import LoadCase, ranked_labels, title_of_case
+from serving_bench.reports.page.looks import Of, Row, prose
+from serving_bench.reports.page.parts import Block, Chart, Notes, Table, Topic, of_group
+from serving_bench.reports.verdicts import LoadCase, load_cases_of, ranked_labels, title_of_case
 from serving_bench.reports.words import claims
 from serving_bench.reports.words.verdict_words import heading_of
 
 
-def _instant(stage: str, start: StartRecord) -> str:
-    return number(instants_s(start).get(stage), 2)
+def values(run: Run) -> Topic:
+    return Topic(
+        "values",
+        "Side by side",
+        [
+            Notes([claims.ratios(run)]),
+            *(case_block(run, case, [_values(run, case)]) for case in load_cases_of(run)),
+            Block("Start-up, step by step", [start_up(run)], is_folded=True),
+        ],
+        f"{claims.BESIDE[claims.repeat_word(run)]} {cells.LEGEND}",
+        prose("side_by_side", run),
+    )
 
 
-START_UP = Chart[StartRecord](
-    "startup",
-    "From spawn until the server answers",
-    lambda run: [start for launch in launches_of(run) for start in launch.records],
-    lambda run, _: start_up_bars(launches_of(run), stage_titles(run)),
-    lambda run: {
-        "deployment": lambda start: start.deployment.label,
-        "start": partial(start_title, run),
-        **{f"{title} s": partial(_instant, stage) for stage, title in stage_titles(run).items()},
-        "launch s": lambda start: number(start.launch_s, 2),
-        "status": lambda start: start.status,
-    },
-    lambda start: Of(start.deployment.label, start=start.repeat + 1),
-    note=(
-        "A bar is the mean over its starts; a tick is one start. Each step ends with the stage it is named "
-        "after. A stage that was not seen is part of the next step. A first start may have to compile, and "
-        "to read its files from disk."
-    ),
-    is_wide=True,
-)
-
-
-def _values(run: Run, case: LoadCase) -> list[Shows]:
+def _values(run: Run, case: LoadCase) -> Table:
     slo, metrics = ["goodput_per_s"] * bool(run.record.slo), compared_metrics(run)
     names = dict.fromkeys([*read_rates(run, case.groups), *cells.COMPARED, *slo, *metrics])
     order = ranked_labels(run)
-    groups = sorted(case.groups, key=lambda group: order.index(group.deployment))
-    return [
-        Table[Group](
-            f"Values, {title_of_case(run, case)}",
-            lambda _: groups,
-            lambda run: {
-                "deployment": partial(cells.name_cell, run),
+    rows = [
+        Row(
+            {
+                "deployment": cells.name_cell(run, group),
                 **{
-                    heading_of(name, unit_of(run, name)): partial(cells.compared_cell, run, name)
+                    heading_of(name, unit_of(run, name)): cells.compared_cell(run, name, group)
                     for name in names
                 },
-                "requests ok / failed": partial(cells.requests_cell, run),
+                "requests ok / failed": cells.requests_cell(run, group),
             },
-            of_group,
-            "summary verdicts",
-            is_bare=True,
+            of_group(group),
         )
+        for group in sorted(case.groups, key=lambda group: order.index(group.deployment))
     ]
+    return Table(f"Values, {title_of_case(run, case)}", rows, "summary verdicts", is_bare=True)
 
 
-VALUES = Topic(
-    "values",
-    "Side by side",
-    [Notes(claims.ratios), AtEachLoad(_values), Block("Start-up, step by step", [START_UP], is_folded=True)],
-    lambda run: f"{claims.BESIDE[claims.repeat_word(run)]} {cells.LEGEND}",
-    prose("side_by_side"),
-)
+def start_up(run: Run) -> Chart:
+    """Return the steps of each deployment's first start and of its later ones."""
+    titles = stage_titles(run)
+    rows = [
+        Row(
+            {
+                "deployment": start.deployment.label,
+                "start": start_title(run, start),
+                **{f"{title} s": number(instants_s(start).get(stage), 2) for stage, title in titles.items()},
+                "launch s": number(start.launch_s, 2),
+                "status": start.status,
+            },
+            Of(start.deployment.label, start=start.repeat + 1),
+        )
+        for launch in launches_of(run)
+        for start in launch.records
+    ]
+    return Chart(
+        "startup",
+        "From spawn until the server answers",
+        *start_up_bars(launches_of(run), titles),
+        rows,
+        "A bar is the mean over its starts; a tick is one start. Each step ends with the stage it is named "
+        "after. A stage that was not seen is part of the next step. A first start may have to compile, and "
+        "to read its files from disk.",
+        is_wide=True,
+    )

@@ -6,14 +6,15 @@ For a search: the highest load at which each deployment keeps the SLO, and every
 from serving_bench.reports.data import Run
 from serving_bench.reports.measures import read_rates, several, values_of
 from serving_bench.reports.page import by_load, cells
-from serving_bench.reports.page.declared import Block, Table, Topic
-from serving_bench.reports.page.drawing import charts
-from serving_bench.reports.page.looks import Of, looks, macro, named, prose, tag
-from serving_bench.reports.verdicts import SPEED, Capacity, Tried, capacities_of, slo_rows
+from serving_bench.reports.page.looks import Of, Row, looks, macro, named, prose, tag
+from serving_bench.reports.page.parts import Block, Part, Table, Topic
+from serving_bench.reports.verdicts import SPEED, capacities_of, slo_rows
 from serving_bench.reports.words import claims, verdict_words
 
+_TITLE = "Throughput against latency"
 
-def _who_keeps_it(run: Run) -> list[charts.Part]:
+
+def against(run: Run) -> Topic:
     kept = [
         (each.group, cells.kept_cell(each.judged))
         for row in slo_rows(run)
@@ -21,74 +22,61 @@ def _who_keeps_it(run: Run) -> list[charts.Part]:
         if each.group
     ]
     tables = by_load.load_tables(run, f"Who keeps the SLO ({verdict_words.slo_words(run.record.slo)})", kept)
-    return [part for title, table in tables.items() for part in charts.block(title, [table])]
+    names = (SPEED, *read_rates(run, run.groups), "requests_per_s", "goodput_per_s")
+    return Topic(
+        "throughput",
+        _TITLE,
+        [
+            *by_load.frontier_charts(run),
+            *(Block(each.title, [each]) for each in tables),
+            Block("Throughput by load", by_load.load_charts(run, *names)),
+        ],
+        prose("against", run),
+        prose("how_against", run),
+    )
 
 
-AGAINST = Topic(
-    "throughput",
-    "Throughput against latency",
-    [
-        by_load.frontier_charts,
-        _who_keeps_it,
-        Block(
-            "Throughput by load",
-            [
-                lambda run: by_load.load_charts(
-                    run, SPEED, *read_rates(run, run.groups), "requests_per_s", "goodput_per_s"
-                )
-            ],
-        ),
-    ],
-    prose("against"),
-    prose("how_against"),
-    when=lambda run: run.record.search is None,
-)
+def search(run: Run) -> Topic:
+    tried = Block("Every load that was tried", [trials(run)], is_folded=True)
+    parts: list[Part] = [answers(run), tried, *by_load.load_charts(run, "goodput_per_s")]
+    parts = parts if values_of(run) else []
+    return Topic("search", _TITLE, parts, claims.search_claim(run), prose("searched", run))
 
 
-# --- a search ---------------------------------------------------------------------------------------
+def answers(run: Run) -> Table:
+    rows = [
+        Row(
+            {
+                "deployment": named(looks(run)[each.deployment]),
+                "scenario": each.scenario * run.has_scenarios,
+                "highest load known to be kept": tag(
+                    "span" if each.level is None else "b", each.words, title=str(each.why or "")
+                ),
+                "highest kept – lowest missed, by start": each.brackets,
+            },
+            Of(each.deployment),
+        )
+        for each in capacities_of(run)
+    ]
+    return Table("Search", rows, "plain", is_bare=True)
 
 
-ANSWERS = Table[Capacity](
-    "Search",
-    capacities_of,
-    lambda run: {
-        "deployment": lambda each: named(looks(run)[each.deployment]),
-        "scenario": lambda each: each.scenario * run.has_scenarios,
-        "highest load known to be kept": lambda each: tag(
-            "span" if each.level is None else "b", each.words, title=str(each.why or "")
-        ),
-        "highest kept – lowest missed, by start": lambda each: each.brackets,
-    },
-    lambda each: Of(each.deployment),
-    "plain",
-    is_bare=True,
-)
-TRIALS = Table[Tried](
-    "Every load that was tried",
-    lambda run: [load for each in capacities_of(run) for answer in each.answers for load in answer.tried],
-    lambda run: {
-        "deployment": lambda load: macro("dep", looks(run)[load.cells[0].label]),
-        "start": lambda load: str(load.cells[0].planned.repeat + 1),
-        "load": lambda load: load.load,
-        "windows": lambda load: str(len(load.cells)),
-        "SLO": lambda load: cells.kept_cell(load.judged),
-        "why not": lambda load: (
-            "" if load.judged else several([str(cell.reason or cell.status) for cell in load.cells], "; ")
-        ),
-    },
-    lambda load: Of(load.cells[0].label, load.load, load.cells[0].planned.repeat + 1),
-    "words loads",
-    is_bare=True,
-)
-SEARCH = Topic(
-    "search",
-    "Throughput against latency",
-    [
-        ANSWERS,
-        Block("Every load that was tried", [TRIALS], is_folded=True),
-        lambda run: by_load.load_charts(run, "goodput_per_s"),
-    ],
-    claims.search_claim,
-    prose("searched"),
-    when=lambda run: run.record.search is not None and bool(values_of(run)),
-)
+def trials(run: Run) -> Table:
+    tried = [load for each in capacities_of(run) for answer in each.answers for load in answer.tried]
+    rows = [
+        Row(
+            {
+                "deployment": macro("dep", looks(run)[load.cells[0].label]),
+                "start": str(load.cells[0].planned.repeat + 1),
+                "load": load.load,
+                "windows": str(len(load.cells)),
+                "SLO": cells.kept_cell(load.judged),
+                "why not": ""
+                if load.judged
+                else several([str(cell.reason or cell.status) for cell in load.cells], "; "),
+            },
+            Of(load.cells[0].label, load.load, load.cells[0].planned.repeat + 1),
+        )
+        for load in tried
+    ]
+    return Table("Every load that was tried", rows, "words loads", is_bare=True)

@@ -1,7 +1,7 @@
 """Topics on one kind of traffic each, on the page if the run has it: rows by deployment and load."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from serving_bench.reports.checks.examine import marks_of
 from serving_bench.reports.data import Group, Run, gathered
@@ -25,36 +25,36 @@ from serving_bench.reports.measures.traffic.of_groups import (
 )
 from serving_bench.reports.measures.traffic.validity import KINDS, VALID, why_not_judged
 from serving_bench.reports.page.cells import aggregate_cell, mark_html, mean_cell, name_cell
-from serving_bench.reports.page.declared import Columns, Notes, Shown, Table, Topic, below, of_group
-from serving_bench.reports.page.looks import prose
+from serving_bench.reports.page.looks import Row, prose
+from serving_bench.reports.page.parts import Notes, Part, Shown, Table, Topic, below, of_group
 from serving_bench.reports.words.verdict_words import heading_of
 
 
 def group_table(
-    of: str | Callable[[Run], list[Group]],
+    run: Run,
+    groups: Sequence[Group],
     names: Sequence[str],
-    more: Callable[[Run], Columns[Group]] = lambda _: {},
-) -> Table[Group]:
+    more: Mapping[str, Sequence[Shown]] = MappingProxyType({}),
+) -> Table:
     """Return a table with a row for each group and a column for each value, then `more` columns.
 
-    `of`: a scenario's name, or a function that returns the groups. If there are several scenarios, each row
-    names its own.
+    If there are several scenarios, each row names its own.
     """
-
-    def chosen(run: Run) -> list[Group]:
-        return groups_under(run, of) if isinstance(of, str) else of(run)
-
-    def columns(run: Run) -> Columns[Group]:
-        has_several = len({group.scenario for group in chosen(run)}) > 1
-        metrics = [name for name in names if name != "goodput_per_s" or run.record.slo]
-        return {
-            "deployment": partial(name_cell, run),
-            "load": lambda group: below(group.load, group.scenario) if has_several else group.load,
-            **{heading_of(name, unit_of(run, name)): partial(_marked, run, name) for name in metrics},
-            **more(run),
-        }
-
-    return Table[Group]("By load", chosen, columns, of_group, is_bare=True)
+    has_several = len({group.scenario for group in groups}) > 1
+    metrics = [name for name in names if name != "goodput_per_s" or run.record.slo]
+    rows = [
+        Row(
+            {
+                "deployment": name_cell(run, group),
+                "load": below(group.load, group.scenario) if has_several else group.load,
+                **{heading_of(name, unit_of(run, name)): _marked(run, name, group) for name in metrics},
+                **{title: column[at] for title, column in more.items()},
+            },
+            of_group(group),
+        )
+        for at, group in enumerate(groups)
+    ]
+    return Table("By load", rows, is_bare=True)
 
 
 def _marked(run: Run, name: str, group: Group) -> Shown:
@@ -62,63 +62,75 @@ def _marked(run: Run, name: str, group: Group) -> Shown:
     return aggregate_cell(name, aggregate(run, group, name), mark_html(marks))
 
 
-# --- prefill and decode apart -----------------------------------------------------------------------
+# --- prefill and decode apart, agents and users -----------------------------------------------------
 
 
-def _by_length(run: Run) -> list[Group]:
+def rates(run: Run) -> Topic:
     groups = groups_under(run, "fixed")
     lengths = {group.scenario: aggregate(run, group, "input_tokens").mean or 0.0 for group in groups}
-    return sorted(groups, key=lambda group: lengths[group.scenario])
+    groups = sorted(groups, key=lambda group: lengths[group.scenario])
+    names = ["input_tokens", "output_tokens", "prefill_tokens_per_s", "decode_tokens_per_s"]
+    return Topic("rates", "Prefill and decode apart", [group_table(run, groups, names)], prose("rates", run))
 
 
-RATES = Topic(
-    "rates",
-    "Prefill and decode apart",
-    [
-        group_table(
-            _by_length, ["input_tokens", "output_tokens", "prefill_tokens_per_s", "decode_tokens_per_s"]
-        )
-    ],
-    prose("rates"),
-)
+# By the topic's id: its heading, the scenario whose groups it shows, and their values.
+_OF_SCENARIO = {
+    "tasks": (
+        "Agent tasks",
+        "agent_loop",
+        ("task_s", "finished_share", "steps_per_s", "output_tokens", "ttft_s.p50"),
+    ),
+    "thinking": (
+        "Reasoning before the answer",
+        "reasoning",
+        ("ttft_s.p50", "first_answer_s", "thinking_share", "tpot_s.p50", "output_tokens"),
+    ),
+    "left": (
+        "Users who leave early",
+        "code_completion",
+        ("left_share", "in_time_share", "wasted_share", "answered_per_s", "goodput_per_s", "ttft_s.p50"),
+    ),
+}
 
 
-# --- agents and users -------------------------------------------------------------------------------
-
-
-TASKS = Topic(
-    "tasks",
-    "Agent tasks",
-    [group_table("agent_loop", ["task_s", "finished_share", "steps_per_s", "output_tokens", "ttft_s.p50"])],
-    prose("agents"),
-)
-THINKING = Topic(
-    "thinking",
-    "Reasoning before the answer",
-    [
-        group_table(
-            "reasoning", ["ttft_s.p50", "first_answer_s", "thinking_share", "tpot_s.p50", "output_tokens"]
-        )
-    ],
-    prose("thinking"),
-)
-LEFT = Topic(
-    "left",
-    "Users who leave early",
-    [
-        group_table(
-            "code_completion",
-            ["left_share", "in_time_share", "wasted_share", "answered_per_s", "goodput_per_s", "ttft_s.p50"],
-        )
-    ],
-    prose("left"),
-)
+def of_scenarios(run: Run) -> list[Topic]:
+    return [
+        Topic(id_, title, [group_table(run, groups_under(run, scenario), names)], prose(id_, run))
+        for id_, (title, scenario, names) in _OF_SCENARIO.items()
+    ]
 
 
 # --- many at once -----------------------------------------------------------------------------------
 
 
 _WHEN = ("before the burst", "in the burst", "after the burst")
+
+
+def batch(run: Run) -> Topic:
+    groups = [each for each in run.groups if each.family == "batch" and each.counted]
+    names = ["makespan_s", "batch_tokens_per_s", "success_share", "input_tokens", "output_tokens"]
+    return Topic(
+        "batch",
+        "Batch: all requests at once",
+        [group_table(run, groups, names), Notes(list(_failed(run, groups)))],
+        prose("batch", run),
+    )
+
+
+def burst(run: Run) -> Topic:
+    groups = groups_under(run, "burst")
+    ttfts = {
+        f"TTFT p50 ms {when}": [_ttft(run, at, group) for group in groups] for at, when in enumerate(_WHEN)
+    }
+    return Topic(
+        "burst",
+        "Recovery after a burst",
+        [
+            group_table(run, groups, ["recovery_s", "success_share"], ttfts),
+            Notes([*_never(run), *_failed(run, groups)]),
+        ],
+        prose("burst", run),
+    )
 
 
 def _ttft(run: Run, number_: int, group: Group) -> str:
@@ -132,59 +144,46 @@ def _never(run: Run) -> Iterator[str]:
         recoveries = [values_of(run)[cell.number]["recovery_s"] for cell in cells]
         unsent = sum(each.n == 0 for each in recoveries)
         missing = sum(each.value is None for each in recoveries) - unsent
-        yield from _said(group, "no burst was sent, or nothing was sent before it", unsent)
-        yield from _said(group, "not recovered when the last request was sent", missing)
-
-
-def _batches(run: Run) -> list[Group]:
-    return [each for each in run.groups if each.family == "batch" and each.counted]
+        yield from _noted(group, "no burst was sent, or nothing was sent before it", unsent)
+        yield from _noted(group, "not recovered when the last request was sent", missing)
 
 
 def _failed(run: Run, groups: list[Group]) -> Iterator[str]:
     for group in groups:
         missing = sum(too_many_failed(run, cell) for cell in group.counted)
-        yield from _said(group, f"no time, since over {100 * LOST_SHARE:.0f} % of requests failed", missing)
+        yield from _noted(group, f"no time, since over {100 * LOST_SHARE:.0f} % of requests failed", missing)
 
 
-def _said(group: Group, what: str, count: int) -> Iterator[str]:
+def _noted(group: Group, what: str, count: int) -> Iterator[str]:
     if count:
         of = f"{count} of {plural(len(group.counted), 'window')}"
         yield f"{group.name}: {what}, in {of}."
 
 
-BATCH = Topic(
-    "batch",
-    "Batch: all requests at once",
-    [
-        group_table(
-            _batches,
-            ["makespan_s", "batch_tokens_per_s", "success_share", "input_tokens", "output_tokens"],
-        ),
-        Notes(lambda run: list(_failed(run, _batches(run)))),
-    ],
-    prose("batch"),
-)
-BURST = Topic(
-    "burst",
-    "Recovery after a burst",
-    [
-        group_table(
-            "burst",
-            ["recovery_s", "success_share"],
-            lambda run: {f"TTFT p50 ms {when}": partial(_ttft, run, at) for at, when in enumerate(_WHEN)},
-        ),
-        Notes(lambda run: [*_never(run), *_failed(run, groups_under(run, "burst"))]),
-    ],
-    prose("burst"),
-)
-
-
 # --- answers with a form ----------------------------------------------------------------------------
 
 
-def _share(each: Validity) -> Shown:
+def validity(run: Run) -> Topic:
+    title = "Structured answers"
+    rows = [Row(_validity(run, each), of_group(each.group)) for each in validities_of(run)]
+    parts: list[Part] = [Table(title, rows, is_bare=True), Notes(_not_judged(run))]
+    return Topic("validity", title, parts, prose("validity", run))
+
+
+def _validity(run: Run, each: Validity) -> dict[str, Shown]:
     low, high = each.interval
-    return below(number(each.counts[VALID] / each.n, scale=100), f"[{100 * low:.1f}, {100 * high:.1f}]")
+    return {
+        "deployment": name_cell(run, each.group),
+        "load": each.group.load,
+        "schema given to the server": "yes" if each.is_forced else "no, in the prompt",
+        "answers": f"{each.n:,}",
+        "valid %": below(
+            number(each.counts[VALID] / each.n, scale=100), f"[{100 * low:.1f}, {100 * high:.1f}]"
+        ),
+        **{kind: str(each.counts[kind] or "") for kind in KINDS},
+        "TPOT p50 ms": mean_cell(run, each.group, "tpot_s.p50"),
+        "TPOT with / without": _cost(run, each),
+    }
 
 
 def _cost(run: Run, each: Validity) -> Shown:
@@ -200,29 +199,3 @@ def _not_judged(run: Run) -> list[str]:
     reasons = ((why_not_judged(run, cell), group.name) for group, cell in cells)
     where = {why: list(dict.fromkeys(names)) for why, names in gathered(reasons).items() if why}
     return [f"Not judged: {several(names)}, because {why}." for why, names in where.items()]
-
-
-VALIDITY = Topic(
-    "validity",
-    "Structured answers",
-    [
-        Table[Validity](
-            "Structured answers",
-            validities_of,
-            lambda run: {
-                "deployment": lambda each: name_cell(run, each.group),
-                "load": lambda each: each.group.load,
-                "schema given to the server": lambda each: "yes" if each.is_forced else "no, in the prompt",
-                "answers": lambda each: f"{each.n:,}",
-                "valid %": _share,
-                **{kind: partial(lambda kind, each: str(each.counts[kind] or ""), kind) for kind in KINDS},
-                "TPOT p50 ms": lambda each: mean_cell(run, each.group, "tpot_s.p50"),
-                "TPOT with / without": partial(_cost, run),
-            },
-            lambda each: of_group(each.group),
-            is_bare=True,
-        ),
-        Notes(_not_judged),
-    ],
-    prose("validity"),
-)

@@ -6,44 +6,41 @@ The checks are open. Every other part is one line that says what it comes to, an
 import shlex
 
 from serving_bench.harness.contracts import masked_argv
-from serving_bench.reports.data import command
+from serving_bench.reports.data import Run, command
 from serving_bench.reports.measures import metrics_of, plural
 from serving_bench.reports.page import grounds
-from serving_bench.reports.page.declared import Fold, Notes, Topic
 from serving_bench.reports.page.looks import macro, prose
+from serving_bench.reports.page.parts import Fold, Notes, Part, Topic
 from serving_bench.reports.words import grounds as words
 from serving_bench.reports.words.described import device
 
-CHECKS = Topic("distrust", words.checks_title, [grounds.checks])
-GROUNDS = Topic(
-    "grounds",
-    "What the numbers rest on",
-    [
-        Fold("fairness", "Fairness", words.fairness_claim, [Notes(words.fairness_notes), grounds.fairness]),
-        Fold(
-            "own-error", "bench's own error", words.error_claim, [Notes(words.client_notes), grounds.CLIENT]
-        ),
-        Fold("errors", "Failures", words.failures_claim, [grounds.FAILURES]),
-        Fold("cells", "Cells", words.cells_claim, [Notes(words.guard_notes), grounds.CELLS]),
-        Fold("order", "Order of the starts", words.order_claim, [grounds.STARTS, grounds.logs]),
-        Fold(
-            "skipped",
-            "Not run",
-            lambda run: plural(len(skips), "combination") if (skips := run.record.plan.skips) else "",
-            [grounds.SKIPPED],
-        ),
-        Fold("environment", "Traffic and machine", device, [grounds.machine]),
-        Fold("servers", "Servers", words.servers_claim, [grounds.servers]),
-        Fold(
-            "method",
-            "Method",
-            lambda run: f"{len(metrics_of(run))} metrics with their formulas, and the rules for all of them",
-            [lambda run: [prose("rules")(run)], grounds.DEFINITIONS],
-        ),
-    ],
-)
-AGAIN = Topic(
-    "rerun",
-    "Run it again",
-    [lambda run: [macro("rerun", command(run), shlex.join(masked_argv(run.record.argv)))]],
-)
+
+def checks(run: Run) -> Topic:
+    return Topic("distrust", words.checks_title(run), [grounds.checks(run)])
+
+
+def foundations(run: Run) -> Topic:
+    """Return what the numbers rest on."""
+    fairness: list[Part] = [Notes(words.fairness_notes(run)), *grounds.fairness(run)]
+    client: list[Part] = [Notes(words.client_notes(run)), grounds.client(run)]
+    cells: list[Part] = [Notes(words.guard_notes(run)), grounds.cells(run)]
+    order: list[Part] = [grounds.starts(run), *grounds.logs(run)]
+    skips = plural(len(run.record.plan.skips), "combination") if run.record.plan.skips else ""
+    metrics = f"{len(metrics_of(run))} metrics with their formulas, and the rules for all of them"
+    folds = [
+        Fold("fairness", "Fairness", words.fairness_claim(run), fairness),
+        Fold("own-error", "bench's own error", words.error_claim(run), client),
+        Fold("errors", "Failures", words.failures_claim(run), [grounds.failures(run)]),
+        Fold("cells", "Cells", words.cells_claim(run), cells),
+        Fold("order", "Order of the starts", words.order_claim(run), order),
+        Fold("skipped", "Not run", skips, [grounds.skipped(run)]),
+        Fold("environment", "Traffic and machine", device(run), grounds.machine(run)),
+        Fold("servers", "Servers", words.servers_claim(run), grounds.servers(run)),
+        Fold("method", "Method", metrics, [prose("rules", run), grounds.definitions(run)]),
+    ]
+    return Topic("grounds", "What the numbers rest on", folds)
+
+
+def again(run: Run) -> Topic:
+    commands = macro("rerun", command(run), shlex.join(masked_argv(run.record.argv)))
+    return Topic("rerun", "Run it again", [commands])

@@ -293,11 +293,11 @@ def test_section_has_a_word_for_each_load_and_its_evidence(tmp_path: Path) -> No
     run = run_of(tmp_path, FULL_SLOTS, FREE, FULL_SLOTS)
     bound = bound_of(run, run.groups[0])
     assert bound is not None
-    assert f"slots full {bound.agreement} T{bound.sentence[1:]}" in plain(why.BOUNDS(run).body)
+    assert f"slots full {bound.agreement} T{bound.sentence[1:]}" in plain(why.bounds(run).body)
 
 
 def test_what_is_not_known_is_said_once_below_the_table(tmp_path: Path) -> None:
-    text = plain(why.BOUNDS(run_of(tmp_path, Told())).body)
+    text = plain(why.bounds(run_of(tmp_path, Told())).body)
     assert f"{FLIGHT}." in text
     assert text.count("whether requests waited") == 1
     assert "Not known: whether requests waited" in text

@@ -560,6 +560,6 @@ def test_variables_that_deployments_do_not_share_stand_side_by_side(tmp_path):
         start_changes={"argv": ("serve",), "environment": {"OMP_NUM_THREADS": "2", "LD_BIND_NOW": "1"}},
         second_start={"environment": {"OMP_NUM_THREADS": "1", "LD_BIND_NOW": "1"}},
     )
-    shown = plain(trust.GROUNDS(open_run(tmp_path)).body)
+    shown = plain(trust.foundations(open_run(tmp_path)).body)
     assert "variable OMP_NUM_THREADS 2 1" in shown
     assert "variable LD_BIND_NOW" not in shown

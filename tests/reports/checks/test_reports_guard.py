@@ -76,7 +76,7 @@ def test_what_was_seen_is_told_by_cell_and_nothing_found_differs_from_nobody_loo
 
 def test_the_section_lists_what_was_seen(tmp_path):
     run = open_run(one_cell_run(tmp_path, ROWS, **MARKED, guard=(BUSY, HOT)).path)
-    shown = plain(trust.GROUNDS(run).body)
+    shown = plain(trust.foundations(run).body)
     texts = (grounds.guard_saw(run.planned_cells[0]), grounds.cells_claim(run), *grounds.guard_notes(run))
     assert [text for text in texts if text not in shown] == []
 

@@ -190,7 +190,7 @@ def two_engines(path: Path) -> Run:
 
 def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> None:
     run = two_engines(tmp_path)
-    vllm, llama_cpp, _ = ([*row.values()][2:] for row in rows_of(why.TOLD.shows[0], run))
+    vllm, llama_cpp, _ = ([*row.values()][2:] for row in rows_of(why.reported(run).parts[0]))
     # Window from 12 s to 20 s after the spawn: waiting is 0 1 2 0 1 2 0 1; 0 -> 1 preemption in it.
     requests, left_out = ["4.00 peak 4.00", "0.88 peak 2.00"], ["–"] * 4
     assert vllm == [*requests, "50.0 peak 50.0", "60.0", "1", "100.0", *left_out, "8", "1"]
@@ -202,12 +202,12 @@ def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> 
 
 def test_the_section_shows_what_could_not_be_read(tmp_path: Path) -> None:
     run = two_engines(tmp_path)
-    shown = plain(why.TOLD(run).body)
+    shown = plain(why.reported(run).body)
     assert claims.unread(run) in shown
     assert "host pss" not in shown
 
 
 def test_run_without_server_samples_has_no_section(full: Run) -> None:
     assert full.server is None
-    assert "running requests" not in plain(why.TOLD(full).body)
+    assert "running requests" not in plain(why.reported(full).body)
     assert server_counts_differ.find(full) is None

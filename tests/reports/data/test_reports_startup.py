@@ -22,6 +22,7 @@ from serving_bench.harness.contracts import Load
 from serving_bench.harness.store import store
 from serving_bench.reports import open_run, write_report
 from serving_bench.reports.data.samples import instants_s, launches_of, start_title
+from serving_bench.reports.page.parts import filled
 from serving_bench.reports.page.sections import side_by_side
 from serving_bench.reports.words.described import what_was_run
 
@@ -98,8 +99,7 @@ def test_after_a_first_start_that_failed_the_next_is_a_later_one(tmp_path):
 
 
 def chart_of(run):
-    (chart,) = side_by_side.START_UP(run)
-    return chart
+    return side_by_side.start_up(run)
 
 
 def test_bars_stand_one_after_the_other(tmp_path):
@@ -116,7 +116,7 @@ def test_bars_stand_one_after_the_other(tmp_path):
 
 def test_each_start_is_in_the_table(tmp_path):
     chart = chart_of(run_of(tmp_path, STAGES, {**STAGES, "first_token": 12.0}))
-    assert [" ".join(row.cells) for row in chart.rows] == [
+    assert [" ".join(row.cells.values()) for row in filled(chart.rows)] == [
         "vllm bf16 1 1.00 4.00 9.00 9.50 10.00 10.00 completed",
         "vllm bf16 2 1.00 4.00 9.00 9.50 12.00 10.00 completed",
     ]
@@ -132,7 +132,7 @@ def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path)
     run = open_run(tmp_path)
     assert "3 starts in all, including repeated ones" in what_was_run(run)
     assert [start_title(run, record) for record in run.start_records] == ["1 (00)", "2", "1 (02)"]
-    assert [row.cells[1] for row in chart_of(run).rows] == ["1 (00)", "2", "1 (02)"]
+    assert [row.cells["start"] for row in chart_of(run).rows] == ["1 (00)", "2", "1 (02)"]
 
 
 def test_a_stage_that_the_page_does_not_know_is_shown_by_its_name(tmp_path):

@@ -217,12 +217,12 @@ def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
     assert [a.record.repeat for a in alike(found)] == [1]
     assert len(alike([found[0], found[2]])) == 2
     said = "Left out, since other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16."
-    assert memory.HELD(open_run(path)).claim.endswith(said)
+    assert memory.held(open_run(path)).claim.endswith(said)
 
 
 def test_a_start_on_which_no_cell_counts_is_not_said_to_have_measured_others(tmp_path):
     path = two_loads(tmp_path, [("completed", "completed"), ("interrupted", None)])
-    claim = memory.HELD(open_run(path)).claim
+    claim = memory.held(open_run(path)).claim
     assert claim.endswith("Left out, since no cell on them counts: 01-llama_cpp-bf16.")
     assert "other cells were measured" not in claim
 
@@ -405,13 +405,13 @@ def test_the_title_names_nobody_whose_heavier_load_does_not_count(tmp_path):
         write_start(tmp_path, record, taken)
         for cell, how in zip(start.cells, ("completed", status), strict=True):
             write_cell(tmp_path, cell, start, answers(), summary(SPAWNED_NS + 12 * S), status=how)
-    made = memory.HELD(open_run(tmp_path))
+    made = memory.held(open_run(tmp_path))
     # vllm: 32 MiB of which 350 of 1,024 tokens were needed, of 260 MiB: 8 %, which is not much
     assert made.title == "What the servers' memory is made of"
 
 
 def test_title_and_bars_say_what_was_not_needed(tmp_path):
-    made = memory.HELD(open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024})))
+    made = memory.held(open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024})))
     # 64 - 21.875 of 280 MiB
     assert made.title == "Up to 15 % of a server's memory is KV cache that no request needed"
     assert "at marks): one start each. Needed counts" in made.claim
@@ -424,8 +424,8 @@ def test_title_and_bars_say_what_was_not_needed(tmp_path):
 def test_each_part_stands_with_its_source_and_its_pattern(tmp_path):
     said = {**SAID, "kv_cache": 400 * MIB}
     run = open_run(marked_run(tmp_path, memory_said=said))
-    assert [pattern for _, _, pattern, _ in memory.HELD(run).charts[0].key] == ["", "crosses", "dots"]
-    [parts], [kv] = rows_of(memory.PIECES, run), rows_of(memory.KV_CACHE, run)
+    assert [pattern for _, _, pattern, _ in memory.held(run).charts[0].key] == ["", "crosses", "dots"]
+    [parts], [kv] = rows_of(memory.pieces(run)), rows_of(memory.kv_cache(run))
     assert (parts["weights"], parts["KV cache"]) == ("0.098 said", "0.127 said")
     assert kv["reserved GiB"].startswith("0.391")
     assert parts["program"] == "0.049 measured step"
@@ -453,7 +453,7 @@ def test_hostile_names_stay_text(tmp_path):
 
 
 def chart_of(run, id_):
-    return next(chart for chart in memory.OVER_TIME(run).charts if chart.id == id_)
+    return next(chart for chart in memory.course(run).charts if chart.id == id_)
 
 
 def test_a_course_has_its_peak_and_its_end_in_the_table(tmp_path):
@@ -461,5 +461,6 @@ def test_a_course_has_its_peak_and_its_end_in_the_table(tmp_path):
     begin_run(tmp_path, [record.deployment], [Load(1)])
     write_start(tmp_path, replace(record, status="completed"), host_samples(SPAWNED_NS, GIB, 100))
     chart = chart_of(open_run(tmp_path), "memory-0")
-    assert chart.columns[1:] == ["start", "peak GiB", "end GiB"]
-    assert [row.cells[1:3] for row in chart.rows] == [["1", "1.00"]]
+    [row] = rows_of(chart)
+    assert list(row)[1:] == ["start", "peak GiB", "end GiB"]
+    assert list(row.values())[1:3] == ["1", "1.00"]

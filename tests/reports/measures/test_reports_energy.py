@@ -137,7 +137,7 @@ def test_cost_counts_every_device(tmp_path):
     run = written(tmp_path, devices, price=("price.gpu_hour=1.80", "price.currency=EUR"))
     # Two devices at 1.80 an hour make 20 x 3600 = 72,000 tokens of it: 3.60 / 72,000 x 1,000,000.
     assert value(run, "cost_per_million_output_tokens") == pytest.approx(50.0)
-    assert "EUR per million output tokens" in str(energy.ENERGY_AND_COST(run).body)
+    assert "EUR per million output tokens" in str(energy.energy_and_cost(run).body)
 
 
 API = ApiPrice("Some API", 0.10, 0.40, "USD", "2026-01-02", "its page")
@@ -149,8 +149,8 @@ def test_the_same_requests_at_providers_prices_stand_beside_it(tmp_path):
     assert api_cost(run, ("Some API", "USD"), run.groups[0]) == pytest.approx(0.90)
     assert value(run, "cost_per_million_output_tokens") == pytest.approx(10.0)
     assert claims.cost_note(run).endswith("prices for the model (its page, 2026-01-02). ")
-    assert rows_of(energy.ENERGY_AND_COST.shows[1], run)[0]["Some API, USD"] == "0.90"
-    shown = plain(energy.ENERGY_AND_COST(run).body)
+    assert rows_of(energy.costs(run))[0]["Some API, USD"] == "0.90"
+    shown = plain(energy.energy_and_cost(run).body)
     assert f"{API.provider}, {API.currency}" in shown
     assert claims.cost_note(run).strip() in shown
 
@@ -161,10 +161,10 @@ def test_rows_of_cells_that_are_suspect_are_marked(tmp_path):
     path = tmp_path / "cells" / "000" / "cell.json"
     record = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode({**record, "validity": "suspect", "reasons": ["others' work"]}))
-    html = energy.ENERGY_AND_COST(open_run(tmp_path)).body
+    html = energy.energy_and_cost(open_run(tmp_path)).body
     assert html.count("▲ start 1 suspect") == 1
     assert html.count('title="start 1: others&#x27; work"') == 1
-    assert "suspect" not in energy.ENERGY_AND_COST(run).body.replace("▲ suspect", "")
+    assert "suspect" not in energy.energy_and_cost(run).body.replace("▲ suspect", "")
 
 
 def test_energy_and_cost_are_drawn_by_load_in_joules_and_the_runs_currency(tmp_path):
@@ -172,7 +172,7 @@ def test_energy_and_cost_are_drawn_by_load_in_joules_and_the_runs_currency(tmp_p
     samples = samples_of(0, 320.0, counter=True)
     run = written(tmp_path, samples, price=price, users=(1, 2), idle_power_w=20.0)
     # (320 - 20) W / 20 tokens/s; 1.80 / 72,000 tokens x 1,000,000.
-    drawn = energy.ENERGY_AND_COST(run).charts
+    drawn = energy.energy_and_cost(run).charts
     assert [chart.title for chart in drawn] == ["Energy per output token", "Cost per million output tokens"]
     assert [chart.layout["yaxis"]["title"]["text"] for chart in drawn] == ["J", "&lt;b&gt;"]
     assert [chart.traces[0]["y"] for chart in drawn] == [[pytest.approx(15.0)] * 2, [pytest.approx(25.0)] * 2]
@@ -180,7 +180,7 @@ def test_energy_and_cost_are_drawn_by_load_in_joules_and_the_runs_currency(tmp_p
 
 def test_what_is_missing_is_said(tmp_path):
     run = written(tmp_path, idle_power_note="the counter may be read by root alone")
-    html = str(energy.ENERGY_AND_COST(run).body)
+    html = str(energy.energy_and_cost(run).body)
     assert "what the load process and bench itself draw" not in html
     assert "Energy is not known: the counter may be read by root alone." in html
     assert "give price.gpu_hour" in html
@@ -195,7 +195,7 @@ def test_a_price_is_on_record_as_it_was_understood(tmp_path):
     run = open_run(tmp_path)
     assert price_of(run) == Price(2.5, "US $")
     assert value(run, "cost_per_million_output_tokens") == pytest.approx(2.5 / 0.072)
-    assert '<th scope="col">US $ per million output tokens</th>' in energy.ENERGY_AND_COST(run).body
+    assert '<th scope="col">US $ per million output tokens</th>' in energy.energy_and_cost(run).body
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_this_machine_says_nothing_of_a_server_that_ran_already(tmp_path, kind):
     assert power_in(run, run.planned_cells[0]) is None
     assert value(run, "energy_j_per_output_token") is None
     assert value(run, "cost_per_million_output_tokens") is None
-    html = energy.ENERGY_AND_COST(run).body
+    html = energy.energy_and_cost(run).body
     assert "Energy is not known: the server was already running, perhaps on another machine." in html
     assert (
         "Cost is not known: the server was already running, perhaps on another machine: give "
@@ -291,7 +291,7 @@ def test_tokens_of_a_running_server_cost_what_its_owner_asks(tmp_path, more, per
     assert value(run, "cost_per_million_output_tokens") == pytest.approx(per_million)
     assert value(run, "cost_per_request") == pytest.approx(per_request)
     assert values_of(run)[0]["cost_per_request"].n == 3
-    body = energy.ENERGY_AND_COST(run).body
+    body = energy.energy_and_cost(run).body
     assert "USD per request" in body
     assert "Cost is not known" not in body
 
@@ -311,7 +311,7 @@ def test_what_is_not_known_of_some_is_said_of_them(tmp_path):
     run = open_run(tmp_path)
     why = "is not known of openai at 1 user: the server was already running"
     assert [text.partition(f" {why}")[0] for text in claims.cost_unknown(run)] == ["Energy", "Cost"]
-    assert notes_of(energy.ENERGY_AND_COST, run) == claims.cost_unknown(run)
+    assert notes_of(energy.energy_and_cost(run)) == claims.cost_unknown(run)
     # (60 W - 40 W) / 20 tokens/s of the other.
     assert value(run, "energy_j_per_output_token") == pytest.approx(1.0)
 
@@ -327,7 +327,7 @@ def test_cost_counts_the_devices_of_the_start_though_none_was_sampled_in_the_win
     assert devices_of(run, run.planned_cells[0]) == ()
     assert value(run, "cost_per_million_output_tokens") is None
     said = "Cost is not known: the server&#x27;s devices were not recorded."
-    assert said in energy.ENERGY_AND_COST(run).body
+    assert said in energy.energy_and_cost(run).body
 
 
 def with_counter(samples, readings):
@@ -366,7 +366,7 @@ def test_a_reading_at_a_mark_may_be_a_moment_out_of_turn(tmp_path):
 def test_small_joules_and_costs_keep_their_digits(tmp_path):
     host = of_host(lambda k: 0.108 * k)
     run = written(tmp_path, host=host, price=("price.gpu_hour=0.0003",), idle_power_w=1.0)
-    [shown] = rows_of(energy.ENERGY_AND_COST.shows[1], run)
+    [shown] = rows_of(energy.costs(run))
     assert shown["J per output token"] == "0.0040"  # (1.08 W - 1 W) / 20 tokens/s
     assert shown["USD per million output tokens"] == "0.0042"  # 0.0003 / 72,000 x 1,000,000
     assert "Priced at 0.00030 USD" in claims.cost_note(run)

@@ -75,7 +75,7 @@ def test_run_without_a_reason_has_no_list(tmp_path: Path) -> None:
 
 def test_reasons_are_shown_where_nothing_was_sampled(tmp_path: Path) -> None:
     run = run_of(tmp_path, ({"device sampler": "gone"},) * 2)
-    assert f"device sampler: gone {run.start_records[0].name}" in plain(memory.OVER_TIME(run).body)
+    assert f"device sampler: gone {run.start_records[0].name}" in plain(memory.course(run).body)
 
 
 # --- devices in the windows ------------------------------------------------------------------------
@@ -87,10 +87,10 @@ def test_devices_are_told_by_means_extremes_and_growth_in_the_windows(tmp_path: 
     seen = device_samples(run, run.groups[0])
     assert len(seen) == 2 * len(WINDOW_S)
     assert seen["temperature_c"].max() == 80.0  # at 19 s; what was before the window does not count
-    row = rows_of(why.TOLD.shows[0], run)[0]
+    row = rows_of(why.reported(run).parts[0])[0]
     assert (row["device %"], row["highest °C"]) == ("80", "80")
 
 
 def test_a_column_that_no_device_told_is_left_out(tmp_path: Path) -> None:
-    text = plain(why.TOLD(run_of(tmp_path, ({}, {}), sampled(temperature_c=None))).body)
+    text = plain(why.reported(run_of(tmp_path, ({}, {}), sampled(temperature_c=None))).body)
     assert "deployment load device % samples starts" in text

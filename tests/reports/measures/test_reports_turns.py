@@ -71,7 +71,7 @@ def run(tmp_path_factory):
 
 
 def test_the_deciding_load_is_open_and_the_other_folded(run) -> None:
-    opened = latency.LATENCY(run).body.partition("<h3>At 4 users</h3>")[2]
+    opened = latency.latency(run).body.partition("<h3>At 4 users</h3>")[2]
     shown, _, folded = opened.partition("<summary>At 1 user</summary>")
     names = [f"turns-{name}" for name in ("ttft_s", "cached_share", "input_tokens", "tpot_s")]
     assert re.findall(r'data-chart="(turns-\w+)-0"', shown) == names

@@ -234,14 +234,14 @@ def test_goodput_is_what_met_every_objective_over_the_windows_length(tmp_path):
 def test_without_objectives_or_requests_there_is_no_goodput(tmp_path):
     run = open_run(one_cell_run(tmp_path / "none", [row(1, 103 * S)]).path)
     assert "goodput_per_s" not in values_of(run)[0]
-    assert "SLO" not in throughput.AGAINST(run).body
+    assert "SLO" not in throughput.against(run).body
     before = with_slo(one_cell_run(tmp_path / "before", [row(1, 101 * S)]).path, TTFT)
     assert values_of(before)[0]["slo_share"].value is None
 
 
 def test_the_page_shows_service_levels_by_load(tmp_path):
     run = with_slo(full_run(tmp_path), Objective("ttft_s", 0.95, 0.2), SUCCESS)
-    made = throughput.AGAINST(run)
+    made = throughput.against(run)
     text = made.body
     assert f"<h3>Who keeps the SLO ({slo_words(run.record.slo)})</h3>" in text
     assert re.search(r">p95 TTFT [\d.]+ % of \d+</span><span[^>]*>\[[\d.]+, [\d.]+\]</span>", text)

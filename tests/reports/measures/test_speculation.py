@@ -14,7 +14,7 @@ from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.measures.speculation import became_of, speculated_of, unspeculated_of
 from serving_bench.reports.page.document import page
-from serving_bench.reports.page.sections.why import SPECULATION
+from serving_bench.reports.page.sections.why import speculation
 
 OFF = replace(deployment("llama_cpp", "fp16"), terms=EngineTerms(speculation="off"), label="off")
 NGRAM = replace(OFF, terms=EngineTerms(speculation="ngram", speculative_tokens=3), label="ngram")
@@ -83,7 +83,7 @@ def test_its_answers_are_held_against_those_without(tmp_path):
 
 def test_the_page_has_a_row_for_each_that_speculates_with_its_gain(tmp_path):
     run = _run(tmp_path, (OFF, 1.0), (NGRAM, 0.8))
-    [shown] = rows_of(SPECULATION.shows[0], run)
+    [shown] = rows_of(speculation(run).parts[0])
     assert (shown["same answers"], shown["accepted %"]) == ("10 of 10", "66.7")
     assert shown["output tokens/s against off"].startswith("1.25x [")
 

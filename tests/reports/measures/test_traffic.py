@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from page_data import notes_of, rows_of
+from page_data import notes_of, rows_of, topics_of
 
 from serving_bench.harness.contracts import (
     Adapter,
@@ -32,11 +32,8 @@ from serving_bench.reports.measures.traffic.of_groups import (
 from serving_bench.reports.measures.traffic.validity import is_by, kind_of
 from serving_bench.reports.page.answer import opening
 from serving_bench.reports.page.document import page
-from serving_bench.reports.page.sections import sections_of
-from serving_bench.reports.page.sections.traffic import BATCH as BATCH_TOPIC
-from serving_bench.reports.page.sections.traffic import BURST as BURST_TOPIC
-from serving_bench.reports.page.sections.traffic import RATES, VALIDITY
-from serving_bench.reports.page.sections.traffic_parts import BY_ADAPTER
+from serving_bench.reports.page.sections.traffic import batch, burst, rates, validity
+from serving_bench.reports.page.sections.traffic_parts import by_adapter
 from tests.support.runs.make_run import (
     MS,
     S,
@@ -113,7 +110,7 @@ def test_other_traffic_has_no_such_value(tmp_path):
 
 def test_the_page_and_the_tables_have_the_rates(tmp_path):
     run = _run(tmp_path, [row(1, 103 * S, input_tokens=1000, cached_tokens=0)], FIXED)
-    assert "rates" in sections_of(run)["traffic"]
+    assert "rates" in topics_of(run)
     values = tables_of(run)["values"].set_index("metric")["value"]
     assert values["prefill_tokens_per_s"] == pytest.approx(10_000)
 
@@ -232,7 +229,7 @@ def test_the_share_of_valid_answers_and_a_reason_to_distrust(tmp_path):
     assert found.interval == pytest.approx((0.150, 0.850), abs=0.001)  # Wilson's of 2 in 4
     said = examine(run)["Answers do not have the form asked for"]
     assert "50 % of 4 (1 not JSON, 1 not by the schema)" in said.text
-    assert "validity" in sections_of(run)["traffic"]
+    assert "validity" in topics_of(run)
     assert "valid answers %" in opening(run)
 
 
@@ -271,7 +268,7 @@ def test_the_constraint_costs_the_ratio_of_tpot_over_the_starts_that_have_both(t
     assert cost.shown == pytest.approx((1.1 * 1.2 * 1.3) ** (1 / 3), rel=1e-3)
     assert cost.k == 3
     assert cost_of_constraint(run, free) is None
-    shown = {row["schema given to the server"]: row for row in rows_of(VALIDITY.shows[0], run)}
+    shown = {row["schema given to the server"]: row for row in rows_of(validity(run).parts[0])}
     assert shown["yes"]["TPOT with / without"].startswith("1.20× [")
 
 
@@ -357,7 +354,7 @@ def test_tasks_are_conversations_that_began_in_the_window(tmp_path):
     # 3 + 3 + 1 + 1 and those at 102 and 103 s, in 8 s
     assert values["steps_per_s"] == Value(pytest.approx(10 / 8), 10)
     assert values["valid_share"] == Value(1.0, 11)
-    assert "tasks" in sections_of(run)["traffic"]
+    assert "tasks" in topics_of(run)
 
 
 def test_no_task_is_known_to_be_finished_where_nobody_wrote_how_many_steps_it_has(tmp_path):
@@ -388,7 +385,7 @@ def test_the_quadratic_part_is_that_of_the_law_that_was_drawn(tmp_path):
     quadratic, whole = 5e-8 * 3072**2, 0.01 + 1e-4 * 3072 + 5e-8 * 3072**2
     run = _run(tmp_path, rows, LONG)
     assert values_of(run)[0]["quadratic_share"] == Value(pytest.approx(quadratic / whole, abs=1e-4), 9)
-    assert "TTFT p50 against depth" in sections_of(run)["traffic"]["depths"].body
+    assert "TTFT p50 against depth" in topics_of(run)["depths"].body
 
 
 def test_three_depths_give_no_quadratic_part(tmp_path):
@@ -472,14 +469,14 @@ def test_a_batch_that_was_refused_took_no_time_at_all(tmp_path):
     run = open_run(starts_run(tmp_path, rows, load=BATCH))
     assert values_of(run)[0]["makespan_s"] == Value(None, 30)
     assert values_of(run)[0]["batch_tokens_per_s"] == Value(None, 30)
-    assert_told(run, BATCH_TOPIC, "no time, since over 1 % of requests failed, in 1 of 1 window.")
+    assert_told(batch(run), "no time, since over 1 % of requests failed, in 1 of 1 window.")
 
 
-def assert_told(run, topic, ends):
+def assert_told(topic, ends):
     """One sentence below the topic's table ends so, and stands on the page."""
-    [told] = notes_of(topic, run)
+    [told] = notes_of(topic)
     assert told.endswith(ends)
-    assert told in topic(run).body
+    assert told in topic.body
 
 
 def _burst(*ends_s):
@@ -505,14 +502,14 @@ def test_a_server_has_recovered_when_no_more_are_in_flight_than_before(tmp_path,
     run = _run(tmp_path, _burst(*ends_s), BURST)
     assert values_of(run)[0]["recovery_s"] == Value(recovery_s and pytest.approx(recovery_s), 3)
     never = ["llama_cpp fp16 at 1 user: not recovered when the last request was sent, in 1 of 1 window."]
-    assert notes_of(BURST_TOPIC, run) == (never if recovery_s is None else [])
+    assert notes_of(burst(run)) == (never if recovery_s is None else [])
 
 
 def test_a_burst_that_was_refused_is_none_that_a_server_recovered_from(tmp_path):
     rows = [replace(each, outcome="http_error") if each.group == 1 else each for each in _burst(106.1, 106.1)]
     run = _run(tmp_path, rows, BURST)
     assert values_of(run)[0]["recovery_s"].value is None
-    assert_told(run, BURST_TOPIC, "no time, since over 1 % of requests failed, in 1 of 1 window.")
+    assert_told(burst(run), "no time, since over 1 % of requests failed, in 1 of 1 window.")
 
 
 def test_a_start_that_never_recovered_leaves_no_mean(tmp_path):
@@ -527,7 +524,7 @@ def test_where_no_burst_was_sent_there_is_nothing_to_recover_from(tmp_path):
     quiet = [row for row in _burst() if row.group == 0]
     run = _run(tmp_path, quiet, ScenarioChoice("burst", {}, "burst"))
     said = "at 1 user: no burst was sent, or nothing was sent before it, in 1 of 1 window."
-    assert_told(run, BURST_TOPIC, said)
+    assert_told(burst(run), said)
 
 
 # --- adapters --------------------------------------------------------------------------------------
@@ -564,8 +561,8 @@ def test_the_page_names_adapters(tmp_path):
 
 def test_an_adapter_that_the_record_does_not_name_has_its_number(tmp_path):
     rows = [row(1, 103 * S, group=0), row(2, 104 * S, group=1)]
-    shown = rows_of(BY_ADAPTER, _adapted(tmp_path, rows, Adapter("chat")))
-    assert [each["adapter"] for each in shown] == ["chat", "adapter 1"]
+    [chart] = by_adapter(_adapted(tmp_path, rows, Adapter("chat")))
+    assert [each["adapter"] for each in rows_of(chart)] == ["chat", "adapter 1"]
 
 
 def test_a_part_leaves_out_the_repeats_that_its_group_leaves_out(tmp_path):
@@ -598,5 +595,5 @@ def test_lengths_of_a_sweep_stand_in_their_order_and_are_named(tmp_path):
     [start] = _planned(tmp_path, [ScenarioChoice("fixed", {}, f"fixed input_tokens={n}") for n in lengths])
     for cell, tokens in zip(start.cells, lengths, strict=True):
         write_cell(tmp_path, cell, start, [row(1, 103 * S, input_tokens=tokens)])
-    shown = rows_of(RATES.shows[0], open_run(tmp_path))
+    shown = rows_of(rates(open_run(tmp_path)).parts[0])
     assert [each["load"].split()[-1] for each in shown] == ["input_tokens=64", "input_tokens=256"]

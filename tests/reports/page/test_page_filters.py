@@ -7,8 +7,9 @@ from make_run import full_run
 
 from serving_bench.reports import open_run
 from serving_bench.reports.page.document import bar, document, write_page
-from serving_bench.reports.page.drawing.charts import Chart, about, axis, line, rendered
+from serving_bench.reports.page.drawing.charts import about, axis, line
 from serving_bench.reports.page.looks import Head, Of, Row, join, looks, table, tag
+from serving_bench.reports.page.parts import Chart, rendered
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 
@@ -33,17 +34,20 @@ def by_load(run) -> Chart:
         points = [Of(load=load) for load in LOADS]
         starts = {1: ([low - 1, low], ["30", "60"]), 2: ([low + 1, None], ["31", "0"])}
         traces.append(about(made, Of(label), points=points, by_start=starts))
-    rows = [Row([label, load, "1"], Of(label, load)) for label in (A, B) for load in LOADS]
+    rows = [
+        Row({"deployment": label, "load": load, "ms": "1"}, Of(label, load))
+        for label in (A, B)
+        for load in LOADS
+    ]
     layout = {"xaxis": axis("users"), "yaxis": axis("ms", rangemode="tozero")}
-    columns = ["deployment", "load", "ms"]
-    return Chart("lines", "ms by load", traces, layout, columns, rows, finding=FINDING, names_ends=True)
+    return Chart("lines", "ms by load", traces, layout, rows, finding=FINDING, names_ends=True)
 
 
 def by_turn(run) -> Chart:
     """A line that tells no starts apart, of one load."""
     trace = about(line(looks(run)[A], [1, 2], [5.0, 6.0]), Of(A))
-    rows = [Row([A, str(turn), "5"], Of(A)) for turn in (1, 2)]
-    return Chart("turns", "By turn", [trace], {}, ["deployment", "turn", "ms"], rows, of=Of(load="1 user"))
+    rows = [Row({"deployment": A, "turn": str(turn), "ms": "5"}, Of(A)) for turn in (1, 2)]
+    return Chart("turns", "By turn", [trace], {}, rows, of=Of(load="1 user"))
 
 
 def against(run) -> Chart:
@@ -52,8 +56,8 @@ def against(run) -> Chart:
     layout = {
         "annotations": [{"x": 1, "y": 1, "text": label, "of": Of(label).to_builtins()} for label in (A, B)]
     }
-    finding = f"{B} above {A}"
-    return Chart("ratios", "ratios", traces, layout, ["deployment"], [[A], [B]], finding=finding)
+    finding, rows = f"{B} above {A}", [Row({"deployment": label}) for label in (A, B)]
+    return Chart("ratios", "ratios", traces, layout, rows, finding=finding)
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +66,27 @@ def path(tmp_path_factory):
     where = tmp_path_factory.mktemp("made")
     run = open_run(full_run(where / "run"))
     charts = [by_load(run), by_turn(run), against(run)]
-    rows = [Row([label, load, "7"], Of(label, load)) for label in (A, B) for load in LOADS]
-    long = Row(["note"] * 3)
-    own = table(["deployment", "load", "value"], rows)
-    folded = folds("Only of four users", table(["deployment", "value"], [Row([B, "1"], Of(B, "4 users"))]))
-    heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in LOADS)]
-    across = table(heads, [Row([label, "low", "high"], Of(label)) for label in (A, B)])
-    only = table([Head("fact"), Head(A, Of(A))], [["size", "2"]])
+    own = table(
+        [
+            Row({"deployment": label, "load": load, "value": "7"}, Of(label, load))
+            for label in (A, B)
+            for load in LOADS
+        ]
+    )
+    of_four = Row({"deployment": B, "value": "1"}, Of(B, "4 users"))
+    folded = folds("Only of four users", table([of_four]))
+    low, high = (Head(load, Of(load=load)) for load in LOADS)
+    across = table([Row({"deployment": label, low: "low", high: "high"}, Of(label)) for label in (A, B)])
+    only = table([Row({"fact": "size", Head(A, Of(A)): "2"})])
     first = tag("section", tag("h2", "First"), rendered(charts), id="first")
-    parts = (tag("h3", "Part"), folded, tag("h3", "Facts"), table(["a", "b", "c"], [long]))
+    parts = (tag("h3", "Part"), folded, tag("h3", "Facts"), table([Row(dict.fromkeys("abc", "note"))]))
     second = tag("section", tag("h2", "Second"), own, *parts, id="second")
     deep = folds("Deep", tag("p", "found", id="deep"), tag("div", "", style="height:2000px"))
     third = tag("section", tag("h2", "Third"), deep, id="third")
     fourth = tag("section", tag("h2", "Fourth"), across, only, id="fourth")
     main = tag("main", tag("h1", "Made"), first, second, third, fourth, id="main")
     names = {"first": "First", "second": "Second", "third": "Third", "fourth": "Fourth"}
-    write_page(where / "page.html", lambda: document("Made", join([bar(run, names), main]), charts))
+    write_page(where / "page.html", document("Made", join([bar(run, names), main]), charts))
     return where / "page.html"
 
 

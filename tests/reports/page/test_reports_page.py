@@ -28,7 +28,7 @@ from make_run import (
     write_cell,
     write_start,
 )
-from page_data import charts_in, charts_of, plain, rows_of, unpacked
+from page_data import charts_in, charts_of, plain, rows_of, topics_of, unpacked
 
 from serving_bench.harness.contracts import Load, Plan
 from serving_bench.harness.errors import UserError
@@ -39,9 +39,8 @@ from serving_bench.reports.measures import aggregate
 from serving_bench.reports.page.cells import aggregate_cell, compared_cell
 from serving_bench.reports.page.drawing.charts import downsample
 from serving_bench.reports.page.drawing.kinds import aside
-from serving_bench.reports.page.grounds import CLIENT
+from serving_bench.reports.page.grounds import client
 from serving_bench.reports.page.looks import packed_json
-from serving_bench.reports.page.sections import SECTIONS
 
 T0 = 102 * S
 
@@ -137,12 +136,12 @@ def test_the_page_is_one_file_below_eight_megabytes(page):
     assert unpacked(page, "plotly").startswith("/**\n* plotly.js v")
 
 
-def test_the_page_has_every_section_and_a_link_to_each(page):
+def test_the_page_has_every_section_and_a_link_to_each(full, page):
     ids = re.findall(r'<section id="(\w+)"', page)
     assert ["answer", *ids] == re.findall(r'<a href="#(\w+)"', page.partition("</nav>")[0])
-    assert ids == [name for name in SECTIONS if name != "traffic"]  # of scenarios that this run has not
-    parts = re.findall(r'<div class="part" id="([\w-]+)"', page)
-    assert set(parts) <= {topic.id for each in SECTIONS.values() for topic in each.topics}
+    # Traffic is of scenarios that this run has not.
+    assert ids == ["side", "frontier", "latency", "memory", "quality", "cost", "why", "trust"]
+    assert re.findall(r'<div class="part" id="([\w-]+)"', page) == list(topics_of(full))
 
 
 def test_every_chart_that_is_placed_has_its_data(page):
@@ -225,7 +224,7 @@ def test_a_value_of_some_starts_only_says_how_many(tmp_path):
     rows = [row(k, T0 + k * S, cached_tokens=None) for k in range(6)]
     shutil.rmtree(store.cell_dir(path, start.cells[0].number))
     write_cell(path, start.cells[0], start, rows)
-    [shown] = rows_of(CLIENT, open_run(path))
+    [shown] = rows_of(client(open_run(path)))
     assert shown["cached tokens"] == "5.00 1 of 2 starts"
 
 
@@ -266,7 +265,7 @@ def test_a_distribution_begins_at_zero_and_ends_inside_the_plot(full):
 def test_the_client_and_the_tokens_are_shown(tmp_path):
     rows = [row(k, T0 + k * S // 2) for k in range(11)]
     made = one_cell_run(tmp_path, rows, summary(100 * S, gc_pause_s=0.0125))
-    [shown] = rows_of(CLIENT, open_run(made.path))
+    [shown] = rows_of(client(open_run(made.path)))
     # tokens, 2 per chunk; p50 of the send lag; 1 s of 10.5 s
     assert [*shown.values()][-6:] == ["50.0", "10.0", "5.00", "2.00", "1.00", "9.52"]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from make_run import MS, S, begin_run, deployment, row, write_cell, write_start
+from page_data import rows_of
 
 from serving_bench.harness.contracts import Load
 from serving_bench.reports import open_run
@@ -134,8 +135,8 @@ def test_of_a_server_that_was_running_bars_and_values_are_of_blocks(tmp_path: Pa
     chart = load_charts(run, "ttft_s.p50")[0]
     bars = chart.traces[0]["error_y"]
     assert (bars["arrayminus"][0], bars["array"][0]) == pytest.approx((99.66 - 90, 110 - 99.66), abs=0.01)
-    assert chart.columns[-1] == "blocks"
-    found = side_by_side.VALUES(run)
+    assert list(chart.rows[0].cells)[-1] == "blocks"
+    found = side_by_side.values(run)
     assert found is not None
     assert "Means over blocks" in found.body
     assert "[78, 128]" not in found.body
@@ -145,7 +146,7 @@ def test_an_interval_that_would_squash_the_chart_is_cut_at_twice_the_greatest_me
     wide = load_charts(run_with(tmp_path / "wide", 10, 20, 40), "ttft_s.p50")[0]
     assert wide.layout["yaxis"]["range"] == [0.0, pytest.approx(40.0)]
     # 4.303 x ln 2 / sqrt(3): a factor of 5.6 from 20 ms.
-    assert "[4, 112]" in plain(wide.rows[0].cells[2])  # type: ignore[union-attr]
+    assert "[4, 112]" in rows_of(wide)[0]["ms"]
     # Whoever points at it reads them.
     assert wide.traces[0]["text"] == ["95 % interval [4, 112], 3 starts, n = 33"] * 2
     near = load_charts(run_with(tmp_path / "near", 90, 100, 110), "ttft_s.p50")[0]

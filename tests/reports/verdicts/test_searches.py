@@ -24,7 +24,7 @@ from serving_bench.harness.store import store
 from serving_bench.reports import open_run
 from serving_bench.reports.measures.over_starts import aggregate
 from serving_bench.reports.page.document import page
-from serving_bench.reports.page.sections.throughput import ANSWERS, SEARCH
+from serving_bench.reports.page.sections.throughput import answers, search
 from serving_bench.reports.verdicts.decisions import decisions_of
 from serving_bench.reports.verdicts.searches import capacities_of
 from serving_bench.reports.words.answer import answers_of
@@ -192,23 +192,23 @@ def test_an_invalid_window_is_not_in_the_curve(tmp_path):
     store.write_record(
         cell_file, replace(record, validity="invalid", reasons=(quoted("the device was used"),))
     )
-    made = SEARCH(open_run(path))
+    made = search(open_run(path))
     assert made is not None
     assert "6 users" not in made.charts[0].traces[0]["customdata"]
 
 
 def test_the_page_has_answers_curve_and_every_trial(twice):
-    text = SEARCH(twice).body
+    text = search(twice).body
     assert "The highest load, in users, that keeps the SLO" in text
-    assert rows_of(ANSWERS, twice)[0]["highest kept – lowest missed, by start"] in text
+    assert rows_of(answers(twice))[0]["highest kept – lowest missed, by start"] in text
     assert re.search(r">SLO</th></tr>.*?keeps it</span>.*?does not</span>", text)
     assert "not clear (" not in text
     assert "Every load that was tried" in page(twice)
 
 
 def test_the_section_has_brackets_and_the_curve_of_all_trials(twice):
-    assert rows_of(ANSWERS, twice)[0]["highest kept – lowest missed, by start"] == "4 – 5; 5 – 6; 4 – 5"
-    (chart,) = SEARCH(twice).charts
+    assert rows_of(answers(twice))[0]["highest kept – lowest missed, by start"] == "4 – 5; 5 – 6; 4 – 5"
+    (chart,) = search(twice).charts
     tried = [[1, 2, 4, 5, 6, 8], [1, 2, 4, 8, 9, 10, 11, 16]]
     assert [[at.split()[0] for at in trace["customdata"]] for trace in chart.traces] == [
         list(map(str, each)) for each in tried

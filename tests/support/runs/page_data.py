@@ -1,4 +1,4 @@
-"""Reads what a page shows: rows of declared tables, charts, and what a written page carries packed."""
+"""Reads what a page shows: rows of tables, charts, and what a written page carries packed."""
 
 import base64
 import gzip
@@ -8,8 +8,7 @@ from html import unescape
 from typing import Any
 
 from serving_bench.reports.data.run import Run
-from serving_bench.reports.page.declared import Chart, Notes, Table, Topic
-from serving_bench.reports.page.drawing import charts
+from serving_bench.reports.page.parts import Chart, Notes, Part, Table, Topic
 from serving_bench.reports.page.sections import sections_of
 
 
@@ -24,23 +23,25 @@ def charts_of(page: str) -> dict[str, Any]:
     return dict(json.loads(unpacked(page, "charts")))
 
 
-def charts_in(run: Run) -> dict[str, charts.Chart]:
+def topics_of(run: Run) -> dict[str, Topic]:
+    """Return each topic of a run's page by its id."""
+    return {topic.id: topic for section in sections_of(run) for topic in section.topics}
+
+
+def charts_in(run: Run) -> dict[str, Chart]:
     """Return each chart of a run by its id, without a page."""
-    topics = [topic for section in sections_of(run).values() for topic in section.values()]
-    return {chart.id: chart for topic in topics for chart in topic.charts}
+    return {chart.id: chart for topic in topics_of(run).values() for chart in topic.charts}
 
 
-def rows_of(declared: Table[Any] | Chart[Any], run: Run) -> list[dict[str, str]]:
-    """Return the rows of a declared table: by each column's title the text of its cell."""
-    columns = declared.columns(run)
-    return [{head: plain(show(thing)) for head, show in columns.items()} for thing in declared.rows(run)]
+def rows_of(part: Part) -> list[dict[str, str]]:
+    """Return the rows of a table or chart: by each column's title the text of its cell."""
+    assert isinstance(part, Table | Chart)
+    return [{head: plain(cell) for head, cell in row.cells.items()} for row in part.rows]
 
 
-def notes_of(topic: Topic, run: Run) -> list[str]:
+def notes_of(topic: Topic) -> list[str]:
     """Return the sentences below a topic's charts and tables."""
-    words = [each.words for each in topic.shows if isinstance(each, Notes)]
-    texts = [each if isinstance(each, str) else each(run) for each in words]
-    return [text for each in texts for text in ([each] if isinstance(each, str) else each) if text]
+    return [words for part in topic.parts if isinstance(part, Notes) for words in part.words if words]
 
 
 def plain(markup: str) -> str:

@@ -23,7 +23,7 @@ from serving_bench.reports import open_run, write_report
 from serving_bench.reports.checks.examine import findings_of
 from serving_bench.reports.checks.ledger import Entry, ledger_of
 from serving_bench.reports.measures.equal_work import one_at_a_time
-from serving_bench.reports.page.sections.why import TOLD
+from serving_bench.reports.page.sections.why import reported
 from serving_bench.reports.words.grounds import fairness_claim
 
 
@@ -277,7 +277,7 @@ def test_unequal_use_of_the_processor_is_in_a_table(tmp_path):
         ]
         write_start(tmp_path, start, samples)
         write_cell(tmp_path, start.cells[0], start, [row(0, 103 * S)])
-    shown = {row["deployment"]: row["cores used"] for row in rows_of(TOLD.shows[0], open_run(tmp_path))}
+    shown = {row["deployment"]: row["cores used"] for row in rows_of(reported(open_run(tmp_path)).parts[0])}
     assert shown == {"vllm bf16": "1.00", "sglang bf16": "1.90"}
 
 

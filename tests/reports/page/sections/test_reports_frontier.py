@@ -16,10 +16,9 @@ from serving_bench.reports.data.run import Run
 from serving_bench.reports.measures.over_starts import aggregate
 from serving_bench.reports.measures.values import values_of
 from serving_bench.reports.page.by_load import frontier_charts, load_charts
-from serving_bench.reports.page.drawing.charts import Chart, Part, rendered
-from serving_bench.reports.page.looks import Row
+from serving_bench.reports.page.parts import Chart, Part, rendered
 from serving_bench.reports.page.sections import throughput
-from serving_bench.reports.page.sections.throughput import SEARCH
+from serving_bench.reports.page.sections.throughput import search
 from serving_bench.reports.verdicts.load_cases import load_cases_of
 
 SPEED = "output_tokens_per_s"
@@ -99,7 +98,7 @@ def test_the_percentile_is_the_highest_that_every_point_has(tmp_path: Path) -> N
     """8 s at 300 ms are 27 requests or fewer: a median and no more."""
     run = open_run(repeated_run(tmp_path, three(), repeats=3))
     chart = frontier_charts(run)[0]
-    assert chart.columns[2] == "TTFT p50 ms"
+    assert "TTFT p50 ms" in chart.rows[0].cells
     assert "This is p50: too few points have enough requests for p95." in chart.note
 
 
@@ -107,8 +106,8 @@ def test_the_percentile_that_the_slo_asks_for_is_drawn_and_why_is_said(tmp_path:
     slo = (Objective("ttft_s", 0.9, 0.3), Objective("tpot_s", 0.99, 0.04))
     run = open_run(sweep_run(tmp_path, [SIX[0], SIX[3]], (4, 16), 2, 20.0, slo=slo))
     ttft, tpot = frontier_charts(run)
-    assert ttft.columns[2] == "TTFT p90 ms"
-    assert tpot.columns[2] == "TPOT p95 ms"
+    assert "TTFT p90 ms" in ttft.rows[0].cells
+    assert "TPOT p95 ms" in tpot.rows[0].cells
     assert "This is p95: too few points have enough requests for p99." in tpot.note
 
 
@@ -135,7 +134,7 @@ def test_one_point_alone_is_no_chart_and_its_table_stays(tmp_path: Path) -> None
     rows = [row(k, (102 + k // 4) * 10**9 + k) for k in range(30)]
     run = open_run(one_cell_run(tmp_path, rows).path)
     found = frontier_charts(run)
-    assert not [each for each in found if isinstance(each, Chart)]
+    assert not [each for each in found if each.is_drawn]
     whole, titles = rendered(found), [f"Output tokens/s against p50 {name}" for name in ("TTFT", "TPOT")]
     assert re.findall("<h3>(.*?)</h3>", whole) == titles
     assert re.findall('aria-label="(.*?)"', whole) == titles
@@ -192,18 +191,16 @@ def test_the_slos_limit_is_a_line_on_its_own_percentile_only(sweep: Run) -> None
 
 def test_rows_are_about_their_deployment_and_load(sweep: Run) -> None:
     [chart] = load_charts(sweep, SPEED)
-    first = chart.rows[0]
-    assert isinstance(first, Row)
-    assert first.of.to_builtins() == {"deployment": "vllm fp16", "load": "4 users"}
+    assert chart.rows[0].of.to_builtins() == {"deployment": "vllm fp16", "load": "4 users"}
 
 
 def test_goodput_follows_throughput_where_there_is_an_slo(sweep: Run, tmp_path: Path) -> None:
     by_load = [f"{name}_per_s-0" for name in ("output_tokens", "input_tokens", "requests", "goodput")]
-    ids = [chart.id for chart in throughput.AGAINST(sweep).charts]
+    ids = [chart.id for chart in throughput.against(sweep).charts]
     assert ids == ["frontier-ttft-s-0", "frontier-tpot-s-0", *by_load]
     plain = open_run(repeated_run(tmp_path, three()))
     # Its prompts are five times as long as its answers.
-    later = [chart.id for chart in throughput.AGAINST(plain).charts]
+    later = [chart.id for chart in throughput.against(plain).charts]
     assert later == [each for each in ids if each not in (by_load[1], by_load[3])]
 
 
@@ -218,7 +215,7 @@ def test_every_section_opens_with_the_load_of_the_first_screen(sweep: Run) -> No
 def test_a_search_has_no_frontier(sweep: Run) -> None:
     slo = (Objective("ttft_s", 0.95, 0.3),)
     record = replace(sweep.record, search=SearchTerms("concurrency", 1, 64), slo=slo)
-    assert [chart.id for chart in SEARCH(replace(sweep, record=record)).charts] == ["goodput_per_s-0"]
+    assert [chart.id for chart in search(replace(sweep, record=record)).charts] == ["goodput_per_s-0"]
 
 
 def test_a_load_of_a_rate_is_named_as_it_is(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from repeated_run import Made, repeated_run
 from serving_bench.harness.contracts import Load
 from serving_bench.reports import open_run
 from serving_bench.reports.measures.distributions import Steps
-from serving_bench.reports.page.sections.latency import LATENCY
+from serving_bench.reports.page.sections.latency import latency
 
 LOADS = (Load(concurrency=1), Load(concurrency=4))
 FP16, VLLM = deployment("llama_cpp", "fp16"), deployment("vllm", "fp16")
@@ -20,7 +20,7 @@ NAMES = ["ttft_s", "itl_s", "tpot_s", "e2e_s"]
 @pytest.fixture(scope="module")
 def section(tmp_path_factory):
     made = [Made(FP16), Made(VLLM, slow=2.0)]
-    return LATENCY(open_run(repeated_run(tmp_path_factory.mktemp("latency"), made, LOADS, 3)))
+    return latency(open_run(repeated_run(tmp_path_factory.mktemp("latency"), made, LOADS, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_distribution_has_the_curve_of_each_start(charts) -> None:
     assert first["meta"]["by_start"] == {"1": [0, 0, 1, 1], "2": [0, 0, 0, 1], "3": [0, 1, 1, 1]}
     assert first["meta"]["n_by_start"] == {"1": ["27"], "2": ["25"], "3": ["29"]}
     assert first["text"] == "n = 81"
-    assert "p50 ms, starts together" in chart.columns
+    assert "p50 ms, starts together" in chart.rows[0].cells
     assert "%{text}" in first["hovertemplate"]
 
 

@@ -22,7 +22,7 @@ from serving_bench.reports.checks.examine import findings_of
 from serving_bench.reports.outputs.as_json import json_text, to_builtins
 from serving_bench.reports.outputs.as_markdown import markdown_text
 from serving_bench.reports.page.document import page
-from serving_bench.reports.page.sections.quality import FIDELITY
+from serving_bench.reports.page.sections.quality import fidelity
 from serving_bench.reports.verdicts.decisions import front_of
 from serving_bench.reports.words.answer import answers_of
 from serving_bench.reports.words.quality import front, nats, notes, origins
@@ -81,13 +81,13 @@ HEADS = ("KL p99", "same token %", "perplexity", "perplexity ratio", "the same",
 
 
 def test_the_section_has_each_way_and_what_became_of_prompts_asked_again(run, html):
-    claim, [against] = FIDELITY(run).claim.strip(), origins(run)
+    claim, [against] = fidelity(run).claim.strip(), origins(run)
     assert [text for text in (claim, against) if text not in section(html)] == []
     assert [words for words in HEADS if f">{words}</th>" not in section(html)] == []
 
 
 def test_the_claim_is_how_far_each_is_from_the_reference_and_the_curve_how_long_answers_agree(run):
-    claim = FIDELITY(run).claim
+    claim = fidelity(run).claim
     assert claim == "Against llama_cpp fp16: llama_cpp gguf-q8_0 KL 0.0032, llama_cpp gguf-q4_0 KL 0.26. "
     assert origins(run) == ["KL is against llama_cpp fp16 (made from the Q4_1 file)."]
     chart = charts_in(run)["answers-same"]
@@ -249,7 +249,7 @@ def test_a_divergence_of_too_few_is_not_known_in_all_outputs(tmp_path):
     assert f"| – ({why}) | – |" in markdown_text(run)
     (said,) = answers_of(run)
     assert f"; its quality is not known ({why})." in said.text
-    made, charts = FIDELITY(run), charts_in(run)
+    made, charts = fidelity(run), charts_in(run)
     assert f"llama_cpp gguf-q8_0 KL 0.0032. Not known: llama_cpp gguf-q4_0 ({why}). " in made.claim
     assert f'<span class="range">{why}</span>' in made.body
     assert [trace["name"] for trace in charts["answers-same"].traces] == [Q8.label]
@@ -304,7 +304,7 @@ def test_a_run_none_of_whose_cells_counts_has_its_quality(tmp_path):
     spoilt = {"cell_changes": lambda cell, start: {"validity": "invalid", "reasons": ("it swapped",)}}
     path = repeated_run(tmp_path, [Made(FP16), Made(Q8)], (Load(concurrency=4),), 1, 5, **spoilt)
     run = open_run(with_quality(path, {FP16.label: Voice(), Q8.label: Voice(0.1)}))
-    assert "Against llama_cpp fp16: llama_cpp gguf-q8_0 KL 0.0032. " in FIDELITY(run).claim
+    assert "Against llama_cpp fp16: llama_cpp gguf-q8_0 KL 0.0032. " in fidelity(run).claim
 
 
 def test_a_run_that_was_not_asked_says_that_nobody_measured(tmp_path):

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +23,8 @@ from serving_bench.reports import open_run
 from serving_bench.reports.data.run import Run
 from serving_bench.reports.measures.anatomy import anatomies
 from serving_bench.reports.page import grounds
-from serving_bench.reports.page.declared import Table
 from serving_bench.reports.page.looks import Of
+from serving_bench.reports.page.parts import Table
 from serving_bench.reports.page.sections import memory, side_by_side, trust
 
 
@@ -38,25 +37,25 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return open_run(path)
 
 
-def about(table: Table[Any], run: Run) -> list[Of]:
-    return [table.of(thing) for thing in table.rows(run)]
+def about(table: Table) -> list[Of]:
+    return [row.of for row in table.rows]
 
 
 # --- rows ------------------------------------------------------------------------------------------
 
 
 def test_rows_of_deployments_and_loads_can_be_filtered(full: Run) -> None:
-    assert Of("vllm fp16", "4 users") in about(grounds.CLIENT, full)
+    assert Of("vllm fp16", "4 users") in about(grounds.client(full))
 
 
 def test_rows_of_cells_say_their_start(full: Run) -> None:
-    assert Of("vllm fp16", "1 user", 2) in about(grounds.CELLS, full)
+    assert Of("vllm fp16", "1 user", 2) in about(grounds.cells(full))
     cell = full.planned_cells[5]
-    assert about(grounds.CELLS, full)[5] == Of(cell.label, cell.load_label, cell.planned.repeat + 1)
+    assert about(grounds.cells(full))[5] == Of(cell.label, cell.load_label, cell.planned.repeat + 1)
 
 
 def test_workers_are_about_their_start(tmp_path: Path) -> None:
-    cells = about(grounds.CELLS, open_run(every_load_run(tmp_path)))
+    cells = about(grounds.cells(open_run(every_load_run(tmp_path))))
     assert any(str(each.load).startswith("trace") and each.start == 2 for each in cells)
 
 
@@ -64,7 +63,7 @@ def test_workers_are_about_their_start(tmp_path: Path) -> None:
 
 
 def test_memory_over_time_tells_starts_apart_and_is_of_one_deployment(full: Run) -> None:
-    made = memory.OVER_TIME(full)
+    made = memory.course(full)
     chart = next(chart for chart in made.charts if chart.id == "memory-3")
     assert chart.of.to_builtins() == {"deployment": "vllm gguf-q4_k_m"}
     assert [trace["meta"]["of"]["start"] for trace in chart.traces] == ["1", "2"]
@@ -75,7 +74,7 @@ def test_memory_over_time_tells_starts_apart_and_is_of_one_deployment(full: Run)
 
 
 def test_steps_of_start_up_are_about_their_deployments(engines: Path) -> None:
-    [chart] = side_by_side.START_UP(open_run(engines.parent))
+    chart = side_by_side.start_up(open_run(engines.parent))
     *steps, ticks = chart.traces
     for trace in steps:
         assert len(trace["meta"]["points"]) == len(trace["y"])
@@ -87,7 +86,7 @@ def test_steps_of_start_up_are_about_their_deployments(engines: Path) -> None:
 
 
 def test_the_overview_splits_what_was_held_into_needed_and_not(sweep: Run) -> None:
-    made = memory.HELD(sweep)
+    made = memory.held(sweep)
     chart = made.charts[0]
     bars = {trace["name"]: trace["x"] for trace in chart.traces if trace["type"] == "bar"}
     assert bars["weights"] == [15.0, 5.4, 4.7]
@@ -106,18 +105,18 @@ def test_the_overview_splits_what_was_held_into_needed_and_not(sweep: Run) -> No
 def test_who_holds_the_least_is_said_where_it_is_decided(tmp_path: Path) -> None:
     chosen = [each for each in SIX if each.engine in ("vllm", "llama_cpp")]
     sweep_run(tmp_path, chosen, users=(1,), repeats=3, window_s=5.0, slo=())
-    made = memory.HELD(open_run(tmp_path))
+    made = memory.held(open_run(tmp_path))
     assert made.charts[0].title == "llama_cpp gguf-q4_k_m has the lowest peak memory at 1 user"
 
 
 def test_with_too_few_starts_for_verdicts_nobody_is_named(tmp_path: Path) -> None:
     chosen = [each for each in SIX if each.engine in ("vllm", "llama_cpp")]
     sweep_run(tmp_path, chosen, users=(1,), repeats=1, window_s=5.0)
-    assert memory.HELD(open_run(tmp_path)).charts[0].title == "Peak memory by use, GiB"
+    assert memory.held(open_run(tmp_path)).charts[0].title == "Peak memory by use, GiB"
 
 
 def test_without_parts_there_is_no_overview(full: Run) -> None:
-    assert not memory.HELD(full).parts
+    assert not memory.held(full)
 
 
 # --- resets ----------------------------------------------------------------------------------------
@@ -137,7 +136,7 @@ def test_cells_whose_cache_may_not_have_been_empty_are_told_with_the_reason(tmp_
     failed = CacheReset("failed", 400, 384, "the prompt was still cached after the reset")
     unchecked = CacheReset("unchecked", note="its counts do not show it")
     run = run_with(tmp_path, CacheReset("reset", 400, 0), failed, unchecked)
-    made = trust.GROUNDS(run).body.partition('id="cells"')[2].partition("</details>")[0]
+    made = trust.foundations(run).body.partition('id="cells"')[2].partition("</details>")[0]
     text = " ".join(re.sub("<[^>]+>", " ", made).split())
     _, first, second, third = re.split(r"00(?=[012] vllm)", text)
     assert "emptied" not in first

@@ -128,7 +128,7 @@ def test_the_load_told_first_is_open(page):
 
 
 def test_without_verdicts_the_section_says_why_and_has_the_values(tmp_path):
-    found = side_by_side.VALUES(open_run(repeated_run(tmp_path, three(), ONE, repeats=2)))
+    found = side_by_side.values(open_run(repeated_run(tmp_path, three(), ONE, repeats=2)))
     text = plain(found.body)
     assert "No verdicts: a verdict needs 3 starts of each deployment or more, here 2." in text
     assert 'class="verdict' not in found.body
@@ -140,7 +140,7 @@ def test_a_pair_without_a_verdict_says_why(tmp_path):
         return {"resolved": {"kernel_stand_in": f"pure Python {HOSTILE}"}} if start.deployment == Q8 else {}
 
     path = repeated_run(tmp_path, three(), ONE, start_changes=replaced)
-    found = side_by_side.VALUES(open_run(path)).body
+    found = side_by_side.values(open_run(path)).body
     assert "llama_cpp gguf-q8_0: pure Python" in plain(found)
     assert "<script>" not in found
 
@@ -149,20 +149,20 @@ def test_a_metric_that_may_be_0_is_compared_by_differences(tmp_path):
     terms = CompareTerms(metrics=("success_share",))
     fails = Made(Q8, changes=lambda number: {"outcome": "timeout"} if number % 5 == 1 else {})
     path = repeated_run(tmp_path, [Made(FP16), fails], ONE, compare=terms)
-    found = side_by_side.VALUES(open_run(path))
+    found = side_by_side.values(open_run(path))
     assert [chart.id for chart in found.charts] == ["startup"]
     assert re.search(r"\[−?[\d.]+, −?[\d.]+\] %", plain(found.body))
 
 
 def test_one_deployment_has_values_and_no_verdicts(tmp_path):
-    found = side_by_side.VALUES(open_run(repeated_run(tmp_path, [Made(FP16)], LOADS, repeats=3)))
+    found = side_by_side.values(open_run(repeated_run(tmp_path, [Made(FP16)], LOADS, repeats=3)))
     assert "No verdicts: no two deployments serve the same model." in found.body
 
 
 def test_a_search_compares_its_answers_elsewhere(tmp_path):
     run = open_run(repeated_run(tmp_path, [Made(FP16), Made(Q8)], ONE, repeats=3, search=SearchTerms()))
     assert "a search tries different loads" in str(comparisons_of(run).why_none)
-    assert 'class="verdict' not in side_by_side.VALUES(run).body
+    assert 'class="verdict' not in side_by_side.values(run).body
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from serving_bench.reports import tables_of
 from serving_bench.reports.outputs.as_json import to_builtins
 from serving_bench.reports.outputs.as_markdown import markdown_text
 from serving_bench.reports.page.document import page
-from serving_bench.reports.page.sections.quality import FIDELITY
+from serving_bench.reports.page.sections.quality import fidelity, tasks
 from serving_bench.reports.words.answer import answers_of
 from serving_bench.reports.words.report import report_of
 
@@ -25,18 +25,18 @@ def run(tmp_path_factory):
 
 
 def test_the_section_has_scores_with_intervals_and_flips(run):
-    claim = FIDELITY(run).claim
+    claim = fidelity(run).claim
     assert "llama_cpp gguf-q4_0 47.4 % of 95 items of bench-basics right" in claim
     assert "llama_cpp fp16 60.0 % of 100 items of bench-basics right" in claim
-    q4, fp16 = ([*row.values()][2:] for row in rows_of(FIDELITY.shows[-2], run))
+    q4, fp16 = ([*row.values()][2:] for row in rows_of(tasks(run)))
     assert q4 == ["47.4 [37.6, 57.3]", "95 of 100", "20", "5", "0.0041"]
     assert fp16 == ["60.0 [50.2, 69.1]", "100 of 100", "", "", ""]
 
 
 def test_the_page_has_claim_heads_and_cells(run):
     shown = plain(section_of(page(run), "quality"))
-    rows = rows_of(FIDELITY.shows[-2], run)
-    texts = (FIDELITY(run).claim.strip(), *rows[0], *(text for row in rows for text in row.values()))
+    rows = rows_of(tasks(run))
+    texts = (fidelity(run).claim.strip(), *rows[0], *(text for row in rows for text in row.values()))
     assert [text for text in texts if text not in shown] == []
     assert "Not measured" not in shown
 
