@@ -211,7 +211,7 @@ def record(path: Path, duration_s: float) -> None:
     """
     found = gpu.devices()
     if isinstance(found, Reason):
-        raise UserError(f"--record: {found.text}")
+        raise UserError(f"--record: {found}")
     indices = [facts.index for facts in found]
     with Sampling(DeviceReader(indices, ProcessTree(os.getpid()))) as sampler:
         time.sleep(duration_s)
