@@ -286,12 +286,8 @@ def why_not_adapted(deployment: Deployment, facts: Facts) -> Reason | None:
         return None
     if deployment.terms.base_url:
         is_random = any(each.source is None for each in adapters)
-        lack = "a running server has adapters of its own: scenario.adapters=NAME:NAME names them"
-        return (
-            Reason(f"{{setting}}: {lack}", setting=f"scenario.adapters={len(adapters)}")
-            if is_random
-            else None
-        )
+        lack = "{setting}: a running server has adapters of its own: scenario.adapters=NAME:NAME names them"
+        return Reason(lack, setting=f"scenario.adapters={len(adapters)}") if is_random else None
     if lacks := engine.why_no_adapters(deployment):
         return Reason("it serves no LoRA adapters: {why}", why=lacks)
     needed = engine.weights(deployment)

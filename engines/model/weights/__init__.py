@@ -40,9 +40,8 @@ def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
         return None
     origin = next((each.origin for each in expected if isinstance(each, Way)), None)
     page = kept_page(origin.repo, cache) if origin and origin.repo else None
-    seen = page and Reason(
-        f"{{why}} (seen {page.seen}; `bench prepare` asks again)", why=way, setting=way.setting
-    )
+    sentence = "{why} (seen {seen}; `bench prepare` asks again)"
+    seen = page and Reason(sentence, why=way, seen=page.seen, setting=way.setting)
     return seen or way
 
 
