@@ -100,8 +100,8 @@ def test_a_value_is_of_each_case_by_itself() -> None:
 
 def test_what_is_missing_is_named() -> None:
     sides = ({"engine": "tgi"}, {"engine.prefix_cache": True})
-    said = judging.missing(Predicate("ttft_s.p50", ratio=sides, at_least=1), CASES)
-    assert said == "engine=tgi and no engine.prefix_cache=true"
+    words, are_options = judging.missing(Predicate("ttft_s.p50", ratio=sides, at_least=1), CASES)
+    assert (words, are_options) == ("engine=tgi and no engine.prefix_cache=true", False)
 
 
 @pytest.mark.parametrize("key", ["scenario", "engine.nope", "load.users", "vllm.nope", "ollama.threads"])

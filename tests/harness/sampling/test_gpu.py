@@ -40,7 +40,7 @@ def test_a_fact_that_a_device_does_not_tell_is_none_with_its_reason(library: Pat
 def test_a_machine_without_the_library_has_a_reason() -> None:
     if isinstance(ask(None, "gpu.devices()"), list):
         pytest.skip("this machine has an NVIDIA driver")
-    assert ask(None, "gpu.devices()") == {"text": "there is no NVIDIA driver (no libnvidia-ml.so.1)"}
+    assert ask(None, "gpu.devices()") == "there is no NVIDIA driver (no libnvidia-ml.so.1)"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_machine_without_the_library_has_a_reason() -> None:
     ],
 )
 def test_a_library_that_knows_no_device_has_a_reason(library: Path, faults: dict[str, int], reason: str):
-    assert ask(library, "gpu.devices()", **faults) == {"text": reason}
+    assert ask(library, "gpu.devices()", **faults) == reason
 
 
 def test_nothing_is_loaded_at_import() -> None:

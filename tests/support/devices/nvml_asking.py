@@ -23,7 +23,7 @@ from serving_bench.harness.sampling.device_sample import DeviceReader
 from serving_bench.harness.contracts import Reason
 from serving_bench.harness.errors import UserError
 def plain(value):
-    return json.dumps(value, default=dataclasses.asdict)
+    return json.dumps(value, default=lambda v: str(v) if isinstance(v, Reason) else dataclasses.asdict(v))
 def refused(device):
     try: return f"not refused: {gpu.select(device)}"
     except UserError as error: return str(error)
