@@ -11,8 +11,7 @@ from serving_bench.reports.data import Run, command
 from serving_bench.reports.measures import metric_of
 from serving_bench.reports.outputs.tables import tables_of
 from serving_bench.reports.verdicts import comparisons_of
-from serving_bench.reports.words.answer import basis, headline
-from serving_bench.reports.words.described import device, question
+from serving_bench.reports.words.described import device
 from serving_bench.reports.words.report import Answer, Row, Table, Value, report_of
 from serving_bench.reports.words.verdict_words import clipped, ratio_words
 
@@ -28,7 +27,7 @@ def to_builtins(run: Run) -> dict[str, Any]:
 
     Missing and infinite values are None.
     """
-    record = run.record
+    record, report = run.record, report_of(run)
     return {
         "format": FORMAT,
         "run": {
@@ -36,7 +35,7 @@ def to_builtins(run: Run) -> dict[str, Any]:
             "created": record.created_at,
             "ended": record.ended_at,
             "status": record.status,
-            "question": question(run),
+            "question": report.question,
             "device": device(run),
             "models": list(dict.fromkeys(each.model for each in run.deployments.values())),
             "scenarios": list(dict.fromkeys(cell.planned.scenario.label for cell in run.planned_cells)),
@@ -51,12 +50,12 @@ def to_builtins(run: Run) -> dict[str, Any]:
             "schema_version": record.schema_version,
             "environment": record.environment,
         },
-        "headline": headline(run),
-        "basis": basis(run) or None,
-        "answers": [_answer(each) for each in report_of(run).answers],
+        "headline": report.headline,
+        "basis": report.basis or None,
+        "answers": [_answer(each) for each in report.answers],
         "distrust": [
             {name: getattr(each, name) for name in ("check", "title", "text", "remedy", "command", "marks")}
-            for each in report_of(run).findings
+            for each in report.findings
         ],
         "standings": [asdict(each) for each in record.standings],
         "cells": _cells(run),

@@ -12,8 +12,8 @@ from serving_bench.reports.measures import NOTHING, plural, value_text
 from serving_bench.reports.page.cells import STATES
 from serving_bench.reports.verdicts import Decision
 from serving_bench.reports.words import quality
-from serving_bench.reports.words.answer import basis, joint
-from serving_bench.reports.words.described import cut_short, environment_words, question, what_was_run
+from serving_bench.reports.words.answer import joint
+from serving_bench.reports.words.described import environment_words
 from serving_bench.reports.words.report import NO_DOUBT, Report, Row, Table, Value, report_of
 from serving_bench.reports.words.verdict_words import ratio_words, slo_words, title_of
 
@@ -39,16 +39,16 @@ def markdown_text(run: Run) -> str:
 
 
 def _blocks(run: Run) -> Iterator[str]:
-    yield f"### {plain(question(run))}"
     report = report_of(run)
+    yield f"### {plain(report.question)}"
     for answer in report.answers:
         yield f"**{plain(answer.said.lead)}.** {plain(answer.said.body)}"
         if answer.rows:
             yield f"#### {plain(answer.table.title)}\n\n{_table(answer.table, answer.decision)}"
-    yield plain(what_was_run(run))
+    yield plain(report.what_was_run)
     if run.is_going_on:
         yield "**This run is still running**; these are the results so far."
-    elif cut := cut_short(run):
+    elif cut := report.cut_short:
         yield f"**{cut[0].rstrip('. ')}** ({plain(run.record.status)})."
     yield plain(_legend(report))
     yield from _distrust(report)
@@ -88,7 +88,7 @@ def _legend(report: Report) -> str:
         f"Ratios are of {title_of(decision.metric)} to the leader's. {joint(decision)}".strip()
         if decision
         else "",
-        basis(run),
+        report.basis,
         f"SLO: {slo_words(run.record.slo)}." if run.record.slo else "",
         f"{SIGN} 2 after a value: two of the reasons below apply to it.",
     )

@@ -16,13 +16,10 @@ from serving_bench.reports.page.looks import (
     ratio_picture,
     table,
     tag,
-    unbroken,
 )
 from serving_bench.reports.page.parts import below, filled
 from serving_bench.reports.verdicts import Decision
-from serving_bench.reports.words import quality
-from serving_bench.reports.words.answer import basis, joint
-from serving_bench.reports.words.described import cut_short, question, stopped, what_was_run
+from serving_bench.reports.words.answer import joint
 from serving_bench.reports.words.report import Answer, report_of
 from serving_bench.reports.words.report import Row as AnswerRow
 from serving_bench.reports.words.verdict_words import clipped, ratio_with_ends
@@ -36,19 +33,9 @@ _TOLD = 5
 def opening(run: Run) -> Html:
     """Return the first screen: question, answer, table of candidates, and the reasons to distrust them."""
     report = report_of(run)
-    return macro(
-        "opening",
-        _claimed(run),
-        unbroken(question(run)),
-        stopped(run),
-        cut_short(run),
-        [(each, _table(run, each, each.decision) if each.decision else "") for each in report.answers],
-        [*map(unbroken, [*quality.origins(run), what_was_run(run)])],
-        basis(run),
-        several([skip.what for skip in run.record.plan.skips]),
-        report.findings,
-        _TOLD,
-    )
+    tables = [_table(run, each, each.decision) if each.decision else "" for each in report.answers]
+    skipped = several([skip.what for skip in run.record.plan.skips])
+    return macro("opening", report, _claimed(run), tables, skipped, _TOLD)
 
 
 def _claimed(run: Run) -> Html | None:

@@ -42,8 +42,9 @@ from serving_bench.reports.verdicts import (
     slo_rows,
     title_of_case,
 )
-from serving_bench.reports.words.answer import MEMORY, Said, answers_of, headline, lead_of, on_each
-from serving_bench.reports.words.quality import HEADS, Cell, columns, plain
+from serving_bench.reports.words.answer import MEMORY, Said, answers_of, basis, headline, lead_of, on_each
+from serving_bench.reports.words.described import cut_short, question, stopped, what_was_run
+from serving_bench.reports.words.quality import HEADS, Cell, columns, origins, plain
 from serving_bench.reports.words.verdict_words import heading_of, title_of
 
 # The columns that every table of an answer has, then those that it has if a deployment has a value there.
@@ -157,15 +158,26 @@ class Answer:
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """All that is said of a run before its sections."""
+    """All that is said of a run before its sections.
+
+    `stopped`: why there are no more repeats; `cut_short`: that it is no whole run, and what to do about it;
+    `origins`: what the references of its quality are made from; `basis`: the rule that names a winner.
+    """
 
     run: Run
+    question: str
+    headline: str
+    stopped: str
+    cut_short: tuple[str, str] | None
+    origins: list[str]
+    what_was_run: str
+    basis: str
     answers: Sequence[Answer]
     others: Sequence[Table]  # at the loads that decide nothing
     findings: Sequence[Finding]  # the reasons to distrust it, the worst first
 
     def __repr__(self) -> str:
-        return f"<Report of {self.run.path}: {headline(self.run)}>"
+        return f"<Report of {self.run.path}: {self.headline}>"
 
 
 @once
@@ -175,6 +187,13 @@ def report_of(run: Run) -> Report:
     cases = () if run.record.search else load_cases_of(run)
     return Report(
         run,
+        question(run),
+        headline(run),
+        stopped(run),
+        cut_short(run),
+        origins(run),
+        what_was_run(run),
+        basis(run),
         [
             Answer(
                 words,
