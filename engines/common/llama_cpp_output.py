@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from serving_bench.engines.common.output import LogTerm, from_log, known, kv_cache_type
+from serving_bench.engines.common.output import SIZE, LogTerm, from_log, known, kv_cache_type
 from serving_bench.harness.contracts import MemoryPart, Said, at
 
 
@@ -36,7 +36,7 @@ _LOG_TERMS: tuple[LogTerm, ...] = (
     ("attention_backend", r"llama_context: flash_attn += (enabled|disabled)", _flash),
     ("attention_backend", r"Flash Attention (enabled|disabled)", _flash),
     ("speculative_tokens", r"(?:size_n=\d+, size_m|common_specu: - n_max)=(\d+)", int),
-    ("prompt_cache_limit_bytes", r"prompt cache is enabled, size limit: (\d+) MiB", _mebibytes),
+    ("prompt_cache_limit_bytes", rf"prompt cache is enabled, size limit: ({SIZE}) MiB", _mebibytes),
 )
 
 
@@ -48,7 +48,7 @@ _PARTS: Mapping[str, MemoryPart] = {
     "compute": "workspace",
     "output": "workspace",
 }
-_BUFFER = re.compile(r": +(\S+) +(model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+_BUFFER = re.compile(rf": +(\S+) +(model|KV|RS|compute|output) buffer size = +({SIZE}) MiB")
 _REPACKED = re.compile(r"load_tensors: +(CPU_REPACK) model buffer size")
 # From here on the log is of the model that drafts, until that is loaded too.
 _DRAFT = "loading draft model "
@@ -58,9 +58,9 @@ _ON_HOST = re.compile(r"CPU|AMX|BLAS|.*_Host$")
 
 # Lines on saved states. That of the prompt cache is from llama.cpp's source.
 _SLOT = r"id +(\d+) \| task -?\d+ \| "
-_CREATED = re.compile(_SLOT + r"created context checkpoint .* n_tokens = (\d+), size = ([\d.]+) MiB")
+_CREATED = re.compile(_SLOT + rf"created context checkpoint .* n_tokens = (\d+), size = ({SIZE}) MiB")
 _ERASED = re.compile(_SLOT + r"(?:erased|erasing|superseding) .*context checkpoint .*?n_tokens = (\d+)")
-_CACHE_STATE = re.compile(r"- cache state: \d+ prompts, ([\d.]+) MiB")
+_CACHE_STATE = re.compile(rf"- cache state: \d+ prompts, ({SIZE}) MiB")
 
 
 def said(log: str, pages: Mapping[str, Any]) -> Said:
@@ -81,7 +81,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     if repacked := _REPACKED.search(target):
         terms["quantization_kernel"] = repacked[1]
     # One line per kind of layer: layers with a sliding window have their own cache.
-    if sizes := re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", log):
+    if sizes := re.findall(rf"llama_kv_cache: size = +({SIZE}) MiB", log):
         terms["kv_cache_bytes"] = sum(_mebibytes(size) for size in sizes)
     memory = _memory(target)
     for part, size_bytes in _memory(draft).items():

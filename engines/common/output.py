@@ -9,6 +9,8 @@ from serving_bench.harness.contracts import Hint, Scalar, at, number
 
 # A term, a pattern whose first group is its text, and a function that reads that text.
 LogTerm = tuple[str, str, Callable[[str], Scalar]]
+# The pattern of a size in a log. A text of more digits is not read: no size is infinite.
+SIZE = r"(?<![\d.])\d{1,12}(?:\.\d{1,9})?"
 
 
 # Servers' names for types of a KV cache -> those of engine.kv_cache_type.

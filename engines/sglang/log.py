@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving_bench.engines.common.output import (
+    SIZE,
     LogTerm,
     from_log,
     from_page,
@@ -105,15 +106,15 @@ def _memory(log: str, kv_cache_bytes: Any) -> Mapping[MemoryPart, int]:
     parts: dict[MemoryPart, int] = {}
     ranks = len(set(re.findall(r" (TP\d+)\] KV Cache is allocated", log))) or 1
     # Keys and values; with latent attention both are one.
-    sizes = _sizes(r"KV Cache is allocated\..* K size: ([\d.]+) GB, V size: ([\d.]+) GB", log)
-    sizes += _sizes(r"KV Cache is allocated\..* KV size: ([\d.]+) GB", log)
+    sizes = _sizes(rf"KV Cache is allocated\..* K size: ({SIZE}) GB, V size: ({SIZE}) GB", log)
+    sizes += _sizes(rf"KV Cache is allocated\..* KV size: ({SIZE}) GB", log)
     if isinstance(kv_cache_bytes, int):
         parts["kv_cache"] = kv_cache_bytes * ranks
     elif sizes:
         parts["kv_cache"] = sum(sizes)
     if "available_gpu_mem=" in log:
-        parts["weights"] = sum(_sizes(r"Load weight end\..* mem usage=(-?[\d.]+) GB", log))
-        parts["graphs"] = sum(_sizes(r"Capture .* end\..* mem usage=(-?[\d.]+) GB", log))
+        parts["weights"] = sum(_sizes(rf"Load weight end\..* mem usage=(-?{SIZE}) GB", log))
+        parts["graphs"] = sum(_sizes(rf"Capture .* end\..* mem usage=(-?{SIZE}) GB", log))
     return {part: size for part, size in parts.items() if size > 0}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving_bench.engines.common.output import (
+    SIZE,
     LogTerm,
     from_log,
     from_page,
@@ -91,16 +92,16 @@ _TERMS: Sequence[LogTerm] = (
     ("weights_type", _CONFIG + r"quantization=([^,)]+)", str),
     ("graphs", _CONFIG + r"enforce_eager=(True|False)", lambda text: text == "False"),
     ("speculative_tokens", _CONFIG + r"SpeculativeConfig\(.*?num_spec_tokens=(\d+)", int),
-    ("kv_cache_bytes", r"Auto set \(([\d.]+)/", _gibibytes),
-    ("kv_cache_bytes", r"Available KV cache memory: ([\d.]+) GiB", _gibibytes),
+    ("kv_cache_bytes", rf"Auto set \(({SIZE})/", _gibibytes),
+    ("kv_cache_bytes", rf"Available KV cache memory: ({SIZE}) GiB", _gibibytes),
     ("kv_cache_tokens", r"KV cache size: ([\d,]+) tokens", lambda text: int(text.replace(",", ""))),
     ("attention_backend", r"Using (\w+) attention backend", str),
 )
 # What each device needs, in GiB with two decimals. The first device logs it.
 _PARTS: Mapping[MemoryPart, str] = {
-    "weights": r"Model loading took ([\d.]+) GiB",
-    "graphs": r"Graph capturing finished in .* took (-?[\d.]+) GiB",
-    "workspace": r"([\d.]+) GiB for peak activation",
+    "weights": rf"Model loading took ({SIZE}) GiB",
+    "graphs": rf"Graph capturing finished in .* took (-?{SIZE}) GiB",
+    "workspace": rf"({SIZE}) GiB for peak activation",
 }
 
 
@@ -130,12 +131,12 @@ def _memory(log: str, terms: Mapping[str, Scalar]) -> Mapping[MemoryPart, int]:
         if match := re.search(pattern, log):
             parts[part] = _gibibytes(match[1]) * devices
     # On a CPU this is the only line on weights: first those of all devices, then the draft's.
-    checkpoints = re.findall(r"^(\([^)]*\))?.*Checkpoint size: ([\d.]+) GiB", log, re.MULTILINE)
+    checkpoints = re.findall(rf"^(\([^)]*\))?.*Checkpoint size: ({SIZE}) GiB", log, re.MULTILINE)
     if checkpoints and "weights" not in parts:
         first = checkpoints[0][0]
         parts["weights"] = sum(_gibibytes(size) for worker, size in checkpoints if worker == first)
     # If vLLM sizes the cache itself, its peak of activations includes an estimate of the graphs.
-    estimate = re.search(r"CUDA graph pool memory: .* ([\d.]+) GiB \(estimated\)", log)
+    estimate = re.search(rf"CUDA graph pool memory: .* ({SIZE}) GiB \(estimated\)", log)
     if estimate and "workspace" in parts and "CUDA graph memory profiling is enabled" in log:
         parts["workspace"] -= _gibibytes(estimate[1]) * devices
     if isinstance(kv_cache := terms.get("kv_cache_bytes"), int):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from make_quality import Voice
 from make_tasks import FP16, Q4, answered, answers
 
+from serving_bench.harness.contracts.sentences import stored
 from serving_bench.harness.errors import StoreError
 from serving_bench.harness.store import store
 from serving_bench.harness.store.quality_table import read_items, read_quality
@@ -55,7 +56,7 @@ def test_a_damaged_record_is_one_that_can_be_kept_or_a_line(
     except StoreError as error:
         assert_one_line(error, tmp_path)
         return
-    (folder / name).write_bytes(msgspec.json.encode(record))
+    (folder / name).write_bytes(msgspec.json.encode(record, enc_hook=stored))
     assert RECORDS[name](folder) == record
 
 
