@@ -26,9 +26,12 @@ Unfit = Literal[
     "disk_low",
     "few_files",
 ]
+# What comes from outside, whatever is measured. All else may be a deployment's own doing (its heat, its power
+# or memory); to leave out its slow windows would make it look faster than it is.
+FROM_OUTSIDE: tuple[Unfit, ...] = ("foreign_process", "foreign_load", "steal")
 # bench waits for an unfit machine. If that did not help, mark measures and calls the cell suspect; strict
-# refuses the cell, or calls it invalid if the machine became unfit in the window, and --resume measures it
-# again. off does not look.
+# refuses the cell, or calls it invalid if something from outside came into the window, and --resume measures
+# it again. off does not look.
 GuardMode = Literal["strict", "mark", "off"]
 
 
@@ -56,6 +59,11 @@ class GuardFinding:
     def reason(self) -> Fact:
         """Why the cell is suspect or invalid."""
         return because("unfit_before" if self.when == "before" else "unfit_during", fact=self.fact)
+
+    @property
+    def disturbs(self) -> bool:
+        """Return whether it came into the window from outside, so that the window may decide nothing."""
+        return self.when == "during" and self.kind in FROM_OUTSIDE
 
 
 @dataclass(frozen=True)

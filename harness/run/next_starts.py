@@ -30,6 +30,7 @@ from serving_bench.harness.run.watch import Observer
 from serving_bench.harness.settings.config import Settings
 from serving_bench.harness.settings.units import duration_text
 from serving_bench.harness.store import store
+from serving_bench.harness.store.disturbed import disturbed
 
 
 def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> list[PlannedStart]:
@@ -207,7 +208,8 @@ def fitting(
             plan=replace(recorded, starts=kept),
             stopped_because=why,
         )
-        idle = "wait until the machine is idle (`bench doctor`), then " if _disturbed(directory) else ""
+        is_busy = disturbed(store.read_cells(directory)).cells
+        idle = "wait until the machine is idle (`bench doctor`), then " if is_busy else ""
         command = f"{idle}`bench run --resume {directory} repeats={more}`"
         observer.cut(starts[place:], f"{why}; {command} measures the others; a larger run.budget holds more")
         return
@@ -252,33 +254,30 @@ def and_again(
 ) -> Iterator[PlannedStart]:
     """Yield the starts, then once more those with disturbed cells, each with only these cells.
 
-    A start is repeated only if it will probably end within the budget. After two that were disturbed again
-    none is, since the disturbance lasts.
+    What may be a deployment's own doing is not repeated. A start is repeated only if it will probably end
+    within the budget. After two that were disturbed again none is, since the disturbance lasts.
     """
     directory, measured = run.path.parent, list[PlannedStart]()
     for start in starts:
         measured.append(start)
         yield start
-    disturbed = _disturbed(directory)
-    cells = [tuple(cell for cell in start.cells if cell.number in disturbed) for start in measured]
+    hit = disturbed(store.read_cells(directory))
+    for label, (times, of) in hit.at_one.items():
+        often = f"was disturbed in {times} of {plural(of, 'start')}, far more often than others"
+        observer.line(f"{label} {often}: that may be its own doing, so these starts count")
+    cells = [tuple(cell for cell in start.cells if cell.number in hit.cells) for start in measured]
     left = [
         replace(start, cells=of_start) for start, of_start in zip(measured, cells, strict=True) if of_start
     ]
     for place, start in enumerate(left):
         in_vain = {cell.number for each in left[max(0, place - 2) : place] for cell in each.cells}
-        is_vain = place >= 2 and in_vain <= _disturbed(directory)
+        is_vain = place >= 2 and in_vain <= disturbed(store.read_cells(directory)).cells
         if is_vain or not budget.has_time_for([start]):
             why = "the machine is still busy" if is_vain else budget.why_none_for(start)
-            hit = plural(len(left) - place, "start")
-            observer.line(f"{hit} on a machine that was busy or not fit, not measured again: {why}")
+            starts_left = plural(len(left) - place, "start")
+            observer.line(f"{starts_left} on a machine that was busy or not fit, not measured again: {why}")
             return
         again = replace(start, index=last_index(directory, run.record) + 1)
         name = f"{start.deployment.label}, repeat {start.repeat + 1}"
         observer.grow([again], f"{name}: the machine was busy or not fit, so it is measured again")
         yield again
-
-
-def _disturbed(directory: Path) -> set[int]:
-    """Return the cells in whose window the guard found the machine unfit."""
-    cells = store.read_cells(directory)
-    return {cell.number for cell in cells if any(finding.when == "during" for finding in cell.guard)}

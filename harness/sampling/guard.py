@@ -1,20 +1,21 @@
 """Judge whether the machine is fit to measure: before each start and cell, and over each cell's window.
 
-What it finds makes a cell suspect; guard=strict refuses the cell or makes it invalid. What bench cannot know,
-such as the load of others beside a server that is out of sight, is no finding.
+What it finds makes a cell suspect; guard=strict refuses the cell, or makes it invalid if it is from outside.
+What bench cannot know, such as the load of others beside a server that is out of sight, is no finding.
 """
 
 import os
 import resource
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import Literal, NamedTuple, Protocol
 
 from serving_bench.harness.contracts import (
+    FROM_OUTSIDE,
     LOOK_S,
     Fact,
     GuardFinding,
@@ -22,6 +23,7 @@ from serving_bench.harness.contracts import (
     Load,
     LoadSummary,
     Unfit,
+    Validity,
     because,
     throttle_names,
 )
@@ -252,8 +254,14 @@ class Guard:
     def _findings(
         self, causes: Iterable[Cause], when: Literal["before", "during"]
     ) -> tuple[GuardFinding, ...]:
-        validity: Literal["suspect", "invalid"] = "invalid" if self.mode == "strict" else "suspect"
-        return tuple(GuardFinding(*cause[:2], when, validity, cause.share) for cause in causes)
+        validity: Mapping[bool, Validity] = {True: "invalid", False: "suspect"}
+        return tuple(
+            GuardFinding(*cause[:2], when, validity[self._refuses(cause, when)], cause.share)
+            for cause in causes
+        )
+
+    def _refuses(self, cause: Cause, when: Literal["before", "during"]) -> bool:
+        return self.mode == "strict" and (when == "before" or cause.kind in FROM_OUTSIDE)
 
 
 def system_causes(load: Load, directory: Path) -> Iterator[Cause]:

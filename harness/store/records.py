@@ -219,7 +219,7 @@ class CellRecord:
         return ("invalid", "suspect", "valid").index(self.validity) + 1 if self.status == "completed" else 0
 
     def replaces(self, earlier: Self) -> bool:
-        """Return whether this attempt is worth more, or as much and its window was less disturbed."""
+        """Return whether this attempt is worth more, or as much and was less disturbed from outside."""
         if self.worth != earlier.worth or not self.worth:
             return self.worth >= earlier.worth
         now, was = _shares(self.guard), _shares(earlier.guard)
@@ -227,5 +227,5 @@ class CellRecord:
 
 
 def _shares(guard: Sequence[contracts.GuardFinding]) -> Mapping[str, float]:
-    """Return the largest share of each kind of finding in the window."""
-    return dict(sorted((each.kind, each.share) for each in guard if each.when == "during"))
+    """Return the largest share of each kind of disturbance."""
+    return dict(sorted((each.kind, each.share) for each in guard if each.disturbs))

@@ -36,6 +36,7 @@ CHECKS: tuple[Check, ...] = (
     windows.cache_not_reset,
     windows.cache_misreported,
     late_client.machine_unfit,
+    late_client.one_disturbed,
     starts.single_repeat,
     starts.drift_over_run,
     starts.machines_differ,

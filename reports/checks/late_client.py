@@ -20,7 +20,7 @@ from serving_bench.reports.checks.finding import (
     of_cells,
 )
 from serving_bench.reports.data import Cell, Run, gathered, once
-from serving_bench.reports.measures import LATENCIES, measured_of, number, plural, values_of
+from serving_bench.reports.measures import LATENCIES, disturbances_of, measured_of, number, plural, values_of
 
 # People act on a difference of a tenth of the median TTFT, and feel one of 10 ms however slow the server is.
 # A timer counts as late from 5 ms on.
@@ -201,6 +201,18 @@ def machine_unfit(run: Run) -> Iterator[Case]:
         if signs:
             seen = (f"{fact} ({each.when})" for fact, each in zip(facts, signs, strict=True))
             yield Case(cell_name(cell), ", ".join(seen), [cell], (cell.label,))
+
+
+@check(
+    "One deployment was disturbed far more often",
+    "Something from outside was seen in {}, far more often than with the others. It may be the deployment's "
+    "own doing, so these starts count.",
+    "See in Trust what it was. If it is not its own doing, measure again once that is gone.",
+    (*SPEED, "memory_peak_bytes"),
+)
+def one_disturbed(run: Run) -> Iterator[Case]:
+    for label, (hit, starts) in disturbances_of(run).at_one.items():
+        yield Case("", f"{hit} of {plural(starts, 'start')} of {label}", of=(label,))
 
 
 def _unnamed(fact: Fact) -> Fact:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from serving_bench.harness.contracts import Fact, because, quoted
+from serving_bench.harness.store.disturbed import Disturbed, disturbed
 from serving_bench.reports.data import Cell, Group, Run, StartRecord, gathered, grouped, once
 from serving_bench.reports.stats.intervals import odd_ones
 
@@ -282,21 +283,28 @@ def are_alike(fact: str, values: Iterable[str]) -> bool:
     return not differ(map(float, distinct), MEMORY_DIFFERS)
 
 
-def disturbed(run: Run, group: Group) -> set[int]:
-    """Return the repeats in which the guard found the machine disturbed while any deployment of the group's
-    model was measured at its load. A measured value never decides this.
+def disturbed_repeats(run: Run, group: Group) -> set[int]:
+    """Return the repeats that something outside disturbed while any deployment of the group's model was
+    measured at its load. A measured value never decides this.
 
     Deployments whose kernels are replaced do not count.
     """
-    return set(_disturbed(run).get((group.scenario, group.load, group.model), ()))
+    return set(_by_case(run).get((group.scenario, group.load, group.model), ()))
 
 
 @once
-def _disturbed(run: Run) -> dict[tuple[str, str, str], list[int]]:
+def _by_case(run: Run) -> dict[tuple[str, str, str], list[int]]:
+    hit = disturbances_of(run).cells
     return gathered(
-        ((group.scenario, group.load, group.model), record.repeat)
+        ((group.scenario, group.load, group.model), cell.planned.repeat)
         for group in run.groups
-        if group.deployment not in stand_ins(run)
-        for record in (cell.record for cell in group.counted)
-        if record and any(finding.when == "during" for finding in record.guard)
+        for cell in group.counted
+        if cell.number in hit
     )
+
+
+@once
+def disturbances_of(run: Run) -> Disturbed:
+    """Return the cells that decide nothing, among those of deployments with their own kernels."""
+    groups = [group for group in run.groups if group.deployment not in stand_ins(run)]
+    return disturbed(cell.record for group in groups for cell in group.counted if cell.record)

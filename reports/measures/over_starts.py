@@ -15,7 +15,7 @@ import numpy as np
 from serving_bench.harness.contracts import Fact, Precision, because
 from serving_bench.harness.errors import StoreError
 from serving_bench.reports.data import Cell, Group, Run, once, open_run, quantile, together
-from serving_bench.reports.measures.equal_work import disturbed, work_of
+from serving_bench.reports.measures.equal_work import disturbed_repeats, work_of
 from serving_bench.reports.measures.metrics import (
     Value,
     is_supported,
@@ -146,7 +146,7 @@ def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
 def calm_starts(run: Run, group: Group) -> dict[int, list[Cell]]:
     """Return the cells that `by_start` uses, by repeat."""
     starts = {cells[0].planned.repeat: cells for cells in group.counted_by_start}
-    busy = disturbed(run, group)
+    busy = disturbed_repeats(run, group)
     calm = {repeat: cells for repeat, cells in starts.items() if repeat not in busy}
     return calm if len(calm) >= STARTS_NEEDED else starts
 

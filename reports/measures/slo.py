@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from serving_bench.harness.contracts import Fact, Objective, because, timing
+from serving_bench.harness.store.disturbed import is_disturbed
 from serving_bench.harness.store.store import CellRecord, read_cells
 from serving_bench.reports.data import Cell, Run, floats, gathered, requests_frame, sent_in_window
 from serving_bench.reports.measures.metrics import Value
@@ -102,8 +103,8 @@ def _meets(sent: pd.DataFrame, objective: Objective) -> tuple[np.ndarray, np.nda
 class Window:
     """The requests that were sent in one cell's window.
 
-    `too_high`: why the load is too high, whatever the requests met. `is_disturbed`: the guard found the
-    machine unfit during the window, which can only make requests slower. `start`: the server start's name.
+    `too_high`: why the load is too high, whatever the requests met. `is_disturbed`: something
+    from outside came into the window, which can only make requests slower. `start`: the server start's name.
     """
 
     sent: pd.DataFrame
@@ -192,7 +193,7 @@ def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
         too_high = because("ended_by_failures")
     elif summary is not None and record.load.kind == "open" and only_grew(requests, record.load, summary):
         too_high = because("queue_grew")
-    return Window(sent, too_high, any(each.when == "during" for each in record.guard), record.start)
+    return Window(sent, too_high, is_disturbed(record), record.start)
 
 
 def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:

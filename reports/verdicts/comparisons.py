@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from serving_bench.harness.contracts import Fact, because
 from serving_bench.reports.data import Group, Run, first_that_holds, grouped, once
-from serving_bench.reports.measures import aggregate, compared_metrics, disturbed, metric_of
+from serving_bench.reports.measures import aggregate, compared_metrics, disturbed_repeats, metric_of
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, Kind, Verdict, decide, level_of_look
 from serving_bench.reports.verdicts.pairs import Pair, question_of
 
@@ -114,7 +114,7 @@ def mirrored(verdict: Verdict) -> Verdict:
 def why_busy(run: Run, *groups: Group) -> Fact | None:
     """Return that disturbed repeats leave too few for a verdict; None if enough remain."""
     repeats = set.intersection(*({cell.planned.repeat for cell in group.counted} for group in groups))
-    hit = repeats & disturbed(run, groups[0])
+    hit = repeats & disturbed_repeats(run, groups[0])
     why = because("busy", hit=len(hit), repeats=len(repeats), needed=STARTS_NEEDED)
     return why if hit and len(repeats - hit) < STARTS_NEEDED else None
 

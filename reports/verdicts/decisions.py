@@ -18,7 +18,7 @@ from serving_bench.reports.measures import (
     Aggregate,
     aggregate,
     compared_metrics,
-    disturbed,
+    disturbed_repeats,
     metric_of,
     value_cells,
 )
@@ -190,7 +190,7 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     split = leave_out_other_work(run, case, left_out)
     values = known_values(run, case, metric, left_out)
     named = [group for group in case.groups if group.deployment in values]
-    hit = disturbed(run, named[0]) if named else set()
+    hit = disturbed_repeats(run, named[0]) if named else set()
     shared = shared_repeats(values)
     used = [repeat for repeat in shared if repeat not in hit]
     shown_repeats = used if len(used) >= STARTS_NEEDED else shared

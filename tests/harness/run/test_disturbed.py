@@ -58,7 +58,7 @@ def test_what_was_not_disturbed_in_its_window_is_not(tmp_path, found):
 
 
 def test_what_the_budget_has_no_time_for_is_counted(tmp_path):
-    starts, told, planned = again(tmp_path, {1: DURING, 7: DURING}, 1.0)
+    starts, told, planned = again(tmp_path, {1: DURING, 3: DURING}, 1.0)
     assert len(list(starts)) == planned
     said = "no time for another start (about 16 s) in the 1 s left of run.budget (1 s)"
     assert told.lines == [f"2 starts {HIT}, not measured again: {said}"]
@@ -78,3 +78,15 @@ def test_what_does_not_last_is_measured_again_to_the_end(tmp_path):
             make_run.write_cell(tmp_path / "run", cell, start, [], make_run.summary(S))
     assert number == planned + 3
     assert len(told.lines) == 4
+
+
+def test_what_falls_on_one_deployment_alone_is_not_measured_again(tmp_path):
+    _, _, planned = begin(tmp_path / "other")
+    first = planned.starts[0].deployment.label
+    of_first = [
+        cell.number for start in planned.starts if start.deployment.label == first for cell in start.cells
+    ]
+    starts, told, count = again(tmp_path, dict.fromkeys(of_first, DURING))
+    assert len(list(starts)) == count
+    [line] = told.lines
+    assert line.startswith(f"{first} was disturbed in ")

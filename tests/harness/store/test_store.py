@@ -312,7 +312,7 @@ def disturbed(kind: str, share: float, when: str = "during") -> GuardFinding:
 
 LIGHT, HEAVY = disturbed("foreign_load", 0.16), disturbed("foreign_load", 0.8)
 LOOKED = disturbed("foreign_load", 0.9, "before")
-LOST = disturbed("device_lost", 0.0)
+STOLEN, THROTTLED = disturbed("steal", 0.1), disturbed("throttled", 0.9)
 
 
 @pytest.mark.parametrize(
@@ -322,8 +322,10 @@ LOST = disturbed("device_lost", 0.0)
         ([HEAVY], [LIGHT], True),
         ([HEAVY], [LIGHT, LOOKED], True),
         ([LIGHT], [LIGHT], False),
-        ([LOST], [HEAVY], False),
-        ([LOST, HEAVY], [LIGHT], True),
+        ([STOLEN], [HEAVY], False),
+        ([STOLEN, HEAVY], [LIGHT], True),
+        ([HEAVY], [THROTTLED], True),  # its own heat does not count
+        ([THROTTLED], [], False),
         ([LIGHT], [LIGHT, HEAVY], False),
         ([], [], False),
     ],

@@ -12,7 +12,7 @@ import pytest
 from drawn_run import planned_run, with_values
 from make_run import deployment
 
-from serving_bench.harness.contracts import CompareTerms, GuardFinding, quoted
+from serving_bench.harness.contracts import CompareTerms, GuardFinding, Unfit, quoted
 from serving_bench.reports.data.run import Run
 from serving_bench.reports.stats.intervals import ALPHA
 from serving_bench.reports.verdicts.decisions import Decision, decisions_of
@@ -39,7 +39,8 @@ class Truth:
     """What runs are drawn of. `truths` and `noises` of each deployment; `tails`: heavy ones. `models`: of as
     many, each with its own answer. `failed`: by a deployment's place the repeats in which its start failed.
     `lacking`: how often a start has too few requests for a percentile. `disturbed`: the repeats in which the
-    machine was, which halves what the first one gives. `step`: values are rounded to it."""
+    machine was, which halves what the first one gives. `step`: values are rounded to it. `own`: the share of
+    the first one's starts that it slows down itself, to what share of its speed, and what the guard sees."""
 
     truths: Sequence[float]
     noises: Sequence[float]
@@ -50,11 +51,14 @@ class Truth:
     lacking: float = 0.0
     disturbed: Sequence[int] = ()
     step: float = 0.0
+    own: tuple[float, float, Unfit] = (0.0, 1.0, "throttled")
 
     @property
     def best(self) -> str | None:
         """The place of the one that is strictly the best."""
-        found = [k for k, truth in enumerate(self.truths) if truth == max(self.truths)]
+        share, slowed, _ = self.own
+        means = [truth * slowed**share if k == 0 else truth for k, truth in enumerate(self.truths)]
+        found = [k for k, mean in enumerate(means) if mean == max(means)]
         return str(found[0]) if len(found) == 1 else None
 
 
@@ -63,7 +67,8 @@ class Drawing:
 
     def __init__(self, truth: Truth) -> None:
         self.truth, self.rng = truth, np.random.default_rng(20261127)
-        self.known: dict[tuple[int, tuple[int, ...]], Run] = {}
+        self.known: dict[tuple[int, tuple[int, ...], tuple[int, ...]], Run] = {}
+        self.slowed: tuple[int, ...] = ()  # the repeats in which the first one slowed itself down
 
     def values(self, repeats: int) -> dict[str, list[float | None]]:
         """The values of each deployment, by repeat."""
@@ -73,6 +78,8 @@ class Drawing:
             logs = np.log(truth.truths)[:, None] + z * np.asarray(truth.noises)[:, None]
             logs += self.rng.normal(0, 0.05, repeats)
             logs[0, list(truth.disturbed)] -= np.log(2)
+            self.slowed = tuple(np.flatnonzero(self.rng.random(repeats) < truth.own[0]).tolist())
+            logs[0, list(self.slowed)] += np.log(truth.own[1])
             values = 100 * np.exp(logs if truth.metric == SPEED else -logs)
             if truth.step:
                 values = truth.step * np.round(values / truth.step)
@@ -85,11 +92,12 @@ class Drawing:
         self, values: Mapping[str, Sequence[float | None]], looks: tuple[int, ...] = ()
     ) -> tuple[Decision, ...]:
         repeats = len(values["0.0"])
-        if (repeats, looks) not in self.known:
-            self.known[repeats, looks] = self._planned(list(values), repeats, looks)
+        key = (repeats, looks, self.slowed)
+        if key not in self.known:
+            self.known[key] = self._planned(list(values), repeats, looks)
         rest = {label: [1.0] * repeats for label in values}
         given = dict.fromkeys(REST, rest) | {self.truth.metric: values}
-        return decisions_of(with_values(self.known[repeats, looks], given))
+        return decisions_of(with_values(self.known[key], given))
 
     def _planned(self, labels: Sequence[str], repeats: int, looks: tuple[int, ...]) -> Run:
         made = [replace(deployment("llama_cpp", "fp16", each[0]), label=each) for each in labels]
@@ -103,6 +111,8 @@ class Drawing:
                 if start.repeat in failed.get(start.deployment.label, ())
                 else {"guard": (SEEN,)}
                 if start.repeat in self.truth.disturbed
+                else {"guard": (replace(SEEN, kind=self.truth.own[2]),)}
+                if start.repeat in self.slowed and start.deployment.label == "0.0"
                 else {}
             ),
             looks=looks,
@@ -178,6 +188,16 @@ def test_of_runs_that_are_not_whole_or_have_ties_or_several_answers_hardly_any_n
     truth, repeats
 ):
     assert shares(truth, repeats)[2] <= WRONG_AT_MOST
+
+
+@pytest.mark.parametrize("share", [0.3, 0.4])
+@pytest.mark.parametrize(("kind", "most"), [("throttled", WRONG_AT_MOST), ("foreign_load", 0.2)])
+def test_one_that_slows_itself_down_is_hardly_ever_named(kind: Unfit, most: float, share: float) -> None:
+    """It is the fastest by 5 % while it is cool. What looks as if it came from outside (a program that it
+    starts) is its own only if that is seen: one disturbed start is left out."""
+    truth = Truth([1.05, 1.0], [0.04, 0.04], own=(share, 0.75, kind))
+    assert truth.best == "1"
+    assert shares(truth, 5)[2] <= most
 
 
 def test_with_a_second_look_at_the_advised_repeats_a_wrong_one_is_named_no_more_often():

@@ -10,8 +10,9 @@ import pytest
 from make_run import S, deployment, summary
 from repeated_run import Made, repeated_run
 
-from serving_bench.harness.contracts import CompareTerms, GuardFinding, Load, because, quoted
+from serving_bench.harness.contracts import CompareTerms, GuardFinding, Load, Unfit, because, quoted
 from serving_bench.reports import open_run
+from serving_bench.reports.checks.examine import findings_of
 from serving_bench.reports.data.run import Run
 from serving_bench.reports.measures import aggregate
 from serving_bench.reports.measures.distributions import spreads_of
@@ -34,9 +35,19 @@ FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
 STEADY, BUMPY = (1.0,) * 5, (1.0, 1.001, 0.999, 1.001, 1.0)
 
 
-def busy_run(path: Path, made: list[Made], hit: Collection[int], **given: Any) -> Run:
+def busy_run(
+    path: Path,
+    made: list[Made],
+    hit: Collection[int],
+    kind: Unfit = SEEN.kind,
+    only: Any = None,
+    **given: Any,
+) -> Run:
+    """A run in which the guard saw this in some repeats, of all deployments or of one only."""
+    seen = replace(SEEN, kind=kind)
+
     def changes(cell: Any, start: Any) -> dict[str, Any]:
-        return {"guard": (SEEN,)} if start.repeat in hit and start.deployment == FP16 else {}
+        return {"guard": (seen,)} if start.repeat in hit and only in (None, start.deployment) else {}
 
     return open_run(repeated_run(path, made, FOUR, cell_changes=changes, **given))
 
@@ -58,6 +69,30 @@ def test_a_run_that_was_busy_throughout_names_no_leader_anywhere(tmp_path: Path)
     calm = busy_run(tmp_path / "calm", [Made(FP16, 0.8), Made(Q8, per_repeat=BUMPY)], ())
     assert title_at(calm, SPEED, calm.groups) == "llama_cpp fp16 gives the most output tokens/s at 4 users"
     assert "better" in {verdict.kind for verdict in comparisons_of(calm).by_key.values()}
+
+
+@pytest.mark.parametrize("kind", ["throttled", "clocks_low", "swap", "device_lost"])
+def test_what_a_deployment_does_to_itself_counts(tmp_path: Path, kind: Unfit) -> None:
+    """The faster one throttles in three of five starts, which makes it the slower one."""
+    hot = Made(FP16, 0.95, per_repeat=(1.0, 1.5, 1.5, 1.0, 1.5))
+    run = busy_run(tmp_path, [hot, Made(Q8, per_repeat=BUMPY)], (1, 2, 4), kind, only=FP16)
+    [decision] = decisions_of(run)
+    assert (decision.kind, decision.repeats, decision.disturbed) == ("open", 5, 0)
+    assert decision.groups[0].deployment == Q8.label
+    assert "machine_unfit" in {finding.check for finding in findings_of(run)}
+
+
+def test_what_falls_on_one_deployment_alone_may_be_its_own_doing_and_counts(tmp_path: Path) -> None:
+    hot = Made(FP16, 0.95, per_repeat=(1.0, 1.5, 1.5, 1.0, 1.5))
+    made = [hot, Made(Q8, per_repeat=BUMPY)]
+    run = busy_run(tmp_path / "one", made, (1, 2, 4), only=FP16)
+    [decision] = decisions_of(run)
+    assert (decision.repeats, decision.groups[0].deployment) == (5, Q8.label)
+    texts = {finding.check: finding.text for finding in findings_of(run)}
+    assert "3 of 5 starts of llama_cpp fp16, far more often" in texts["one_disturbed"]
+    of_all = busy_run(tmp_path / "all", made, (1, 2))
+    assert [decision.repeats for decision in decisions_of(of_all)] == [3]
+    assert "one_disturbed" not in {finding.check for finding in findings_of(of_all)}
 
 
 def test_pooled_percentiles_distributions_and_values_by_turn_are_of_the_repeats_that_decide(tmp_path: Path):
