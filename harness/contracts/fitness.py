@@ -16,6 +16,7 @@ LOOK_S = 0.5
 # What makes a machine unfit.
 Unfit = Literal[
     "foreign_process",
+    "idle_process",
     "memory_not_back",
     "throttled",
     "clocks_low",

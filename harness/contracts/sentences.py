@@ -222,7 +222,8 @@ SENTENCES: Mapping[str, str] = {
     "that is visible from here",
     "stolen": "{percent:.0f} % of the processor went to other guests of its host",
     "swapped": "{mib:.0f} MiB went in or out of swap",
-    "foreign_process": "{were} on device {device}{holding}",
+    "foreign_process": "{were} on device {device}{holding}{working}",
+    "idle_process": "{were} on device {device}{holding}, as before the first start, and may have computed",
     "throttled": "device {device} was throttled ({causes}) in {percent:.0f} % of the samples",
     # Why a run ended.
     "budget_holds": "{whole} of {repeats} repeats fit in {budget}",

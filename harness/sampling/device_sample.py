@@ -29,8 +29,8 @@ class DeviceSample:
     NVML lists none (often in a container). `energy_j` and `ecc_errors` (uncorrected) count since the driver
     was loaded. Utilizations are NVML's averages over up to a second. `throttle_reasons` are NVML's bits
     (contracts.throttle_names). `foreign_processes` and `foreign_bytes` belong to programs other than the
-    server; None if bench cannot tell. Processes, ECC and PCIe are read twice a second and at marks, and
-    repeated in between.
+    server, `foreign_busy_pct` is the most that one of them computed since the last reading; None if bench
+    cannot tell. Processes, ECC and PCIe are read twice a second and at marks, and repeated in between.
     """
 
     t_ns: int
@@ -51,6 +51,7 @@ class DeviceSample:
     pcie_replays: int | None = None
     foreign_processes: int | None = None
     foreign_bytes: int | None = None
+    foreign_busy_pct: int | None = None
 
 
 class DeviceReader:
@@ -67,6 +68,7 @@ class DeviceReader:
         self._lock = threading.Lock()
         self._slow_due_s = 0.0
         self._slow: dict[int, dict[str, int | None]] = {}
+        self._computed_us = dict.fromkeys(indices, time.time_ns() // 1000)  # by NVML, which tells wall time
 
     def read(self, *, is_mark: bool = False) -> list[DeviceSample]:
         """Return a sample of each device; at a mark, with the owners of the memory at that moment."""
@@ -82,7 +84,7 @@ class DeviceReader:
         value, memory = device.value, device.memory()
         used_bytes = memory and int(memory.used)
         if is_slow:
-            self._slow[index] = self._read_slow(device)
+            self._slow[index] = self._read_slow(device, index)
         utilization = value("utilization", "UtilizationRates")
         sample = DeviceSample(
             t_ns=t_ns,
@@ -101,7 +103,7 @@ class DeviceReader:
         # The kept fields no longer hold if the device is lost.
         return sample if device.handle is not None else DeviceSample(t_ns, index)
 
-    def _read_slow(self, device: Device) -> dict[str, int | None]:
+    def _read_slow(self, device: Device, index: int) -> dict[str, int | None]:
         value, nvml = device.value, self._nvml
         ecc = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
         values = {
@@ -115,10 +117,24 @@ class DeviceReader:
         if compute is None:
             return values
         # A process with both contexts has one amount of memory.
-        return values | _owned(device, _memory_by_pid(graphics or ()) | _memory_by_pid(compute), self._tree)
+        listed = _memory_by_pid(graphics or ()) | _memory_by_pid(compute)
+        return values | _owned(device, listed, self._tree, self._busy_pct(device, index))
+
+    def _busy_pct(self, device: Device, index: int) -> dict[int, int] | None:
+        """Return the most that each process computed since the last reading, in % of the device."""
+        samples = device.computed(self._computed_us[index])
+        if samples is None:
+            return None
+        self._computed_us[index] = max([self._computed_us[index], *(each.timeStamp for each in samples)])
+        most: dict[int, int] = {}
+        for each in samples:
+            most[each.pid] = max(most.get(each.pid, 0), int(each.smUtil))
+        return most
 
 
-def _owned(device: Device, listed: dict[int, int | None], tree: ProcessTree) -> dict[str, int | None]:
+def _owned(
+    device: Device, listed: dict[int, int | None], tree: ProcessTree, busy: dict[int, int] | None
+) -> dict[str, int | None]:
     """Return the fields of a sample on the device's processes: the server's, and those of others.
 
     The fields of others are left out if bench cannot distinguish them from the server's.
@@ -143,7 +159,15 @@ def _owned(device: Device, listed: dict[int, int | None], tree: ProcessTree) -> 
         return {"process_bytes": process_bytes}
     foreign = listed.keys() - (ours_among or set())
     foreign_bytes = total(listed[pid] for pid in foreign)
-    return {"process_bytes": process_bytes, "foreign_processes": len(foreign), "foreign_bytes": foreign_bytes}
+    at_work = None
+    if busy is not None:
+        at_work = max((busy[pid] for pid in busy.keys() - (tree.among(set(busy)) or set())), default=0)
+    return {
+        "process_bytes": process_bytes,
+        "foreign_processes": len(foreign),
+        "foreign_bytes": foreign_bytes,
+        "foreign_busy_pct": at_work,
+    }
 
 
 def _memory_by_pid(processes: Iterable[Any]) -> dict[int, int | None]:

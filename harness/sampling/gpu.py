@@ -67,6 +67,19 @@ class Device:
         value = self.value(field, name)
         return None if value is None else value / 1000
 
+    def computed(self, since_us: int) -> Sequence[Any] | None:
+        """Return NVML's samples of the processes that computed since then (its clock, in microseconds)."""
+        if self.handle is None:
+            return None
+        try:
+            samples: Sequence[Any] = self._nvml.nvmlDeviceGetProcessUtilization(self.handle, since_us)
+            return samples
+        except self._nvml.NVMLError as error:
+            if error.value in (self._nvml.NVML_SUCCESS, self._nvml.NVML_ERROR_NOT_FOUND):
+                return ()  # no process did
+            self.note("process_utilization", str(error))
+            return None
+
     def memory(self) -> Any:
         return self.value("memory", "MemoryInfo", self._nvml.nvmlMemory_v2)
 

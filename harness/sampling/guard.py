@@ -45,6 +45,8 @@ LOW_FILES = 4096
 THROTTLED_SHARE = 0.05
 # Clocks are low below this share of their median in earlier windows of the same deployment and load.
 LOW_CLOCK_SHARE = 0.95
+# A desktop that only draws uses less of a device.
+FOREIGN_BUSY_PCT = 5
 # A device that told its memory before is lost after this many samples without it.
 _LOST_AFTER = 3
 
@@ -101,6 +103,8 @@ class Guard:
         self._of_start: tuple[GuardFinding, ...] = ()
         self._devices: tuple[int, ...] = ()
         self._told: set[int] = set()  # devices that have told their memory
+        self._standing: dict[int, int] = {}  # how many other processes a device had at the first look
+        self._at_work: set[int] = set()  # devices that computed in the last look, when the server was idle
         self._scan: programs.Scan | None = None  # at the beginning of the last look
         self._again = ""  # the command that continues the run
         self._has_warned = False
@@ -218,6 +222,7 @@ class Guard:
             time.sleep(LOOK_S)
             start.check()
             seen = start.seen(since_ns, time.monotonic_ns())
+            self._look_at(seen.device)
             causes = [*self._named(host_causes(seen, 0.0), seen.server), *self._device_causes(seen)]
             now_s = time.monotonic()
             if not causes or wait_s == 0.0 or (began_s is not None and now_s >= began_s + wait_s):
@@ -248,8 +253,17 @@ class Guard:
             elif device in self._told and not any(tells[-_LOST_AFTER:]):
                 yield Cause("device_lost", because("memory_untold", device=device))
             else:
-                yield from others_on(device, rows)
+                yield from others_on(
+                    device, rows, self._standing.get(device, 0), may_work=device in self._at_work
+                )
                 yield from throttled(device, rows)
+
+    def _look_at(self, rows: Sequence[DeviceSample]) -> None:
+        """Remember what the devices have and do while the server is idle."""
+        for row in rows:
+            self._standing.setdefault(row.device, row.foreign_processes or 0)
+        last = {row.device: row.utilization_pct or 0 for row in rows}
+        self._at_work = {device for device, busy_pct in last.items() if busy_pct > FOREIGN_BUSY_PCT}
 
     def _findings(
         self, causes: Iterable[Cause], when: Literal["before", "during"]
@@ -303,12 +317,26 @@ def foreign_share(seen: Seen, client: float | None) -> float | None:
     return mean(busy) / 100 - (server_cores + client) / seen.cores
 
 
-def others_on(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
+def others_on(device: int, rows: Sequence[DeviceSample], standing: int, *, may_work: bool) -> Iterator[Cause]:
+    """Yield the processes of others, without as many as were `standing` there at the first look and are idle.
+
+    `may_work`: the device computed while the server was idle. It counts if NVML does not tell who computes.
+    """
     most = max(rows, key=lambda row: row.foreign_processes or 0)
-    if most.foreign_processes:
-        holding = f" with {most.foreign_bytes / 2**30:.2f} GiB" if most.foreign_bytes is not None else ""
-        were = "another process was" if most.foreign_processes == 1 else "other processes were"
-        yield Cause("foreign_process", because("foreign_process", were=were, device=device, holding=holding))
+    at_work = max((row.foreign_busy_pct for row in rows if row.foreign_busy_pct is not None), default=None)
+    is_busy = may_work if at_work is None else at_work > FOREIGN_BUSY_PCT
+    is_new = (most.foreign_processes or 0) > standing
+    if not most.foreign_processes or not (is_new or is_busy or at_work is None):
+        return
+    kind: Unfit = "foreign_process" if is_new or is_busy else "idle_process"
+    fact = because(
+        kind,
+        were="another process was" if most.foreign_processes == 1 else "other processes were",
+        device=device,
+        holding=f" with {most.foreign_bytes / 2**30:.2f} GiB" if most.foreign_bytes is not None else "",
+        working=f", computing up to {at_work} % of the time" if at_work and is_busy else "",
+    )
+    yield Cause(kind, fact)
 
 
 def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:

@@ -32,6 +32,7 @@ def test_a_sample_has_every_field_in_its_unit(library: Path) -> None:
         "pcie_replays": 7,
         "foreign_processes": 1,
         "foreign_bytes": 9 * GIB,
+        "foreign_busy_pct": 0,
     }
     assert (answer["notes"], answer["error"]) == ({}, None)
 
@@ -117,6 +118,7 @@ def test_a_device_that_is_lost_leaves_the_other_as_it_was(library: Path) -> None
         ("nvmlDeviceGetCurrPcieLinkWidth", "pcie_width"),
         ("nvmlDeviceGetPcieReplayCounter", "pcie_replays"),
         ("nvmlDeviceGetComputeRunningProcesses_v3", "foreign_processes"),
+        ("nvmlDeviceGetProcessUtilization", "foreign_busy_pct"),
     ],
 )
 def test_each_field_fails_alone(library: Path, function: str, field: str) -> None:
@@ -143,6 +145,14 @@ def test_a_desktop_on_the_device_is_a_process_of_others(library: Path) -> None:
     answer = ask(library, "sampled([0], {41})", **ALONE, NVML_GRAPHICS=f"41:{GIB} 8:{GIB // 2}")
     row = answer["rows"][0]
     assert (row["process_bytes"], row["foreign_processes"], row["foreign_bytes"]) == (GIB, 1, GIB // 2)
+
+
+def test_what_others_compute_is_the_most_of_one_that_is_not_the_server(library: Path) -> None:
+    # 9 has ended: it is listed no more.
+    given = {**ALONE, "NVML_GRAPHICS": f"8:{GIB}", "NVML_COMPUTED": "41:95 8:3 8:7 9:12"}
+    assert ask(library, "sampled([0], {41})", **given)["rows"][0]["foreign_busy_pct"] == 12
+    given["NVML_COMPUTED"] = "41:95 8:3 8:7"
+    assert ask(library, "sampled([0], {41})", **given)["rows"][0]["foreign_busy_pct"] == 7
 
 
 def test_others_whose_memory_is_hidden_are_counted_without_it(library: Path) -> None:

@@ -165,7 +165,43 @@ def test_stolen_time_and_swapping_are_found() -> None:
 
 def test_another_process_on_the_device_is_named_with_its_memory() -> None:
     rows = [device(0), device(1, foreign_processes=2, foreign_bytes=GIB)]
-    assert texts(guard.others_on(0, rows)) == ["other processes were on device 0 with 1.00 GiB"]
+    found = guard.others_on(0, rows, 0, may_work=False)
+    assert texts(found) == ["other processes were on device 0 with 1.00 GiB"]
+
+
+DESKTOP = {"foreign_processes": 1, "foreign_bytes": GIB // 2}
+
+
+@pytest.mark.parametrize(
+    ("in_look", "in_window", "expected"),
+    [
+        ({**DESKTOP, "foreign_busy_pct": 3}, {**DESKTOP, "foreign_busy_pct": 4}, ([], [])),
+        ({**DESKTOP, "foreign_busy_pct": 3}, {**DESKTOP, "foreign_busy_pct": 40}, ([], ["foreign_process"])),
+        (
+            {**DESKTOP, "foreign_busy_pct": 3},
+            {"foreign_processes": 2, "foreign_busy_pct": 0},
+            ([], ["foreign_process"]),
+        ),
+        # NVML does not tell who computes: the device does while the server is idle, or not.
+        ({**DESKTOP, "utilization_pct": 2}, DESKTOP, (["idle_process"], ["idle_process"])),
+        ({**DESKTOP, "utilization_pct": 60}, DESKTOP, (["foreign_process"], ["foreign_process"])),
+    ],
+)
+def test_what_was_on_the_device_before_disturbs_only_if_it_computes(
+    tmp_path, monkeypatch, in_look, in_window, expected
+):
+    monkeypatch.setattr(guard, "LOOK_S", 0.01)
+    watching = started(wait_s=0.0, show=Shown())
+    before = watching.before_cell("cell", Looks(device(0, **in_look)), LOAD, tmp_path)
+    found = during(watching, device(4, **in_window))
+    assert (kinds(before), kinds(found)) == expected
+    assert [each.disturbs for each in found] == [kind == "foreign_process" for kind in expected[1]]
+
+
+def test_what_another_process_computes_is_told(tmp_path: Path) -> None:
+    rows = [device(1, **DESKTOP, foreign_busy_pct=40)]
+    [text] = texts(guard.others_on(0, rows, 1, may_work=False))
+    assert text == "another process was on device 0 with 0.50 GiB, computing up to 40 % of the time"
 
 
 def test_throttling_is_told_by_its_reasons_and_share() -> None:
