@@ -12,7 +12,7 @@ from bench_command import Place, bench, quick
 from hypothesis import HealthCheck, settings
 from quick_venv import make_quick_python
 
-# `make test` runs the others three at a time, then these one by one: they compare instants, rates or CPU
+# `make test` runs the others four at a time, then these one by one: they compare instants, rates or CPU
 # time with what should be, or need all processors. So do single tests of other files, which bear the mark.
 ALONE = frozenset(
     """
