@@ -30,10 +30,11 @@ served: install
 	$(BIN)/bench install llama_cpp --quiet
 	$(BIN)/bench prepare engine=llama_cpp quantization=fp16,gguf-q8_0,gguf-q4_0 --quiet
 
-# With PYTHONDONTWRITEBYTECODE in the environment each of hundreds of processes would compile all modules again.
+# Four at a time also on 2 processors, since many tests wait for servers. With PYTHONDONTWRITEBYTECODE in the environment each of
+# hundreds of processes would compile all modules again.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: served $(TOOLS)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone and $(HERE)'; shared=$$?; \
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not alone and $(HERE)'; shared=$$?; \
 	  $(BIN)/python -m pytest -m 'alone and $(HERE)' && exit $$shared
 
 # 10 minutes: first the page in a real browser (kinds of runs, accessibility by axe-core, hostile text, filters, paper, pictures; needs

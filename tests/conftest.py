@@ -12,13 +12,12 @@ from bench_command import Place, bench, quick
 from hypothesis import HealthCheck, settings
 from quick_venv import make_quick_python
 
-# `make test` runs the others three at a time, then these one by one: they compare instants, rates or CPU
+# `make test` runs the others four at a time, then these one by one: they compare instants, rates or CPU
 # time with what should be, or need all processors. So do single tests of other files, which bear the mark.
 ALONE = frozenset(
     """
-    client clock device_sample end_to_end gpu host load_benchmark load_models
-    openloop process_tree receive reference rows sampling selftest waits
-    """.split()  # noqa: SIM905 - a list of 20 quoted words reads worse
+    client clock end_to_end host load_benchmark load_models openloop receive sampling selftest waits
+    """.split()  # noqa: SIM905 - a list of quoted words reads worse
 )
 # Of the others those that take longest, most of it waiting for servers: they come first, so that at the end
 # no processor waits for one of them (`make test` has xdist keep this order).

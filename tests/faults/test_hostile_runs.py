@@ -34,7 +34,7 @@ def read(good: Path, scratch: Path, which: str, most: int) -> str:
 
 
 def test_a_sample_of_damaged_runs_ends_no_command_otherwise(good: Path, tmp_path: Path) -> None:
-    assert read(good, tmp_path, "0:90", 2) == ""
+    assert read(good, tmp_path, "0:180", 2) == ""
 
 
 def test_each_bomb_is_refused_for_its_size(good: Path, tmp_path: Path) -> None:

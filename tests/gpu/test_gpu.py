@@ -29,6 +29,8 @@ from serving_bench.reports.data import Run
 from serving_bench.reports.measures.anatomy import REST, WEIGHTS, anatomies
 from serving_bench.reports.measures.values import values_of
 
+pytestmark = pytest.mark.alone
+
 HELD_BYTES = 2 * GIB
 ON_MACHINE = os.path.realpath("/proc/self/ns/pid").endswith("pid:[4026531836]")
 

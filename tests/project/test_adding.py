@@ -148,24 +148,16 @@ def test_a_key_of_one_line_is_listed_read_checked_and_asked_about(copy: Path) ->
 
 
 @pytest.mark.live
-def test_it_is_started_and_measured(copy: Path, tmp_path: Path) -> None:
-    words = ("engine=smallama", "smallama.threads=1", *MODEL, *SHORT, "scenario.think_time=0s")
+def test_an_engine_is_started_and_measured_with_a_scenario(copy: Path, tmp_path: Path) -> None:
+    words = ("engine=smallama", "smallama.threads=1", *MODEL, "scenario=quiz", "scenario.digits=2", *SHORT)
     done = bench(copy, "run", *words, "--output", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     [start] = records(tmp_path, "run/starts/*/start.json")
     assert (start["status"], start["resolved"]) == ("completed", {"concurrent_sequences": 2})
     assert "engine_ready" in start["stages"]
     [cell] = records(tmp_path, "run/cells/*/cell.json")
-    assert cell["status"] == "completed"
-    assert (tmp_path / "run" / "report.html").is_file()
-
-
-def test_a_scenario_is_played(copy: Path, tmp_path: Path) -> None:
-    words = ("engine=reference", "reference.ttft=20ms", "scenario=quiz", "scenario.digits=2", *SHORT)
-    done = bench(copy, "run", *words, "--output", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    [cell] = records(tmp_path, "run/cells/*/cell.json")
     assert (cell["status"], cell["scenario"]["options"]["digits"]) == ("completed", 2)
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 def test_all_that_is_added_of_a_report_is_in_it(copy: Path, tmp_path: Path) -> None:

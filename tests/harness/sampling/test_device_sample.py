@@ -190,6 +190,7 @@ def test_in_another_namespace_of_pids_nobody_is_called_foreign(library: Path) ->
     assert (ours["process_bytes"], ours["foreign_processes"]) == (GIB, 1)
 
 
+@pytest.mark.alone
 def test_processes_are_listed_anew_when_the_used_memory_changes(library: Path) -> None:
     grow = f"os.environ.update(NVML_PROCESSES='41:{3 * GIB}', NVML_USED='{7 * GIB}')"
     seen = f"lambda rows: len(rows) >= 2 and ({grow}, rows[-1].process_bytes == {3 * GIB})[1]"

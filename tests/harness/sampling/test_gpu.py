@@ -70,6 +70,7 @@ def test_the_idle_state_sums_the_devices(library: Path) -> None:
     assert idle == {"used_bytes": 11 * GIB, "power_w": 625.0, "note": None, "energy_j": None}
 
 
+@pytest.mark.alone
 def test_idle_power_comes_from_the_energy_counter(library: Path) -> None:
     """The stub's power reading is 312.5 W throughout, its counter moves at 70 W in steps of 50 ms."""
     idle = ask(library, "gpu.memory([0]).measure(0.6)", NVML_POWER_MW=70_000)

@@ -8,13 +8,15 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
-from bench_command import Place, bench, quick
+from bench_command import Place, bench, quick, side_by_side
 from make_run import summary
 
 from serving_bench.harness.contracts import GuardFinding, GuardMode, Load, quoted
@@ -401,27 +403,44 @@ def test_strict_says_that_it_refuses() -> None:
     )
 
 
-WORDS = ("engine=reference", "load.concurrency=1", "load.duration=1s", "load.warmup=0s", "repeats=1")
+WORDS = ("load.duration=1s", "load.warmup=0s")
+
+
+BUSY = {
+    "strict": ("repeats=1", "guard=strict"),
+    "mark": ("repeats=1", "guard=mark"),
+    "one repeat": ("repeats=2", "guard=mark", "--only-repeat", "2"),
+}
+
+
+Busy = dict[str, tuple[Place, CompletedProcess[str]]]
+
+
+def measured(words: Sequence[str], place: Place) -> tuple[Place, CompletedProcess[str]]:
+    return place, bench(place, "run", *quick(*WORDS, "guard.wait=1s", *words), "--output", "run")
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Busy:
+    stories = {name: partial(measured, words) for name, words in BUSY.items()}
+    with busy_machine(), side_by_side(tmp_path_factory.mktemp("busy"), stories) as begun_now:
+        return {name: story.result() for name, story in begun_now.items()}
 
 
 @pytest.mark.alone
-def test_a_busy_machine_is_refused_by_strict(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    with busy_machine():
-        done = bench(place, "run", *quick(*WORDS, "guard=strict", "guard.wait=1s"), "--output", "run")
+def test_a_busy_machine_is_refused_by_strict(busy: Busy) -> None:
+    place, done = busy["strict"]
     assert done.returncode == 1, done.stderr
     [cell] = place.cells().values()
     assert cell["status"] == "failed"
     assert cell["error"].startswith("the machine was not fit: other programs used ")
     assert [finding["kind"] for finding in cell["guard"]] == ["foreign_load"]
-    assert "the machine was not fit" in (place.run_dir / "report.html").read_text()
+    assert "the machine was not fit" in place.report()
 
 
 @pytest.mark.alone
-def test_a_busy_machine_marks_a_cell(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    with busy_machine():
-        done = bench(place, "run", *quick(*WORDS, "guard=mark", "guard.wait=1s"), "--output", "run")
+def test_a_busy_machine_marks_a_cell(busy: Busy) -> None:
+    place, done = busy["mark"]
     assert done.returncode == 0, done.stderr
     [cell] = place.cells().values()
     assert (cell["status"], cell["validity"]) == ("completed", "suspect")
@@ -437,11 +456,10 @@ def test_a_busy_machine_marks_a_cell(tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
-def test_one_repeat_of_a_run_is_told_what_disturbs_it_and_no_command(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    words = quick(*WORDS[:-1], "repeats=2", "guard=mark", "guard.wait=1s")
-    with busy_machine():
-        done = bench(place, "run", *words, "--only-repeat", "2", "--output", "run")
+def test_one_repeat_of_a_run_is_told_what_disturbs_it_and_no_command(
+    busy: Busy,
+) -> None:
+    _, done = busy["one repeat"]
     assert done.returncode == 0, done.stderr
     assert "the machine is not fit: other programs used " in done.stderr
     assert "Ctrl-C" not in done.stderr

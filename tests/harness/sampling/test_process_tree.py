@@ -115,8 +115,10 @@ def test_a_pid_that_never_was_is_gone() -> None:
 
 
 def test_major_faults_are_counted() -> None:
-    sample = ProcessTree(os.getpid()).read()
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    with child(WAIT) as process:
+        sample = ProcessTree(process.pid).read()
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        tell(process)
     assert sample.major_faults is not None
     assert 0 <= sample.major_faults <= int(fields[9]) + int(fields[10])
 

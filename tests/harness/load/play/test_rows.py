@@ -116,6 +116,7 @@ FAULTS: dict[str, tuple[Play, Outcome, str, int]] = {
 }  # fmt: skip
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_one_failed_request_with_its_reason_and_times(name: str) -> None:
     play, outcome, reason, chunks = FAULTS[name]
