@@ -7,8 +7,7 @@ from rich.console import Console
 
 from serving_bench.harness.cli.terminal import out, print_lines, print_rows
 from serving_bench.reports.checks.examine import SIGN, mark_text
-from serving_bench.reports.two_runs.answers import FIGURES
-from serving_bench.reports.two_runs.compare import Comparison, MetricRow
+from serving_bench.reports.two_runs.compare import Comparison
 from serving_bench.reports.two_runs.gate import NAMES, Gate
 from serving_bench.reports.two_runs.matching import KINDS, Difference
 
@@ -22,28 +21,18 @@ def print_comparison(comparison: Comparison) -> None:
     for case in comparison.cases:
         notes = [f"no verdicts: {case.why_none}", *case.notes] if case.why_none else case.notes
         print_lines([f"{case.name}, {case.starts_text}:", *(f"  {note}" for note in notes)], fold=True)
-        deciding, others = ([row for row in case.rows if bool(row.verdict) is has] for has in (True, False))
-        parts = [
-            {"B against A": row.marked_change, "verdict": comparison.verdict_text(case, row)}
-            for row in deciding
-        ]
-        print_rows([{**_cells(row), **each} for row, each in zip(deciding, parts, strict=True)])
+        deciding, others = case.by_verdict
+        print_rows([comparison.cells(case, row) for row in deciding])
         if others:
             print_lines(["without verdicts:"], fold=True)
-            print_rows([{**_cells(row), "": mark_text(row.marks)} for row in others])
+            print_rows([{**row.cells, "": mark_text(row.marks)} for row in others])
         out.print()
     for answers in comparison.answers:
         print_lines([f"{answers.deployment}, quality:", *(f"  {note}" for note in answers.notes)], fold=True)
-        rows = [(name, *texts) for name, texts in answers.figures.items()]
-        print_rows([dict(zip(FIGURES, row, strict=True)) for row in rows])
+        print_rows(answers.rows)
         out.print()
     _print_doubts(comparison, "Not compared")
     print_lines([comparison.how, comparison.rule], fold=True)
-
-
-def _cells(row: MetricRow) -> dict[str, str]:
-    a, b = row.values
-    return {"metric": row.metric, "unit": row.shown_unit, "A": a, "B": b}
 
 
 def print_gate(gate: Gate) -> None:

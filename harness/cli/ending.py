@@ -1,6 +1,6 @@
 """End a run: write its report, show the answer with its table, print the page's path or JSON on stdout."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -18,9 +18,8 @@ from serving_bench.harness.store.named_files import PAGE_FILE
 
 if TYPE_CHECKING:  # it imports pandas
     from serving_bench.reports.data import Run
-    from serving_bench.reports.verdicts import Decision
     from serving_bench.reports.words.answer import Said
-    from serving_bench.reports.words.report import Answer, Report, Value
+    from serving_bench.reports.words.report import Answer, Column, Entry, Report, Value
 
 SIGN = "▲"
 REPORTING = "writing the report"
@@ -119,8 +118,8 @@ def _show_answers(report: "Report", show: Show) -> None:
     for answer in report.answers:
         for line, style in _sentences(answer.said):
             show.line(line, style, is_whole=line == answer.said.command)
-        if answer.decision and answer.rows:
-            show.console.print(*_tables(answer, answer.decision, show.console), sep="\n\n")
+        if answer.rows:
+            show.console.print(*_tables(answer, show.console), sep="\n\n")
             if any(row.values[name].is_pooled for row in answer.rows for name in answer.table.first):
                 show.line("* computed from the requests of all starts together")
         for row in answer.rows:
@@ -143,50 +142,31 @@ def _sentences(words: "Said") -> Iterator[tuple[str, str]]:
     yield "", ""
 
 
-def _tables(answer: "Answer", decision: "Decision", console: Console) -> Iterator[Table]:
+def _tables(answer: "Answer", console: Console) -> Iterator[Table]:
     """Yield the table of an answer, or two if the quality columns do not fit beside speed."""
-    cells = [row.narrow_cells for row in answer.rows]
-    speed, quality = (
-        _speed(answer, decision),
-        {head: [Text(each[head]) for each in cells] for head in cells[0]},
-    )
-    whole = _drawn(answer, decision, speed | quality)
+    columns = answer.table.columns(answer.table.first)
+    columns = [column for column in columns if any(cell.narrow for cell in column.cells)]
+    whole, quality = _drawn(answer, columns), [each for each in columns if not each.name]
     width = console.measure(whole, options=console.options.update(max_width=_WIDEST)).maximum
     if not quality or width <= console.width:
         yield whole
     else:
-        yield from (_drawn(answer, decision, speed), _drawn(answer, decision, quality))
+        yield from (_drawn(answer, [each for each in columns if each.name]), _drawn(answer, quality))
 
 
-def _speed(answer: "Answer", decision: "Decision") -> dict[str, list[Text]]:
-    """Return the columns of values. The ratios to the leader follow the metric that decides."""
-    from serving_bench.reports.words.verdict_words import ratio_words
-
-    rows, columns = answer.rows, dict[str, list[Text]]()
-    for name in answer.table.first:
-        columns[rows[0].values[name].head] = [_value(row.values[name]) for row in rows]
-        if name == decision.metric and any(row.to_leader for row in rows):
-            together = " together" * (sum(bool(row.to_leader) for row in rows) > 1)
-            head = f"to the leader\n{100 * (1 - decision.alpha):.4g} %{together}"
-            ratios = [ratio_words(*row.to_leader) if row.to_leader else "" for row in rows]
-            columns[head] = [Text(ratio, justify="left") for ratio in ratios]
-    return columns
-
-
-def _value(value: "Value") -> Text:
-    text = value.text + "*" * value.is_pooled
-    text += f" {SIGN} {len(value.marks)}" if value.marks else ""
-    return Text(text, "bold" if value.is_decided else "")
-
-
-def _drawn(answer: "Answer", decision: "Decision", columns: dict[str, list[Text]]) -> Table:
+def _drawn(answer: "Answer", columns: Sequence["Column"]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("deployment", overflow="fold", min_width=12)
-    for head, texts in columns.items():
+    for column in columns:
         # The unit goes on the next line, so that the table fits into 80 columns.
-        below = head if "\n" in head else "\n".join(head.rsplit(" ", 1))
-        table.add_column(below, justify=texts[0].justify or "right", no_wrap=True)
-    for row, *cells in zip(answer.rows, *columns.values(), strict=True):
-        style = "bold" if row.deployment == decision.served else ""
-        table.add_row(Text(inert(row.deployment), style), *cells)
+        head = column.lines or "\n".join(column.head.rsplit(" ", 1))
+        table.add_column(head, justify="left" if column.lines else "right", no_wrap=True)
+    for at, row in enumerate(answer.rows):
+        style = "bold" if answer.decision and row.deployment == answer.decision.served else ""
+        table.add_row(Text(inert(row.deployment), style), *(_text(column.cells[at]) for column in columns))
     return table
+
+
+def _text(cell: "Value | Entry") -> Text:
+    marks = f" {SIGN} {len(cell.marks)}" if cell.marks else ""
+    return Text(cell.narrow + marks, "bold" if cell.is_decided else "")

@@ -46,7 +46,7 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
     """
     up.check()
     # The cache is emptied first, since the guard then wants to see an idle machine.
-    up.watch.mark(f"cell {cell.number:03d} reset", monotonic_ns())
+    up.watch.mark(store.phase_of(cell.number, "reset"), monotonic_ns())
     deployment = up.start.deployment
     emptied = prefix_cache.reset(up.engine, deployment, up.spec, is_proven=deployment.label in site.emptied)
     if emptied.how == "reset":
@@ -72,8 +72,8 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
 def _play(
     record: store.CellRecord, job: LoadJob, up: Serving, cell: PlannedCell, site: Site
 ) -> store.CellRecord:
-    directory, name = Path(job.directory), f"cell {cell.number:03d}"
-    up.watch.mark(f"{name} warm-up")
+    directory = Path(job.directory)
+    up.watch.mark(store.phase_of(cell.number, "warm-up"))
     try:
         with running_load(job, site.state_dir) as pulses:
             for pulse in pulses:
@@ -91,9 +91,9 @@ def _play(
         raise
     try:
         # Also samples the memory that the load has left in use.
-        up.watch.mark(f"{name} end")
-        up.watch.mark(f"{name} window", summary.window_start_ns)
-        up.watch.mark(f"{name} drain", summary.window_end_ns)
+        up.watch.mark(store.phase_of(cell.number, "end"))
+        up.watch.mark(store.phase_of(cell.number, "window"), summary.window_start_ns)
+        up.watch.mark(store.phase_of(cell.number, "drain"), summary.window_end_ns)
         traffic = f"{up.start.deployment.label} at {cell.load.label}"
         record = replace(record, guard=(*record.guard, *site.guard.during(up, summary, traffic)))
         return _keep(record, job, up, site)

@@ -95,6 +95,11 @@ class Phase:
     t_ns: int
 
 
+def phase_of(cell: int, name: str) -> str:
+    """Return the name of a cell's phase: `cell 003 window`."""
+    return f"cell {cell:03d} {name}"
+
+
 @dataclass(frozen=True)
 class StartRecord:
     """The content of start.json: one start of a deployment, up to now if it is still running.

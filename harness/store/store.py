@@ -46,6 +46,7 @@ from serving_bench.harness.store.records import (  # noqa: F401
     Phase,
     RunRecord,
     StartRecord,
+    phase_of,
     with_units,
 )
 from serving_bench.harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA

@@ -6,7 +6,7 @@ kernels, a client error that is large beside the value, or an invalid cell. Othe
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from serving_bench.reports.data import Cell, Group, Run, gathered
@@ -51,6 +51,7 @@ class Case:
     of: tuple[str, ...] = ()
     remedy: str = ""  # if that of the check does not fit this run
     command: str = ""  # that would help this run
+    brief: str = ""  # the first of several clauses of `what`
 
     @property
     def text(self) -> str:
@@ -68,7 +69,7 @@ class Finding:
     cells: tuple[int, ...] = ()  # numbers of the cells that it is about; empty: the whole run
     metrics: tuple[str, ...] = ()  # names of the metrics that it affects; empty: all
     marks: bool = False  # it marks the values of these cells and metrics
-    short: str = ""  # `text` with the first case only
+    short: str = ""  # `text` with the first clause of the first case only
     is_at_name: bool = False  # it marks the deployment's name instead of each value
     command: str = ""  # what to run for this run; empty if no command helps
 
@@ -132,12 +133,12 @@ def _first(run: Run, cases: Sequence[Case]) -> str:
     `all 3 deployments: 1 start` if they are the same, otherwise `all 3 deployments, such as vllm awq at 4
     users: 1 start`.
     """
-    first, labels = cases[0], {label for case in cases for label in case.of}
+    is_alike, labels = len({case.what for case in cases}) == 1, {label for case in cases for label in case.of}
+    first = replace(cases[0], what=cases[0].brief or cases[0].what)
     if len(labels) < 2 or len(first.of) != 1:
         return first.text
     count = f"all {len(labels)}" if len(labels) > 2 else "both"
     which = f"{count if len(labels) == len(run.deployments) else len(labels)} deployments"
-    is_alike = all(case.what == first.what for case in cases)
     return f"{which}: {first.what}" if is_alike else f"{which}, such as {first.text}"
 
 

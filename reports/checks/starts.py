@@ -45,13 +45,9 @@ from serving_bench.reports.stats.steadiness import start_drifts
 def measured_by_another_tool(run: Run) -> Iterator[Case]:
     if source := run.record.foreign:
         origin = "Latencies count from the send, even in an open loop"
-        facts = [
-            str(run.foreign),
-            *source.definitions,
-            origin,
-            f"Not in its files: {'; '.join(source.missing)}",
-        ]
-        yield Case("", ". ".join(facts), run.planned_cells)
+        missing = f"Not in its files: {'; '.join(source.missing)}"
+        whole = ". ".join([str(run.foreign), *source.definitions, origin, missing])
+        yield Case("", whole, run.planned_cells, brief=str(run.foreign))
 
 
 # --- starts -----------------------------------------------------------------------------------------

@@ -61,9 +61,11 @@ def cells_not_valid(run: Run) -> Iterator[Case]:
         if cell.status not in ("completed", *to_come):
             yield Case(cell_name(cell), cell.status, of=(cell.label,))
         elif cell.validity != "valid" and (others or not reasons):
-            what = f"{cell.validity}, {'; '.join(others) or cell.reason or 'no reason given'}"
+            why = others[0] if others else cell.reason or "no reason given"
+            brief = f"{cell.validity}, {why}"
             marked = [cell] if cell.validity == "invalid" else []
-            yield Case(cell_name(cell), what, marked, (cell.label,))
+            what = "; ".join([brief, *others[1:]])
+            yield Case(cell_name(cell), what, marked, (cell.label,), brief=brief)
 
 
 @check(

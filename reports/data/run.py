@@ -345,7 +345,7 @@ def open_run(run_dir: Path) -> Run:
         elif store.cell_dir(run_dir, cell.number).exists():
             status, reason = "in flight", None if is_going_on else because("cut_off")
         else:
-            is_begun = f"cell {cell.number:03d} warm-up" in begun
+            is_begun = store.phase_of(cell.number, "warm-up") in begun
             why = _why_not_measured(cell.number, by_name.get(start.name), is_begun, is_going_on)
             status, reason = "not measured", why
         cells.append(Cell(cell.number, cell, start, cell_record, status, labels[cell.load], reason))

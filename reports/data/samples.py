@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from serving_bench.harness.contracts import LOOK_S, ServerTerm, at, number
-from serving_bench.harness.store.store import StartRecord
+from serving_bench.harness.store.store import StartRecord, phase_of
 from serving_bench.reports.data.cells import Cell, Group
 from serving_bench.reports.data.run import Run, SampleKind, once
 from serving_bench.reports.data.tables import floats
@@ -169,7 +169,7 @@ def idle_cores(run: Run, record: StartRecord) -> float | None:
     summaries = [cell.summary for cell in cells if cell.summary]
     begins = [*(summary.started_ns for summary in summaries), record.stopped_ns or 0]
     times = [(s.ended_ns, min((ns for ns in begins if ns > s.ended_ns), default=0)) for s in summaries]
-    guarded = {f"cell {cell.number:03d} warm-up" for cell in cells if cell.record and cell.record.guard_mode}
+    guarded = {phase_of(each.number, "warm-up") for each in cells if each.record and each.record.guard_mode}
     looks = [phase.t_ns for phase in record.phases if phase.name in guarded]
     times += [(end_ns - round(LOOK_S * 1e9), end_ns) for end_ns in looks]
     busy_cores = [_cores_between(run, record.name, begin, end, IDLE_SAMPLES) for begin, end in times]
@@ -276,7 +276,8 @@ def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
     record = run.start_of(cell)
     if cell.record is None or cell.summary is None or record is None:
         return None
-    resets = (phase.t_ns for phase in record.phases if phase.name.endswith("reset"))
+    names = {phase_of(each.number, "reset") for each in run.planned_cells}
+    resets = (phase.t_ns for phase in record.phases if phase.name in names)
     next_ns = min((ns for ns in resets if ns >= cell.summary.ended_ns), default=np.inf)
     t_ns, counts = _course(run, "server", record.name, term)
     first = int(np.searchsorted(t_ns, cell.summary.started_ns, side="right")) - 1

@@ -42,6 +42,7 @@ from serving_bench.reports.data import (
     gathered,
     memory_over_time,
     once,
+    phase_of,
 )
 
 Source = Literal["said", "measured step", "computed"]
@@ -125,7 +126,7 @@ def anatomies(run: Run) -> dict[str, list[Anatomy]]:
 
 def _anatomy(run: Run, record: StartRecord) -> Anatomy | None:
     memory = _levels(run, record)
-    stages = {name: size for name in _STAGES if (size := _at(record, memory, name)) is not None}
+    stages = {name: size for name in _STAGES if (size := _at(run, record, memory, name)) is not None}
     total = float(memory.size_bytes.max()) if "ready" in stages else 0.0
     if total <= 0:
         return None
@@ -162,14 +163,15 @@ def _levels(run: Run, record: StartRecord) -> Memory:
     )
 
 
-def _at(record: StartRecord, memory: Memory, name: str) -> float | None:
+def _at(run: Run, record: StartRecord, memory: Memory, name: str) -> float | None:
     """Return the sample of the mark with this name: the first one after it, unless that is a later mark's."""
     t_ns = next((phase.t_ns for phase in record.phases if phase.name == name), None)
     at = len(memory.t_ns) if t_ns is None else int(np.searchsorted(memory.t_ns, t_ns))
     if t_ns is None or at == len(memory.t_ns) or memory.t_ns[at] - t_ns > _MARK_LIMIT_NS:
         return None
     # Windows and drains are marked afterwards, without a sample.
-    live = (phase.t_ns for phase in record.phases if not phase.name.endswith((" window", " drain")))
+    later = {phase_of(each.number, name) for each in run.planned_cells for name in ("window", "drain")}
+    live = (phase.t_ns for phase in record.phases if phase.name not in later)
     return None if any(t_ns < ns <= memory.t_ns[at] for ns in live) else float(memory.size_bytes[at])
 
 

@@ -13,7 +13,7 @@ from serving_bench.reports.outputs.tables import tables_of
 from serving_bench.reports.verdicts import comparisons_of
 from serving_bench.reports.words.described import device
 from serving_bench.reports.words.report import Answer, Row, Table, Value, report_of
-from serving_bench.reports.words.verdict_words import clipped, ratio_words
+from serving_bench.reports.words.verdict_words import clipped
 
 # History: 1: format, run, answer, tables. 2: a search's capacities have no interval, and no verdicts.
 # 3: decisions in place of picks; the value of capacities is what is known. 4: `answers`, `distrust`,
@@ -113,8 +113,7 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
     return {
         "deployment": row.deployment,
         "why_not": clipped(row.why_not or "", _REASON_AT_MOST) or None,
-        "to_leader": ratio
-        and {"ratio": ratio[0], "low": ratio[1], "high": ratio[2], "text": ratio_words(*ratio)},
+        "to_leader": ratio and {"ratio": ratio[0], "low": ratio[1], "high": ratio[2], "text": row.ratio},
         "values": {name: _value(row.values[name]) for name in dict.fromkeys([*table.first, *table.names])},
         "quality": _quality(row),
     }

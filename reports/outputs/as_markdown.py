@@ -8,14 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from serving_bench.reports.checks.examine import SIGN, mark_text
 from serving_bench.reports.data import Run, command
-from serving_bench.reports.measures import NOTHING, plural, value_text
-from serving_bench.reports.page.cells import STATES
-from serving_bench.reports.verdicts import Decision
-from serving_bench.reports.words import quality
+from serving_bench.reports.measures import NOTHING, plural
 from serving_bench.reports.words.answer import joint
 from serving_bench.reports.words.described import environment_words
-from serving_bench.reports.words.report import NO_DOUBT, Report, Row, Table, Value, report_of
-from serving_bench.reports.words.verdict_words import ratio_words, slo_words, title_of
+from serving_bench.reports.words.report import NO_DOUBT, Entry, Report, Table, Value, report_of
+from serving_bench.reports.words.verdict_words import slo_words, title_of
 
 # A comment on GitHub holds 65,536 characters; this leaves room for other text around it.
 _LENGTH_AT_MOST = 60_000
@@ -44,12 +41,12 @@ def _blocks(run: Run) -> Iterator[str]:
     for answer in report.answers:
         yield f"**{plain(answer.said.lead)}.** {plain(answer.said.body)}"
         if answer.rows:
-            yield f"#### {plain(answer.table.title)}\n\n{_table(answer.table, answer.decision)}"
+            yield f"#### {plain(answer.table.title)}\n\n{_table(answer.table)}"
     yield plain(report.what_was_run)
     if run.is_going_on:
         yield "**This run is still running**; these are the results so far."
     elif cut := report.cut_short:
-        yield f"**{cut[0].rstrip('. ')}** ({plain(run.record.status)})."
+        yield f"**{cut[0]}** ({plain(run.record.status)})."
     yield plain(_legend(report))
     yield from _distrust(report)
     yield (
@@ -95,30 +92,15 @@ def _legend(report: Report) -> str:
     return " ".join(filter(None, legend))
 
 
-def _table(answers: Table, decision: Decision | None = None) -> str:
-    rows = answers.rows
-    columns = {"deployment": [code(row.deployment) for row in rows]}
-    if any(row.kept for row in rows):
-        columns["keeps the SLO up to"] = [plain(row.kept.words if row.kept else NOTHING) for row in rows]
-    elif any(row.slo for row in rows):
-        columns["SLO"] = [STATES[row.slo][0] if row.slo else NOTHING for row in rows]
-    for name in answers.names:
-        columns[plain(rows[0].values[name].head)] = [_value(row.values[name]) for row in rows]
-        if decision and decision.best and name == decision.metric:
-            columns["against the leader"] = [_ratio(row) for row in rows]
-    columns |= {
-        plain(head): [plain(quality.plain(row.cells[head])) for row in rows] for head in rows[0].cells
-    }
+def _table(answers: Table) -> str:
+    columns = {"deployment": [code(row.deployment) for row in answers.rows]}
+    columns |= {plain(each.head): list(map(_cell, each.cells)) for each in answers.columns(answers.names)}
     return table(list(columns), zip(*columns.values(), strict=True), right_from=1)
 
 
-def _value(value: Value) -> str:
-    text = plain(value_text(value.name, value.over))
-    return f"{f'**{text}**' if value.is_decided else text} {mark_text(value.marks)}".rstrip()
-
-
-def _ratio(row: Row) -> str:
-    return plain(ratio_words(*row.to_leader) if row.to_leader else str(row.why_not or NOTHING))
+def _cell(cell: Value | Entry) -> str:
+    text = plain(cell.wide)
+    return f"{f'**{text}**' if cell.is_decided else text} {mark_text(cell.marks)}".rstrip()
 
 
 # --- GitHub-flavoured Markdown ---------------------------------------------------------------------

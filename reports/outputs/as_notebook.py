@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 
 from serving_bench.reports.checks.examine import mark_text
-from serving_bench.reports.measures import NOTHING, plural, value_text
+from serving_bench.reports.measures import plural
 from serving_bench.reports.page import looks as page
 from serving_bench.reports.page.looks import Html, join, table, tag
-from serving_bench.reports.words.quality import plain
-from serving_bench.reports.words.report import NO_DOUBT, Report, Row, Table, Value
-from serving_bench.reports.words.verdict_words import clipped, ratio_words
+from serving_bench.reports.words.report import NO_DOUBT, Entry, Report, Table, Value
+from serving_bench.reports.words.verdict_words import clipped
 
-_WHY_AT_MOST = 200
+_TEXT_AT_MOST = 200
 
 
 def html_of(report: Report) -> str:
@@ -23,25 +22,23 @@ def _parts(report: Report) -> Iterator[Html]:
         yield tag("p", tag("b", f"{answer.said.lead}."), f" {answer.said.body}")
         if answer.rows:
             yield _table(answer.table)
+        if answer.decision and not answer.decision.best:
+            whys = {row.deployment: row.why_not for row in answer.rows if row.why_not}
+            yield from (tag("p", f"{label}: {clipped(why, _TEXT_AT_MOST)}") for label, why in whys.items())
     doubts = [tag("li", tag("b", each.title), f": {each.text}") for each in report.findings]
     title = f"{plural(len(doubts), 'reason')} to distrust this" if doubts else NO_DOUBT
     yield tag("details", tag("summary", title), tag("ul", *doubts)) if doubts else tag("p", title)
 
 
 def _table(answers: Table) -> Html:
-    return table([page.Row(_cells(row, answers)) for row in answers.rows], "plain", answers.title)
+    columns = answers.columns(answers.names)
+    rows = [
+        page.Row({"deployment": row.deployment, **{each.head: _cell(each.cells[at]) for each in columns}})
+        for at, row in enumerate(answers.rows)
+    ]
+    return table(rows, "plain", answers.title)
 
 
-def _cells(row: Row, answers: Table) -> dict[str, Html | str]:
-    ratio = ratio_words(*row.to_leader) if row.to_leader else clipped(row.why_not or NOTHING, _WHY_AT_MOST)
-    return {
-        "deployment": row.deployment,
-        **{row.values[name].head: _value(row.values[name]) for name in answers.names},
-        "against the leader": ratio,
-        **{head: plain(cell) for head, cell in row.cells.items()},
-    }
-
-
-def _value(value: Value) -> Html:
-    text = value_text(value.name, value.over)
-    return tag("span", tag("b", text) if value.is_decided else text, f" {mark_text(value.marks)}".rstrip())
+def _cell(cell: Value | Entry) -> Html:
+    text = clipped(cell.wide, _TEXT_AT_MOST)
+    return tag("span", tag("b", text) if cell.is_decided else text, f" {mark_text(cell.marks)}".rstrip())

@@ -20,7 +20,7 @@ from serving_bench.reports.page.looks import (
 from serving_bench.reports.page.parts import below, filled
 from serving_bench.reports.verdicts import Decision
 from serving_bench.reports.words.answer import joint
-from serving_bench.reports.words.report import Answer, report_of
+from serving_bench.reports.words.report import KEPT, OBJECTIVES, RATIO, Answer, Column, report_of
 from serving_bench.reports.words.report import Row as AnswerRow
 from serving_bench.reports.words.verdict_words import clipped, ratio_with_ends
 
@@ -59,20 +59,18 @@ def _table(run: Run, answer: Answer, decision: Decision) -> Html:
 
     The decided leader of a column is bold.
     """
-    rows, (first, *rest) = answer.rows, answer.table.names
-    heads = {name: rows[0].values[name].head for name in answer.table.names}
-    is_search = any(row.kept for row in rows)
-    ratios = [row.to_leader for row in rows if row.to_leader]
-    frame = ratio_frame(ratios)
+    rows, (first, *_) = answer.rows, answer.table.names
+    where = "there" if any(row.kept for row in rows) else f"at {decision.case.load}"
+    columns = {
+        f"{each.head} {where}" if each.name == first else each.head: each
+        for each in answer.table.columns(answer.table.names)
+        if each.name != OBJECTIVES
+    }
     cells = [
         Row(
             {
                 "deployment": _name(run, decision, row),
-                **({"keeps the SLO up to": macro("kept_load", row.kept)} if is_search else {}),
-                f"{heads[first]} {'there' if is_search else f'at {decision.case.load}'}": _value(row, first),
-                **({"against the leader": _ratio(run, row, row is rows[0], frame)} if ratios else {}),
-                **{heads[name]: _value(row, name) for name in rest},
-                **{head: below(*cell) for head, cell in row.cells.items()},
+                **{head: _cell(run, answer, row, each) for head, each in columns.items()},
             },
             Of(row.deployment),
         )
@@ -82,6 +80,14 @@ def _table(run: Run, answer: Answer, decision: Decision) -> Html:
     what = "No TTFT or TPOT" if all(few) else f"{NOTHING} for TTFT or TPOT"
     why = f"{what}: fewer than {timing.needed(50)} requests." if any(few) else ""
     return macro("noted", table(filled(cells), "standing", "Standing"), [why, joint(decision)])
+
+
+def _cell(run: Run, answer: Answer, row: AnswerRow, column: Column) -> Html | str:
+    if column.name == KEPT:
+        return macro("kept_load", row.kept)
+    if column.name == RATIO:
+        return _ratio(run, answer, row)
+    return _value(row, column.name) if column.name else below(*row.cells[column.head])
 
 
 def _name(run: Run, decision: Decision, row: AnswerRow) -> Html:
@@ -100,9 +106,10 @@ def _value(row: AnswerRow, name: str) -> Html:
     return tag("b", cell, class_="lead") if value.is_decided else cell
 
 
-def _ratio(run: Run, row: AnswerRow, is_first: bool, frame: tuple[float, float]) -> Html | str:
-    if row.to_leader is None and not is_first:
+def _ratio(run: Run, answer: Answer, row: AnswerRow) -> Html | str:
+    ratios = [each.to_leader for each in answer.rows if each.to_leader]
+    if row.to_leader is None and (row is not answer.rows[0] or not ratios):
         return ""
     text, ends = ratio_with_ends(*row.to_leader) if row.to_leader else ("1.00x", "")
-    drawn = ratio_picture(looks(run)[row.deployment], row.to_leader or (1.0, 1.0, 1.0), frame)
+    drawn = ratio_picture(looks(run)[row.deployment], row.to_leader or (1.0, 1.0, 1.0), ratio_frame(ratios))
     return macro("figures", drawn, text, ends)

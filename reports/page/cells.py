@@ -38,6 +38,7 @@ from serving_bench.reports.two_runs.compare import Reason
 from serving_bench.reports.verdicts import State, comparisons_of, decisions_of
 from serving_bench.reports.words import quality
 from serving_bench.reports.words.claims import gib, repeat_word
+from serving_bench.reports.words.report import STATES
 from serving_bench.reports.words.verdict_words import (
     capital,
     is_slight,
@@ -62,12 +63,7 @@ COMPARED = (
     "memory_peak_bytes", "launch_s",
 )  # fmt: skip
 LEGEND = "At a row's name: ▲ suspect, ✕ invalid or failed, ≠ other prompts."
-STATES: Mapping[State, tuple[str, str]] = {
-    "kept": ("keeps it", ""),
-    "broken": ("does not", "bad"),
-    "unclear": ("not clear", "warn"),
-    "unknown": ("not measured", "none"),
-}
+_TONES_OF_STATES: Mapping[State, str] = {"kept": "", "broken": "bad", "unclear": "warn", "unknown": "none"}
 
 
 # --- numbers ---------------------------------------------------------------------------------------
@@ -140,9 +136,13 @@ def compared_cell(run: Run, name: str, group: Group) -> Html:
 
 def kept_cell(judgement: Judged | None) -> Html:
     """Return whether the windows keep the SLO, and each objective's share with its n and interval."""
-    word, tone = STATES[judgement.verdict if judgement else "unknown"]
+    state = judgement.verdict if judgement else "unknown"
     shares = [line for each in judgement.attained for line in _share(each)] if judgement else []
-    return below(tag("span", word, class_=tone), str((judgement and judgement.too_high) or ""), *shares)
+    return below(
+        tag("span", STATES[state], class_=_TONES_OF_STATES[state]),
+        str((judgement and judgement.too_high) or ""),
+        *shares,
+    )
 
 
 def _share(each: Attainment) -> list[str]:
@@ -221,7 +221,7 @@ def fidelity_cells(run: Run, of: Quality, by_way: Fidelity | None) -> dict[str, 
     return {
         "deployment": named(looks(run)[of.label]),
         "KL nats": nats,
-        **{head: show(by_way) if by_way else "" for head, show in quality.FIDELITY.items()},
+        **(quality.fidelity_texts(by_way) if by_way else {}),
     }
 
 

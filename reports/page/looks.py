@@ -28,6 +28,7 @@ from serving_bench.reports.measures import (
 )
 from serving_bench.reports.measures.quality import limit_of
 from serving_bench.reports.stats.intervals import STARTS_NEEDED
+from serving_bench.reports.words.verdict_words import clipped
 
 # Text that is safe to put into a page as it is.
 Html = Markup
@@ -132,7 +133,7 @@ def own_file(name: str) -> str:
 _TEMPLATES = Environment(
     loader=FunctionLoader(own_file), autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_visible
 )
-_TEMPLATES.filters["unbroken"] = unbroken
+_TEMPLATES.filters |= {"unbroken": unbroken, "clipped": clipped}
 _TEMPLATES.globals.update(
     bars=BARS,
     percentiles=PERCENTILES,

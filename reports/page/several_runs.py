@@ -35,7 +35,7 @@ from serving_bench.reports.page.looks import (
 )
 from serving_bench.reports.page.parts import Block, Notes, Part, Shown, Table, filled, rendered
 from serving_bench.reports.stats.intervals import Kind
-from serving_bench.reports.two_runs.answers import FIGURES, Answers
+from serving_bench.reports.two_runs.answers import Answers
 from serving_bench.reports.two_runs.compare import ComparedCase, Comparison, MetricRow
 from serving_bench.reports.words.digest import Digest, digest
 
@@ -201,8 +201,7 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
         if row.verdict and row.metric in ratios
     }
     deciding, others = (
-        [_row(comparison, case, row, drawn.get(row.metric)) for row in case.rows if bool(row.verdict) is has]
-        for has in (True, False)
+        [_row(comparison, case, row, drawn.get(row.metric)) for row in rows] for rows in case.by_verdict
     )
     why = [f"No verdicts: {case.why_none}."] if case.why_none else []
     more = Table(f"Other values, {case.name}", others, "words", is_bare=True)
@@ -216,19 +215,10 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Part]:
 def _row(comparison: Comparison, case: ComparedCase, row: MetricRow, drawn: Html | None) -> Row:
     reasons = {each.check: each for each in comparison.distrust}
     marks = mark_html([reasons[check] for check in row.marks])
-    return Row(
-        {
-            "metric": row.metric,
-            "unit": row.shown_unit,
-            "A": row.values[0],
-            "B": row.values[1],
-            "B against A": macro("beside", drawn, row.change, marks),
-            "verdict": comparison.verdict_text(case, row),
-        }
-    )
+    change = macro("beside", drawn, row.change, marks)
+    return Row({**comparison.cells(case, row), "B against A": change})
 
 
 def _answers(answers: Answers) -> Block:
-    title, figures = f"Quality, {answers.deployment}", answers.figures.items()
-    rows = [Row(dict(zip(FIGURES, (name, *each), strict=True))) for name, each in figures]
+    title, rows = f"Quality, {answers.deployment}", list(map(Row, answers.rows))
     return Block(title, [Notes([f"{note}." for note in answers.notes]), table(rows, "words", title)])

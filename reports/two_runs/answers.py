@@ -12,10 +12,7 @@ from serving_bench.reports.measures import NOTHING
 from serving_bench.reports.measures.quality import Quality, TaskScore, nearness, quality_of, scores_of
 from serving_bench.reports.two_runs.matching import Side
 from serving_bench.reports.verdicts import Names, pair_name
-from serving_bench.reports.words.quality import HEADS, against, cells, flips_text, plain, score
-
-# The columns of a table of figures.
-FIGURES = ("quality", "A", "B", "B against A")
+from serving_bench.reports.words.quality import HEADS, against, cells, flips_text, score
 
 
 @dataclass(frozen=True)
@@ -45,15 +42,21 @@ class Answers:
     @property
     def figures(self) -> dict[str, tuple[str, ...]]:
         """Return by figure the texts for A, B, and B against A; empty if neither side was asked."""
-        columns = [map(plain, cells(each)) for each in (self.a, self.b, self.b_to_a)]
+        columns = [[cell.plain for cell in cells(each)] for each in (self.a, self.b, self.b_to_a)]
         of_tokens = dict(zip(HEADS, zip(*columns, strict=True), strict=True)) if self.a or self.b else {}
         return of_tokens | {
             task: (
-                *(plain(score(each)) if each else NOTHING for each in pair),
+                *(score(each).plain if each else NOTHING for each in pair),
                 flips_text(pair[1].flips) if pair[1] and pair[1].flips else NOTHING,
             )
             for task, pair in self.scores.items()
         }
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """Return the figures by column."""
+        heads = ("quality", "A", "B", "B against A")
+        return [dict(zip(heads, (name, *texts), strict=True)) for name, texts in self.figures.items()]
 
     @property
     def notes(self) -> list[str]:

@@ -92,6 +92,11 @@ class MetricRow:
         return value_text(self.metric, self.a), value_text(self.metric, self.b)
 
     @property
+    def cells(self) -> dict[str, str]:
+        """Return its columns without a verdict."""
+        return {"metric": self.metric, "unit": self.shown_unit, **dict(zip(NAMES, self.values, strict=True))}
+
+    @property
     def change(self) -> str:
         """Return B relative to A: `3 % less [5 % less, 1 % less]`, or `–`."""
         return (self.verdict and change_text(self.metric, self.verdict)) or NOTHING
@@ -121,6 +126,12 @@ class ComparedCase:
     @property
     def name(self) -> str:
         return ", ".join(filter(None, (self.deployment, self.scenario, self.load)))
+
+    @property
+    def by_verdict(self) -> tuple[list[MetricRow], list[MetricRow]]:
+        """Return the rows that were asked for a verdict, and the others."""
+        deciding, others = ([row for row in self.rows if bool(row.verdict) is has] for has in (True, False))
+        return deciding, others
 
 
 @dataclass(frozen=True)
@@ -155,6 +166,10 @@ class Comparison:
             f"B relative to A, with verdicts on B ({family_text(self.family)}). Same: within "
             f"{margin_text(self.margin_share)}. Each interval is at the level that decides its verdict."
         )
+
+    def cells(self, case: ComparedCase, row: MetricRow) -> dict[str, str]:
+        """Return the columns of a metric that was asked for a verdict."""
+        return {**row.cells, "B against A": row.marked_change, "verdict": self.verdict_text(case, row)}
 
     def verdict_text(self, case: ComparedCase, row: MetricRow) -> str:
         """Return `B faster`, `same within 5 %`, `cannot tell`, or why there is no verdict.

@@ -117,18 +117,18 @@ def cut_short(run: Run) -> tuple[str, str] | None:
     """
     if run.foreign:
         return (
-            f"{capital(str(run.foreign))}. ",
+            capital(str(run.foreign)),
             "Its values follow bench's definitions. It has no winner and no verdicts.",
         )
     if run.is_going_on:
-        return "This run is still running. ", "bench writes the report again when it ends."
+        return "This run is still running", "bench writes the report again when it ends."
     if run.record.status == "completed":
         return None
     are_measured = all(cell.status == "completed" for cell in run.planned_cells)
     if run.planned_cells and are_measured and not run.record.search:
         left = "goes on with until" if run.record.until else "asks for any quality that is still missing"
-        return "This run was interrupted when all its cells were measured. ", f"{resumed(run)} {left}."
-    return "This run was cut short. ", f"{resumed(run)} measures what is missing."
+        return "This run was interrupted when all its cells were measured", f"{resumed(run)} {left}."
+    return "This run was cut short", f"{resumed(run)} measures what is missing."
 
 
 def stopped(run: Run) -> str:

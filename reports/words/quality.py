@@ -1,6 +1,7 @@
 """How well deployments answer, in words: for the answer, for cells of tables, and for the quality section."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from serving_bench.harness.contracts import LOGPROBS
 from serving_bench.reports.data import Run, asking_quality, chosen_of, gathered, heard_of, references_of
@@ -11,14 +12,24 @@ from serving_bench.reports.stats.intervals import beaten
 from serving_bench.reports.verdicts import Decision, Stand
 from serving_bench.reports.words.verdict_words import title_of
 
-# A figure and its interval, each as text; the interval may be empty.
-Cell = tuple[str, str]
 # A smaller divergence is rounding, and its size says nothing.
 LEAST_NATS = 1e-5
 # Columns of a table of deployments.
 HEADS = ("KL nats", "same token %")
 # What would help, and the command for it, empty if none does.
 Advice = tuple[str, str]
+
+
+class Cell(NamedTuple):
+    """A figure and its interval, each as text; the interval may be empty."""
+
+    text: str
+    ends: str = ""
+
+    @property
+    def plain(self) -> str:
+        """Return it as plain text: `0.0032 [0.0031, 0.0033]`."""
+        return " ".join(filter(None, self))
 
 
 def nats(value: float | None) -> str:
@@ -40,17 +51,9 @@ def cells(quality: Quality | None) -> tuple[Cell, Cell]:
     """Return a deployment's divergence and its share of same tokens."""
     if quality is None or quality.told is None:
         few = f"({quality.few})" if quality and quality.few else ""
-        return ("reference" if quality and quality.is_reference else NOTHING, few), (NOTHING, "")
-    same = number(quality.told.agreement, 0, 100)
-    return (nats(quality.told.kl_nats), f"{ends(quality.told.interval)}{_how(quality.told)}".strip()), (
-        same,
-        "",
-    )
-
-
-def plain(cell: Cell) -> str:
-    """Return a cell as plain text: `0.0032 [0.0031, 0.0033]`."""
-    return " ".join(filter(None, cell))
+        return Cell("reference" if quality and quality.is_reference else NOTHING, few), Cell(NOTHING)
+    interval = f"{ends(quality.told.interval)}{_how(quality.told)}".strip()
+    return Cell(nats(quality.told.kl_nats), interval), Cell(number(quality.told.agreement, 0, 100))
 
 
 def against(quality: Quality) -> str:
@@ -74,11 +77,11 @@ def scores(run: Run, label: str) -> dict[str, Cell]:
     tasks = list(dict.fromkeys(each.task for each in task_scores(run)))
     by_task = {each.task: score(each) for each in task_scores(run) if each.label == label}
     heads = ["score %"] if len(tasks) == 1 else [f"score % ({task})" for task in tasks]
-    return dict(zip(heads, (by_task.get(task, (NOTHING, "")) for task in tasks), strict=True))
+    return dict(zip(heads, (by_task.get(task, Cell(NOTHING)) for task in tasks), strict=True))
 
 
 def texts(run: Run, label: str) -> dict[str, str]:
-    return {head: plain(cell) for head, cell in columns(run, label).items()}
+    return {head: cell.plain for head, cell in columns(run, label).items()}
 
 
 def _until(fidelity: Fidelity) -> str:
@@ -89,29 +92,26 @@ def _until(fidelity: Fidelity) -> str:
     )
 
 
-# The columns of a table of fidelities.
-FIDELITY: Mapping[str, Callable[[Fidelity], str]] = {
-    "by": lambda fidelity: fidelity.way,
-    "KL p99": lambda fidelity: nats(fidelity.kl_p99_nats),
-    "same token %": lambda fidelity: number(fidelity.agreement, 1, 100),
-    "tokens until half differ": _until,
-    "perplexity": lambda fidelity: number(fidelity.perplexity, 1) if fidelity.perplexity else "",
-    "perplexity ratio": lambda fidelity: (
-        number(fidelity.perplexity_ratio, 3) if fidelity.perplexity_ratio else ""
-    ),
-    "RMS change %": lambda fidelity: number(fidelity.rms_change, 1, 100) if fidelity.perplexity_ratio else "",
-    "k": lambda fidelity: str(fidelity.k),
-    "tokens": lambda fidelity: (
-        f"{fidelity.tokens:,}{f' ({fidelity.left_out} without KL)' if fidelity.left_out else ''}"
-    ),
-    "texts or answers": lambda fidelity: str(fidelity.items),
-}
+def fidelity_texts(of: Fidelity) -> dict[str, str]:
+    """Return the columns of a table of fidelities."""
+    return {
+        "by": of.way,
+        "KL p99": nats(of.kl_p99_nats),
+        "same token %": number(of.agreement, 1, 100),
+        "tokens until half differ": _until(of),
+        "perplexity": number(of.perplexity, 1) if of.perplexity else "",
+        "perplexity ratio": number(of.perplexity_ratio, 3) if of.perplexity_ratio else "",
+        "RMS change %": number(of.rms_change, 1, 100) if of.perplexity_ratio else "",
+        "k": str(of.k),
+        "tokens": f"{of.tokens:,}{f' ({of.left_out} without KL)' if of.left_out else ''}",
+        "texts or answers": str(of.items),
+    }
 
 
 def score(task_score: TaskScore) -> Cell:
     """Return a score and its interval, in percent."""
     ends = task_score.interval and ", ".join(number(end, 1, 100) for end in task_score.interval)
-    return number(task_score.score, 1, 100), f"[{ends}]" if ends else ""
+    return Cell(number(task_score.score, 1, 100), f"[{ends}]" if ends else "")
 
 
 def flips_text(flips: Flips) -> str:
@@ -120,13 +120,15 @@ def flips_text(flips: Flips) -> str:
     return f"of {flips.items:,} items {turned}, p {precise(flips.p, 3)}"
 
 
-# The columns of a table of tasks, after the score.
-TASK: Mapping[str, Callable[[TaskScore], str]] = {
-    "items": lambda fidelity: f"{fidelity.scored} of {fidelity.items}",
-    "right to wrong": lambda fidelity: str(fidelity.flips.broken) if fidelity.flips else "",
-    "wrong to right": lambda fidelity: str(fidelity.flips.mended) if fidelity.flips else "",
-    "p": lambda fidelity: precise(fidelity.flips.p, 3) if fidelity.flips else "",
-}
+def task_texts(of: TaskScore) -> dict[str, str]:
+    """Return the columns of a table of tasks, after the score."""
+    flips = of.flips
+    return {
+        "items": f"{of.scored} of {of.items}",
+        "right to wrong": str(flips.broken) if flips else "",
+        "wrong to right": str(flips.mended) if flips else "",
+        "p": precise(flips.p, 3) if flips else "",
+    }
 
 
 # --- the answer ------------------------------------------------------------------------------------

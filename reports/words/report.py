@@ -15,6 +15,7 @@ from serving_bench.reports.checks.finding import Finding
 from serving_bench.reports.data import Group, Run, once, open_run
 from serving_bench.reports.measures import (
     MEANS_APART,
+    NOTHING,
     Aggregate,
     aggregate,
     has_interval,
@@ -26,6 +27,7 @@ from serving_bench.reports.measures import (
     shown,
     unit_of,
     value_cells,
+    value_text,
 )
 from serving_bench.reports.measures.quality import Quality, TaskScore, quality_of, task_scores
 from serving_bench.reports.verdicts import (
@@ -44,8 +46,8 @@ from serving_bench.reports.verdicts import (
 )
 from serving_bench.reports.words.answer import MEMORY, Said, answers_of, basis, headline, lead_of, on_each
 from serving_bench.reports.words.described import cut_short, question, stopped, what_was_run
-from serving_bench.reports.words.quality import HEADS, Cell, columns, origins, plain
-from serving_bench.reports.words.verdict_words import heading_of, title_of
+from serving_bench.reports.words.quality import HEADS, Cell, columns, origins
+from serving_bench.reports.words.verdict_words import heading_of, ratio_words, title_of
 
 # The columns that every table of an answer has, then those that it has if a deployment has a value there.
 FIRST = (SPEED, "ttft_s.p50", "tpot_s.p50", MEMORY)
@@ -57,6 +59,10 @@ COLUMNS = (
 )  # fmt: skip
 NO_DOUBT = "No check found a reason to distrust these numbers. That proves nothing yet."
 _PER_CORE = "output_tokens_per_s_per_core"
+KEPT, OBJECTIVES, RATIO = "keeps the SLO up to", "SLO", "against the leader"
+STATES: Mapping[State | None, str] = {
+    "kept": "keeps it", "broken": "does not", "unclear": "not clear", "unknown": "not measured", None: NOTHING
+}  # fmt: skip
 # From this ratio on, a lead is said as a ratio instead of a percentage.
 _AS_RATIO = 2.0
 
@@ -93,6 +99,15 @@ class Value:
     def text(self) -> str:
         return shown(self.name, self.value) if self.is_pooled else mean_text(self.name, self.over)
 
+    @property
+    def wide(self) -> str:
+        return value_text(self.name, self.over)
+
+    @property
+    def narrow(self) -> str:
+        """Return its text, with an asterisk if it is computed from all starts' requests together."""
+        return self.text + "*" * self.is_pooled
+
 
 @dataclass(frozen=True)
 class Row:
@@ -116,10 +131,39 @@ class Row:
         return self.group.deployment
 
     @property
+    def ratio(self) -> str:
+        """Return the ratio to the leader's value as text; empty if there is none."""
+        return ratio_words(*self.to_leader) if self.to_leader else ""
+
+    @property
     def narrow_cells(self) -> dict[str, str]:
         """Return the columns of quality as a terminal has room for them: scores without their intervals."""
         scores = {head for head in self.cells if head not in HEADS}
-        return {head: cell[0] if head in scores else plain(cell) for head, cell in self.cells.items()}
+        return {head: cell.text if head in scores else cell.plain for head, cell in self.cells.items()}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a table that is no value: its text, and the one for which a terminal has room."""
+
+    wide: str
+    narrow: str = ""
+    marks: Sequence[Finding] = ()
+    is_decided: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, with a cell for each row.
+
+    `name`: its metric, or KEPT, OBJECTIVES or RATIO; empty for quality. `lines`: its head on a terminal, if
+    that is another.
+    """
+
+    name: str
+    head: str
+    cells: Sequence[Value | Entry]
+    lines: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,15 +174,39 @@ class Table:
     rows: Sequence[Row]
     first: Sequence[str] = ()  # the metrics of a narrow table; if something is decided, by the first of them
     names: Sequence[str] = ()  # those of a wide one
+    decision: Decision | None = None  # what it is about; None: it decides nothing
+
+    def columns(self, names: Sequence[str]) -> list[Column]:
+        """Return the columns beside the names of the deployments, with values of these metrics."""
+        rows, decision, columns = self.rows, self.decision, list[Column]()
+        if any(row.kept for row in rows):
+            kept = [Entry(row.kept.words if row.kept else NOTHING) for row in rows]
+            columns.append(Column(KEPT, KEPT, kept))
+        elif any(row.slo for row in rows):
+            columns.append(Column(OBJECTIVES, OBJECTIVES, [Entry(STATES[row.slo]) for row in rows]))
+        for name in names:
+            columns.append(Column(name, rows[0].values[name].head, [row.values[name] for row in rows]))
+            if decision and decision.best and name == decision.metric:
+                ratios = [Entry(row.ratio or str(row.why_not or NOTHING), row.ratio) for row in rows]
+                together = " together" * (sum(bool(row.ratio) for row in rows) > 1)
+                lines = f"to the leader\n{100 * (1 - decision.alpha):.4g} %{together}"
+                columns.append(Column(RATIO, RATIO, ratios, lines))
+        for head in rows[0].cells:
+            texts = [Entry(row.cells[head].plain, row.narrow_cells[head]) for row in rows]
+            columns.append(Column("", head, texts))
+        return columns
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What to serve, in words; and what decides that, with its table (None: nothing was measured)."""
+    """What to serve, in words, with the table of what decides that (without rows: nothing was measured)."""
 
     said: Said
-    decision: Decision | None
     table: Table
+
+    @property
+    def decision(self) -> Decision | None:
+        return self.table.decision
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -197,7 +265,6 @@ def report_of(run: Run) -> Report:
         [
             Answer(
                 words,
-                decision,
                 _table(run, decision.case, decision.ranked, decision) if decision else Table("", ()),
             )
             for words, decision in zip(answers_of(run), decisions or [None], strict=True)
@@ -216,7 +283,7 @@ def _table(run: Run, case: LoadCase, groups: Sequence[Group], decision: Decision
         names.remove(_PER_CORE)
     columns_known = [each for each in names if any(row.values[each].is_known for row in rows)]
     wide = dict.fromkeys([*before[: decision is not None], *columns_known])
-    return Table(title_of_case(run, case), rows, list(dict.fromkeys([*before, *FIRST])), list(wide))
+    return Table(title_of_case(run, case), rows, list(dict.fromkeys([*before, *FIRST])), list(wide), decision)
 
 
 def _row(run: Run, group: Group, decision: Decision | None, names: Sequence[str]) -> Row:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import serving_bench
+from serving_bench.reports.words.quality import Cell
 
 SHORT = {
     "engine": "reference", "reference.label": ["a", "b"], "load.concurrency": 2, "repeats": 2,
@@ -66,7 +67,7 @@ def test_a_notebook_shows_its_table_and_its_doubts(measured):
 def test_hostile_text_is_escaped_in_a_notebook(measured):
     report, _ = measured
     answer, hostile = report.answers[0], "<script>alert(1)</script>"
-    row = replace(answer.rows[0], why_not=hostile, cells={hostile: (hostile, hostile)})
+    row = replace(answer.rows[0], why_not=hostile, cells={hostile: Cell(hostile, hostile)})
     row = replace(row, group=replace(row.group, deployment=hostile), to_leader=None)
     table, said = (
         replace(answer.table, rows=[row], title=hostile),

@@ -98,7 +98,7 @@ def tasks(run: Run) -> Table:
                 "deployment": named(looks(run)[each.label]),
                 "task": each.task,
                 "score %": below(*words.score(each)),
-                **{head: show(each) for head, show in words.TASK.items()},
+                **words.task_texts(each),
             },
             Of(each.label),
         )

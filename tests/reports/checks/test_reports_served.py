@@ -111,7 +111,9 @@ def test_whole_cell_is_from_before_its_load_to_before_the_next_one(tmp_path: Pat
     ]
     phases = [Phase("cell 001 reset", int(99.8 * S)), Phase("cell 002 reset", 120 * S)]
     run = run_of(tmp_path, samples, phases=phases)
-    assert grown_in_cell(run, run.planned_cells[0], "prompt_tokens") == 250.0
+    [cell] = run.planned_cells
+    run = replace(run, planned_cells=(cell, replace(cell, number=2)))
+    assert grown_in_cell(run, cell, "prompt_tokens") == 250.0
 
 
 def test_whole_cell_without_a_sample_after_it_is_not_known(tmp_path: Path) -> None:
