@@ -180,11 +180,20 @@ def _merged(records: Mapping[Path, RunRecord], name: str, lost: Mapping[int, Seq
         plan=plan,
         status="completed" if is_whole else "interrupted",
         stopped_because=because("repeats_lacking", repeats=", ".join(map(str, lacks))) if lacks else None,
-        looks=(len(starts),),
+        looks=_looks(records),
         standings=(),
         only_repeat=None,
         nodes=tuple(node for each in all_of for node in each.nodes or (_node(each, lost),)),
     )
+
+
+def _looks(records: Mapping[Path, RunRecord]) -> tuple[int, ...]:
+    """Return how many starts each look had: those at the parts, and the first one at the whole.
+
+    Starts that were made again count, as they do in a report.
+    """
+    starts = [start for folder in records for start in read_starts(folder) if not start.is_for_quality]
+    return (*(look for record in records.values() for look in record.looks), len(starts))
 
 
 def _repeats_asked(folder: Path, record: RunRecord) -> int:

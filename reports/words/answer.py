@@ -6,7 +6,7 @@ Puts the decisions of reports/verdicts/decisions.py into words, including those 
 from dataclasses import dataclass, replace
 
 from serving_bench.reports.checks.examine import SIGN, findings_of
-from serving_bench.reports.data import Run, command, once
+from serving_bench.reports.data import Group, Run, command, once
 from serving_bench.reports.measures import mean_text, metric_of, plural, several, span_text
 from serving_bench.reports.measures.quality import quality_of
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, Best
@@ -194,13 +194,15 @@ def _unless_metric(run: Run, decision: Decision) -> str:
 
 
 def _left_out(decision: Decision) -> str:
-    """Return who is not ranked (the table says why), and how many repeats were left out or disturbed.
+    """Return how often the winner failed (without one: each), who is not ranked (the table says why), and how
+    many repeats were left out or disturbed.
 
     In a search, a deployment that keeps some load, known or as measured, is ranked.
     """
     ordered = {each.deployment for each in decision.capacities if each.level or each.measured}
     labels = [label for label in decision.left_out if label not in {*ordered, *decision.beyond}]
-    clauses = f" Left out for quality: {several(decision.beyond)}." if decision.beyond else ""
+    clauses = "".join(map(_failed, [decision.leader] if decision.leader else decision.groups))
+    clauses += f" Left out for quality: {several(decision.beyond)}." if decision.beyond else ""
     clauses += f" Not compared: {several(labels)}." if labels else ""
     away, busy = decision.disturbed - decision.shown_disturbed, "the machine was busy or not fit"
     clauses += f" Left out: {plural(away, 'repeat')}, in which {busy}." if away else ""
@@ -209,6 +211,12 @@ def _left_out(decision: Decision) -> str:
         count = "it counts" if decision.shown_disturbed == 1 else "they count"
         clauses += f" In {decision.shown_disturbed} of {of} {busy}; {count}, since {others}."
     return clauses
+
+
+def _failed(group: Group) -> str:
+    failed = {cell.planned.repeat for cell in group.cells if cell.became in ("failed", "invalid")}
+    of = plural(len({cell.planned.repeat for cell in group.cells}), "start")
+    return f" {group.deployment} failed in {len(failed)} of {of}." if failed else ""
 
 
 # --- no winner -------------------------------------------------------------------------------------

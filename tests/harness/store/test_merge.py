@@ -22,6 +22,7 @@ from serving_bench.reports import open_run
 from serving_bench.reports.checks.starts import machines_differ, nodes_lost
 from serving_bench.reports.outputs.as_json import to_builtins
 from serving_bench.reports.page.grounds import in_order
+from serving_bench.reports.verdicts.comparisons import alpha_of
 
 HOUR_NS = 3600 * 10**9
 MACHINES_DIFFER = (
@@ -101,6 +102,13 @@ def test_a_folder_that_was_merged_keeps_its_machines_when_it_is_merged_again(par
     assert [n.environment["machine"]["boot_id"] for n in store.read_run(tmp_path / "all").nodes] == ["1", "2"]
 
 
+def test_looks_that_were_spent_on_the_parts_are_not_forgotten(parts, tmp_path):
+    for path in parts:
+        store.write_record(path / "run.json", replace(store.read_run(path), looks=(4,)))
+    join(parts, tmp_path / "all")
+    assert store.read_run(tmp_path / "all").looks == (4, 4, 8)
+
+
 def test_starts_are_in_the_order_of_the_walls_clock(parts, tmp_path):
     join(parts, tmp_path / "all")
     assert [record.repeat for record in in_order(open_run(tmp_path / "all"))] == [1] * 4 + [0] * 4
@@ -115,7 +123,7 @@ def test_a_clock_of_any_shape_is_read(parts, tmp_path):
             assert len(in_order(replace(run, record=replace(run.record, nodes=nodes)))) == 8
 
 
-def test_starts_that_were_made_again_get_numbers_of_their_own(parts, tmp_path):
+def test_starts_that_were_made_again_get_numbers_of_their_own_and_spend_no_look(parts, whole, tmp_path):
     for path in parts:
         planned = store.read_run(path).plan.starts[0]
         again = replace(planned, index=9)
@@ -127,9 +135,14 @@ def test_starts_that_were_made_again_get_numbers_of_their_own(parts, tmp_path):
             if cell.start == planned.name:
                 target = store.cell_dir(path, cell.number) / "cell.json"
                 store.write_record(target, replace(cell, start=again.name))
+    more = replace(store.read_run(parts[0]).plan.starts[1], index=10)
+    store.write_record(parts[0] / "starts" / more.name / "start.json", start_record(more, 1))
     join(parts, tmp_path / "all")
     starts = {start.name: start.repeat for start in store.read_starts(tmp_path / "all")}
-    assert len(starts) == 8
+    assert len(starts) == 9
+    # The report's first look is at all of them, so none was spent before.
+    assert store.read_run(tmp_path / "all").looks == (9,)
+    assert alpha_of(open_run(tmp_path / "all")) == alpha_of(open_run(whole))
     assert {cell.start: cell.repeat for cell in store.read_cells(tmp_path / "all")}.items() <= starts.items()
 
 

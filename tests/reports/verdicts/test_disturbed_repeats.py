@@ -139,11 +139,24 @@ def test_a_start_that_failed_leaves_its_repeat_out_of_the_values_too(tmp_path: P
 
     made = [Made(FP16, 0.95, per_repeat=(1.0, 1.001, 1.0, 1.001, 4.0)), Made(Q8, per_repeat=BUMPY)]
     run = open_run(repeated_run(tmp_path, made, FOUR, cell_changes=changes))
+    assert "failed in" not in answers_of(run)[0].text
     [found] = decisions_of(run)
     values = [found.value(run, group, SPEED).mean for group in found.groups]
     assert found.served == FP16.label
     assert None not in values
     assert values[0] > values[1]
+
+
+def test_a_winner_of_whose_starts_some_failed_is_not_served_without_a_word(tmp_path: Path) -> None:
+    def changes(cell: Any, start: Any) -> dict[str, Any]:
+        is_lost = start.deployment == FP16 and start.repeat > 2
+        return {"status": "failed", "error": "it died"} if is_lost else {}
+
+    made = [Made(FP16, 0.8), Made(Q8, per_repeat=BUMPY)]
+    run = open_run(repeated_run(tmp_path, made, FOUR, cell_changes=changes))
+    [answer] = answers_of(run)
+    assert answer.lead == "Serve llama_cpp fp16"
+    assert "llama_cpp fp16 failed in 2 of 5 starts." in answer.text
 
 
 def test_what_may_decide_instead_is_said_only_of_one_that_is_better_in_the_repeats_that_decide(tmp_path):

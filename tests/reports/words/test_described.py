@@ -48,7 +48,7 @@ def but(run, **changes):
     [
         (grounds.failures_claim, "15 requests, left out of every latency"),
         (grounds.checks_title,
-         "7 reasons to distrust, 22 checks found nothing, 16 had nothing to check"),
+         "7 reasons to distrust, 23 checks found nothing, 16 had nothing to check"),
         (grounds.order_claim, "8 starts, interleaved"),
         (grounds.cells_claim, "1 of 16 failed or in doubt"),
         (claims.ratios,
@@ -66,9 +66,9 @@ def but(run, **changes):
          "only repeat 1; `bench merge` joins it with the others"),
         (lambda run: described.more_repeats(but(run, only_repeat=1, settings={}), 5),
          "bench run repeats=5 --only-repeat K for each other K, then bench merge"),
-        (lambda run: "".join(described.cut_short(replace(but(run, status="interrupted"), path=Path("r")))),
+        (lambda run: ". ".join(described.cut_short(replace(but(run, status="interrupted"), path=Path("r")))),
          "This run was cut short. bench run --resume r measures what is missing."),
-        (lambda run: "".join(described.cut_short(replace(
+        (lambda run: ". ".join(described.cut_short(replace(
             but(run, status="interrupted"), path=Path("r"),
             planned_cells=tuple(each for each in run.planned_cells if each.status == "completed")))),
          "This run was interrupted when all its cells were measured. bench run --resume r asks for any "
