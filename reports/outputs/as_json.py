@@ -102,8 +102,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "ratio": ratio,
         "bound": bound,
         "confidence": 1 - best.alpha if best else None,
-        "together": 1 - decision.alpha if decision.best else None,
-        "each": decision.confidence if decision.best else None,
+        "each": 1 - decision.alpha if decision.best else None,
         "rows": [_row(answer.table, row) for row in answer.rows],
     }
 

@@ -126,28 +126,21 @@ class Decision:
         return label if others and others <= {*broken, *self.beyond} else None
 
     def ratio_to_leader(self, label: str) -> tuple[float, float, float] | None:
-        """Return the ratio of a deployment's value to the leader's, with its low and high end.
+        """Return the ratio of a deployment's value to the leader's, with the low and high end of its test.
 
-        All these intervals hold together, although the data choose the leader: the level of the test is
-        divided by the number of pairs. None for the leader, without a test, and if the test is not on a log
-        scale.
+        None for the leader, without a test, and if the test is not on a log scale.
         """
         estimate = self.best.over.get(label) if self.best else None
         if estimate is None or not estimate.is_log:
             return None
-        low, high = estimate.interval(self.confidence)
+        low, high = estimate.interval(1 - self.alpha)
         is_lower = metric_of(self.metric).better == "lower"
         return (estimate.shown, low, high) if is_lower else (1 / estimate.shown, 1 / high, 1 / low)
 
     @property
     def alpha(self) -> float:
-        """The level of the test, and of all intervals of ratio_to_leader together."""
+        """The level of each test, and so of each interval of ratio_to_leader."""
         return self.best.alpha if self.best else ALPHA
-
-    @property
-    def confidence(self) -> float:
-        """The confidence of each interval of ratio_to_leader."""
-        return 1 - self.alpha / math.comb(len(self.groups), 2)
 
 
 @once
@@ -279,15 +272,24 @@ def _told(run: Run, decision: Decision, best: Best) -> Decision:
         is_slight = best.over[best.nearest].is_log and best.lead_over(best.nearest)[0] <= 1 + margin
         leaders = {decision.metric: best.leader, **decision.leaders}
         return replace(decision, kind="slight" if is_slight else "named", leaders=leaders)
-    ratios = [ratio for group in decision.groups if (ratio := decision.ratio_to_leader(group.deployment))]
-    is_within = all(1 / (1 + margin) < low and high < 1 + margin for _, low, high in ratios)
     is_tie = all(each.error == each.mean == 0 for each in best.over.values())
-    if is_tie or (is_within and len(ratios) == len(best.over)):
+    if is_tie or _are_within(best, margin):
         return replace(decision, kind="same")
     if advised := repeats_to_tell(best, alpha_of(run, later=1)):
         # Add the repeats that do not count.
         advised += run.repeats - decision.repeats
     return replace(decision, advised=advised)
+
+
+def _are_within(best: Best, margin: float) -> bool:
+    """Return whether all are within the margin of the leader, by intervals that hold together.
+
+    The data choose the leader, so the level is divided by the number of pairs.
+    """
+    confidence = 1 - best.alpha / math.comb(len(best.over) + 1, 2)
+    ends = [each.interval(confidence) for each in best.over.values() if each.is_log]
+    within = 1 + margin
+    return len(ends) == len(best.over) and all(1 / within < low and high < within for low, high in ends)
 
 
 # --- the front of speed, quality and memory ---------------------------------------------------------

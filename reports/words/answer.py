@@ -3,6 +3,7 @@
 Puts the decisions of reports/verdicts/decisions.py into words, including those of a search.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from serving_bench.reports.checks.examine import SIGN, findings_of
@@ -126,14 +127,10 @@ def basis(run: Run) -> str:
 
 
 def joint(decision: Decision) -> str:
-    """Return how sure all intervals against the leader are, as a sentence; empty for fewer than two."""
+    """Return how sure the intervals against the leader are, as a sentence; empty for fewer than two."""
     ratios = [decision.ratio_to_leader(group.deployment) for group in decision.groups]
-    return (
-        f"The intervals against the leader hold jointly with {sure_text(decision.alpha)}, so they are "
-        "wider than the one in the answer."
-        if sum(map(bool, ratios)) > 1
-        else ""
-    )
+    each = f"Each interval against the leader is that of its own test ({sure_text(decision.alpha)})"
+    return f"{each}; that all of them hold is less sure." if sum(map(bool, ratios)) > 1 else ""
 
 
 # --- a winner --------------------------------------------------------------------------------------
@@ -144,15 +141,27 @@ def _named(run: Run, decision: Decision, best: Best, where: str) -> Said:
     sure, title = sure_text(best.alpha), title_of(decision.metric)
     gist, surety = f"It is ahead of {rival} in {title} {where}", sure
     if best.over[best.next].is_log:
-        least, most = lead_of(decision, best, best.nearest)[1:]
-        ratio, bound = bound_words(lead_of(decision, best, best.next)[0], least if least > 1 else most)
+        ratio, bound = _bounded(decision, best, best.next)
         gist = f"It has {ratio} the {title} of {rival} {where}"
-        surety = f"at {'least' if least > 1 else 'most'} {bound}, {sure}"
+        surety = ", ".join([bound, *_nearer(decision, best), sure])
     rest = f" ({surety}){price_of(run, decision, best)}{quality.clause(run, best.leader)}."
     if decision.kind == "slight":
         rest += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
     lead, advice = _serve(decision, best.leader), quality.advice(run, best.leader)
     return Said(lead, gist, rest + _left_out(decision), _unless(run, decision), *advice)
+
+
+def _bounded(decision: Decision, best: Best, label: str) -> tuple[str, str]:
+    """Return `1.14x`, the lead over another, and `at least 1.06x`, the bound that its own test gives."""
+    ratio, least, most = lead_of(decision, best, label)
+    factor, bound = bound_words(ratio, least if least > 1 else most)
+    return factor, f"at {'least' if least > 1 else 'most'} {bound}"
+
+
+def _nearer(decision: Decision, best: Best) -> Iterator[str]:
+    """Yield the bound of the least sure test, if that is of another than the next best: it is noisier."""
+    if best.nearest != best.next and best.over[best.nearest].is_log:
+        yield f"{_bounded(decision, best, best.nearest)[1]} over {best.nearest}"
 
 
 def _serve(decision: Decision, label: str) -> str:

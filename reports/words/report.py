@@ -188,8 +188,7 @@ class Table:
             columns.append(Column(name, rows[0].values[name].head, [row.values[name] for row in rows]))
             if decision and decision.best and name == decision.metric:
                 ratios = [Entry(row.ratio or str(row.why_not or NOTHING), row.ratio) for row in rows]
-                together = " together" * (sum(bool(row.ratio) for row in rows) > 1)
-                lines = f"to the leader\n{100 * (1 - decision.alpha):.4g} %{together}"
+                lines = f"to the leader\n{100 * (1 - decision.alpha):.4g} %"
                 columns.append(Column(RATIO, RATIO, ratios, lines))
         for head in rows[0].cells:
             texts = [Entry(row.cells[head].plain, row.narrow_cells[head]) for row in rows]
@@ -214,14 +213,14 @@ class Answer:
 
     @property
     def lead(self) -> tuple[float | None, float | None]:
-        """Return the ratio of a winner's value to the next best, and the end nearest to 1 of its least sure
-        test."""
+        """Return the ratio of a winner's value to the next best, and the end nearest to 1 of the
+        interval of that test."""
         decision = self.decision
         best = decision.best if decision and decision.leader else None
         if decision is None or best is None or not best.over[best.next].is_log:
             return None, None
-        _, least, most = lead_of(decision, best, best.nearest)
-        return lead_of(decision, best, best.next)[0], least if least and least > 1 else most
+        ratio, least, most = lead_of(decision, best, best.next)
+        return ratio, least if least > 1 else most
 
 
 @dataclass(frozen=True, repr=False)

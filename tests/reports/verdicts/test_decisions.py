@@ -63,12 +63,12 @@ def test_the_leader_that_beats_each_other_one_is_named_with_leaders_of_other_met
     assert made.leaders["ttft_s.p50"] == "llama_cpp gguf-q8_0"
 
 
-def test_ratios_to_the_leader_hold_together(tmp_path):
+def test_a_ratio_to_the_leader_has_the_interval_of_its_test(tmp_path):
     made = decided(tmp_path, [FAST, MIDDLE, replace(SLOW, per_repeat=UNSTEADY)])
-    assert made.confidence == pytest.approx(1 - 0.04 / 3)
     value, low, high = made.ratio_to_leader("vllm bf16")
-    alone = made.best.over["vllm bf16"].interval(0.95)
-    assert low < 1 / alone[1] < value < 1 / alone[0] < high < 1
+    tested = made.best.lead_over("vllm bf16")
+    assert (low, high) == pytest.approx((1 / tested[1], 1 / tested[0]))
+    assert low < value < high < 1
     assert made.ratio_to_leader("llama_cpp gguf-q8_0") is None
 
 
@@ -134,8 +134,7 @@ SEEN = GuardFinding("foreign_load", quoted("other programs used 60 % of the core
 def test_a_repeat_that_was_disturbed_is_left_out(tmp_path, disturbed, kind):
 
     def changes(cell, start):
-        is_hit = start.deployment == Q4 and start.repeat in disturbed
-        return {"guard": (SEEN,)} if is_hit else {}
+        return {"guard": (SEEN,)} if start.repeat in disturbed else {}
 
     made = decided(tmp_path, [FAST, MIDDLE], cell_changes=changes)
     assert (made.kind, made.repeats, made.disturbed) == (kind, 5 - len(disturbed), len(disturbed))

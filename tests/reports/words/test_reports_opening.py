@@ -109,8 +109,8 @@ def test_what_is_decided_is_bold_and_the_winner_is_marked(decided: Run) -> None:
         "confidence). Bold: the decided leader of a column."
     ) in text
     assert (
-        "The intervals against the leader hold jointly with 96 % confidence, so they are wider than the "
-        "one in the answer."
+        "Each interval against the leader is that of its own test (96 % confidence); that all of them hold "
+        "is less sure."
     ) in plain(decided)
     drawn = re.findall(r'<svg class="ratio" .*?</svg>', text)
     assert len({re.search(r'class="one" x1="([\d.]+)"', each)[1] for each in drawn}) == 1  # type: ignore[index]
@@ -131,7 +131,7 @@ def test_the_legend_has_the_order_of_the_rows(decided: Run) -> None:
 
 
 def test_one_interval_against_the_leader_is_the_answers_own(tmp_path: Path) -> None:
-    assert "hold jointly" not in plain(made_run(tmp_path, [BASE, OTHER]))
+    assert "that all of them hold" not in plain(made_run(tmp_path, [BASE, OTHER]))
 
 
 def test_a_lead_in_a_share_is_told_without_a_ratio(tmp_path: Path) -> None:
