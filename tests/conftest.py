@@ -19,12 +19,15 @@ ALONE = frozenset(
     client clock end_to_end host load_benchmark load_models openloop receive sampling selftest waits
     """.split()  # noqa: SIM905 - a list of quoted words reads worse
 )
-# Of the others those that take longest, most of it waiting for servers: they come first, so that at the end
-# no processor waits for one of them (`make test` has xdist keep this order).
+# Of the others those that take longest: they come first, so that at the end no processor waits for one of
+# them (`make test` has xdist keep this order).
 LONGEST = """
-    until run weights_hub terminal cut_short again native_apis attached llama_cpp_programs_live sharing
-    load_worker workers environment cli claiming adding provision install ollama_wire budget prefix_cache
-    reports_bounds guard tgi_replayed reference_server llama_cpp_live
+    install load_worker decisions weights_hub scenarios_played quality_of_a_run terminal provision answers
+    agreeing cut_short run hostile_runs outside_package attached sharing merge decisions_quality
+    reports_compare reports_quality adding device_sample environment native_apis reports_checks ollama_wire
+    merge_of_runs cli reports_comparisons bundle quality packages prefix_cache claiming reports_opening
+    workers python_api probe python_file tgi_launcher add_torch_cpu guard again gpu reference_server
+    json_ends weights budget llama_cpp_programs_live llama_cpp_live reports_bounds
     """.split()  # noqa: SIM905 - as above
 
 # Of the same source, Python and Hypothesis much the same examples; CONTRIBUTING.md says what else they depend
