@@ -80,10 +80,6 @@ def scores(run: Run, label: str) -> dict[str, Cell]:
     return dict(zip(heads, (by_task.get(task, Cell(NOTHING)) for task in tasks), strict=True))
 
 
-def texts(run: Run, label: str) -> dict[str, str]:
-    return {head: cell.plain for head, cell in columns(run, label).items()}
-
-
 def _until(fidelity: Fidelity) -> str:
     """Return for how many tokens half of the answers are the reference's: `11`, `16 or more`."""
     most = len(fidelity.same) - 1

@@ -134,7 +134,7 @@ def test_one_interval_against_the_leader_is_the_answers_own(tmp_path: Path) -> N
     assert "that all of them hold" not in plain(made_run(tmp_path, [BASE, OTHER]))
 
 
-def test_a_lead_in_a_share_is_told_without_a_ratio(tmp_path: Path) -> None:
+def test_a_lead_in_a_share_and_the_lack_of_one_are_told_without_a_ratio(tmp_path: Path) -> None:
     some_fail = replace(OTHER, changes=lambda k: {"outcome": "reset"} if k % 10 == 0 else {})
     given = {
         "compare": CompareTerms(metrics=("success_share",)),
@@ -143,6 +143,10 @@ def test_a_lead_in_a_share_is_told_without_a_ratio(tmp_path: Path) -> None:
     [said] = answers_of(made_run(tmp_path, [BASE, some_fail], **given))
     assert said.lead == "Serve llama_cpp fp16"
     assert said.text.startswith("It is ahead of vllm awq in success at 4 users (96 % confidence)")
+    as_many = replace(BASE, changes=lambda k: {"outcome": "reset"} if k % 10 == 5 else {})
+    [said] = answers_of(made_run(tmp_path / "level", [as_many, some_fail], **given))
+    assert said.lead.startswith("Too close to call: ")
+    assert said.text.startswith("No test tells them apart in success at 4 users (96 % confidence, 5 repeats)")
 
 
 def test_if_nothing_is_the_engines_own_speed_no_deployment_can_be_judged(tmp_path: Path) -> None:
