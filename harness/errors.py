@@ -8,6 +8,7 @@ BenchError                  one line to the user; anything else is a bug and sho
     UnfitError              guard=strict refused to measure on this machine as it was
   MissingError     exit 2   something that must be installed or prepared first; names the command
   StoreError       exit 2   a results directory that cannot be read or continued
+  ReportError      exit 1   the report of a run could not be written
 """
 
 import difflib
@@ -158,15 +159,20 @@ class StoreError(BenchError):
     exit_code = 2
 
 
+class ReportError(BenchError):
+    """The report of a run could not be written. What was measured is stored."""
+
+
 class Interrupted(BaseException):
     """SIGINT (exit code 130), SIGTERM (143) or SIGHUP (129) arrived.
 
-    Not an Exception, so that no handler swallows it.
+    Not an Exception, so that no handler swallows it. `remark`: what was measured, and what goes on with it.
     """
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"signal {signal_number}")
         self.exit_code = 128 + signal_number
+        self.remark = ""
 
 
 # What installers print -> why they failed, and what would work. The first match counts.

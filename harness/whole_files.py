@@ -7,22 +7,26 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from serving_bench.harness.contracts import ProgressLines
 from serving_bench.harness.errors import UserError
 
 
 @contextmanager
-def locked(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Hold the lock of a file in the cache during the block. If another process has it, call `on_wait`, then
-    wait. Raises UserError on a file system without locks."""
+def locked(path: Path, progress: ProgressLines | None = None, doing: str = "") -> Iterator[None]:
+    """Hold the lock of a file in the cache during the block. If another process has it, say so and wait.
+
+    `doing`: what that process does. Raises UserError on a file system without locks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         if not try_lock(file, path, "set BENCH_CACHE_DIR to a folder on another"):
-            on_wait()
+            if progress:
+                progress.line(f"waiting for another process that {doing}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -3,14 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import typer
-
 from serving_bench.harness.cli.commands import jobs, measuring
 from serving_bench.harness.cli.commands.planning import plan_here
 from serving_bench.harness.cli.commands.reading import compared
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.contracts import Plan, Scalar
-from serving_bench.harness.errors import BenchError
 from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.store.named_files import PAGE_FILE
 from serving_bench.reports import Comparison
@@ -59,15 +56,15 @@ def run(
     """Start each deployment in turn, play the same load at each, write the page, and return what it says.
 
     `output`: the directory to write, by default results/<time>. `progress` is called with each line that
-    `bench run` prints. Raises UserError with what would work, BenchError if no report could be written, and
-    Interrupted when a signal ends the run, whose report is written then too.
+    `bench run` prints. Raises UserError with what would work, BenchError with the reason if no report
+    could be written, and Interrupted when a signal ends the run, whose report is written then too.
     """
     whole = jobs.new_plan(config.settings(overrides.choices_of(settings)), _path(output))
     with jobs.new_job(*whole, _path(output)) as job:
-        try:
-            return _report(measuring.measured(job, _Lines(progress), as_json=False).path)
-        except typer.Exit as error:
-            raise BenchError(f"{job.directory}: the report could not be written") from error
+        outcome = measuring.measured(job, _Lines(progress))
+        if isinstance(outcome, measuring.Stopped):
+            raise outcome.by
+        return _report(outcome.path)
 
 
 def plan(settings: Settings) -> Plan:

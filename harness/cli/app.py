@@ -198,7 +198,8 @@ def main() -> None:
         command, message = mistake.ctx.command_path if mistake.ctx else named, mistake.format_message()
         _complain(f"{inert(message)}{'' if message[-1] in '.?' else '.'} See `{command} --help`.", 2)
     except Interrupted as interrupted:
-        _complain("interrupted", interrupted.exit_code)
+        remark = interrupted.remark and f": {interrupted.remark}"
+        _complain(f"interrupted{remark}", interrupted.exit_code)
     except BenchError as error:
         _complain(str(error), error.exit_code)
     except SystemExit as ended:

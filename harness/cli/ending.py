@@ -12,7 +12,7 @@ from rich.text import Text
 from serving_bench.harness.cli import terminal
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.contracts import inert, plural
-from serving_bench.harness.errors import BenchError
+from serving_bench.harness.errors import BenchError, ReportError
 from serving_bench.harness.store import store
 from serving_bench.harness.store.named_files import PAGE_FILE
 
@@ -28,7 +28,16 @@ _WIDEST = 10_000  # columns, to measure a table without a limit
 
 
 def report_whatever_happened(directory: Path, show: Show, claim: str | None = None) -> "Run | None":
-    """Write the report, even if Ctrl-C arrives. Return the run; None if the report was not written.
+    """Write the report as `reported` does. If it cannot be written, print why and return None."""
+    try:
+        return reported(directory, show, claim)
+    except ReportError as error:
+        terminal.complaints.print(str(error), markup=False)
+        return None
+
+
+def reported(directory: Path, show: Show, claim: str | None = None) -> "Run":
+    """Write the report, even if Ctrl-C arrives, and return the run. Raises ReportError.
 
     `claim`: the name of a claim to judge first, so that the page has the judgement.
     """
@@ -50,9 +59,8 @@ def report_whatever_happened(directory: Path, show: Show, claim: str | None = No
             write_report(directory, run=run)
             return run
         except (BenchError, OSError) as error:
-            message = f"the report could not be written: {error}; `bench report {directory}` tries again"
-            terminal.complaints.print(inert(message), markup=False)
-            return None
+            again = f"`bench report {directory}` tries again"
+            raise ReportError(f"the report could not be written: {error}; {again}") from error
 
 
 def print_no_answer(directory: Path, exit_code: int) -> None:

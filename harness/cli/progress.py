@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -94,7 +94,7 @@ class Show:
             self._live.stop()
             self._live = None
 
-    def _draw(self) -> Group:
+    def __rich__(self) -> Group:
         with self._lock:
             return panel(self._view, self._outlook, time.monotonic())
 
@@ -109,6 +109,10 @@ class Show:
         """
         styled = Text(inert(text, keep="\n"), style)
         self.console.print(styled, soft_wrap=is_whole or not self.console.is_terminal)
+
+    def lines(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.line(text)
 
     def begin(
         self,
@@ -127,16 +131,16 @@ class Show:
         self._outlook = Outlook(starts, now_s)
         total = None if is_search else cells_of(starts)
         self._change(began_s=now_s, total=total, may_grow=may_grow, repeats=repeats, budget=budget)
-        self.open_panel(self._draw)
+        self.open_panel(self)
 
-    def open_panel(self, draw: Callable[[], RenderableType]) -> None:
-        """Show what `draw` returns below the lines, on a terminal, until `close_panel`."""
+    def open_panel(self, content: RenderableType) -> None:
+        """Show this below the lines, on a terminal, until `close_panel`."""
         if self.console.quiet or not self.console.is_interactive:
             return
         # Lines are printed above the panel; output that is redirected stays as it is.
         self._live = Live(
+            content,
             console=self.console,
-            get_renderable=draw,
             refresh_per_second=REFRESHES_PER_S,
             transient=True,
             redirect_stdout=sys.stdout.isatty(),

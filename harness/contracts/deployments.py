@@ -1,6 +1,6 @@
 """Types for what is served: a deployment, its weights, how it is installed and started, what it reports."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -301,19 +301,20 @@ class InstallSpec:
     needs: str | None = None  # what the packages need to be found or built: shown when the install fails
 
 
-# Receives a line of progress.
-OnLine = Callable[[str], None]
+class ProgressLines(Protocol):
+    """Receives lines of progress."""
+
+    def line(self, text: str, /) -> None: ...
 
 
-class Workshop(Protocol):
+class Workshop(ProgressLines, Protocol):
     """Provides the tools that make weights, ask the hub and have the items of tasks, and reports.
 
-    `line` shows a line of progress. `tool` finds or makes an environment, and returns its directory. `run`
+    `tool` finds or makes an environment, and returns its directory. `run`
     runs a command under a watchdog, with more variables, and returns its exit code and its last lines. It
     shows the lines that begin with `shown` (a regular expression), and `doing` while there are none.
     """
 
-    def line(self, text: str, /) -> None: ...
     def tool(self, spec: InstallSpec) -> Path: ...
     def run(
         self, argv: Sequence[str], environment: Mapping[str, str], doing: str, shown: str

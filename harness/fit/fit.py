@@ -1,5 +1,6 @@
 """Compute whether deployments fit a device's memory from a model's shape, before a download."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -27,7 +28,6 @@ from serving_bench.harness.plan.terms import (
     SHARES,
     Device,
     draft_facts,
-    largest,
     need_of,
     needed_bytes,
     shared_bytes,
@@ -275,8 +275,8 @@ class _Question:
             device, tokens = self.memory.device, users * context
             return needed_bytes(deployment, facts, device, draft, **filled, kv_cache_tokens=tokens)
 
-        most = largest(1, MOST_USERS, lambda each: needed(each, context) <= limit_bytes) or 0
-        longest = largest(
-            _LEAST_CONTEXT, facts.context_length, lambda each: needed(users, each) <= limit_bytes
-        )
+        most = bisect_right(range(1, MOST_USERS + 1), limit_bytes, key=lambda each: needed(each, context))
+        contexts = range(_LEAST_CONTEXT, facts.context_length + 1)
+        holding = bisect_right(contexts, limit_bytes, key=lambda each: needed(users, each))
+        longest = contexts[holding - 1] if holding else None
         return (None if most and needed(1, context) == needed(2, context) else most), longest

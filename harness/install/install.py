@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from serving_bench.harness.cache import cache_dir as cache_dir
-from serving_bench.harness.contracts import InstallSpec, OnLine
+from serving_bench.harness.contracts import InstallSpec, ProgressLines
 from serving_bench.harness.errors import MissingError, UserError
 from serving_bench.harness.install.packages import InstallError, installer
 from serving_bench.harness.install.steps import run_step
@@ -79,29 +79,30 @@ def installed(cache: Path, spec: InstallSpec) -> Environment | None:
     return environment if is_whole and marker["lock_sha256"] == _made_from_sha256(spec) else None
 
 
-def install(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | None = None) -> Environment:
+def install(
+    cache: Path, spec: InstallSpec, progress: ProgressLines, limit_bytes: int | None = None
+) -> Environment:
     """Install the environment unless it is there. Blocks for seconds to many minutes.
 
     A mending script that would install more than `limit_bytes` fails. Raises MissingError, and UserError if
     the disk is too full.
     """
     folder, log = environment_dir(cache, spec), environment_dir(cache, spec, ".log")
-    notice = f"waiting for another process that installs {spec.environment}"
-    with locked(environment_dir(cache, spec, ".lock"), lambda: on_line(notice)):
+    with locked(environment_dir(cache, spec, ".lock"), progress, f"installs {spec.environment}"):
         if ready := installed(cache, spec):
             return ready
         _clear(folder)
         check_room(cache, spec.size_bytes, spec.environment)
         log.write_bytes(b"")
         made_from = _made_from_sha256(spec)
-        on_line(f"making {folder}")
+        progress.line(f"making {folder}")
         versions: dict[str, str] = {}
         # In place, since a venv cannot be moved: its scripts contain its path. The marker is written last.
         if spec.lock is not None:
-            _make_venv(folder, spec, spec.lock, log, on_line, limit_bytes)
+            _make_venv(folder, spec, spec.lock, log, progress, limit_bytes)
             versions |= versions_in(folder, spec.environment)
         if spec.sources:
-            versions["cc"] = build(spec.sources, folder / PROGRAM, on_line)
+            versions["cc"] = build(spec.sources, folder / PROGRAM, progress)
         marker = {"lock_sha256": made_from, "versions": versions, "size_bytes": _size_bytes(folder)}
         environment = _environment(folder, spec, marker)
         if environment.program is not None and not environment.program.exists():
@@ -141,7 +142,7 @@ def compiler() -> list[str]:
     return command
 
 
-def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
+def build(sources: Sequence[Path], program: Path, progress: ProgressLines) -> str:
     """Compile the .c files of `sources` to `program`, and return the compiler's version line.
 
     Raises MissingError.
@@ -151,16 +152,16 @@ def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
     units = [str(path) for path in sources if path.suffix == ".c"]
     program.parent.mkdir(parents=True, exist_ok=True)
     argv = [*command, *COMPILE, "-o", str(program), *units]
-    on_line(shlex.join(argv))
-    run_step(argv, f"building {program.name}", f"{program.name} could not be built", on_line)
+    progress.line(shlex.join(argv))
+    run_step(argv, f"building {program.name}", f"{program.name} could not be built", progress)
     return (version.stdout.splitlines() or ["unknown"])[0]
 
 
 def _make_venv(
-    folder: Path, spec: InstallSpec, lock: Path, log: Path, on_line: OnLine, limit_bytes: int | None
+    folder: Path, spec: InstallSpec, lock: Path, log: Path, progress: ProgressLines, limit_bytes: int | None
 ) -> None:
     name, python = spec.environment, str(python_of(folder))
-    step = partial(run_step, on_line=on_line, log=log)
+    step = partial(run_step, progress=progress, log=log)
     venv = [sys.executable, "-I", "-m", "venv", "--clear", str(folder)]
     step(venv, "making a virtual environment", f"{name} got no virtual environment")
     scratch = folder / "tmp"
@@ -191,7 +192,7 @@ def _make_venv(
     )
     # -I: this process's PYTHONPATH must not reach the environment.
     for script in spec.mend:
-        on_line(f"mending: {script.name}")
+        progress.line(f"mending: {script.name}")
         step(
             [python, "-I", str(script)],
             script.name,

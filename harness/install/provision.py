@@ -16,7 +16,7 @@ from serving_bench.engines import ENGINES
 from serving_bench.harness.contracts import (
     Deployment,
     InstallSpec,
-    OnLine,
+    ProgressLines,
     Reason,
     Skip,
     Weights,
@@ -59,7 +59,12 @@ def device_of(settings: Settings) -> str:
 
 
 def provide(
-    deployments: Iterable[Deployment], store: WeightsStore, cache: Path, on_line: OnLine, *, has_device: bool
+    deployments: Iterable[Deployment],
+    store: WeightsStore,
+    cache: Path,
+    progress: ProgressLines,
+    *,
+    has_device: bool,
 ) -> Provisions:
     """Find or make everything that the deployments need. Blocks.
 
@@ -86,13 +91,15 @@ def provide(
         _refuse_tools(each, store, cache, SMALL_BYTES, f"{each.model} at {each.quantization} needs ")
     check_disk(wanted.values(), labels_by_weights, store, cache)
     for build, spec in wanted.items():
-        environments[build] = _environment(spec, build.label, build.install_line, cache, on_line, SMALL_BYTES)
+        environments[build] = _environment(
+            spec, build.label, build.install_line, cache, progress, SMALL_BYTES
+        )
     lacking = [each for each in labels_by_weights if store.find(each, cache) is None]
     began_s = time.monotonic()
-    weights = {each: provide_weights(each, store, cache, on_line) for each in labels_by_weights}
+    weights = {each: provide_weights(each, store, cache, progress) for each in labels_by_weights}
     if lacking:
         size = size_text(sum(weights[each].size_bytes for each in lacking))
-        on_line(f"weights: {time.monotonic() - began_s:.0f} s, {size}")
+        progress.line(f"weights: {time.monotonic() - began_s:.0f} s, {size}")
     pairs = [pair for each in started for pair in all_adapters(ENGINES[each.engine], each)]
     adapters = {(of, each): store.adapted(each, of, cache) for of, each in dict.fromkeys(pairs)}
     return Provisions(environments, weights, adapters)
@@ -141,15 +148,15 @@ def lacking(
 
 
 def _environment(
-    spec: InstallSpec, what: str, line: str, cache: Path, on_line: OnLine, limit_bytes: int | None
+    spec: InstallSpec, what: str, line: str, cache: Path, progress: ProgressLines, limit_bytes: int | None
 ) -> Environment:
     if environment := installed(cache, spec):
         return environment
     _refuse_by_hand(spec, what, line, cache, limit_bytes)
-    on_line(f"{what} is not installed; installing it ({size_text(spec.size_bytes)})")
+    progress.line(f"{what} is not installed; installing it ({size_text(spec.size_bytes)})")
     began_s = time.monotonic()
-    built = install(cache, spec, on_line, limit_bytes=limit_bytes)
-    on_line(f"{what}: {time.monotonic() - began_s:.0f} s, {size_text(built.size_bytes)}")
+    built = install(cache, spec, progress, limit_bytes=limit_bytes)
+    progress.line(f"{what}: {time.monotonic() - began_s:.0f} s, {size_text(built.size_bytes)}")
     return built
 
 
@@ -253,24 +260,27 @@ class Tools:
     """A Workshop whose tools are in the cache, or are installed: up to `limit_bytes`, else MissingError."""
 
     cache: Path
-    line: OnLine
+    progress: ProgressLines
     limit_bytes: int | None = SMALL_BYTES
+
+    def line(self, text: str) -> None:
+        self.progress.line(text)
 
     def tool(self, spec: InstallSpec) -> Path:
         what, line = spec.environment, _tool_line(spec)
-        return _environment(spec, what, line, self.cache, self.line, self.limit_bytes).folder
+        return _environment(spec, what, line, self.cache, self.progress, self.limit_bytes).folder
 
     def run(
         self, argv: Sequence[str], environment: Mapping[str, str], doing: str, shown: str
     ) -> tuple[int | None, Sequence[str]]:
-        return run_supervised(argv, environment, doing, self.line, shown)
+        return run_supervised(argv, environment, doing, self.progress, shown)
 
 
 def provide_weights(
     needed: Weights,
     store: WeightsStore,
     cache: Path,
-    on_line: OnLine,
+    progress: ProgressLines,
     *,
     limit_bytes: int | None = SMALL_BYTES,
 ) -> WeightsFile:
@@ -281,8 +291,8 @@ def provide_weights(
     missing = store.missing_bytes(needed, cache)
     size = f" ({size_text(missing)} to download and write)" if missing else ""
     what = f"{needed.model} at {needed.quantization} as {needed.file_format}"
-    on_line(f"{what} is not here; preparing it{size}")
-    return store.prepare(needed, cache, Tools(cache, on_line, limit_bytes))
+    progress.line(f"{what} is not here; preparing it{size}")
+    return store.prepare(needed, cache, Tools(cache, progress, limit_bytes))
 
 
 def _may_fetch(needed: Weights, size: int | None, store: WeightsStore, cache: Path) -> bool:

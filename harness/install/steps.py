@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from serving_bench.harness.contracts import OnLine, secret_names
+from serving_bench.harness.contracts import ProgressLines, secret_names
 from serving_bench.harness.errors import MissingError, why_not_fetched
 from serving_bench.harness.processes.supervise import supervised
 
@@ -22,7 +22,7 @@ def run_step(
     argv: Sequence[str],
     doing: str,
     failure: str,
-    on_line: OnLine,
+    progress: ProgressLines,
     *,
     log: Path = Path(os.devnull),
     environment: Mapping[str, str] | None = None,
@@ -33,7 +33,7 @@ def run_step(
 
     Raises MissingError with `failure`, the command's last lines and `advice` if it fails.
     """
-    code, tail = run_supervised(argv, environment or {}, doing, on_line, shown, log)
+    code, tail = run_supervised(argv, environment or {}, doing, progress, shown, log)
     if code != 0:
         where = "" if log == Path(os.devnull) else f"; the whole output: {log}"
         if (why := why_not_fetched("\n".join(tail))) and not advice:
@@ -46,14 +46,14 @@ def run_supervised(
     argv: Sequence[str],
     environment: Mapping[str, str],
     doing: str,
-    on_line: OnLine,
+    progress: ProgressLines,
     shown: str = "",
     log: Path = Path(os.devnull),
 ) -> tuple[int | None, Sequence[str]]:
     """Run a command to its end, and return its exit code and last lines.
 
-    `on_line` gets the lines that begin with `shown` (a regular expression), and `doing` whenever the command
-    prints nothing for QUIET_S; `log` gets all lines. The command ends when bench does, and when `on_line`
+    `progress` gets the lines that begin with `shown` (a regular expression), and `doing` whenever the command
+    prints nothing for QUIET_S; `log` gets all lines. The command ends when bench does, and when `progress`
     raises. Only secrets that installers need are passed on.
     """
     withheld = [name for name in secret_names(os.environ) if not _OF_INSTALLERS.search(name)]
@@ -72,10 +72,10 @@ def run_supervised(
         for line in process.lines(QUIET_S):
             if line is None:
                 elapsed_s = time.monotonic() - began_s
-                on_line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
+                progress.line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
                 continue
             kept.write(line + "\n")
             tail.append(line.rstrip())
             if re.match(shown, line):
-                on_line(line.strip())
+                progress.line(line.strip())
         return process.wait(), tail

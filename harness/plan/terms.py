@@ -3,8 +3,8 @@
 Reads nothing but a scenario's file. The device's memory and the model's shape are given as facts.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from heapq import heappop, heappush
@@ -198,12 +198,6 @@ def shared_bytes(deployment: Deployment, device_bytes: int) -> int:
     return device_bytes * (deployment.terms.tensor_parallel if is_shared else 1)
 
 
-def largest(least: int, most: int, holds: Callable[[int], bool]) -> int | None:
-    """Return the largest number that `holds`, which is true up to some number. None if `least` does not."""
-    count = bisect_left(range(least, most + 1), True, key=lambda number: not holds(number))
-    return least + count - 1 if count else None
-
-
 def bounded(deployments: Sequence[Deployment], facts: Facts) -> tuple[list[Deployment], str]:
     """Give all deployments of a model with the same context the KV cache that the smallest of them can hold.
 
@@ -268,9 +262,11 @@ def _held(deployment: Deployment, of_plan: Facts) -> int | Reason:
     context = deployment.terms.context_length or wanted
     limit_bytes = _limit_bytes(deployment, device_bytes)
     needed = partial(needed_bytes, deployment, facts, "cuda", draft_facts(deployment, of_plan.shapes))
-    most = largest(context, wanted, lambda tokens: needed(kv_cache_tokens=tokens) <= limit_bytes)
-    if most is None:
+    sizes = range(context, wanted + 1)
+    holding = bisect_right(sizes, limit_bytes, key=lambda tokens: needed(kv_cache_tokens=tokens))
+    if not holding:
         return Reason(f"{deployment.label} does not hold one conversation, or it is not known what it takes")
+    most = sizes[holding - 1]
     return most if most == wanted else max(context, most // BLOCK_TOKENS * BLOCK_TOKENS)
 
 

@@ -152,7 +152,8 @@ class Supervised:
         if "done" not in self._events:  # the watchdog hangs or was killed: do its work from here
             self._process.kill()
             find = partial(watchdog.left_of, self.pid, self.start_time_s, self.mark)
-            watchdog.end(find, self.grace_s, time.sleep)
+            for pause_s in watchdog.ending(find, self.grace_s):
+                time.sleep(pause_s)
         self._process.wait()
         self._close()
 
@@ -306,7 +307,8 @@ def _end(record: Record) -> list[str]:
         deadline = time.monotonic() + record.grace_s + watchdog.KILL_LIMIT_S
         while _is_alive(record.watchdog) and time.monotonic() < deadline:
             time.sleep(0.05)
-    watchdog.end(find, record.grace_s, time.sleep)
+    for pause_s in watchdog.ending(find, record.grace_s):
+        time.sleep(pause_s)
     return left
 
 

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,10 +74,11 @@ def pid_namespace() -> str:
     return os.readlink(path) if path.exists() else "-"
 
 
-def end(
-    find: Callable[[], Sequence[psutil.Process]], grace_s: float, wait: Callable[[float], object]
-) -> None:
-    """End the processes that `find` returns until it returns none: TERM, then KILL. Calls `wait` between."""
+def ending(find: Callable[[], Sequence[psutil.Process]], grace_s: float) -> Iterator[float]:
+    """End the processes that `find` returns until it returns none: TERM, then KILL.
+
+    Yields the seconds to wait before it looks again.
+    """
     for number, limit_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_LIMIT_S)):
         deadline = time.monotonic() + limit_s
         signalled: set[int] = set()
@@ -87,7 +88,7 @@ def end(
                     signalled.add(process.pid)
                     with suppress(psutil.Error):
                         process.send_signal(number)
-            wait(_TICK_S)
+            yield _TICK_S
 
 
 def left_of(pid: int, started_s: float, mark: str) -> list[psutil.Process]:
@@ -135,7 +136,8 @@ def main() -> int:
             os.read(wake, 4096)
         _reap(child.pid)
 
-    end(lambda: _family(environment[MARK]), options.grace, look)
+    for pause_s in ending(lambda: _family(environment[MARK]), options.grace):
+        look(pause_s)
     look(0.0)
     _report(event="done")
     return 0

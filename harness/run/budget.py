@@ -4,10 +4,10 @@ A window may be extended as long as two more repeats with equally long windows s
 servers, files or statistics.
 """
 
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
+from time import monotonic
 
 from serving_bench.harness.contracts import STEPS, LoadSummary, PlannedCell, PlannedStart
 from serving_bench.harness.plan import plan
@@ -25,14 +25,9 @@ LATEST = 1.15
 class Budget:
     """The time of one `bench run` from now on. `asked_s` is None for auto; `starts` are those to measure."""
 
-    def __init__(
-        self,
-        asked_s: float | None,
-        starts: Sequence[PlannedStart],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._asked_s, self._clock = asked_s, clock
-        self._began_s = self._start_began_s = clock()
+    def __init__(self, asked_s: float | None, starts: Sequence[PlannedStart]) -> None:
+        self._asked_s = asked_s
+        self._began_s = self._start_began_s = monotonic()
         self._planned_s = plan.estimated_s(starts)
         self._left = list(starts)
         self._took_s: defaultdict[str, list[float]] = defaultdict(list)  # starts, by deployment
@@ -52,11 +47,11 @@ class Budget:
 
     @property
     def left_s(self) -> float:
-        return self._began_s + self.limit_s - self._clock()
+        return self._began_s + self.limit_s - monotonic()
 
     def has_time_for(self, starts: Sequence[PlannedStart], latest: float = 1.0) -> bool:
         expected_s = sum(map(self._expected_s, starts))
-        return self._clock() + expected_s <= self._began_s + latest * self.limit_s
+        return monotonic() + expected_s <= self._began_s + latest * self.limit_s
 
     def why_none_for(self, start: PlannedStart) -> str:
         """Say why has_time_for is False for this start."""
@@ -72,7 +67,7 @@ class Budget:
         return max([plan.estimated_s([start]), *(median(each) for each in self._took_s.values() if each)])
 
     def begins(self, start: PlannedStart) -> None:
-        self._start_began_s = self._clock()
+        self._start_began_s = monotonic()
         self.cut([start])
 
     def ends(
@@ -87,7 +82,7 @@ class Budget:
         `launch_s`: how long its server took to start. `once_s`: the part of the time that no other start of
         the deployment will need.
         """
-        label, took_s = start.deployment.label, self._clock() - self._start_began_s - once_s
+        label, took_s = start.deployment.label, monotonic() - self._start_began_s - once_s
         windows_s = sum((load.window_end_ns - load.window_start_ns) / 1e9 for load in loads if load)
         self._took_s[label].append(took_s)
         self._beside_s[label].append(max(0.0, took_s - windows_s))
@@ -131,7 +126,7 @@ class Budget:
         planned_s = plan.start_s(start.deployment) + sum(map(_beside_s, start.cells))
         seen_s = [median(each) for each in self._beside_s.values() if each]
         # Before any start has ended, only the time that the first has taken so far is known.
-        return max(planned_s, *(seen_s or [self._clock() - self._start_began_s]))
+        return max(planned_s, *(seen_s or [monotonic() - self._start_began_s]))
 
 
 def _beside_s(cell: PlannedCell) -> float:

@@ -5,9 +5,10 @@ After each whole repeat the standing of the deployments is shown. It has no infl
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -31,6 +32,16 @@ from serving_bench.harness.settings.config import Settings
 from serving_bench.harness.settings.units import duration_text
 from serving_bench.harness.store import store
 from serving_bench.harness.store.disturbed import disturbed
+
+
+class Statistics(Protocol):
+    """What a run asks of its values while it goes on, in its directory. cli passes it in."""
+
+    def precisions(self, directory: Path, metric: str, /) -> Sequence[Precision]:
+        """Return how precisely the run knows each mean of a metric, the widest interval first."""
+
+    def standings(self, directory: Path, repeats: int, /) -> Sequence[Standing]:
+        """Return how each answer stands after so many whole repeats."""
 
 
 def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> list[PlannedStart]:
@@ -110,28 +121,27 @@ def growing(
     starts: Sequence[PlannedStart],
     whole: Plan,
     settings: Settings,
-    precisions: Callable[[Path, str], Sequence[Precision]],
+    statistics: Statistics,
     observer: Observer,
 ) -> Iterator[PlannedStart]:
     """Yield the starts, then the starts of one more block as long as `until` asks for one.
 
     A block is in run.json before it begins; in the end so is the reason why there is no further one.
-    `precisions` returns the widest interval first.
     """
     until, directory = settings.until, run.path.parent
     assert until is not None
     before_s, began_s = measured_s(directory), time.monotonic()
     yield from starts
     while True:
-        precisions_now = precisions(directory, until.metric)
-        if stop := why_stop(until, precisions_now, whole.blocks, before_s + time.monotonic() - began_s):
+        precisions = statistics.precisions(directory, until.metric)
+        if stop := why_stop(until, precisions, whole.blocks, before_s + time.monotonic() - began_s):
             observer.line(f"no further repeat: {stop}")
             run.update(stopped_because=stop)
             return
         grown = plan.grown(whole, settings, last_index(directory, run.record) + 1)
         block = grown.starts[len(whole.starts) :]
         whole, recorded = grown, run.record.plan
-        observer.grow(block, f"repeat {whole.blocks} follows: {_widest(until, precisions_now[0])}")
+        observer.grow(block, f"repeat {whole.blocks} follows: {_widest(until, precisions[0])}")
         run.update(plan=replace(recorded, starts=(*recorded.starts, *block), estimate_s=whole.estimate_s))
         yield from block
 
@@ -210,7 +220,7 @@ def fitting(
         )
         is_busy = disturbed(store.read_cells(directory)).cells
         idle = "wait until the machine is idle (`bench doctor`), then " if is_busy else ""
-        command = f"{idle}`bench run --resume {directory} repeats={more}`"
+        command = f"{idle}`{store.resuming(directory, run.record)} repeats={more}`"
         observer.cut(starts[place:], f"{why}; {command} measures the others; a larger run.budget holds more")
         return
 
@@ -225,7 +235,7 @@ def whole_repeats(directory: Path, record: store.RunRecord) -> int:
 def with_standings(
     run: store.Kept[store.RunRecord],
     starts: Iterable[PlannedStart],
-    standings: Callable[[Path, int], Sequence[Standing]],
+    statistics: Statistics,
     observer: Observer,
 ) -> Iterator[PlannedStart]:
     """Yield the starts. After each repeat that is complete, show and store how the deployments stand.
@@ -241,12 +251,12 @@ def with_standings(
             continue
         before = whole
         try:
-            standings_now = standings(directory, whole)
+            standings = statistics.standings(directory, whole)
         except (BenchError, OSError) as error:
             observer.line(f"how the deployments stand is not known: {error}")
             continue
-        observer.standing(standings_now)
-        run.update(standings=(*run.record.standings, *standings_now))
+        observer.standing(standings)
+        run.update(standings=(*run.record.standings, *standings))
 
 
 def and_again(

@@ -1,11 +1,11 @@
 """The loop: for each start a server is brought up, its cells are measured and stored, the server is stopped.
 
-A new run, a resumed run, one that grows and a search differ only in `starts` and `next_cell`.
+A new run, a resumed run, one that grows and a search differ only in `starts` and `site.next_cell`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
-from serving_bench.harness.contracts import PlannedCell, PlannedStart, quoted
+from serving_bench.harness.contracts import PlannedStart, quoted
 from serving_bench.harness.errors import BenchError, Interrupted, ServerError
 from serving_bench.harness.run.cell import fail_rest, run_cell
 from serving_bench.harness.run.quality import ask_quality
@@ -21,25 +21,18 @@ from serving_bench.harness.run.watch import Site
 from serving_bench.harness.store import checksums
 from serving_bench.harness.store.store import CellRecord
 
-# What a start measures next, given what it has measured. None: the start is done.
-NextCell = Callable[[PlannedStart, Sequence[CellRecord]], PlannedCell | None]
 
-
-def planned_cell(start: PlannedStart, done: Sequence[CellRecord]) -> PlannedCell | None:
-    return start.cells[len(done)] if len(done) < len(start.cells) else None
-
-
-def run_starts(starts: Iterable[PlannedStart], site: Site, next_cell: NextCell = planned_cell) -> None:
+def run_starts(starts: Iterable[PlannedStart], site: Site) -> None:
     """Measure the starts in order and store their cells. Raises Interrupted.
 
     The next start is taken only when the one before has ended, so `starts` may depend on its cells.
     """
     for start in starts:
         with checksums.changing(site.run_dir, f"starts/{start.name}"):
-            _run_start(start, site, next_cell)
+            _run_start(start, site)
 
 
-def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
+def _run_start(start: PlannedStart, site: Site) -> None:
     """Measure one start, and ask its quality if that is due. A start without cells is only for quality.
 
     A failure, even of a device, ends the start but not the run.
@@ -53,7 +46,7 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> None:
     try:
         with bring_up(start, site, record) as up:
             wait_ready(up, site)
-            while (cell := next_cell(start, done)) is not None:
+            while (cell := site.next_cell(start, done)) is not None:
                 done.append(run_cell(up, cell, site))
                 up.watch.save()
             hear_out(up)

@@ -6,10 +6,10 @@ arithmetic mean, rates at the geometric one. Each trial is in run.json before it
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from serving_bench.harness.contracts import (
     Fact,
@@ -58,8 +58,11 @@ class Trial:
         return self.verdict == "kept" or (self.verdict == "unclear" and self.meets)
 
 
-# Judges the cells of these numbers, all at one load of one start, in a run's directory.
-Judge = Callable[[Path, float, Sequence[int], Sequence[Objective]], Trial]
+class Trials(Protocol):
+    def trial(
+        self, directory: Path, load: float, numbers: Sequence[int], slo: Sequence[Objective], /
+    ) -> Trial:
+        """Judge the cells of these numbers, all at one load of one start."""
 
 
 def prepared(settings: Settings) -> Settings:
@@ -133,7 +136,7 @@ class Search:
     run: store.Kept[store.RunRecord]
     terms: SearchTerms
     seed: int
-    judge: Judge
+    statistics: Trials
     observer: Observer
     # By load: the trials of the current scenario on the current start.
     trials: dict[float, Trial] = field(default_factory=dict)
@@ -156,7 +159,7 @@ class Search:
         load = _level(done[-1].load)
         windows = [record.number for record in done if _level(record.load) == load]
         words = f"{load:g}/s" if self.terms.over == "rate" else plural(int(load), "user")
-        trial = self.judge(self.run.path.parent, load, windows, self.run.record.slo)
+        trial = self.statistics.trial(self.run.path.parent, load, windows, self.run.record.slo)
         if trial.problem is not None:
             if len(windows) < self.terms.trials:
                 return load

@@ -37,7 +37,7 @@ from serving_bench.harness.quality.planned import Due
 from serving_bench.harness.run.output_lock import missing, remove_made, taken_lock
 from serving_bench.harness.run.recorded import OUTSIDE, outside
 from serving_bench.harness.run.room import left_bytes, needed_bytes
-from serving_bench.harness.run.run import NextCell, planned_cell, run_starts
+from serving_bench.harness.run.run import run_starts
 from serving_bench.harness.run.start import api_of, attach_spec, key_of
 from serving_bench.harness.run.watch import Observer, Site
 from serving_bench.harness.sampling import environment, guard
@@ -71,10 +71,11 @@ def new_run_dir(parent: Path, *names: str) -> Path:
 def check_output(directory: Path | None) -> None:
     """Raise UserError if a new run cannot be written to this directory, or to a new one in RESULTS."""
     wanted = directory or RESULTS
-    key, remedy = (f"--output {directory}", "") if directory else (str(RESULTS), "; give --output DIR")
+    key = f"--output {directory}" if directory else str(RESULTS)
+    remedy = f"give {'one' if directory else '--output DIR'} in a directory that you may write to"
     existing = next(path for path in (wanted, *wanted.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise UserError(f"{key}: {existing} is not a directory{remedy}")
+        raise UserError(f"{key}: {existing} is not a directory; {remedy}")
     # A bench that was killed before it had written run.json leaves only its lock.
     if existing == directory and {path.name for path in directory.iterdir()} - {LOCK_FILE}:
         is_run = (directory / RUN_FILE).is_file()
@@ -83,7 +84,7 @@ def check_output(directory: Path | None) -> None:
     try:
         TemporaryFile(dir=existing).close()  # without a name, which another bench there would trip over
     except OSError as error:
-        raise UserError(f"{key}: cannot be made: {error.strerror} ({existing}){remedy}") from error
+        raise UserError(f"{key}: no file can be made in {existing} ({error.strerror}); {remedy}") from error
 
 
 @contextmanager
@@ -183,12 +184,7 @@ def _environment(planned: Plan, own_error: SelfTest | None) -> dict[str, Any]:
     return facts
 
 
-def measure(
-    run: store.Kept[store.RunRecord],
-    starts: Iterable[PlannedStart],
-    site: Site,
-    next_cell: NextCell = planned_cell,
-) -> None:
+def measure(run: store.Kept[store.RunRecord], starts: Iterable[PlannedStart], site: Site) -> None:
     """Run the starts and write the run's end.
 
     Raises Interrupted after everything is stored, and CellError if something cannot be stored.
@@ -199,7 +195,7 @@ def measure(
         reserve.unlink(missing_ok=True)
         with reserve.open("xb") as file:
             file.write(os.urandom(_RESERVE_BYTES))  # zeros take no room on some disks
-        run_starts(starts, site, next_cell)
+        run_starts(starts, site)
         reserve.unlink(missing_ok=True)
         _write_end(run, "completed")
     except BaseException as error:
@@ -208,11 +204,10 @@ def measure(
             reserve.unlink(missing_ok=True)
             _write_end(run, "interrupted")
         if isinstance(error, OSError):
-            command = f"bench {'search' if run.record.search else 'run'} --resume {directory}"
             remedy = _room_needed(run) if error.errno in (ENOSPC, EDQUOT) else "once it can be"
             raise CellError(
                 f"{directory}: what was measured last could not be stored: {error.strerror or error}; "
-                f"{remedy}, `{command}` measures it again"
+                f"{remedy}, `{store.resuming(directory, run.record)}` measures it again"
             ) from error
         raise
 
@@ -280,7 +275,7 @@ def provide_site(
     images = images_of(deployments, devices)
     if images:
         container.check(images)
-    provisions = provide(deployments, weights, cache, observer.line, has_device=bool(devices))
+    provisions = provide(deployments, weights, cache, observer, has_device=bool(devices))
     provisions = replace(provisions, images={image: container.image_facts(image) for image in images})
     judge = guard.Guard(settings.guard, settings.guard_terms.wait_s, observer)
     return Site(directory, cache, devices, judge, observer, provisions, quality=quality)

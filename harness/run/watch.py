@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,10 @@ class Observer(Protocol):
     def cell_ends(self, start: PlannedStart, record: store.CellRecord, result: Result) -> None: ...
 
 
+def planned_cell(start: PlannedStart, done: Sequence[store.CellRecord]) -> PlannedCell | None:
+    return start.cells[len(done)] if len(done) < len(start.cells) else None
+
+
 @dataclass(frozen=True)
 class Site:
     """Where a run takes place, what is installed there, and what shows it."""
@@ -58,6 +62,8 @@ class Site:
         default_factory=set
     )  # deployments whose server was seen after clients left
     quality: Due | None = None
+    # What a start measures next, given what it has measured. None: the start is done.
+    next_cell: Callable[[PlannedStart, Sequence[store.CellRecord]], PlannedCell | None] = planned_cell
     budget: Budget | None = None  # without one a window lasts up to STEPS times load.duration
 
     @property

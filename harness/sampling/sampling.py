@@ -96,7 +96,8 @@ class Sampling(Generic[Row]):
         }
 
     def __enter__(self) -> Self:
-        self._thread = quiet_thread(self._run, "sampler")
+        self._thread = QuietThread(target=self._run, name="sampler", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -122,16 +123,12 @@ class Sampling(Generic[Row]):
             self._failures.append(f"{type(failure).__name__}: {failure}")
 
 
-def quiet_thread(run: Callable[[], None], name: str) -> threading.Thread:
-    """Start a daemon thread that takes no signals: one that arrives there would not wake the main thread."""
+class QuietThread(threading.Thread):
+    """A thread that takes no signals: one that arrives there would not wake the main thread."""
 
-    def run_without_signals() -> None:
+    def run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        run()
-
-    thread = threading.Thread(target=run_without_signals, name=name, daemon=True)
-    thread.start()
-    return thread
+        super().run()
 
 
 def within(limit_s: float, ask: Callable[[], Value]) -> Value:
@@ -147,7 +144,9 @@ def within(limit_s: float, ask: Callable[[], Value]) -> Value:
         except BaseException as failure:
             answer.set_exception(failure)
 
-    quiet_thread(run, "bounded").join(limit_s)
+    asking = QuietThread(target=run, name="bounded", daemon=True)
+    asking.start()
+    asking.join(limit_s)
     if not answer.done():
         raise TimeoutError(f"no answer within {limit_s:g} s")
     return answer.result()

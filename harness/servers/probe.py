@@ -21,7 +21,7 @@ from serving_bench.harness.errors import ServerError, UserError
 from serving_bench.harness.load.answer import openai
 from serving_bench.harness.load.answer.api import Api
 from serving_bench.harness.load.answer.chat import Decoded, decode
-from serving_bench.harness.sampling.sampling import quiet_thread, within
+from serving_bench.harness.sampling.sampling import QuietThread, within
 from serving_bench.harness.settings.units import duration_text
 
 T = TypeVar("T")
@@ -225,7 +225,8 @@ def _unless_over(seconds: float, act: Callable[[], object]) -> Iterator[None]:
         if not over.wait(max(0.0, seconds)):
             act()
 
-    watching = quiet_thread(watch, "probe")
+    watching = QuietThread(target=watch, name="probe", daemon=True)
+    watching.start()
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ from serving_bench.harness.contracts import ContainerSpec, Hint, NativeSpec, Sta
 from serving_bench.harness.errors import ServerError
 from serving_bench.harness.processes.listening import stranger_on
 from serving_bench.harness.processes.supervise import Supervised, supervised
-from serving_bench.harness.sampling.sampling import quiet_thread
+from serving_bench.harness.sampling.sampling import QuietThread
 from serving_bench.harness.servers import probe
 from serving_bench.harness.servers.log import MOST_LINE_BYTES, bytes_from, text_of
 
@@ -258,7 +258,10 @@ def watched_stages(log_path: Path, stages: Sequence[Stage], starting: Starting) 
         while (name := watched.new.get()) is not None:
             starting.reached(name)
 
-    looking, telling = quiet_thread(look_on, "stages"), quiet_thread(tell, "stages told")
+    looking = QuietThread(target=look_on, name="stages", daemon=True)
+    telling = QuietThread(target=tell, name="stages told", daemon=True)
+    looking.start()
+    telling.start()
     try:
         yield watched
     finally:

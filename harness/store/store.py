@@ -15,6 +15,7 @@ request_table turns it into requests.parquet. Knows no statistics: the record is
 
 import fcntl
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -155,6 +156,11 @@ def is_going_on(run_dir: Path, status: str) -> bool:
         except (OSError, StoreError) as error:
             return isinstance(error, BlockingIOError)
     return False
+
+
+def resuming(run_dir: Path, record: RunRecord) -> str:
+    """Return the command that goes on with a run or a search."""
+    return shlex.join(["bench", "search" if record.search else "run", "--resume", str(run_dir)])
 
 
 def read_starts(run_dir: Path) -> list[StartRecord]:

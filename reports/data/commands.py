@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from serving_bench.harness.contracts import words_of
+from serving_bench.harness.store.store import resuming
 from serving_bench.reports.data.asked import Heard, heard_of
 from serving_bench.reports.data.run import Run
 
@@ -24,7 +25,7 @@ def command(run: Run, **changes: Sequence[str]) -> str:
 
 def resumed(run: Run) -> str:
     """Return the command that continues a run."""
-    return f"bench run --resume {shlex.quote(str(run.path))}"
+    return resuming(run.path, run.record)
 
 
 def asking_quality(run: Run) -> str:
@@ -32,14 +33,14 @@ def asking_quality(run: Run) -> str:
 
     It continues this run if some deployments were not asked yet. Otherwise it is a new run that asks for
     quality, or allows more time for it. Empty if no command would help: bench did not measure the run, a
-    server gives no probabilities, or it was running already.
+    server gives no probabilities, or it was running already; and if a run that was cut short asked for none.
     """
     requested, record, heard = run.record.quality.asked, run.record, heard_of(run)
     is_mute = any(each.missing and not each.is_told and not _was_late(each) for each in heard.values())
     if run.foreign or is_mute or any(each.terms.base_url for each in run.deployments.values()):
         return ""
     if not requested or requested == ("tasks",):
-        return command(run, quality=["fidelity", *requested])
+        return "" if run.is_cut_short else command(run, quality=["fidelity", *requested])
     unasked = {label for label, each in run.deployments.items() if each.model != "-"} - heard.keys()
     if unasked and not (record.only_repeat or record.nodes or record.search):
         return resumed(run)

@@ -124,6 +124,14 @@ class Run:
         """Whether bench is still measuring it, so that more cells may follow."""
         return store.is_going_on(self.path, self.record.status)
 
+    @cached_property
+    def is_cut_short(self) -> bool:
+        """Whether it was ended before all was measured, so that --resume measures more."""
+        if self.foreign or self.is_going_on or self.record.status == "completed":
+            return False
+        may_grow = self.record.search or (self.record.until and not self.record.stopped_because)
+        return bool(may_grow) or any(not cell.counts for cell in self.planned_cells)
+
     @property
     def foreign(self) -> Fact | None:
         """Which other tool measured it; None if bench did. A foreign run gets no verdict."""

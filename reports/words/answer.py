@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from serving_bench.reports.checks.examine import SIGN, findings_of
-from serving_bench.reports.data import Group, Run, command, once
+from serving_bench.reports.data import Group, Run, command, once, resumed
 from serving_bench.reports.measures import mean_text, metric_of, plural, several, span_text
 from serving_bench.reports.measures.quality import quality_of
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, Best
@@ -82,11 +82,18 @@ class Said:
 @once
 def answers_of(run: Run) -> tuple[Said, ...]:
     """Return one answer for each scenario and model, and with an SLO for each family of loads."""
-    answers = [(decision, _answer(run, decision)) for decision in decisions_of(run)]
+    answers = [(decision, _resumed_first(run, _answer(run, decision))) for decision in decisions_of(run)]
     return tuple(
         replace(each, advice=f"{_NOT_SERVED} {each.advice}".strip()) if decision.case.model == "-" else each
         for decision, each in answers
     ) or (_nothing_measured(run),)
+
+
+def _resumed_first(run: Run, answer: Said) -> Said:
+    """Return an answer that advises nothing else before a run that was cut short is whole."""
+    if not answer.command or not run.is_cut_short:
+        return answer
+    return replace(answer, advice="What was not measured may settle it", command=resumed(run))
 
 
 def _answer(run: Run, decision: Decision) -> Said:

@@ -171,7 +171,7 @@ def test_the_panel_of_all_nodes_says_in_80_columns_where_each_repeat_is():
     panel.say("gpu-node-02 (10.0.0.2, 9d8c7b)", 2, REPORTING)
     panel.say("gpu-node-02 (10.0.0.2, 9d8c7b)", 2, "the whole run says it")
     written = io.StringIO()
-    Console(file=written, width=80).print(panel.table())
+    Console(file=written, width=80).print(panel)
     head, first, second, third = written.getvalue().splitlines()
     assert head.split() == ["repeat", "node"]
     assert first.startswith(f"1       {node_name}")

@@ -130,8 +130,7 @@ def prepare(weights: Weights, cache: Path, workshop: Workshop) -> WeightsFile:
     means = Means(cache, workshop)
     way = _possible(way_of(weights))
     folder = way.at(cache).parent
-    notice = f"waiting for another process that prepares {folder.name}"
-    with locked(folder / "lock", lambda: workshop.line(notice)):
+    with locked(folder / "lock", workshop, f"prepares {folder.name}"):
         for each in _missing(way, cache):
             if each.repo and find(weights, cache) is None:
                 _check_disk(weights, way, cache)

@@ -14,7 +14,7 @@ from serving_bench.harness.claims.judging import Judgement
 from serving_bench.harness.cli import terminal
 from serving_bench.harness.cli.claim_text import print_judgement, why_not_testable
 from serving_bench.harness.cli.commands.jobs import new_job, new_plan
-from serving_bench.harness.cli.commands.measuring import measured
+from serving_bench.harness.cli.commands.measuring import perform
 from serving_bench.harness.cli.commands.planning import planned
 from serving_bench.harness.cli.ending import report_whatever_happened
 from serving_bench.harness.cli.progress import Show
@@ -96,7 +96,7 @@ def _measure(
     if why := why_not_testable(wanted, whole):
         return Judgement(wanted, "not testable here", why), None
     with new_job(settings, whole, output) as job:
-        run = measured(job, show, as_json=as_json, claim=name)
+        run = perform(job, show, as_json=as_json, claim=name)
         from serving_bench.harness.cli.claim_verdict import judged
 
         return judged(run, name), job.directory

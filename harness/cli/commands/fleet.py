@@ -67,7 +67,7 @@ def run_on(on: str, settings: Settings, output: Path | None, show: Show, *, as_j
         jobs = [on_ray.Job(k, parts / f"{k}", settings) for k in range(1, settings.repeats + 1)]
         try:
             panel = _Nodes(show, settings.repeats)
-            show.open_panel(panel.table)
+            show.open_panel(panel)
             on_ray.measure(nodes, words_of(settings.given), jobs, panel)
         except (Interrupted, CellError) as error:
             stopped = error
@@ -111,7 +111,7 @@ class _Nodes:
         self._rows[number] = (node, line)
         self._show.line(f"repeat {number} on {node}: {line}")
 
-    def table(self) -> Table:
+    def __rich__(self) -> Table:
         table = Table("repeat", "node", "", box=None, pad_edge=False)
         for number, (node, line) in self._rows.items():
             done = "measured" if line == REPORTING else line

@@ -56,14 +56,14 @@ class Job:
     @property
     def again(self) -> str:
         """Return the command that goes on with it."""
-        return f"`bench {'search' if self.settings.search else 'run'} --resume {self.directory}`"
+        return f"`{store.resuming(self.directory, self.record)}`"
 
     @property
     def more(self) -> str:
         """Return the command that measures more repeats of a finished run; an empty text if none can."""
         if self.may_grow or self.record.only_repeat or self.record.nodes:
             return ""
-        return f"`bench run --resume {self.directory} repeats={self.whole.blocks + 2}`"
+        return f"`{store.resuming(self.directory, self.record)} repeats={self.whole.blocks + 2}`"
 
 
 def typed_settings(given: Choices, *, is_search: bool = False) -> Settings:

@@ -1,14 +1,14 @@
 """`bench run` and `bench search`: plan, provide, measure, and write the report whatever happens."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from serving_bench.engines.model import weights
-from serving_bench.harness.cli import terminal
+from serving_bench.harness.cli import interim, terminal
 from serving_bench.harness.cli.commands.fleet import run_on
 from serving_bench.harness.cli.commands.jobs import (
     Job,
@@ -29,13 +29,13 @@ from serving_bench.harness.cli.ending import (
     print_no_answer,
     print_why_none,
     report_whatever_happened,
+    reported,
     tell,
     unfinished,
 )
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.cli.trust import tell_changed
-from serving_bench.harness.contracts import Objective, PlannedStart, Standing
-from serving_bench.harness.errors import Interrupted, UserError
+from serving_bench.harness.errors import Interrupted, ReportError, UserError
 from serving_bench.harness.install import install
 from serving_bench.harness.install.provision import Tools
 from serving_bench.harness.plan import plan
@@ -44,7 +44,7 @@ from serving_bench.harness.quality.planned import asking, earlier_references, ke
 from serving_bench.harness.run import next_starts, session
 from serving_bench.harness.run.budget import Budget
 from serving_bench.harness.run.room import check_space
-from serving_bench.harness.run.search import Search, Trial
+from serving_bench.harness.run.search import Search
 from serving_bench.harness.run.watch import Site
 from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.store import store
@@ -85,7 +85,8 @@ def run(
             return
         jobs = new_job(*new_plan(settings, output, only_repeat), output, only_repeat)
     with jobs as job:
-        perform(job, show, as_json=as_json)
+        result = perform(job, show, as_json=as_json)
+        conclude(job, result, show, as_json=as_json)
 
 
 def search(
@@ -120,16 +121,72 @@ def search(
     else:
         settings = typed_settings(overrides.parse(changes or [], study), is_search=True)
         jobs = new_job(*new_plan(settings, output), output)
+    show = Show(quiet=quiet)
     with jobs as job:
-        perform(job, Show(quiet=quiet), as_json=as_json)
+        result = perform(job, show, as_json=as_json)
+        conclude(job, result, show, as_json=as_json)
 
 
-def perform(job: Job, show: Show, *, as_json: bool, then: str = "") -> None:
-    """Measure a job, write its report, and show the result, with the line `then` below it.
+def perform(job: Job, show: Show, *, as_json: bool, claim: str | None = None) -> "Run":
+    """Measure a job to its end, and return what to show.
+
+    Raises ReportError and Interrupted, after what there is was shown.
+    """
+    try:
+        outcome = measured(job, show, claim)
+    except ReportError as error:
+        if as_json:
+            print_no_answer(job.directory, error.exit_code)
+        raise
+    if not isinstance(outcome, Stopped):
+        return outcome
+    if outcome.run:
+        tell(outcome.run, outcome.by.exit_code, show, as_json=as_json)
+    elif as_json:
+        print_no_answer(job.directory, outcome.by.exit_code)
+    raise outcome.by
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What a job came to that a signal ended. `run` is None if it has no report, since it has no value."""
+
+    by: Interrupted
+    run: "Run | None"
+
+
+def measured(job: Job, show: Show, claim: str | None = None) -> "Run | Stopped":
+    """Say what a job is, provide what it needs, measure it, and write its report.
+
+    `claim`: the name of a claim that is judged by the run before the report is written. Raises ReportError,
+    and Interrupted while what it needs is provided.
+    """
+    references = _references(job)
+    show.lines(skip_lines(job.whole.skips))
+    site = _provided(job, show)
+    show.lines(_job_lines(job))
+    until = job.settings.until if job.may_grow else None
+    check_space(job.directory, job.starts, until, asks_quality=job.quality is not None)
+    keep_references(references, job.directory)
+    try:
+        _measure(job, site, show)
+    except Interrupted as stop:
+        has_values = any(cell.counts for cell in store.read_cells(job.directory))
+        run = report_whatever_happened(job.directory, show, claim) if has_values else None
+        show.close_panel()
+        stop.remark = _what_goes_on(job, claim, has_values=has_values)
+        return Stopped(stop, run)
+    except BaseException:
+        report_whatever_happened(job.directory, show, claim)
+        raise
+    return reported(job.directory, show, claim)
+
+
+def conclude(job: Job, run: "Run", show: Show, *, as_json: bool, then: str = "") -> None:
+    """Show the result of a run or search, with the line `then` below it.
 
     Raises typer.Exit if a cell failed or is invalid, or if a start of a search failed.
     """
-    run = measured(job, show, as_json=as_json)
     if job.settings.search:
         failed = unfinished(run)
         what = f"{failed} of {len(job.whole.starts)} starts failed; {job.again} repeats them"
@@ -146,36 +203,6 @@ def perform(job: Job, show: Show, *, as_json: bool, then: str = "") -> None:
         show.line(then, is_whole=True)
     if failed:
         raise typer.Exit(1)
-
-
-def measured(job: Job, show: Show, *, as_json: bool, claim: str | None = None) -> "Run":
-    """Provide what a job needs, say what it is, measure it, and write its report. Return what to show.
-
-    `claim`: the name of a claim that is judged by the run before the report is written.
-    """
-    references = _references(job)
-    for line in skip_lines(job.whole.skips):
-        show.line(line)
-    site = _provided(job, show)
-    for line in _job_lines(job):
-        show.line(line)
-    until = job.settings.until if job.may_grow else None
-    check_space(job.directory, job.starts, until, asks_quality=job.quality is not None)
-    keep_references(references, job.directory)
-    try:
-        _measure(job, site, show)
-    except Interrupted as error:
-        _tell_interrupted(job, claim, error, show, as_json=as_json)
-        raise
-    except BaseException:
-        report_whatever_happened(job.directory, show, claim)
-        raise
-    run = report_whatever_happened(job.directory, show, claim)
-    if not run:
-        if as_json:
-            print_no_answer(job.directory, 1)
-        raise typer.Exit(1)
-    return run
 
 
 def _references(job: Job) -> list[Path]:
@@ -198,10 +225,10 @@ def _provided(job: Job, show: Show) -> Site:
     # A block that `until` adds starts every deployment again.
     needed = job.whole.starts if job.may_grow else job.starts
     try:
-        quality = job.quality and with_tasks(job.quality, Tools(cache, show.line))
+        quality = job.quality and with_tasks(job.quality, Tools(cache, show))
         return session.provide_site(job.directory, job.settings, needed, quality, weights, cache, show)
-    except Interrupted:
-        show.line("nothing was measured yet; what is installed stays: give the same command again")
+    except Interrupted as stop:
+        stop.remark = "nothing was measured yet; what is installed stays: give the same command again"
         raise
 
 
@@ -222,26 +249,15 @@ def _job_lines(job: Job) -> Iterator[str]:
             yield f"every cell is completed; {then}{f'; {job.more} measures more' if job.more else ''}"
 
 
-def _tell_interrupted(job: Job, claim: str | None, error: Interrupted, show: Show, *, as_json: bool) -> None:
-    """Report what was measured and how to go on."""
-    goes_on = f"{job.again} goes on with it"
-    if claim:
-        goes_on += f", then `bench claim {claim} --from {job.directory}` judges it"
-    if any(cell.counts for cell in store.read_cells(job.directory)):
-        run = report_whatever_happened(job.directory, show, claim)
-    else:
-        show.close_panel()
-        show.line(f"nothing was measured yet; {goes_on}", is_whole=True)
-        run = None
-    if not run:
-        if as_json:
-            print_no_answer(job.directory, error.exit_code)
-        return
-    tell(run, error.exit_code, show, as_json=as_json)
-    left = left_of(job.directory, store.read_run(job.directory))
-    show.line(
-        goes_on if left.starts or left.may_grow or claim else "all was measured before that", is_whole=True
-    )
+def _what_goes_on(job: Job, claim: str | None, *, has_values: bool) -> str:
+    """Say what goes on with a job that a signal has ended."""
+    if has_values and not claim:
+        left = left_of(job.directory, store.read_run(job.directory))
+        if not left.starts and not left.may_grow:
+            return "all was measured before that"
+    nothing = "" if has_values else "nothing was measured yet; "
+    judges = f", then `bench claim {claim} --from {job.directory}` judges it" if claim else ""
+    return f"{nothing}{job.again} goes on with it{judges}"
 
 
 def _measure(job: Job, site: Site, show: Show) -> None:
@@ -260,29 +276,13 @@ def _measure(job: Job, site: Site, show: Show) -> None:
     is_search = settings.search is not None
     show.begin(job.starts, job.whole.blocks, limit, may_grow=job.may_grow, is_search=is_search)
     if settings.search:
-        trials = Search(run, settings.search, settings.seed, _trial, show)
-        session.measure(run, job.starts, site, trials.next_cell)
+        trials = Search(run, settings.search, settings.seed, interim, show)
+        session.measure(run, job.starts, replace(site, next_cell=trials.next_cell))
         return
-    starts: Iterable[PlannedStart]
     if job.may_grow:
-        from serving_bench.reports.measures.over_starts import precisions
-
-        starts = next_starts.growing(run, job.starts, job.whole, settings, precisions, show)
+        starts = next_starts.growing(run, job.starts, job.whole, settings, interim, show)
     else:
         starts = next_starts.fitting(run, job.starts, budget, show)
-    starts = next_starts.with_standings(run, starts, _standings, show)
+    starts = next_starts.with_standings(run, starts, interim, show)
     site = site if until else replace(site, budget=budget)
     session.measure(run, next_starts.and_again(run, starts, budget, show), site)
-
-
-def _standings(directory: Path, repeats: int) -> Sequence[Standing]:
-    from serving_bench.reports.words.report import standings
-
-    return standings(directory, repeats)
-
-
-def _trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[Objective]) -> Trial:
-    from serving_bench.reports.measures.slo import trial
-
-    outcome = trial(directory, numbers, slo)
-    return Trial(load, outcome.verdict, outcome.meets, len(numbers), outcome.words, outcome.problem)

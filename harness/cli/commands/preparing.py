@@ -47,7 +47,7 @@ def install_command(
         message = f"{what} needs no environment of its own"
     elif not remove:
         with terminal.signals_interrupt():
-            environment = install.install(cache, spec, Show(quiet=quiet).line)
+            environment = install.install(cache, spec, Show(quiet=quiet))
         message = f"{what} is installed in {environment.folder} ({size_text(environment.size_bytes)})"
     elif freed := install.remove(cache, spec):
         cached = "; what was downloaded stays cached" if spec.lock else ""
@@ -86,7 +86,7 @@ def prepare(
         provision.check_disk([], needed, weights, cache)
         for each in needed:
             try:
-                ready = provision.provide_weights(each, weights, cache, show.line, limit_bytes=None)
+                ready = provision.provide_weights(each, weights, cache, show, limit_bytes=None)
             except BenchError as error:
                 lacking.append(each)
                 name = f"{each.model} {each.quantization} as {each.file_format}"
@@ -134,7 +134,7 @@ def fit_command(
         overrides.parse(changes or [], study), typed=overrides.parse(changes or [])
     )
     memory = fit.memory_of(settings.device, terms.device_memory_bytes)
-    workshop = provision.Tools(install.cache_dir(), Show(quiet=as_json).line)
+    workshop = provision.Tools(install.cache_dir(), Show(quiet=as_json))
     drafts = (point.value.draft[0] for point in settings.terms if point.value.draft)
     facts = {model: known_facts(model, workshop) for model in (*settings.models, *drafts)}
     tables = fit.fit(settings, facts, memory, weights, install.cache_dir())

@@ -14,7 +14,7 @@ from serving_bench.engines import ENGINES
 from serving_bench.engines.model import weights
 from serving_bench.harness.cli import terminal
 from serving_bench.harness.cli.commands.jobs import due_of, new_job, plan_again, typed_settings
-from serving_bench.harness.cli.commands.measuring import perform
+from serving_bench.harness.cli.commands.measuring import conclude, perform
 from serving_bench.harness.cli.commands.planning import check_any, print_plan, search_lines
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.cli.trust import agreed, tell_changed
@@ -90,7 +90,8 @@ def rerun(
     with new_job(settings, whole, output, record.only_repeat) as job:
         # Each start of a search has loads of its own.
         compare = "" if settings.search else join(["bench", "compare", str(source), str(job.directory)])
-        perform(job, show, as_json=as_json, then=compare)
+        result = perform(job, show, as_json=as_json)
+        conclude(job, result, show, as_json=as_json, then=compare)
 
 
 def _what_runs(

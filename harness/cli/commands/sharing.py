@@ -88,8 +88,7 @@ def _cut_off(directory: Path) -> str | None:
         record = store.read_run(directory)
     except StoreError:
         return None  # it is among the findings
-    command = "search" if record.search else "run"
-    return f"`bench {command} --resume {directory}`" if record.status == "running" else None
+    return f"`{store.resuming(directory, record)}`" if record.status == "running" else None
 
 
 def bundle_command(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_http import fake_http, files_in
+from progress_lines import KeptLines
 from waiting import wait_until
 from wheels import make_lock, make_wheel
 
@@ -31,10 +32,6 @@ from serving_bench.harness.install.install import (
 )
 
 
-def ignore(line: str) -> None:
-    pass
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_wheel(tmp_path_factory.mktemp("wheel"), "tinything", {"tinything.py": "ANSWER = 42\n"})
@@ -51,15 +48,15 @@ class Made:
     cache: Path
     spec: InstallSpec
     environment: Environment
-    lines: list[str]
+    lines: KeptLines
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Made:
     folder = tmp_path_factory.mktemp("made")
     spec = InstallSpec("tiny-cpu", make_lock(folder, "tinything", wheel), "import tinything", 1_000)
-    lines: list[str] = []
-    return Made(folder / "cache", spec, install(folder / "cache", spec, lines.append), lines)
+    lines = KeptLines()
+    return Made(folder / "cache", spec, install(folder / "cache", spec, lines), lines)
 
 
 def test_installed_package_can_be_imported_by_the_new_interpreter(made: Made) -> None:
@@ -86,8 +83,8 @@ def test_progress_is_few_lines_and_the_log_keeps_what_uv_said(made: Made) -> Non
 
 
 def test_installed_again_does_nothing(made: Made) -> None:
-    lines: list[str] = []
-    assert install(made.cache, made.spec, lines.append) == made.environment
+    lines = KeptLines()
+    assert install(made.cache, made.spec, lines) == made.environment
     assert lines == []
 
 
@@ -97,8 +94,8 @@ def test_mending_scripts_run_in_the_environment_before_the_check_and_count_for_i
     mend = tmp_path / "mend_tiny.py"
     mend.write_text("import pathlib, tinything as t\npathlib.Path(t.__file__).with_name('more.py').touch()\n")
     mended = dataclasses.replace(spec, mend=(mend,), check="import more")
-    lines: list[str] = []
-    install(tmp_path, mended, lines.append)
+    lines = KeptLines()
+    install(tmp_path, mended, lines)
     assert "mending: mend_tiny.py" in lines
     assert installed(tmp_path, spec) is None
     mend.write_text(mend.read_text() + "# more\n")
@@ -107,10 +104,10 @@ def test_mending_scripts_run_in_the_environment_before_the_check_and_count_for_i
 
 def printed(tmp_path: Path, spec: InstallSpec, variable: str) -> str:
     """What a script that mends is given in a variable, each time a fresh install."""
-    mend, lines = tmp_path / "mend_tiny.py", list[str]()
+    mend, lines = tmp_path / "mend_tiny.py", KeptLines()
     before = mend.read_text() if mend.exists() else ""
     mend.write_text(f"import os\nprint('given:', os.environ.get({variable!r}))\n# after {len(before)}\n")
-    install(tmp_path, dataclasses.replace(spec, mend=(mend,)), lines.append)
+    install(tmp_path, dataclasses.replace(spec, mend=(mend,)), lines)
     return next(line.removeprefix("given: ") for line in lines if line.startswith("given: "))
 
 
@@ -139,7 +136,7 @@ def test_what_an_environment_needs_is_said_when_its_mending_fails(tmp_path: Path
     mend.write_text("raise SystemExit('ERROR: No matching distribution found for torch==2.13.0')\n")
     needing = dataclasses.replace(spec, mend=(mend,), needs="It needs torch 2.13.0.")
     with pytest.raises(MissingError, match=r"found for torch==2\.13\.0\nIt needs torch 2\.13\.0\."):
-        install(tmp_path, needing, ignore)
+        install(tmp_path, needing, KeptLines())
 
 
 def test_mending_has_the_scratch_of_the_install_and_a_limit_unless_the_user_asked(
@@ -152,12 +149,12 @@ def test_mending_has_the_scratch_of_the_install_and_a_limit_unless_the_user_aske
         "print('  of pip'); print('limit', os.environ.get('BENCH_INSTALL_LIMIT_BYTES'))\n"
     )
     mended = dataclasses.replace(spec, mend=(mend,))
-    lines: list[str] = []
-    made = install(tmp_path / "run", mended, lines.append, limit_bytes=7)
+    lines = KeptLines()
+    made = install(tmp_path / "run", mended, lines, limit_bytes=7)
     assert (lines[-1], "  of pip" in lines) == ("limit 7", False)
     assert "  of pip\nlimit 7\n" in environment_dir(tmp_path / "run", mended, ".log").read_text()
     assert not (made.folder / "tmp").exists()
-    install(tmp_path / "asked", mended, lines.append)
+    install(tmp_path / "asked", mended, lines)
     assert lines[-1] == "limit None"
 
 
@@ -166,19 +163,19 @@ def test_mending_that_fails_is_not_installed(tmp_path: Path, spec: InstallSpec) 
     mend.write_text("raise SystemExit('nothing to mend here')\n")
     broken = dataclasses.replace(spec, mend=(mend,))
     with pytest.raises(MissingError, match=r"mended by mend_tiny\.py \(exit code 1\)[\s\S]*nothing to mend"):
-        install(tmp_path, broken, ignore)
+        install(tmp_path, broken, KeptLines())
     assert installed(tmp_path, broken) is None
 
 
 def test_program_of_the_spec_is_the_environments(tmp_path: Path, spec: InstallSpec) -> None:
-    made = install(tmp_path, dataclasses.replace(spec, program="bin/python3"), ignore)
+    made = install(tmp_path, dataclasses.replace(spec, program="bin/python3"), KeptLines())
     assert made.program == made.folder / "bin" / "python3"
     assert made.python is not None
 
 
 def test_program_that_the_lock_does_not_bring_is_said(tmp_path: Path, spec: InstallSpec) -> None:
     with pytest.raises(MissingError, match=r"tiny-cpu was installed without bin/server$"):
-        install(tmp_path, dataclasses.replace(spec, program="bin/server"), ignore)
+        install(tmp_path, dataclasses.replace(spec, program="bin/server"), KeptLines())
 
 
 @pytest.mark.parametrize("with_uv", [True, False])
@@ -192,7 +189,7 @@ def test_what_is_missing_and_what_is_needed_are_said_when_packages_are_not_found
     lock.write_text(f"tinything-absent==1.0 --hash=sha256:{'0' * 64}\n")
     absent = dataclasses.replace(spec, lock=lock, needs="It needs an index that has tinything.")
     with pytest.raises(MissingError) as caught:
-        install(tmp_path, absent, ignore)
+        install(tmp_path, absent, KeptLines())
     head, *said, last = str(caught.value).splitlines()
     assert head.startswith(
         "tiny-cpu could not be installed (exit code 1); the end of its output; the whole output: "
@@ -217,12 +214,12 @@ def test_a_package_for_another_python_is_said(tmp_path: Path, spec: InstallSpec,
     lock = tmp_path / "later.txt"
     lock.write_text(f"tinything-later==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
     with pytest.raises(MissingError, match=r"current Python version \(3\S* does not satisfy\s+Python>=4\.1"):
-        install(tmp_path, dataclasses.replace(spec, lock=lock), ignore)
+        install(tmp_path, dataclasses.replace(spec, lock=lock), KeptLines())
 
 
 def test_pip_installs_where_there_is_no_uv(tmp_path, spec: InstallSpec, monkeypatch):
     monkeypatch.setattr(packages, "uv_program", lambda: None)
-    assert install(tmp_path, spec, ignore).versions["tinything"] == "1.0"
+    assert install(tmp_path, spec, KeptLines()).versions["tinything"] == "1.0"
 
 
 def test_the_lock_is_the_whole_of_it_and_dependencies_are_not_looked_for(tmp_path: Path, spec: InstallSpec):
@@ -230,7 +227,7 @@ def test_the_lock_is_the_whole_of_it_and_dependencies_are_not_looked_for(tmp_pat
     leaning = dataclasses.replace(
         spec, lock=make_lock(tmp_path, "tinyleaning", wheel), check="import tinyleaning"
     )
-    assert install(tmp_path, leaning, ignore).versions["tinyleaning"] == "1.0"
+    assert install(tmp_path, leaning, KeptLines()).versions["tinyleaning"] == "1.0"
 
 
 def test_what_an_earlier_install_left_is_removed_before_the_disk_is_checked(tmp_path, spec: InstallSpec):
@@ -238,7 +235,7 @@ def test_what_an_earlier_install_left_is_removed_before_the_disk_is_checked(tmp_
     left.parent.mkdir(parents=True)
     left.write_bytes(b"x")
     with pytest.raises(UserError, match="needs about"):
-        install(tmp_path, dataclasses.replace(spec, size_bytes=10**18), ignore)
+        install(tmp_path, dataclasses.replace(spec, size_bytes=10**18), KeptLines())
     assert not left.exists()
 
 
@@ -251,12 +248,12 @@ def test_another_lock_means_not_installed(made: Made, tmp_path: Path) -> None:
 
 
 def test_second_install_waits_for_the_first(made: Made) -> None:
-    lines: list[str] = []
+    lines = KeptLines()
     found: list[Environment] = []
     with (made.cache / "engines" / "tiny-cpu.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         second = threading.Thread(
-            target=lambda: found.append(install(made.cache, made.spec, lines.append)), daemon=True
+            target=lambda: found.append(install(made.cache, made.spec, lines)), daemon=True
         )
         second.start()
         wait_until(lambda: lines)
@@ -273,9 +270,9 @@ def test_nothing_is_installed_at_first(tmp_path: Path, spec: InstallSpec) -> Non
 def test_failed_check_is_not_installed_and_is_made_good_later(tmp_path: Path, spec: InstallSpec) -> None:
     broken = dataclasses.replace(spec, check="raise SystemExit('no such instruction')")
     with pytest.raises(MissingError, match=r"does not work \(exit code 1\)[\s\S]*no such instruction"):
-        install(tmp_path, broken, ignore)
+        install(tmp_path, broken, KeptLines())
     assert installed(tmp_path, spec) is None
-    whole = install(tmp_path, spec, ignore)
+    whole = install(tmp_path, spec, KeptLines())
     assert installed(tmp_path, spec) == whole
     # What uv's cache has as well is not freed.
     assert 0 < remove(tmp_path, spec) < whole.size_bytes + 10_000
@@ -289,7 +286,7 @@ def test_wrong_hash_is_refused_in_a_line_that_says_what_would_work(tmp_path, spe
         MissingError,
         match=r"^tiny-cpu could not be installed: the hash of a fetched file is not .*PIP_INDEX_URL.*$",
     ):
-        install(tmp_path, wrong, ignore)
+        install(tmp_path, wrong, KeptLines())
     assert installed(tmp_path, wrong) is None
 
 
@@ -335,7 +332,7 @@ def test_what_builds_a_package_is_of_the_lock_too_and_does_not_stay(
         monkeypatch.setattr(packages, "uv_program", lambda: None)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # an isolated build would look for the builder there
-    made = install(tmp_path, built, ignore)
+    made = install(tmp_path, built, KeptLines())
     assert made.versions["tinysource"] == "1.0"
     assert "tinybuilder" not in made.versions
     assert not list(made.folder.rglob("tinybuilder*"))
@@ -348,7 +345,7 @@ def test_a_builder_of_another_hash_is_refused_in_a_line(tmp_path: Path, built: I
         MissingError,
         match=r"^tiny-built: the tools that build its packages .*: the hash of a fetched file is not .*",
     ):
-        install(tmp_path, wrong, ignore)
+        install(tmp_path, wrong, KeptLines())
     assert installed(tmp_path, wrong) is None
 
 
@@ -364,18 +361,19 @@ def test_nothing_is_built_where_nothing_with_a_hash_would_build_it(
     lock = tmp_path / "named.txt"
     lock.write_text(f"tinysource==1.0 --hash=sha256:{digest}\n")
     with pytest.raises(MissingError, match="tiny-built could not be installed"):
-        install(tmp_path, dataclasses.replace(built, lock=lock, builders=None), ignore)
-    made = install(tmp_path, dataclasses.replace(built, lock=lock), ignore)
+        install(tmp_path, dataclasses.replace(built, lock=lock, builders=None), KeptLines())
+    made = install(tmp_path, dataclasses.replace(built, lock=lock), KeptLines())
     assert made.versions["tinysource"] == "1.0", "but for its builder's hash it can be built"
 
 
 def test_interrupted_install_does_not_count(tmp_path: Path, spec: InstallSpec) -> None:
-    def interrupt(line: str) -> None:
-        if line.startswith("Resolved"):
-            raise KeyboardInterrupt
+    class Interrupting:
+        def line(self, text: str) -> None:
+            if text.startswith("Resolved"):
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        install(tmp_path, spec, interrupt)
+        install(tmp_path, spec, Interrupting())
     assert environment_dir(tmp_path, spec).exists()
     assert installed(tmp_path, spec) is None
 
@@ -393,7 +391,7 @@ def test_marker_that_was_cut_short_does_not_count(made: Made, tmp_path: Path) ->
 
 def test_too_small_disk_is_said_before_anything_is_made(tmp_path: Path, spec: InstallSpec) -> None:
     with pytest.raises(UserError, match=r"tiny-cpu needs about 1000000000\.0 GB under .*BENCH_CACHE_DIR"):
-        install(tmp_path, dataclasses.replace(spec, size_bytes=10**18), ignore)
+        install(tmp_path, dataclasses.replace(spec, size_bytes=10**18), KeptLines())
     assert not environment_dir(tmp_path, spec).exists()
 
 
@@ -416,8 +414,8 @@ def sources(tmp_path: Path) -> tuple[Path, ...]:
 
 def test_sources_become_a_program_that_is_made_anew_when_one_changes(tmp_path, sources: tuple[Path, ...]):
     spec = InstallSpec("tiny-native", None, "", 1_000, sources)
-    lines: list[str] = []
-    first = install(tmp_path, spec, lines.append)
+    lines = KeptLines()
+    first = install(tmp_path, spec, lines)
     assert first.python is None
     assert first.program == tmp_path / "engines" / "tiny-native" / "bin" / "program"
     assert subprocess.check_output([first.program], text=True) == "42"
@@ -426,7 +424,7 @@ def test_sources_become_a_program_that_is_made_anew_when_one_changes(tmp_path, s
     assert installed(tmp_path, spec) == first
     sources[2].write_text("#define ANSWER 50\nint more(void);\n")
     assert installed(tmp_path, spec) is None
-    again = install(tmp_path, spec, ignore)
+    again = install(tmp_path, spec, KeptLines())
     assert again.program is not None
     assert subprocess.check_output([again.program], text=True) == "52"
     assert remove(tmp_path, spec) > 1_000
@@ -440,7 +438,7 @@ def test_sources_that_do_not_compile_are_refused_with_the_compilers_words(
     sources[1].write_text("int more(void) { return two; }\n")
     spec = InstallSpec("tiny-native", None, "", 1_000, sources)
     with pytest.raises(MissingError, match=r"program could not be built[\s\S]*two"):
-        install(tmp_path, spec, ignore)
+        install(tmp_path, spec, KeptLines())
     assert installed(tmp_path, spec) is None
 
 
@@ -451,7 +449,7 @@ def test_without_a_compiler_one_line_says_what_would_help(monkeypatch: pytest.Mo
     with pytest.raises(
         MissingError, match=r"^no-such-compiler: no C compiler .*apt-get install gcc"
     ) as raised:
-        install(tmp_path, InstallSpec("tiny-native", None, "", 1_000, (source,)), ignore)
+        install(tmp_path, InstallSpec("tiny-native", None, "", 1_000, (source,)), KeptLines())
     assert "\n" not in str(raised.value)
 
 

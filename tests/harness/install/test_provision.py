@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import toy_engine
 from bench_command import BENCH, Place, bench, quick, told
+from progress_lines import KeptLines
 from reference_serving import native_program
 from shell_script import shell_script
 from small_disk import run_on_small_disk
@@ -43,10 +44,6 @@ from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.settings.units import size_text
 
 
-def ignore(line: str) -> None:
-    pass
-
-
 def deployment(options: Options) -> Deployment:
     return Deployment("reference", "-", "-", EngineTerms(), options, options.program)
 
@@ -55,7 +52,7 @@ PYTHON, NATIVE = deployment(Options()), deployment(Options(program="native"))
 
 
 def provided(cache: Path, *deployments: Deployment) -> Provisions:
-    return provide(deployments, weights, cache, ignore, has_device=False)
+    return provide(deployments, weights, cache, KeptLines(), has_device=False)
 
 
 def test_a_program_that_must_be_compiled_is_never_made_without_being_asked_for(tmp_path: Path) -> None:
@@ -69,7 +66,7 @@ def test_two_programs_of_one_engine_stand_side_by_side(tmp_path, tmp_path_factor
     native_program(tmp_path_factory)  # skips where no compiler is
     spec = ENGINES["reference"].install("native", "cpu")
     assert isinstance(spec, InstallSpec)
-    made = install(tmp_path, spec, ignore)
+    made = install(tmp_path, spec, KeptLines())
     both = provided(tmp_path, PYTHON, NATIVE)
     assert both.environment_of(PYTHON) is None
     assert both.environment_of(NATIVE) == made
@@ -176,7 +173,7 @@ def toy_of(
 
 
 def provided_toys(cache: Path, *deployments: Deployment) -> Provisions:
-    return provide(deployments, Shelf(cache), cache, ignore, has_device=False)
+    return provide(deployments, Shelf(cache), cache, KeptLines(), has_device=False)
 
 
 @pytest.fixture
@@ -196,7 +193,7 @@ def own_program(tmp_path: Path) -> Path:
 def test_environments_and_programs_of_the_users_stand_beside_benchs_own(
     tmp_path: Path, toy: Toy, tiny: InstallSpec, own_environment: Path, own_program: Path
 ) -> None:
-    made = install(tmp_path, tiny, ignore)
+    made = install(tmp_path, tiny, KeptLines())
     before = sorted(own_environment.rglob("*"))
     ours, theirs = toy_of(), toy_of(environment=str(own_environment))
     alone, contained = toy_of(program=str(own_program)), toy_of("docker", image="toys:2")
@@ -332,7 +329,7 @@ def test_all_weights_that_a_run_does_not_fetch_are_one_command(
         for name, quantization in lacking
     ]
     with pytest.raises(MissingError) as caught:
-        provide([here, *absent], HubShelf(tmp_path), tmp_path, ignore, has_device=False)
+        provide([here, *absent], HubShelf(tmp_path), tmp_path, KeptLines(), has_device=False)
     assert str(caught.value) == said
 
 
@@ -359,12 +356,12 @@ def test_what_is_not_here_yet_is_told_with_its_size_and_who_makes_it(tmp_path, t
 def test_the_weights_of_a_draft_are_provided_like_any(tmp_path: Path, toy: Toy) -> None:
     terms = dataclasses.replace(toy_of("docker").terms, speculation="draft:small@awq")
     drafted = dataclasses.replace(toy_of("docker"), terms=terms)
-    found = provide([drafted], Shelf(tmp_path), tmp_path, ignore, has_device=False)
+    found = provide([drafted], Shelf(tmp_path), tmp_path, KeptLines(), has_device=False)
     assert [(each.model, each.quantization) for each in found.weights] == [("m", "fp16"), ("small", "awq")]
     assert found.weights_of(drafted.draft) == found.weights[Weights("small", "awq", "safetensors")]
     assert found.weights_of(toy_of("docker").draft) is None
     with pytest.raises(MissingError, match=r"^small at awq: not here; .*model=small "):
-        provide([drafted], HubShelf(tmp_path), tmp_path, ignore, has_device=False)
+        provide([drafted], HubShelf(tmp_path), tmp_path, KeptLines(), has_device=False)
 
 
 def test_a_small_environment_is_installed_by_the_run_itself(tmp_path: Path, toy: Toy, tiny: InstallSpec):
@@ -380,8 +377,8 @@ def test_a_run_installs_no_more_than_its_limit_whatever_mending_finds_necessary(
     mend = tmp_path / "mend_toys.py"
     mend.write_text("import os\nprint('limit', os.environ.get('BENCH_INSTALL_LIMIT_BYTES'))\n")
     toy.installs = {("first", "cpu"): dataclasses.replace(tiny, mend=(mend,))}
-    lines: list[str] = []
-    provide([toy_of()], Shelf(tmp_path), tmp_path, lines.append, has_device=False)
+    lines = KeptLines()
+    provide([toy_of()], Shelf(tmp_path), tmp_path, lines, has_device=False)
     assert f"limit {SMALL_BYTES}" in lines
 
 
@@ -391,11 +388,11 @@ def test_a_tool_that_must_be_compiled_is_named_with_its_command(
     tool = dataclasses.replace(tiny, environment="tool-toys-cpu", is_built=True)
     monkeypatch.setattr(engines, "TOOLS", {"toys": tool})
     with pytest.raises(MissingError, match=r"^tool-toys-cpu: not built here.*run `bench install toys` "):
-        provide_weights(Weights("m", "awq", "safetensors"), Shelf(tmp_path, tool), tmp_path, ignore)
+        provide_weights(Weights("m", "awq", "safetensors"), Shelf(tmp_path, tool), tmp_path, KeptLines())
     toy.installs = {("second", "cpu"): dataclasses.replace(tool, environment="toy-second-cpu")}
     shelf = Shelf(tmp_path, dataclasses.replace(tool, environment="toy-second-cpu"))
     with pytest.raises(MissingError, match=r"run `bench install toy --program second`"):
-        provide_weights(Weights("m", "awq", "safetensors"), shelf, tmp_path, ignore, limit_bytes=None)
+        provide_weights(Weights("m", "awq", "safetensors"), shelf, tmp_path, KeptLines(), limit_bytes=None)
 
 
 def test_a_run_names_a_tool_to_build_before_it_fetches_anything(
@@ -405,7 +402,7 @@ def test_a_run_names_a_tool_to_build_before_it_fetches_anything(
     monkeypatch.setattr(engines, "TOOLS", {"toys": tool})
     shelf = Shelf(tmp_path, tool)
     with pytest.raises(MissingError, match=r"^m at fp16 needs tool-toys-cpu: not built here"):
-        provide([toy_of()], shelf, tmp_path / "cache", ignore, has_device=False)
+        provide([toy_of()], shelf, tmp_path / "cache", KeptLines(), has_device=False)
     assert not (tmp_path / "cache").exists()
     told = [said for said, _ in lacking([toy_of()], shelf, tmp_path / "cache", has_device=False)]
     assert [said.rpartition(", ")[2] for said in told] == ["done by `bench run`", "run `bench install toys`"]
@@ -482,7 +479,7 @@ def test_adapters_are_provided_for_the_weights_of_each_deployment(tmp_path: Path
     adapters = (Adapter("random-0"), Adapter("random-1"))
     started = dataclasses.replace(toy_of("docker"), adapters=adapters)
     running = dataclasses.replace(started, terms=EngineTerms(base_url="http://127.0.0.1:1/v1"))
-    found = provide([started, running], Shelf(tmp_path / "w"), tmp_path, ignore, has_device=False)
+    found = provide([started, running], Shelf(tmp_path / "w"), tmp_path, KeptLines(), has_device=False)
     paths = [each.path.name for each in found.adapters_of(started)]
     assert paths == [f"{started.quantization}-random-0", f"{started.quantization}-random-1"]
     assert found.adapters_of(running) == ()

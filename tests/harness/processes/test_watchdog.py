@@ -159,7 +159,8 @@ def test_end_kills_what_outlives_the_grace_period(tmp_path: Path) -> None:
         def find() -> list[psutil.Process]:
             return [psutil.Process(pid) for pid in both if watchdog.start_time_s(pid) is not None]
 
-        watchdog.end(find, 0.3, threading.Event().wait)
+        for pause_s in watchdog.ending(find, 0.3):
+            threading.Event().wait(pause_s)
         assert find() == []
 
 

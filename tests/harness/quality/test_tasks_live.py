@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from fake_http import chatting, fake_http
+from progress_lines import KeptLines
 
 from serving_bench.harness.errors import UserError
 from serving_bench.harness.install.install import cache_dir
@@ -14,7 +15,7 @@ from serving_bench.harness.store.named_files import TASKS_FILE
 from serving_bench.harness.store.quality_table import read_items
 
 pytestmark = pytest.mark.engines
-TOOLS = Tools(cache_dir(), print)
+TOOLS = Tools(cache_dir(), KeptLines())
 OWN_TASK = """\
 task: capitals
 dataset_path: json

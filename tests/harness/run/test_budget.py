@@ -13,6 +13,7 @@ from bench_command import Place, bench, quick, side_by_side, told
 from make_run import S, deployment, plan_of
 
 from serving_bench.harness.contracts import GuardFinding, Load, PlannedStart, quoted
+from serving_bench.harness.run import budget as budgets
 from serving_bench.harness.run.budget import Budget
 from serving_bench.harness.run.next_starts import fitting
 from serving_bench.harness.store import store
@@ -30,10 +31,18 @@ class Clock:
         return self.now_s
 
 
-def play(budget: Budget, clock: Clock, start: PlannedStart, took_s: float, launch_s: float = 1.0) -> None:
+CLOCK = Clock()
+
+
+@pytest.fixture(autouse=True)
+def _by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "monotonic", CLOCK)
+
+
+def play(budget: Budget, start: PlannedStart, took_s: float, launch_s: float = 1.0) -> None:
     """A start that takes so long, of which 8 s are its window."""
     budget.begins(start)
-    clock.now_s += took_s
+    CLOCK.now_s += took_s
     budget.ends(start, launch_s, [make_run.summary(S)])
 
 
@@ -61,24 +70,22 @@ def test_the_default_run_has_eight_minutes_however_slow_its_servers(words, budge
 
 
 def test_a_slow_start_up_counts_as_planned_once_it_was_seen() -> None:
-    clock = Clock()
-    budget = Budget(None, STARTS, clock)
-    play(budget, clock, STARTS[0], 120.0, launch_s=100.0)
+    budget = Budget(None, STARTS)
+    play(budget, STARTS[0], 120.0, launch_s=100.0)
     same = [each for each in STARTS if each.deployment == STARTS[0].deployment]
     assert budget.limit_s == 2 * (15 * 16 + len(same) * 100)
 
 
 def test_a_window_may_go_on_while_two_more_repeats_as_long_fit() -> None:
-    clock = Clock()
-    budget = Budget(480.0, STARTS, clock)
+    budget = Budget(480.0, STARTS)
     budget.begins(STARTS[0])
     # 9 cells in 480 s, less 8 more starts of 8 s and this cell's 4 s beside its window: 412 s for 72 s.
     # While no request has ended: 3 cells, less 2 starts and this cell: half of 460 s for 24 s.
     assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (5, 9)
     # If starting took 60 s, the others will too. 8 of them leave no time, but 2 do: 296 s for 24 s.
-    clock.now_s += 60.0
+    CLOCK.now_s += 60.0
     assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (4, 6)
-    clock.now_s += 410.0
+    CLOCK.now_s += 410.0
     assert budget.steps(STARTS[0], STARTS[0].cells[0]) == (1, 4)
 
 
@@ -92,13 +99,13 @@ def fitted(
 ) -> tuple[list[int], store.RunRecord, list[str]]:
     """The repeats of the starts that a run makes, each of which takes so long. It `had` some before."""
     store.write_record(tmp_path / "run.json", make_run.run_record(plan_of(THREE, [LOAD], repeats=5)))
-    run, clock, said = store.Kept(tmp_path / "run.json", store.read_run(tmp_path)), Clock(), Told()
+    run, said = store.Kept(tmp_path / "run.json", store.read_run(tmp_path)), Told()
     starts, made = [start for place, start in enumerate(STARTS) if place not in had], list[int]()
     for place in had:
         make_run.write_cell(tmp_path, STARTS[place].cells[0], STARTS[place], [], make_run.summary(S))
-    budget = Budget(budget_s, starts, clock)
+    budget = Budget(budget_s, starts)
     for start, each_s in zip(fitting(run, starts, budget, said), took_s, strict=False):
-        play(budget, clock, start, each_s)
+        play(budget, start, each_s)
         make_run.write_start(tmp_path, make_run.start_record(start, S))
         make_run.write_cell(tmp_path, start.cells[0], start, [], make_run.summary(S), **changes)
         made.append(start.repeat)

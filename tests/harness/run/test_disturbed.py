@@ -35,7 +35,7 @@ def again(
 ) -> tuple[Iterator[PlannedStart], Told, int]:
     directory, record, planned = begin(tmp_path / "run")
     run, told = Kept(directory / "run.json", record), Told()
-    budget = Budget(budget_s, planned.starts, lambda: 0.0)
+    budget = Budget(budget_s, planned.starts)
     starts = and_again(run, measured(directory, planned.starts, found), budget, told)
     return starts, told, len(planned.starts)
 

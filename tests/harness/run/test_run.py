@@ -369,6 +369,6 @@ def test_a_start_that_waits_for_the_machine_says_so(tmp_path):
     guard.before_start("00-reference", nothing, ())
     words = ("engine=reference", "repeats=1")
     whole = plan.make(config.settings(overrides.parse(words)))
-    run_starts(whole.starts, Site(tmp_path, tmp_path, (), guard, observer), lambda *_: None)
+    run_starts(whole.starts, Site(tmp_path, tmp_path, (), guard, observer, next_cell=lambda *_: None))
     [said] = observer.lines
     assert said.startswith("01-reference: up to ")

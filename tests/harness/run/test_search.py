@@ -1,6 +1,7 @@
 """A search's record: its settings, the trials that it plans, and what is left of one that was cut short."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from make_run import run_record, start_record, write_start
@@ -79,7 +80,9 @@ def record_of(start, cell, **changes):
 
 def searched(directory, whole, terms, judge):
     record = run_record(whole, search=terms, slo=(Objective("success", 0.99),))
-    return search.Search(Kept(directory / "run.json", record), terms, 1, judge, Show(quiet=True))
+    return search.Search(
+        Kept(directory / "run.json", record), terms, 1, SimpleNamespace(trial=judge), Show(quiet=True)
+    )
 
 
 def play(found, start):

@@ -12,9 +12,10 @@ from serving_bench.harness.store import store
 from serving_bench.harness.store.store import CellRecord, Kept, RunRecord
 
 
-def stands(directory: Path, repeats: int) -> Sequence[Standing]:
-    words = f"b ahead after {repeats}"
-    return [Standing(repeats, "chat", "-", "2 users", "output_tokens_per_s", "b", "a", 1.1, words)]
+class Stands:
+    def standings(self, directory: Path, repeats: int) -> Sequence[Standing]:
+        words = f"b ahead after {repeats}"
+        return [Standing(repeats, "chat", "-", "2 users", "output_tokens_per_s", "b", "a", 1.1, words)]
 
 
 def measure(run: Kept[RunRecord], start: PlannedStart) -> None:
@@ -32,7 +33,7 @@ def test_a_standing_is_told_and_stored_after_each_repeat_but_the_plans_last(tmp_
     directory, record, whole = begin(tmp_path)
     run, told = Kept(directory / "run.json", record), Told()
     begun = []
-    for start in with_standings(run, whole.starts, stands, told):  # type: ignore[arg-type]
+    for start in with_standings(run, whole.starts, Stands(), told):  # type: ignore[arg-type]
         begun.append((start.repeat, list(told.lines)))
         measure(run, start)
     assert begun == [(0, []), (0, []), (1, ["b ahead after 1"]), (1, ["b ahead after 1"])]
@@ -45,7 +46,7 @@ def test_with_until_the_last_of_the_plan_is_told_too(tmp_path: Path) -> None:
     until = settings_of("until=ci:5%").until
     run, told = Kept(directory / "run.json", record), Told()
     run.update(until=until)
-    for start in with_standings(run, whole.starts, stands, told):  # type: ignore[arg-type]
+    for start in with_standings(run, whole.starts, Stands(), told):  # type: ignore[arg-type]
         measure(run, start)
     assert told.lines == ["b ahead after 1", "b ahead after 2"]
 
@@ -54,11 +55,12 @@ def test_a_run_goes_on_where_its_standing_cannot_be_read(tmp_path: Path) -> None
     directory, record, whole = begin(tmp_path)
     run, told = Kept(directory / "run.json", record), Told()
 
-    def damaged(directory: Path, repeats: int) -> Sequence[Standing]:
-        raise StoreError("cells/001: damaged")
+    class Damaged:
+        def standings(self, directory: Path, repeats: int) -> Sequence[Standing]:
+            raise StoreError("cells/001: damaged")
 
     starts = []
-    for start in with_standings(run, whole.starts, damaged, told):  # type: ignore[arg-type]
+    for start in with_standings(run, whole.starts, Damaged(), told):  # type: ignore[arg-type]
         starts.append(start)
         measure(run, start)
     assert starts == list(whole.starts)

@@ -4,6 +4,7 @@ import json
 import signal
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 
 import pytest
 from begun_run import Told, write_begun
@@ -68,7 +69,8 @@ def test_a_block_is_on_record_before_it_begins_and_so_is_why_there_is_no_further
     whole = plan.make(settings)
     run, told = Kept(tmp_path / "run.json", write_begun(tmp_path, settings, whole)), Told()
     found = iter([[WIDE], [NARROW]])
-    growing_run = growing(run, whole.starts, whole, settings, lambda *_: next(found), told)  # type: ignore[arg-type]
+    statistics = SimpleNamespace(precisions=lambda *_: next(found))
+    growing_run = growing(run, whole.starts, whole, settings, statistics, told)  # type: ignore[arg-type]
     first = [next(growing_run) for _ in whole.starts]
     assert first == list(whole.starts)
     more = [next(growing_run), next(growing_run)]

@@ -1,6 +1,7 @@
 """The first screen: question, traffic, answer, table, reasons to distrust; and the answer in one line."""
 
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from html import unescape
@@ -168,6 +169,14 @@ def test_without_a_test_there_are_values_best_first_and_no_ratio(tmp_path: Path)
     text = plain(run)
     assert "No winner. At 4 users: a verdict needs 3 repeats in which all have a value, here 2." in text
     assert f"More repeats may settle it: bench run --resume {tmp_path} repeats=5" in text
+
+
+def test_a_run_that_was_cut_short_is_resumed_before_it_is_advised_more_repeats(tmp_path: Path) -> None:
+    whole = made_run(tmp_path, [BASE, OTHER], repeats=2)
+    shutil.rmtree(tmp_path / f"cells/{whole.planned_cells[-1].number:03d}")
+    store.write_record(tmp_path / "run.json", replace(whole.record, status="interrupted"))
+    [answer] = answers_of(open_run(tmp_path))
+    assert answer.note == f"What was not measured may settle it: bench run --resume {tmp_path}"
 
 
 def test_more_repeats_are_not_advised_where_no_window_had_a_request(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Workshop:
     def run(
         self, argv: Sequence[str], environment: Mapping[str, str], doing: str, shown: str
     ) -> tuple[int | None, Sequence[str]]:
-        return run_supervised(argv, environment, doing, self.line, shown)
+        return run_supervised(argv, environment, doing, self, shown)
 
 
 def prepared(

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from places import ROOT
+from progress_lines import KeptLines
 
 from serving_bench.engines.reference.engine import ENGINE
 from serving_bench.harness.contracts import InstallSpec
@@ -50,7 +51,7 @@ def native_program(factory: pytest.TempPathFactory) -> Path:
         pytest.skip(str(error))
     program = factory.getbasetemp() / "reference-native"
     if not program.exists():
-        install.build(spec.sources, program, lambda line: None)
+        install.build(spec.sources, program, KeptLines())
     return program
 
 
