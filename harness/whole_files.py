@@ -25,7 +25,7 @@ def locked(path: Path, progress: ProgressLines | None = None, doing: str = "") -
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         if not try_lock(file, path, "set BENCH_CACHE_DIR to a folder on another"):
-            if progress:
+            if progress is not None:
                 progress.line(f"waiting for another process that {doing}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
