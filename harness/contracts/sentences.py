@@ -207,7 +207,9 @@ SENTENCES: Mapping[str, str] = {
     "outlasted": "requests sent before it outlasted it, and its tokens/s are of them",
     "failed_before": "{how} before it",
     # What makes a machine unfit.
-    "memory_not_back": "{above_gib:.2f} GiB more {memory} memory was in use than before the first start",
+    "memory_not_back": "{above_gib:.2f} GiB more device memory was in use than before the first start",
+    "memory_short": "only {free_gib:.2f} of {of_gib:.1f} GiB of the machine's memory were free",
+    "memory_pressure": "programs waited for memory in {percent:.0f} % of the last 10 s",
     "clocks_low": "device {device} ran at {mhz:.0f} MHz, in earlier windows of this deployment and load "
     "{usual_mhz:.0f} MHz",
     "no_sample": "device {device} gave no sample",

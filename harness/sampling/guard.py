@@ -9,10 +9,13 @@ import resource
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import Literal, NamedTuple, Protocol
+
+import psutil
 
 from serving_bench.harness.contracts import (
     FROM_OUTSIDE,
@@ -39,6 +42,11 @@ WAIT_SHARE = 0.25
 WAIT_AGAIN_S = 2.0
 STEAL_PCT = 5.0
 SWAPPED_BYTES = 16 << 20
+# The machine is short of memory if less than this share is free, or if programs waited for memory for more
+# than this share of the last 10 s (the `some` line of Linux's pressure stall information).
+FREE_SHARE = 0.05
+PRESSURE_PCT = 5.0
+MEMORY_PRESSURE = Path("/proc/pressure/memory")
 LOW_DISK_BYTES = 1 << 30
 LOW_FILES = 4096
 # The share of a window's samples in which NVML gave a reason for lower clocks.
@@ -146,8 +154,8 @@ class Guard:
     ) -> Use:
         """Return what is in use before the start with this name.
 
-        If that is more memory than before the first start, wait for a while until it is freed. If it is not,
-        this marks all cells of the start, or with guard=strict raises UnfitError. With `is_attached` it does
+        If a device's memory is not freed, or the machine is short of its own, wait for a while. If that does
+        not help, mark all cells of the start, or with guard=strict raise UnfitError. With `is_attached` it does
         not wait: the memory of a running server is in use all the time.
         """
         self._of_start, self._devices = (), tuple(devices)
@@ -155,17 +163,16 @@ class Guard:
         if self.mode == "off" or is_attached or idle.used_bytes is None:
             return idle
         first = self._first_bytes.setdefault(memory.kind, idle.used_bytes)
-        if idle.used_bytes <= first + tolerance_bytes(first):
+        cause = short_of_memory() if memory.kind == "host" else not_freed(idle.used_bytes, first)
+        if cause is None:
             return idle
-        above_gib = (idle.used_bytes - first) / 2**30
-        fact = because("memory_not_back", above_gib=above_gib, memory=memory.kind)
         wait_s, began_s = self._next_wait_s("memory"), time.monotonic()
-        self._show.waits(name, f"up to {wait_s:.0f} s: {fact}")
-        is_back, _ = memory.wait(first, wait_s)
+        self._show.waits(name, f"up to {wait_s:.0f} s: {cause.fact}")
+        is_back = wait_for_host(wait_s) if memory.kind == "host" else memory.wait(first, wait_s)[0]
         self._has_waited("memory", began_s, in_vain=not is_back)
         if is_back:
             return memory.measure()
-        self._of_start = self._findings([Cause("memory_not_back", fact)], "before")
+        self._of_start = self._findings([cause], "before")
         if refusal := self.refusal(self._of_start):
             raise UnfitError(str(refusal), self._of_start)
         return idle
@@ -276,6 +283,36 @@ class Guard:
 
     def _refuses(self, cause: Cause, when: Literal["before", "during"]) -> bool:
         return self.mode == "strict" and (when == "before" or cause.kind in FROM_OUTSIDE)
+
+
+def not_freed(used_bytes: int, first_bytes: int) -> Cause | None:
+    """Return that clearly more memory of the devices is in use than before the first start."""
+    above_gib = (used_bytes - first_bytes) / 2**30
+    is_freed = used_bytes <= first_bytes + tolerance_bytes(first_bytes)
+    return None if is_freed else Cause("memory_not_back", because("memory_not_back", above_gib=above_gib))
+
+
+def short_of_memory() -> Cause | None:
+    """Return that the machine's own memory is short; what else is in use of it changes no result."""
+    memory = psutil.virtual_memory()
+    if memory.available < FREE_SHARE * memory.total:
+        sizes = {"free_gib": memory.available / 2**30, "of_gib": memory.total / 2**30}
+        return Cause("memory_not_back", because("memory_short", **sizes))
+    with suppress(OSError, ValueError, IndexError):  # Linux 4.20 and later, where it is on
+        waited_pct = float(MEMORY_PRESSURE.read_text().split("avg10=")[1].split()[0])
+        if waited_pct > PRESSURE_PCT:
+            return Cause("memory_not_back", because("memory_pressure", percent=waited_pct))
+    return None
+
+
+def wait_for_host(limit_s: float) -> bool:
+    """Wait until the machine is no longer short of memory. Return whether that came within the limit."""
+    deadline_s = time.monotonic() + limit_s
+    while short_of_memory():
+        if time.monotonic() >= deadline_s:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def system_causes(load: Load, directory: Path) -> Iterator[Cause]:

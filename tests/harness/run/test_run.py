@@ -31,7 +31,6 @@ from serving_bench.harness.run.run import run_starts
 from serving_bench.harness.run.start import Serving
 from serving_bench.harness.run.watch import Site
 from serving_bench.harness.sampling.guard import Guard
-from serving_bench.harness.sampling.sampling import Memory, Use
 from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.store import store
 
@@ -361,12 +360,11 @@ class Waits(Silent):
         self.lines.append(f"{what}: {unfit}")
 
 
-def test_a_start_that_waits_for_the_machine_says_so(tmp_path):
+def test_a_start_that_waits_for_the_machine_says_so(tmp_path, monkeypatch):
     observer = Waits()
     guard = Guard("mark", 0.1, observer)
-    # Before the first start nothing was in use: the next one finds more, and waits.
-    nothing = Memory("host", lambda: [Use(0)])
-    guard.before_start("00-reference", nothing, ())
+    # All of the memory would have to be free.
+    monkeypatch.setattr("serving_bench.harness.sampling.guard.FREE_SHARE", 1.0)
     words = ("engine=reference", "repeats=1")
     whole = plan.make(config.settings(overrides.parse(words)))
     run_starts(whole.starts, Site(tmp_path, tmp_path, (), guard, observer, next_cell=lambda *_: None))

@@ -116,8 +116,8 @@ class Held:
         return self.returned, None
 
 
-def memory(*used_bytes: int, returned: bool = False) -> Held:
-    return Held(list(used_bytes), returned)
+def memory(*used_bytes: int, returned: bool = False, kind: str = "device") -> Held:
+    return Held(list(used_bytes), returned, kind)
 
 
 def started(
@@ -337,6 +337,26 @@ def test_memory_that_is_not_back_marks_every_cell_of_the_start(tmp_path: Path) -
     # The second wait after one in vain is short.
     assert [text.partition(":")[0] for text in shown.waited] == ["up to 8 s", "up to 2 s"]
     watching.before_start("start", memory(2 * GIB), ())
+    assert watching.before_cell("cell", Start(), LOAD, tmp_path) == ()
+
+
+def test_memory_of_the_machine_is_waited_for_only_if_it_is_short(tmp_path, monkeypatch):
+    shown, pressure = Shown(), tmp_path / "memory"
+    monkeypatch.setattr(guard, "MEMORY_PRESSURE", pressure)
+    watching = started(wait_s=0.8, devices=(), show=shown)
+    browser = memory(*[9 * GIB] * 8, kind="host")
+    assert watching.before_start("start", browser, ()).used_bytes == 9 * GIB
+    assert shown.waited == []
+    pressure.write_text("some avg10=7.30 avg60=1.00 avg300=0.10 total=9\nfull avg10=0.00 total=0\n")
+    watching.before_start("start", browser, ())
+    monkeypatch.setattr(guard, "FREE_SHARE", 1.0)
+    watching.before_start("start", browser, ())
+    [found] = watching.before_cell("cell", Start(), LOAD, tmp_path)
+    assert re.fullmatch(r"only [\d.]+ of [\d.]+ GiB of the machine's memory were free", str(found.fact))
+    assert shown.waited[0].endswith("s: programs waited for memory in 7 % of the last 10 s")
+    monkeypatch.setattr(guard, "FREE_SHARE", 0.0)
+    pressure.write_text("some avg10=0.00 avg60=1.00 avg300=0.10 total=9\n")
+    watching.before_start("start", browser, ())
     assert watching.before_cell("cell", Start(), LOAD, tmp_path) == ()
 
 
