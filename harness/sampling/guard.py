@@ -154,9 +154,9 @@ class Guard:
     ) -> Use:
         """Return what is in use before the start with this name.
 
-        If a device's memory is not freed, or the machine is short of its own, wait for a while. If that does
-        not help, mark all cells of the start, or with guard=strict raise UnfitError. With `is_attached` it does
-        not wait: the memory of a running server is in use all the time.
+        If a device's memory is not freed, or the machine is short of its own, wait for a while. If it
+        stays so, mark all cells of the start, or with guard=strict raise UnfitError. With `is_attached`
+        do not wait: the memory of a running server is in use all the time.
         """
         self._of_start, self._devices = (), tuple(devices)
         idle = memory.measure()
