@@ -271,10 +271,10 @@ def test_cache_is_in_blocks_where_the_model_is_not_known() -> None:
 def test_requests_force_length_and_name_every_sampling_parameter() -> None:
     turn = Turn((), max_tokens=8)
     assert ENGINE.request_fields(turn, Options(), "matched") == {
-        "ignore_eos": True, "min_tokens": 8, "top_p": 1.0, "top_k": 0, "min_p": 0.0,
+        "ignore_eos": True, "top_p": 1.0, "top_k": 0, "min_p": 0.0,
         "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
     }  # fmt: skip
-    assert ENGINE.request_fields(turn, Options(), "stock") == {"ignore_eos": True, "min_tokens": 8}
+    assert ENGINE.request_fields(turn, Options(), "stock") == {"ignore_eos": True}
 
 
 def test_cpu_environment_leaves_out_what_breaks_it() -> None:
