@@ -139,7 +139,8 @@ def _owned(
 
     The fields of others are left out if bench cannot distinguish them from the server's.
     """
-    ours_among = tree.among(set(listed))
+    ours = tree.among(listed.keys() | (busy or {}).keys())
+    ours_among = None if ours is None else ours & listed.keys()
     process_bytes = total(listed[pid] for pid in ours_among) if ours_among else None
     if ours_among is None:
         device.note("process_memory", "the server's processes are out of sight, so none counts as its own")
@@ -159,9 +160,7 @@ def _owned(
         return {"process_bytes": process_bytes}
     foreign = listed.keys() - (ours_among or set())
     foreign_bytes = total(listed[pid] for pid in foreign)
-    at_work = None
-    if busy is not None:
-        at_work = max((busy[pid] for pid in busy.keys() - (tree.among(set(busy)) or set())), default=0)
+    at_work = None if busy is None else max((busy[pid] for pid in busy.keys() - (ours or set())), default=0)
     return {
         "process_bytes": process_bytes,
         "foreign_processes": len(foreign),

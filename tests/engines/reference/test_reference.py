@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from progress_lines import KeptLines
 from reference_serving import body, native_program, page, serving, spawned, start_line, whole
 
 from serving_bench.engines.reference.engine import ENGINE, Options
@@ -92,8 +93,8 @@ def test_the_sources_compile_without_a_warning(tmp_path: Path, tmp_path_factory:
     native_program(tmp_path_factory)  # skips where no compiler is
     spec = ENGINE.install("native", "cpu")
     assert isinstance(spec, InstallSpec)
-    lines: list[str] = []
-    install.build(spec.sources, tmp_path / "program", lines.append)
+    lines = KeptLines()
+    install.build(spec.sources, tmp_path / "program", lines)
     assert lines[0].startswith(" ".join(install.compiler()))
     assert lines[1:] == []
 

@@ -29,7 +29,7 @@ from serving_bench.reports import Run, open_run, write_report
 from serving_bench.reports.data.asked import Heard, heard_of, reference_folders, references_of
 from serving_bench.reports.measures.fidelity import fidelity, outcome
 from serving_bench.reports.measures.quality import beyond_limit, quality_of
-from serving_bench.reports.words.quality import FIDELITY, notes
+from serving_bench.reports.words.quality import fidelity_texts, notes
 
 FP16, BF16, Q8, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "bf16", "gguf-q8_0", "gguf-q4_0"))
 LABELS = {each.label: each for each in (FP16, BF16, Q8, Q4)}
@@ -417,7 +417,7 @@ def test_fewer_names_at_fewer_than_one_place_in_twenty_leave_out_those(tmp_path,
     voice = Voice(0.1, changes=partial(fewer, places, 5))
     found = quality_of(asked(tmp_path, {REFERENCE: Voice(), NEAR: voice}))[NEAR].by_way["text"]
     assert (found.k, found.left_out, found.tokens) == (k, left_out, 708)
-    assert ("without KL" in FIDELITY["tokens"](found)) == bool(left_out)
+    assert ("without KL" in fidelity_texts(found)["tokens"]) == bool(left_out)
 
 
 def test_a_run_that_was_asked_tasks_alone_has_no_fidelity(tmp_path):

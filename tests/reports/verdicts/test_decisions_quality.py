@@ -16,7 +16,7 @@ from serving_bench.harness.store import store
 from serving_bench.reports import Run, open_run
 from serving_bench.reports.verdicts.decisions import decisions_of
 from serving_bench.reports.words.answer import answers_of
-from serving_bench.reports.words.quality import claim, texts
+from serving_bench.reports.words.quality import claim, columns
 from serving_bench.reports.words.verdict_words import title_at
 
 FP16, Q8, Q4 = (deployment("llama_cpp", name) for name in ("fp16", "gguf-q8_0", "gguf-q4_0"))
@@ -162,6 +162,6 @@ def test_the_only_one_left_whose_quality_is_not_known_is_not_called_within_the_l
 
 def test_fewer_tokens_than_twenty_are_said_beside_the_divergence(tmp_path):
     run = measured(tmp_path, {**USUAL, FAR: Voice(0.9, k=5)})
-    assert texts(run, FAR)["KL nats"].endswith("] k 5")
+    assert columns(run, FAR)["KL nats"].plain.endswith("] k 5")
     assert re.search(r"llama_cpp gguf-q4_0 KL 0\.\d+ k 5", claim(run))
-    assert texts(measured(tmp_path / "usual"), FAR)["KL nats"].endswith("]")
+    assert columns(measured(tmp_path / "usual"), FAR)["KL nats"].plain.endswith("]")
