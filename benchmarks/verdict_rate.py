@@ -89,6 +89,9 @@ def decided(directory: Path) -> Iterator[tuple[Decision, np.ndarray]]:
 
 
 def print_rate(runs: Sequence[tuple[Decision, np.ndarray]]) -> None:
+    if not runs:
+        print("no run with a test")
+        return
     named = sum(decision.kind in ("named", "slight") for decision, _ in runs)
     same = sum(decision.kind == "same" for decision, _ in runs)
     print(f"runs with a test: {len(runs)}, level {sorted({decision.alpha for decision, _ in runs})}")

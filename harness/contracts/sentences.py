@@ -207,7 +207,7 @@ SENTENCES: Mapping[str, str] = {
     "outlasted": "requests sent before it outlasted it, and its tokens/s are of them",
     "failed_before": "{how} before it",
     # What makes a machine unfit.
-    "memory_not_back": "{above_gib:.2f} GiB more device memory was in use than before the first start",
+    "memory_not_back": "{above_gib:.2f} GiB more {memory} memory was in use than before the first start",
     "memory_short": "only {free_gib:.2f} of {of_gib:.1f} GiB of the machine's memory were free",
     "memory_pressure": "programs waited for memory in {percent:.0f} % of the last 10 s",
     "clocks_low": "device {device} ran at {mhz:.0f} MHz, in earlier windows of this deployment and load "
@@ -224,8 +224,9 @@ SENTENCES: Mapping[str, str] = {
     "that is visible from here",
     "stolen": "{percent:.0f} % of the processor went to other guests of its host",
     "swapped": "{mib:.0f} MiB went in or out of swap",
-    "foreign_process": "{were} on device {device}{holding}{working}",
-    "idle_process": "{were} on device {device}{holding}, as before the first start, and may have computed",
+    "foreign_process": "{were} on device {device}{holding}",
+    "foreign_at_work": "{were} on device {device}{holding}, computing {percent:.0f} % of the time",
+    "idle_process": "{were} on device {device}{holding}, as at the first look, and may have computed",
     "throttled": "device {device} was throttled ({causes}) in {percent:.0f} % of the samples",
     # Why a run ended.
     "budget_holds": "{whole} of {repeats} repeats fit in {budget}",

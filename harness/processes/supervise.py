@@ -256,7 +256,12 @@ def _spawned(
             process.stdin.write(msgspec.json.encode(setup) + b"\n")
         return Supervised(process, output, mark, grace_s)
     except BaseException:
+        # An interrupt while it starts: the watchdog ends what it has started, and then itself.
         process.stdin.close()
+        process.wait()
+        for pipe in (process.stdout, output):
+            if pipe:
+                pipe.close()
         raise
 
 

@@ -152,7 +152,9 @@ def _keep(
     ideals, ideal_by = ({}, {}) if is_interrupted else ideals_of(up, job, counter)
     origin, table = timing.origin_of(job.load), directory / "requests.parquet"
     tally = request_table.write_table(job.rows_path, table, summary, counter, ideals, origin=origin)
-    record = judged(replace(record, summary=summary, ideal_by=ideal_by), tally)
+    was_disturbed = store.was_disturbed(directory, record.number)
+    record = replace(record, summary=summary, ideal_by=ideal_by, was_disturbed=was_disturbed)
+    record = judged(record, tally)
     up.gone += tally.gone
     store.write_record(directory / "cell.json", record)
     try:
@@ -196,7 +198,7 @@ def judged(record: store.CellRecord, tally: Tally) -> store.CellRecord:
 
     It is failed if the load was stopped, or if no request succeeded, in its window or at all. It is suspect
     if it lost requests or conversations, if no request was sent or ended in its window, if bench stood still,
-    or if the machine was unfit, which with guard=strict makes it invalid.
+    or if the machine was unfit; with guard=strict it is invalid if that came into its window from outside.
     """
     if record.status != "completed" or record.summary is None:
         return record

@@ -41,7 +41,7 @@ class Statistics(Protocol):
         """Return how precisely the run knows each mean of a metric, the widest interval first."""
 
     def standings(self, directory: Path, repeats: int, /) -> Sequence[Standing]:
-        """Return how each answer stands after so many whole repeats."""
+        """Return how each answer stands after this number of whole repeats."""
 
 
 def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> list[PlannedStart]:

@@ -132,7 +132,8 @@ class Guard:
 
     def warning(self, findings: Sequence[GuardFinding]) -> str | None:
         """Return, once in a run, what disturbs it, what that leads to and what to do; else None."""
-        words = "; ".join(str(each.fact) for each in findings if each.kind in _PASSING)
+        kinds = _PASSING if self.mode == "strict" else FROM_OUTSIDE
+        words = "; ".join(str(each.fact) for each in findings if each.kind in kinds)
         if not words or self._has_warned:
             return None
         self._has_warned = True
@@ -191,9 +192,8 @@ class Guard:
 
     def refusal(self, findings: Sequence[GuardFinding]) -> Fact | None:
         """Return why what was found before a cell forbids measuring it; None if it does not."""
-        if not findings or self.mode != "strict":
-            return None
-        return because("not_fit", facts=tuple(finding.fact for finding in findings))
+        refused = tuple(finding.fact for finding in findings if finding.validity == "invalid")
+        return because("not_fit", facts=refused) if refused else None
 
     def during(self, start: Start, summary: LoadSummary, traffic: str) -> tuple[GuardFinding, ...]:
         """Return what made the machine unfit in a cell's window.
@@ -231,13 +231,13 @@ class Guard:
             seen = start.seen(since_ns, time.monotonic_ns())
             self._look_at(seen.device)
             causes = [*self._named(host_causes(seen, 0.0), seen.server), *self._device_causes(seen)]
-            now_s = time.monotonic()
-            if not causes or wait_s == 0.0 or (began_s is not None and now_s >= began_s + wait_s):
+            now_s, passing = time.monotonic(), [cause for cause in causes if cause.kind != "idle_process"]
+            if not passing or wait_s == 0.0 or (began_s is not None and now_s >= began_s + wait_s):
                 if began_s is not None:
-                    self._has_waited("machine", began_s, in_vain=bool(causes))
+                    self._has_waited("machine", began_s, in_vain=bool(passing))
                 return causes
             if began_s is None:
-                unfit = "; ".join(str(cause.fact) for cause in causes)
+                unfit = "; ".join(str(cause.fact) for cause in passing)
                 self._show.waits(name, f"up to {wait_s:.0f} s: {unfit}")
                 began_s = now_s
 
@@ -282,14 +282,16 @@ class Guard:
         )
 
     def _refuses(self, cause: Cause, when: Literal["before", "during"]) -> bool:
-        return self.mode == "strict" and (when == "before" or cause.kind in FROM_OUTSIDE)
+        is_refused = cause.kind in FROM_OUTSIDE or (when == "before" and cause.kind != "idle_process")
+        return self.mode == "strict" and is_refused
 
 
 def not_freed(used_bytes: int, first_bytes: int) -> Cause | None:
     """Return that clearly more memory of the devices is in use than before the first start."""
     above_gib = (used_bytes - first_bytes) / 2**30
     is_freed = used_bytes <= first_bytes + tolerance_bytes(first_bytes)
-    return None if is_freed else Cause("memory_not_back", because("memory_not_back", above_gib=above_gib))
+    fact = because("memory_not_back", above_gib=above_gib, memory="device")
+    return None if is_freed else Cause("memory_not_back", fact)
 
 
 def short_of_memory() -> Cause | None:
@@ -360,20 +362,21 @@ def others_on(device: int, rows: Sequence[DeviceSample], standing: int, *, may_w
     `may_work`: the device computed while the server was idle. It counts if NVML does not tell who computes.
     """
     most = max(rows, key=lambda row: row.foreign_processes or 0)
-    at_work = max((row.foreign_busy_pct for row in rows if row.foreign_busy_pct is not None), default=None)
-    is_busy = may_work if at_work is None else at_work > FOREIGN_BUSY_PCT
+    shares_pct = [row.foreign_busy_pct for row in rows if row.foreign_busy_pct is not None]
+    is_busy = mean(shares_pct) > FOREIGN_BUSY_PCT if shares_pct else may_work
     is_new = (most.foreign_processes or 0) > standing
-    if not most.foreign_processes or not (is_new or is_busy or at_work is None):
+    if not most.foreign_processes or not (is_new or is_busy or not shares_pct):
         return
-    kind: Unfit = "foreign_process" if is_new or is_busy else "idle_process"
-    fact = because(
-        kind,
-        were="another process was" if most.foreign_processes == 1 else "other processes were",
-        device=device,
-        holding=f" with {most.foreign_bytes / 2**30:.2f} GiB" if most.foreign_bytes is not None else "",
-        working=f", computing up to {at_work} % of the time" if at_work and is_busy else "",
-    )
-    yield Cause(kind, fact)
+    about = {
+        "were": "another process was" if most.foreign_processes == 1 else "other processes were",
+        "device": device,
+        "holding": f" with {most.foreign_bytes / 2**30:.2f} GiB" if most.foreign_bytes is not None else "",
+    }
+    if shares_pct and is_busy:
+        yield Cause("foreign_process", because("foreign_at_work", **about, percent=mean(shares_pct)))
+    else:
+        kind: Unfit = "foreign_process" if is_new or is_busy else "idle_process"
+        yield Cause(kind, because(kind, **about))
 
 
 def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:

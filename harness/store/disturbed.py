@@ -23,12 +23,16 @@ class Disturbed:
 
 
 def disturbed(cells: Iterable[CellRecord]) -> Disturbed:
-    """Judge the cells of a run by what the guard saw, never by a value."""
+    """Judge the cells of a run by what the guard saw in all attempts, never by a value.
+
+    A cell that does not count is no deployment's own doing: it is measured again in any case.
+    """
     recorded = list(cells)
     hits: dict[str, dict[int, bool]] = {}
     for cell in recorded:
         by_repeat = hits.setdefault(cell.deployment, {})
-        by_repeat[cell.repeat] = by_repeat.get(cell.repeat, False) or is_disturbed(cell)
+        is_hit = cell.counts and (cell.is_disturbed or cell.was_disturbed)
+        by_repeat[cell.repeat] = by_repeat.get(cell.repeat, False) or is_hit
     counts = {label: (sum(by_repeat.values()), len(by_repeat)) for label, by_repeat in hits.items()}
     all_hit, starts = (sum(count[place] for count in counts.values()) for place in (0, 1))
     at_one = {
@@ -36,12 +40,9 @@ def disturbed(cells: Iterable[CellRecord]) -> Disturbed:
         for label, (hit, of) in counts.items()
         if hit > 1 and _by_chance(hit, of, all_hit, starts) < BY_CHANCE
     }
-    outside = (cell.number for cell in recorded if is_disturbed(cell) and cell.deployment not in at_one)
+    kept = {cell.number for cell in recorded if cell.counts and cell.deployment in at_one}
+    outside = {cell.number for cell in recorded if cell.is_disturbed} - kept
     return Disturbed(frozenset(outside), at_one)
-
-
-def is_disturbed(cell: CellRecord) -> bool:
-    return any(finding.disturbs for finding in cell.guard)
 
 
 def _by_chance(hit: int, starts: int, all_hit: int, all_starts: int) -> float:

@@ -185,7 +185,7 @@ class CellRecord:
     `guard` lists what made the machine unfit; `guard_mode` is None if the guard did not look. `forms` are the
     forms that answers had to have; a request's `form` names one of them. `ideal_by` counts requests by how
     their ideal_cached_tokens was found (harness/describe/ideal.py). A request's `group` is an index into
-    `adapters`.
+    `adapters`. `was_disturbed`: an attempt that this one replaces was disturbed from outside.
     """
 
     number: int
@@ -206,6 +206,7 @@ class CellRecord:
     forms: tuple[contracts.Form, ...] = ()
     ideal_by: Mapping[str, int] = field(default_factory=dict)
     adapters: tuple[contracts.Adapter, ...] = ()
+    was_disturbed: bool = False
 
     @property
     def why(self) -> contracts.Fact | None:
@@ -217,6 +218,11 @@ class CellRecord:
     @property
     def counts(self) -> bool:
         return self.status == "completed" and self.validity != "invalid"
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Return whether something came into its window from outside."""
+        return any(finding.disturbs for finding in self.guard)
 
     @property
     def worth(self) -> int:

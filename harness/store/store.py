@@ -53,7 +53,7 @@ from serving_bench.harness.store.records import (  # noqa: F401
 from serving_bench.harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 
 REFERENCE = "reference"
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 # The formats that this bench reads. A bench of format 6 would name a winner by speed alone, however bad its
 # answers; one of format 7 would call an imported run damaged.
 SCHEMA_HISTORY = {
@@ -62,6 +62,7 @@ SCHEMA_HISTORY = {
     8: "imported runs, with null for what the other tool does not say; merged runs; SHA256SUMS; claim.json",
     9: "~ and $CACHE in paths; run.json has a seal, and no boot_id",
     10: "reasons are facts: kind, subjects and numbers; texts of earlier formats are read as such",
+    11: "facts on who computes on a device and on short memory; whether a cell was disturbed before",
 }
 
 
@@ -269,6 +270,13 @@ def begin_cell(run_dir: Path, number: int) -> Path:
         path.rename(attempt)
     path.mkdir(parents=True)
     return path
+
+
+def was_disturbed(attempt: Path, number: int) -> bool:
+    """Return whether an earlier attempt at the cell was disturbed from outside."""
+    path = attempt.with_name(f"{number:03d}")
+    earlier = read_cell(path) if attempt != path else None
+    return earlier is not None and (earlier.is_disturbed or earlier.was_disturbed)
 
 
 def settle(attempt: Path, record: CellRecord) -> bool:

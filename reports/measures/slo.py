@@ -15,9 +15,9 @@ import pandas as pd
 from scipy.special import ndtri
 
 from serving_bench.harness.contracts import Fact, Objective, because, timing
-from serving_bench.harness.store.disturbed import is_disturbed
 from serving_bench.harness.store.store import CellRecord, read_cells
 from serving_bench.reports.data import Cell, Run, floats, gathered, requests_frame, sent_in_window
+from serving_bench.reports.measures.equal_work import disturbances_of
 from serving_bench.reports.measures.metrics import Value
 from serving_bench.reports.stats.intervals import CONFIDENCE, of_values
 from serving_bench.reports.stats.steadiness import only_grew
@@ -141,7 +141,7 @@ class Judged:
     @property
     def words(self) -> str:
         """`ttft_s.p95 97.5 % of 120 [92.9, 99.2]` for each objective."""
-        disturbed = "on a machine that was not fit" if self.is_disturbed else ""
+        disturbed = "on a machine that others disturbed" if self.is_disturbed else ""
         return ", ".join(filter(None, (*map(_words, self.attained), str(self.too_high or ""), disturbed)))
 
 
@@ -179,7 +179,7 @@ def _attained(windows: Sequence[Window], objective: Objective, confidence: float
     return Attainment(objective, met, n, starts if len(starts) > 1 else (), confidence)
 
 
-def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
+def _window(record: CellRecord | None, requests: pd.DataFrame, *, is_disturbed: bool) -> Window | None:
     """Return a cell's window, given all of the cell's requests.
 
     None if the cell is invalid or was interrupted, so that it says nothing about its load. A cell that failed
@@ -193,14 +193,19 @@ def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
         too_high = because("ended_by_failures")
     elif summary is not None and record.load.kind == "open" and only_grew(requests, record.load, summary):
         too_high = because("queue_grew")
-    return Window(sent, too_high, is_disturbed(record), record.start)
+    return Window(sent, too_high, is_disturbed, record.start)
 
 
 def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
     """Judge the windows of these cells of one load. Reads only their own files."""
     records = [record for record in read_cells(run_dir) if record.number in numbers]
     windows = [
-        _window(each, requests_frame(run_dir, {each.number: timing.origin_of(each.load)})) for each in records
+        _window(
+            each,
+            requests_frame(run_dir, {each.number: timing.origin_of(each.load)}),
+            is_disturbed=each.is_disturbed,
+        )
+        for each in records
     ]
     judgement = judged([window for window in windows if window], slo)
     errors = [record.why for record in records if record.why]
@@ -209,7 +214,11 @@ def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Ju
 
 def judged_cells(run: Run, cells: Sequence[Cell], confidence: float = CONFIDENCE) -> Judged | None:
     """Judge the windows of these cells of one load together; None if nothing can be said."""
-    windows = [_window(cell.record, run.cell_requests(cell.number)) for cell in cells]
+    hit = disturbances_of(run).cells
+    windows = [
+        _window(cell.record, run.cell_requests(cell.number), is_disturbed=cell.number in hit)
+        for cell in cells
+    ]
     judgement = judged([window for window in windows if window], run.record.slo, confidence)
     return judgement if any(windows) and not judgement.problem else None
 

@@ -18,7 +18,8 @@ from serving_bench.reports.words.verdict_words import clipped
 # History: 1: format, run, answer, tables. 2: a search's capacities have no interval, and no verdicts.
 # 3: decisions in place of picks; the value of capacities is what is known. 4: `answers`, `distrust`,
 # `standings` and `cells` in place of `answer`; `bench run --json` prints the same object.
-FORMAT = 4
+# 5: the ratio to the leader and `bound` have the interval of their own test; `together` is gone.
+FORMAT = 5
 _REASON_AT_MOST = 200
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from serving_bench.reports.checks.examine import SIGN, mark_text
 from serving_bench.reports.data import Run, command
 from serving_bench.reports.measures import NOTHING, plural
-from serving_bench.reports.words.answer import joint
+from serving_bench.reports.words.answer import of_own_tests
 from serving_bench.reports.words.described import environment_words
 from serving_bench.reports.words.report import NO_DOUBT, Entry, Report, Table, Value, report_of
 from serving_bench.reports.words.verdict_words import slo_words, title_of
@@ -82,7 +82,7 @@ def _legend(report: Report) -> str:
     legend = (
         "Means over starts [95 % interval] (for two starts, their range).",
         "Bold: the decided leader of a column.",
-        f"Ratios are of {title_of(decision.metric)} to the leader's. {joint(decision)}".strip()
+        f"Ratios are of {title_of(decision.metric)} to the leader's. {of_own_tests(decision)}".strip()
         if decision
         else "",
         report.basis,

@@ -19,7 +19,7 @@ from serving_bench.reports.page.looks import (
 )
 from serving_bench.reports.page.parts import below, filled
 from serving_bench.reports.verdicts import Decision
-from serving_bench.reports.words.answer import joint
+from serving_bench.reports.words.answer import of_own_tests
 from serving_bench.reports.words.report import KEPT, OBJECTIVES, RATIO, Answer, Column, report_of
 from serving_bench.reports.words.report import Row as AnswerRow
 from serving_bench.reports.words.verdict_words import clipped, ratio_with_ends
@@ -79,7 +79,7 @@ def _table(run: Run, answer: Answer, decision: Decision) -> Html:
     few = [not row.values["ttft_s.p50"].is_known for row in rows if row.group.counted]
     what = "No TTFT or TPOT" if all(few) else f"{NOTHING} for TTFT or TPOT"
     why = f"{what}: fewer than {timing.needed(50)} requests." if any(few) else ""
-    return macro("noted", table(filled(cells), "standing", "Standing"), [why, joint(decision)])
+    return macro("noted", table(filled(cells), "standing", "Standing"), [why, of_own_tests(decision)])
 
 
 def _cell(run: Run, answer: Answer, row: AnswerRow, column: Column) -> Html | str:

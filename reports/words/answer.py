@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from serving_bench.reports.checks.examine import SIGN, findings_of
-from serving_bench.reports.data import Group, Run, command, once, resumed
+from serving_bench.reports.data import Cell, Group, Run, command, once, resumed
 from serving_bench.reports.measures import mean_text, metric_of, plural, several, span_text
 from serving_bench.reports.measures.quality import quality_of
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, Best
@@ -82,18 +82,21 @@ class Said:
 @once
 def answers_of(run: Run) -> tuple[Said, ...]:
     """Return one answer for each scenario and model, and with an SLO for each family of loads."""
-    answers = [(decision, _resumed_first(run, _answer(run, decision))) for decision in decisions_of(run)]
+    answers = [
+        (decision, _resumed_first(run, decision, _answer(run, decision))) for decision in decisions_of(run)
+    ]
     return tuple(
         replace(each, advice=f"{_NOT_SERVED} {each.advice}".strip()) if decision.case.model == "-" else each
         for decision, each in answers
     ) or (_nothing_measured(run),)
 
 
-def _resumed_first(run: Run, answer: Said) -> Said:
-    """Return an answer that advises nothing else before a run that was cut short is whole."""
-    if not answer.command or not run.is_cut_short:
+def _resumed_first(run: Run, decision: Decision, answer: Said) -> Said:
+    """Return an answer that advises no more repeats before a run that was cut short is whole."""
+    if not answer.command or not run.is_cut_short or decision.leader:
         return answer
-    return replace(answer, advice="What was not measured may settle it", command=resumed(run))
+    when = ", once the machine is idle, as bench doctor will show" if decision.is_for_busy else ""
+    return replace(answer, advice=f"What was not measured may settle it{when}", command=resumed(run))
 
 
 def _answer(run: Run, decision: Decision) -> Said:
@@ -133,7 +136,7 @@ def basis(run: Run) -> str:
     )
 
 
-def joint(decision: Decision) -> str:
+def of_own_tests(decision: Decision) -> str:
     """Return how sure the intervals against the leader are, as a sentence; empty for fewer than two."""
     ratios = [decision.ratio_to_leader(group.deployment) for group in decision.groups]
     each = f"Each interval against the leader is that of its own test ({sure_text(decision.alpha)})"
@@ -230,9 +233,15 @@ def _left_out(decision: Decision) -> str:
 
 
 def _failed(group: Group) -> str:
-    failed = {cell.planned.repeat for cell in group.cells if cell.became in ("failed", "invalid")}
+    lost = (cell for cell in group.cells if cell.became == "failed" and not _was_refused(cell))
+    failed = {cell.planned.repeat for cell in lost}
     of = plural(len({cell.planned.repeat for cell in group.cells}), "start")
     return f" {group.deployment} failed in {len(failed)} of {of}." if failed else ""
+
+
+def _was_refused(cell: Cell) -> bool:
+    """Return whether guard=strict refused to measure it, which says nothing about the deployment."""
+    return cell.reason is not None and cell.reason.kind == "not_fit"
 
 
 # --- no winner -------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """What the guard found disturbed is measured again, as far as the run's budget has time for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import make_run
 import pytest
@@ -11,6 +13,8 @@ from make_run import S
 from serving_bench.harness.contracts import GuardFinding, PlannedStart, quoted
 from serving_bench.harness.run.budget import Budget
 from serving_bench.harness.run.next_starts import and_again
+from serving_bench.harness.store import store
+from serving_bench.harness.store.disturbed import Disturbed, disturbed
 from serving_bench.harness.store.store import Kept
 
 DURING = GuardFinding("foreign_load", quoted("other programs used 60 % of the cores"), "during", "suspect")
@@ -90,3 +94,32 @@ def test_what_falls_on_one_deployment_alone_is_not_measured_again(tmp_path):
     assert len(list(starts)) == count
     [line] = told.lines
     assert line.startswith(f"{first} was disturbed in ")
+
+
+def judged(directory: Path, change: Callable[[PlannedStart], Mapping[str, Any]]) -> Disturbed:
+    """Judge a run of which each start's cells have these changes."""
+    _, _, planned = begin(directory)
+    for start in planned.starts:
+        for cell in start.cells:
+            make_run.write_cell(directory, cell, start, [], make_run.summary(S), **change(start))
+    return disturbed(store.read_cells(directory))
+
+
+def test_what_was_disturbed_is_not_forgotten_when_it_is_measured_again(tmp_path):
+    """Both were disturbed in all starts. One was calm when it was measured again."""
+
+    def mended(start: PlannedStart) -> Mapping[str, Any]:
+        return {"was_disturbed": True} if "label=a" in start.deployment.label else {"guard": (DURING,)}
+
+    found = judged(tmp_path / "both", mended)
+    assert (found.at_one, len(found.cells)) == ({}, 4)
+    alone = judged(
+        tmp_path / "one", lambda start: {} if "label=a" in start.deployment.label else mended(start)
+    )
+    assert (alone.at_one, alone.cells) == ({"reference label=b": (2, 2)}, frozenset())
+
+
+def test_a_window_that_strict_made_invalid_is_measured_again_also_of_one_deployment_alone(tmp_path):
+    refused = {"guard": (replace(DURING, validity="invalid"),), "validity": "invalid"}
+    found = judged(tmp_path, lambda start: refused if "label=a" in start.deployment.label else {})
+    assert (found.at_one, len(found.cells)) == ({}, 4)

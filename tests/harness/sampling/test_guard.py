@@ -203,7 +203,7 @@ def test_what_was_on_the_device_before_disturbs_only_if_it_computes(
 def test_what_another_process_computes_is_told(tmp_path: Path) -> None:
     rows = [device(1, **DESKTOP, foreign_busy_pct=40)]
     [text] = texts(guard.others_on(0, rows, 1, may_work=False))
-    assert text == "another process was on device 0 with 0.50 GiB, computing up to 40 % of the time"
+    assert text == "another process was on device 0 with 0.50 GiB, computing 40 % of the time"
 
 
 def test_throttling_is_told_by_its_reasons_and_share() -> None:

@@ -172,19 +172,33 @@ def test_a_table_of_answers_without_one_of_its_columns_is_damaged(tmp_path):
 def test_another_schema_is_refused(run, version, age, remedy):
     path = run.path / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version, "plan": "another"}))
-    said = f"was written by {age} bench (schema {version}); this one reads 6 to 10; {remedy}"
+    said = f"was written by {age} bench (schema {version}); this one reads 6 to 11; {remedy}"
     assert said in complaint(store.read_run, run.path)
 
 
-@pytest.mark.parametrize("version", [6, 7, 8, 9])
+@pytest.mark.parametrize("version", [6, 7, 8, 9, 10])
 def test_a_run_of_a_format_before_is_read_and_goes_on_in_this_one(run, version):
     path = run.path / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version}))
     record = store.read_run(run.path)
     assert record.schema_version == version
-    assert store.SCHEMA_VERSION == 10
+    assert store.SCHEMA_VERSION == 11
     assert begin(run.path, record, bare_site(run.path)).record.schema_version == store.SCHEMA_VERSION
     assert store.read_run(run.path).schema_version == store.SCHEMA_VERSION
+
+
+def test_facts_of_a_device_of_the_format_before_are_read(run):
+    facts = (
+        {"kind": "foreign_process", "were": "another process was", "device": 0, "holding": ""},
+        {"kind": "memory_not_back", "above_gib": 1.0, "memory": "host"},
+    )
+    path = run.path / "cells" / "000" / "cell.json"
+    guard = [{"kind": each["kind"], "fact": each, "when": "before", "validity": "suspect"} for each in facts]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"guard": guard}))
+    assert [str(each.fact) for each in store.read_cells(run.path)[0].guard] == [
+        "another process was on device 0",
+        "1.00 GiB more host memory was in use than before the first start",
+    ]
 
 
 def test_the_reasons_of_a_format_before_are_read_as_texts(run):

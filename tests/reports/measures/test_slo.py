@@ -113,7 +113,7 @@ def test_failed_requests_meet_nothing_and_what_does_not_apply_is_left_out():
         ([of(100, too_high=because("queue_grew"))], "broken", False, "the queue only grew"),
         # A disturbed window may show that a load is kept, and not that it is broken; a calm one counts alone.
         ([of(100, is_disturbed=True)], "kept", True, ""),
-        ([of(0, 100, is_disturbed=True)], "unclear", False, "not fit"),
+        ([of(0, 100, is_disturbed=True)], "unclear", False, "others disturbed"),
         ([of(0, 100, is_disturbed=True), of(100)], "kept", True, "of 100 ["),
     ],
 )  # fmt: skip

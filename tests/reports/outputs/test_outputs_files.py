@@ -62,7 +62,7 @@ def test_json_has_no_number_that_json_does_not_know(tmp_path, make):
 
 def test_json_has_the_answer_the_tables_rows_and_null_for_what_is_missing(run):
     found, tables = json.loads(json_text(run)), tables_of(run)
-    assert found["format"] == 4
+    assert found["format"] == 5
     assert "1.25x" in " ".join(each["sentence"] for each in found["answers"])
     assert {each["check"] for each in found["distrust"]} == {
         row["check"] for row in found["tables"]["findings"]
