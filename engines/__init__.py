@@ -30,8 +30,8 @@ _PACKAGES = (anthropic, gemini, llama_cpp, ollama, openai, reference, sglang, tg
 _OWN: dict[str, Engine] = {each.ENGINE.name: each.ENGINE for each in _PACKAGES}
 # Sections of keys, which an engine cannot be named like.
 SECTIONS = (
-    "compare", "engine", "fit", "gate", "guard", "load", "price", "quality", "run", "scenario", "search",
-    "slo", "until",
+    "compare", "engine", "fit", "gate", "guard", "load", "price", "quality", "race", "run", "scenario",
+    "search", "slo", "until",
 )  # fmt: skip
 
 

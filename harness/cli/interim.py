@@ -6,7 +6,7 @@ pandas is imported when it is first asked.
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving_bench.harness.contracts import Objective, Precision, Standing
+from serving_bench.harness.contracts import Objective, Precision, Race, Standing
 from serving_bench.harness.run.search import Trial
 
 
@@ -20,6 +20,12 @@ def standings(directory: Path, repeats: int) -> Sequence[Standing]:
     from serving_bench.reports.words import report
 
     return report.standings(directory, repeats)
+
+
+def look(directory: Path, repeats: int) -> Race:
+    from serving_bench.reports.verdicts import race
+
+    return race.look(directory, repeats)
 
 
 def trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[Objective]) -> Trial:

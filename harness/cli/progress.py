@@ -173,7 +173,8 @@ class Show:
         with self._lock:
             left = left_text(self._view, self._outlook, now_s, ";")
         for each in standings:
-            of = f"{each.repeats} of {plural(self._view.repeats, 'repeat')}"
+            whole = plural(self._view.repeats, "repeat")
+            of = plural(each.repeats, "repeat") if self._view.may_grow else f"{each.repeats} of {whole}"
             self.line(f"after {of}: {each.words}{left}")
             left = ""
         more = f" (and {len(standings) - 1} more)" if len(standings) > 1 else ""

@@ -35,7 +35,14 @@ class RunTerms:
     device: str = key(
         "auto", "Where servers run.", takes='auto, cpu, 0, or several as "0,1"', foreign="device"
     )
-    repeats: int = key(5, "How many times each deployment is started.", Range(1, 1000), ask_above=20)
+    repeats: str = key(
+        "3..12",
+        "How many times each deployment is started.",
+        takes="LEAST..MOST, of which a race uses what the answer needs; or N, for all",
+        otherwise="3..12, and 5 where nothing can race",
+        foreign="looked up",
+        ask_above=20,
+    )
     seed: int = key(1, "What every random draw comes from.", Range(0, 2**63 - 1))
     guard: GuardMode = key("mark", "What happens on a machine that is not fit to measure.")
     until_share: float | None = key(
@@ -58,6 +65,36 @@ class RunTerms:
         takes="a duration, such as 8min; auto: twice the planned time, at least 8 minutes",
         name="run.budget",
     )
+
+
+@dataclass(frozen=True)
+class RaceTerms:
+    """Keys of a race."""
+
+    keep: str | None = key(
+        None,
+        "The deployment that is started to the end of a race, also when it is beaten.",
+        takes="a deployment's label, as `bench plan` prints it",
+        otherwise="compare.baseline",
+        foreign="label",
+    )
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """How often each deployment is started: from `least` to `most` times, as a race needs; or as often as
+    that if both are one."""
+
+    least: int
+    most: int
+
+    @property
+    def is_race(self) -> bool:
+        return self.least < self.most
+
+    @property
+    def text(self) -> str:
+        return f"{self.least}..{self.most}" if self.is_race else str(self.most)
 
 
 def _objective(about: str, allowed: Range = ANY, **more: Any) -> float:

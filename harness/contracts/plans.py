@@ -1,6 +1,7 @@
 """Types for loads and the plan: how conversations arrive, and what is started when."""
 
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -148,11 +149,88 @@ class Skip:
     reason: Fact
 
 
+# Whose answer it is: scenario, model, and with an SLO the family of loads, else an empty text.
+AnswerKey = tuple[str, str, str]
+# The level that the looks of a race spend together, and the rest of the 5 %, for looks after its end.
+RACE_LEVEL, LATER_LEVEL = 0.04, 0.01
+
+
+@dataclass(frozen=True)
+class Departure:
+    """That a deployment is in an answer no more, decided at the look after `after` repeats.
+
+    `behind`: the leader that had beaten it; without one `why` is a reason that has nothing to do with speed.
+    """
+
+    label: str
+    answer: AnswerKey
+    after: int
+    why: Fact
+    behind: str | None = None
+
+
+@dataclass(frozen=True)
+class Race:
+    """How a run decides which deployments it starts once more.
+
+    After each repeat it is looked who can still be in an answer. `levels` has the level of the look after
+    1, 2 .. `most` repeats, 0 where nobody can be beaten yet; each is divided by the number of answers. They
+    were fixed before the first start, and add up to RACE_LEVEL. A level that is not used is lost.
+
+    `kept` stay in to the end. `looks`: after how many repeats it was looked. `ended`: after which look an
+    answer was decided. `going`: who is started in a next repeat; empty once all answers are decided.
+    """
+
+    least: int
+    most: int
+    levels: tuple[float, ...]
+    kept: tuple[str, ...] = ()
+    going: tuple[str, ...] = ()
+    looks: tuple[int, ...] = ()
+    left: tuple[Departure, ...] = ()
+    ended: tuple[tuple[AnswerKey, int], ...] = ()
+
+    @classmethod
+    def of(cls, least: int, most: int, going: Sequence[str], kept: Sequence[str] = ()) -> Self:
+        """Return a race that has not begun. A look has the share of the level by which the square of the
+        number of repeats has grown, so that most of it is left for when the intervals are narrow."""
+        spent = [(repeats / most) ** 2 if repeats >= least else 0.0 for repeats in range(most + 1)]
+        levels = (RACE_LEVEL * (now - before) for before, now in itertools.pairwise(spent))
+        return cls(least, most, tuple(levels), tuple(kept), tuple(going))
+
+    def level(self, look: int) -> float:
+        """Return the level of the look after this many repeats, of all answers together.
+
+        Those that come after the most repeats share LATER_LEVEL, half of the rest each time.
+        """
+        if look < 1:
+            return 0.0
+        later = look - len(self.levels)
+        return self.levels[look - 1] if later <= 0 else LATER_LEVEL * 0.5**later
+
+    @property
+    def may_go_on(self) -> bool:
+        return bool(self.going) and self.looked < self.most
+
+    @property
+    def looked(self) -> int:
+        """After how many repeats it was looked last."""
+        return max(self.looks, default=0)
+
+    def look_of(self, answer: AnswerKey) -> int:
+        """Return after how many repeats the last look at an answer was; 0 before the first."""
+        return dict(self.ended).get(answer, self.looked)
+
+    def left_by(self, answer: AnswerKey) -> dict[str, Departure]:
+        return {each.label: each for each in self.left if each.answer == answer}
+
+
 @dataclass(frozen=True)
 class Plan:
     """The starts in order with their cells, and what is skipped. `labels` are in the order asked for.
 
-    `filled`: why the plan gave a common term its value, by the term's name.
+    `filled`: why the plan gave a common term its value, by the term's name. `race`: None if each deployment
+    is started equally often.
     """
 
     starts: tuple[PlannedStart, ...]
@@ -160,6 +238,7 @@ class Plan:
     estimate_s: float
     labels: tuple[str, ...] = ()
     filled: Mapping[str, str] = field(default_factory=dict)
+    race: Race | None = None
 
     @property
     def deployments(self) -> dict[str, Deployment]:

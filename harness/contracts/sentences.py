@@ -230,6 +230,13 @@ SENTENCES: Mapping[str, str] = {
     "throttled": "device {device} was throttled ({causes}) in {percent:.0f} % of the samples",
     # Why a run ended.
     "budget_holds": "{whole} of {repeats} repeats fit in {budget}",
+    "race_decided": "the race was decided after {repeats:#repeat}",
+    "race_had_all": "the race had all of its {repeats:#repeat}",
+    "race_budget": "{repeats} of at most {most} repeats fit in {budget}",
+    # Why a deployment is started no more.
+    "beaten": "beaten by {behind} after {repeats:#repeat}",
+    "failed_twice": "it failed in {failed} of {starts:#start}",
+    "left_out_twice": "it could not win after {repeats:#repeat}: {why}",
     "repeats_lacking": "no folder has repeat {repeats}",
     "until_nothing_to_narrow": "no deployment has an interval of {metric} that more repeats could narrow",
     "until_reached": "{widest}, within the {percent:g} % asked for; {repeats:#repeat} took {took}",

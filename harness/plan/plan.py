@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -16,6 +16,7 @@ from serving_bench.harness.contracts import (
     Plan,
     PlannedCell,
     PlannedStart,
+    Race,
     Reason,
     ScenarioChoice,
     Skip,
@@ -28,7 +29,7 @@ from serving_bench.harness.plan.context import check_context
 from serving_bench.harness.plan.facts import UNKNOWN, Facts
 from serving_bench.harness.plan.order import deployment_order, shuffled
 from serving_bench.harness.plan.terms import able_to_call, at_once, bounded, draft_facts
-from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.settings.config import GRID_REPEATS, Settings, as_grid
 from serving_bench.scenarios import forms_of, least_output_tokens
 
 # Guesses, in seconds: a start without the engine's own start-up (1 s to minutes), attaching to a running
@@ -79,16 +80,33 @@ def make(settings: Settings, facts: Facts = UNKNOWN) -> Plan:
     ours = [each for each in deployments if each.terms.base_url is None and each.model != NO_QUANTIZATION]
     for model, length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
         check_most_context(settings, model, length, facts.contexts.get(model))
-    whole = Plan((), skips, 0.0, tuple(each.label for each in deployments), filled)
-    for _ in range(blocks_asked(settings) if deployments else 0):
+    race = race_of(settings, deployments)
+    whole = Plan((), skips, 0.0, tuple(each.label for each in deployments), filled, race)
+    for _ in range(blocks_asked(settings, race) if deployments else 0):
         whole = _grown(whole, settings, deployments, len(whole.starts) + 1)
     check_context(whole.starts, facts.contexts)
     return estimated(whole)
 
 
-def blocks_asked(settings: Settings) -> int:
+def race_of(settings: Settings, deployments: Collection[Deployment]) -> Race | None:
+    """Return the race of these deployments; None if each is started equally often.
+
+    Raises UserError if a race was asked for, and no two serve the same model.
+    """
+    repeats, labels = settings.repeats, [each.label for each in deployments]
+    if not repeats.is_race:
+        return None
+    if len({each.model for each in deployments}) == len(labels):
+        as_grid(settings, "no two deployments of this plan serve the same model, so none race")
+        return None
+    kept = dict.fromkeys(filter(None, (settings.race.keep, settings.compare.baseline)))
+    return Race.of(repeats.least, repeats.most, labels, [*kept])
+
+
+def blocks_asked(settings: Settings, race: Race | None) -> int:
     """Return how many repeats a plan has before its first start."""
-    return max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
+    asked = settings.repeats.least if race or not settings.repeats.is_race else GRID_REPEATS
+    return max(asked, LEAST_BLOCKS) if settings.until else asked
 
 
 def only_here(whole: Plan, facts: Facts) -> Plan:
@@ -108,14 +126,22 @@ def _why_not_here(deployment: Deployment, facts: Facts) -> Reason | None:
 
 
 def grown(whole: Plan, settings: Settings, first_index: int) -> Plan:
-    """Return a plan with one more block, whose starts are numbered from `first_index` on."""
-    return estimated(_grown(whole, settings, list(whole.deployments.values()), first_index))
+    """Return a plan with one more block, whose starts are numbered from `first_index` on.
+
+    In a race it has those that are still started. Their order is balanced over the blocks since one left.
+    """
+    every, race = whole.deployments, whole.race
+    labels = [label for label in every if race is None or label in race.going]
+    since = max((each.after for each in race.left), default=0) if race else 0
+    return estimated(_grown(whole, settings, [every[label] for label in labels], first_index, since))
 
 
-def _grown(whole: Plan, settings: Settings, deployments: Sequence[Deployment], first_index: int) -> Plan:
+def _grown(
+    whole: Plan, settings: Settings, deployments: Sequence[Deployment], first_index: int, since: int = 0
+) -> Plan:
     repeat = whole.blocks
-    numbers = itertools.count(sum(len(start.cells) for start in whole.starts) + 1)
-    order = enumerate(deployment_order(settings.seed, len(deployments), repeat), first_index)
+    numbers = itertools.count(max((c.number for start in whole.starts for c in start.cells), default=0) + 1)
+    order = enumerate(deployment_order(settings.seed, len(deployments), repeat - since), first_index)
     block = (
         PlannedStart(index, deployments[place], repeat, tuple(_cells(settings, repeat, numbers)))
         for index, place in order

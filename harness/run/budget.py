@@ -1,11 +1,12 @@
 """Divide a run's time: how long its windows may last, and which starts will probably end within run.budget.
 
-A window may be extended as long as two more repeats with equally long windows still fit. Must not know
-servers, files or statistics.
+A window may be extended as long as two more repeats with equally long windows still fit, or in a race all
+that may follow. Must not know servers, files or statistics.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from statistics import median
 from time import monotonic
 
@@ -29,7 +30,8 @@ class Budget:
         self._asked_s = asked_s
         self._began_s = self._start_began_s = monotonic()
         self._planned_s = plan.estimated_s(starts)
-        self._left = list(starts)
+        self._most_s = 0.0
+        self._left, self._later = list(starts), list[PlannedStart]()
         self._took_s: defaultdict[str, list[float]] = defaultdict(list)  # starts, by deployment
         self._beside_s: defaultdict[str, list[float]] = defaultdict(list)  # the part outside windows
         self._start_ups_s: dict[int, float] = {}  # the long ones, by index of the start
@@ -39,7 +41,9 @@ class Budget:
         """Return the seconds that the run may take. With auto it grows as slow start-ups are seen."""
         if self._asked_s is not None:
             return self._asked_s
-        return max(DEFAULT_BUDGET_S, PLANNED_TIMES * (self._planned_s + sum(self._start_ups_s.values())))
+        start_ups_s = sum(self._start_ups_s.values())
+        times_s = PLANNED_TIMES * (self._planned_s + start_ups_s)
+        return max(DEFAULT_BUDGET_S, times_s, self._most_s + start_ups_s)
 
     @property
     def text(self) -> str:
@@ -91,6 +95,12 @@ class Budget:
             alike = (each.index for each in (start, *self._left) if each.deployment.label == label)
             self._start_ups_s |= dict.fromkeys(alike, launch_s)
 
+    def may_follow(self, block: Sequence[PlannedStart], times: int) -> None:
+        """Note that a repeat like `block` may follow so often, of which the first call knows the most."""
+        repeats = range(1, times + 1)
+        self._later = [replace(start, repeat=start.repeat + more) for more in repeats for start in block]
+        self._most_s = self._most_s or self._planned_s + plan.estimated_s(self._later)
+
     def extend(self, seconds: float) -> None:
         """Give the run more time, for what was asked for beside its loads."""
         self._began_s += seconds
@@ -102,18 +112,20 @@ class Budget:
     def steps(self, start: PlannedStart, cell: PlannedCell) -> tuple[int, int]:
         """Return how many times load.duration a window may last, and how many while no request has ended.
 
-        The first number leaves time for two more repeats with equally long windows; up to STEPS it only
-        leaves time for the rest of this repeat. So does the second, which is STEPS or more. It is halved,
-        since requests that have not ended will take as long again after the window.
+        The first number leaves time for two more repeats with equally long windows, in a race for all that
+        may follow; up to STEPS it only leaves time for the rest of this repeat. So does the second, which is
+        STEPS or more. It is halved, since requests that have not ended will take as long again after the
+        window.
         """
         if cell.load.steps is not None or cell.load.duration_s is None:
             return cell.load.steps or STEPS, 0
-        repeats = sorted({each.repeat for each in self._left if each.repeat > start.repeat})
-        for_few, for_one = (self._share(start, cell, {start.repeat, *repeats[:more]}) for more in (2, 0))
+        repeats = sorted({s.repeat for s in (*self._left, *self._later) if s.repeat > start.repeat})
+        few = len(repeats) if self._later else 2
+        for_few, for_one = (self._share(start, cell, {start.repeat, *repeats[:more]}) for more in (few, 0))
         return max(for_few, min(for_one, STEPS)), max(for_one // 2, STEPS)
 
     def _share(self, start: PlannedStart, cell: PlannedCell, repeats: set[int]) -> int:
-        others = [each for each in self._left if each.repeat in repeats]
+        others = [each for each in (*self._left, *self._later) if each.repeat in repeats]
         rest = start.cells[start.cells.index(cell) :]
         windows = [*rest, *(each for other in others for each in other.cells)]
         beside_s = sum(map(self._expected_beside_s, others)) + sum(map(_beside_s, rest))

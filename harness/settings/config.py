@@ -20,6 +20,8 @@ from serving_bench.harness.contracts import (
     Objective,
     Price,
     QualityTerms,
+    RaceTerms,
+    Repeats,
     RunTerms,
     Scalar,
     Scenario,
@@ -54,10 +56,12 @@ FIT_DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
     "load.concurrency": (Load.concurrency,),
 }
 # Sections of keys that say how often to measure and what to make of it.
-_OF_RUNS = ("repeats", "seed", "guard", "price", "slo", "until", "compare", "run", "quality")
+_OF_RUNS = ("repeats", "seed", "guard", "price", "slo", "until", "compare", "race", "run", "quality")
 _ADAPTERS = "scenario.adapters"
 # An error lists up to this many names (all engines). Of scenarios and quantizations it lists those near.
 _MOST_NAMES = 12
+# How often each deployment is started where nothing can race and `repeats` does not say it.
+GRID_REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Settings:
     scenarios: tuple[ScenarioChoice, ...]
     loads: tuple[Load, ...]
     device: str
-    repeats: int
+    repeats: Repeats
     seed: int
     guard: GuardMode
     guard_terms: GuardTerms
@@ -84,6 +88,7 @@ class Settings:
     until: Until | None
     budget_s: float | None
     compare: CompareTerms
+    race: RaceTerms
     quality: QualityTerms
     given: Mapping[str, tuple[str, ...]]
     search: SearchTerms | None = None  # None: it is a run
@@ -136,7 +141,7 @@ def settings(given: Choices) -> Settings:
         scenarios=scenarios,
         loads=loads(choices, given, scenarios),
         device=run.device,
-        repeats=run.repeats,
+        repeats=sections.repeats(given),
         seed=run.seed,
         guard=run.guard,
         guard_terms=single("guard", GuardTerms, choices),
@@ -145,6 +150,7 @@ def settings(given: Choices) -> Settings:
         until=sections.until(given),
         budget_s=sections.budget_s(given),
         compare=sections.compare_terms(given),
+        race=sections.race_terms(given),
         quality=sections.quality_terms(given),
         given=_as_given(given),
     )
@@ -153,12 +159,29 @@ def settings(given: Choices) -> Settings:
             complete.terms, complete.engines, complete.quantizations, complete.quality, complete.given
         )
     check_price(complete.price, complete.given, is_attached=complete.is_attached)
+    if complete.until:
+        complete = as_grid(complete, "until decides itself how many there are")
+    if complete.is_attached:
+        complete = as_grid(complete, "a running server is not restarted, so nobody races")
     for terms in (point.value for point in complete.terms):
         _check_speculation(terms, is_alone="engine.speculation" not in given)
     for path in {point.value.chat_template for point in complete.terms} - {None}:
         if not Path(path).is_file():
             raise UserError(f"engine.chat_template={path}: no such file; give a Jinja file")
     return complete
+
+
+def as_grid(settings: Settings, why: str) -> Settings:
+    """Return the settings of a run that is no race. Raises UserError if one was asked for."""
+    if not settings.repeats.is_race:
+        return settings
+    for key, value, remedy in (
+        ("repeats", settings.repeats.text, "give repeats=N"),
+        ("race.keep", settings.race.keep, "leave it out"),
+    ):
+        if key in settings.given:
+            raise UserError(f"{key}={value}: {why}; {remedy}")
+    return replace(settings, repeats=Repeats(GRID_REPEATS, GRID_REPEATS))
 
 
 def fit_settings(given: Choices, typed: Iterable[str] = ()) -> tuple[Settings, FitTerms]:
@@ -199,6 +222,7 @@ def search_settings(given: Choices) -> Settings:
     if not rest_settings.slo:
         raise UserError("bench search needs an objective: give slo.ttft_s.p95=500ms, slo.success=99% or both")
     search_given = _as_given({key: values for key, values in given.items() if key in declared})
+    rest_settings = as_grid(rest_settings, "a search starts each deployment equally often")
     return replace(rest_settings, given={**rest_settings.given, **search_given}, search=terms)
 
 

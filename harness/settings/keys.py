@@ -12,6 +12,7 @@ from serving_bench.harness.contracts import (
     Load,
     Price,
     QualityTerms,
+    RaceTerms,
     Scalar,
     SearchTerms,
     SloTerms,
@@ -48,6 +49,7 @@ def fields() -> Mapping[str, Sequence[Field]]:
         ("slo", SloTerms),
         ("until", Until),
         ("compare", CompareTerms),
+        ("race", RaceTerms),
         ("gate", GateTerms),
     ]
     every = {name: [field] for name, field in ALONE.items()}

@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import Literal, cast
 
 from serving_bench.harness.contracts import (
+    STARTS_NEEDED,
     SUCCESS,
     CompareTerms,
     GateTerms,
     Load,
     Objective,
     QualityTerms,
+    RaceTerms,
+    Repeats,
     SearchTerms,
     SloTerms,
     Until,
@@ -31,6 +34,8 @@ from serving_bench.harness.settings.decoding import (
 # The metrics that each request has a value of.
 _SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
 _SLO = re.compile(rf"slo\.({'|'.join(_SLO_METRICS)})\.p([1-9]\d?)")
+_REPEATS = re.compile(r"(\d{1,12})(?:\.\.(\d{1,12}))?")
+_MOST_REPEATS = 1000
 _SLO_FIELDS = fields_by_key("slo", SloTerms)
 _SLO_SUCCESS = f"slo.{SUCCESS}"
 # Objectives of a deployment, not of its requests, with the keys that say the same.
@@ -42,7 +47,9 @@ _OF_TASKS = ("quality.tasks", "quality.tasks_budget", "quality.least_score", "sl
 _CONVERSATIONS_A_WINDOW = 4
 # run.budget=auto of a run with the default engines, quantizations, repeats and loads; the least of others.
 DEFAULT_BUDGET_S = 480.0
-_NO_PART_OF_A_PLAN = ("scenario", "seed", "device", "guard", "price", "slo", "compare", "run", "quality")
+_NO_PART_OF_A_PLAN = (
+    "scenario", "seed", "device", "guard", "price", "slo", "compare", "race", "run", "quality"
+)  # fmt: skip
 # Every key of an objective, at the usual percentiles.
 OBJECTIVES = [
     *_SLO_FIELDS,
@@ -81,6 +88,27 @@ def until(given: Choices) -> Until | None:
         raise UserError(f"until={text}: must be of the form ci:5%")
     share = decode("until", float, text.removeprefix("ci:"), before="ci:")
     return single("until", Until, given, half_width_share=share)
+
+
+def repeats(given: Choices) -> Repeats:
+    """Return how often each deployment is started, at least and at most. Raises UserError."""
+    value = only_value("repeats", given) if "repeats" in given else ALONE["repeats"].default
+    text = shown(int(value) if isinstance(value, float) and value.is_integer() else value)
+    what, as_in = f"repeats={text}", "give LEAST..MOST, such as 3..12, or one number for all"
+    match = _REPEATS.fullmatch(text)
+    if match is None:
+        raise UserError(f"{what}: {as_in}")
+    least, most = int(match[1]), int(match[2] or match[1])
+    refuse_first(
+        (not 1 <= most <= _MOST_REPEATS, f"{what}: must be from 1 to {_MOST_REPEATS}"),
+        (match[2] and least >= most, f"{what}: the most must be above the least; {as_in}"),
+        (match[2] and least < STARTS_NEEDED, f"{what}: a race needs {STARTS_NEEDED} repeats at least"),
+    )
+    return Repeats(least, most)
+
+
+def race_terms(given: Choices) -> RaceTerms:
+    return single("race", RaceTerms, given)
 
 
 def budget_s(given: Choices) -> float | None:

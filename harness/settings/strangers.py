@@ -14,6 +14,7 @@ from typing import Literal, cast
 
 from serving_bench.engines import ENGINES, MODELS
 from serving_bench.harness.contracts import Foreign, Scalar
+from serving_bench.harness.settings import sections
 from serving_bench.harness.settings.decoding import Choices, Field, as_text, decode
 from serving_bench.harness.settings.keys import SHORT, fields
 from serving_bench.scenarios import is_column, length
@@ -96,6 +97,8 @@ def belief(key: str, value: Scalar) -> Belief:
         return "shown" if key == "model" and str(value).startswith("hf:") else "asked"
     if kind == "length":
         number = _longest(key, value)
+    elif key == "repeats":
+        number = sections.repeats({key: (value,)}).most
     elif value is False or value in ("auto", "off"):
         return "taken"
     elif kind is None and {int, float} & {*field.parts}:

@@ -16,9 +16,8 @@ import msgspec
 
 from serving_bench.harness.contracts import at, because, inert
 from serving_bench.harness.errors import StoreError, UserError
-from serving_bench.harness.settings.config import Settings
-from serving_bench.harness.settings.decoding import decode, only_value
-from serving_bench.harness.settings.keys import DEFAULTS
+from serving_bench.harness.settings import sections
+from serving_bench.harness.settings.config import GRID_REPEATS, Settings
 from serving_bench.harness.store import checksums
 from serving_bench.harness.store.named_files import RUN_FILE, SUMS_FILE
 from serving_bench.harness.store.store import (
@@ -119,8 +118,9 @@ def _check_as_written(folder: Path) -> None:
 def _check_repeats(records: Mapping[Path, RunRecord]) -> None:
     owners = dict[int, Path]()
     for folder, record in records.items():
-        if record.search is not None or record.until is not None:
-            kind = "a search" if record.search else "a run with until, which decides on its repeats itself"
+        if record.search or record.until or record.plan.race:
+            name = "a race" if record.plan.race else "a run with until"
+            kind = "a search" if record.search else f"{name}, which decides on its repeats itself"
             raise UserError(f"{folder}: is {kind}; merge runs with repeats=N")
         if record.foreign:
             raise UserError(f"{folder}: was measured by {record.foreign.tool}; merge what bench measured")
@@ -197,12 +197,11 @@ def _looks(records: Mapping[Path, RunRecord]) -> tuple[int, ...]:
 
 
 def _repeats_asked(folder: Path, record: RunRecord) -> int:
-    given = record.settings.get("repeats", DEFAULTS["repeats"])
+    given = record.settings.get("repeats")
     try:
-        repeats: int = decode("repeats", int, only_value("repeats", {"repeats": tuple(given)}))
+        return sections.repeats({"repeats": tuple(given)}).most if given else GRID_REPEATS
     except UserError as error:
         raise StoreError(f"{folder}: damaged: {error}") from error
-    return repeats
 
 
 def _node(record: RunRecord, lost: Mapping[int, Sequence[str]]) -> NodeRecord:

@@ -53,7 +53,7 @@ from serving_bench.harness.store.records import (  # noqa: F401
 from serving_bench.harness.store.request_table import LATER_COLUMNS, REQUEST_SCHEMA
 
 REFERENCE = "reference"
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 # The formats that this bench reads. A bench of format 6 would name a winner by speed alone, however bad its
 # answers; one of format 7 would call an imported run damaged.
 SCHEMA_HISTORY = {
@@ -63,6 +63,7 @@ SCHEMA_HISTORY = {
     9: "~ and $CACHE in paths; run.json has a seal, and no boot_id",
     10: "reasons are facts: kind, subjects and numbers; texts of earlier formats are read as such",
     11: "facts on who computes on a device and on short memory; whether a cell was disturbed before",
+    12: "plan.race: who left a race, at which look, and at which levels",
 }
 
 

@@ -68,7 +68,10 @@ _NAMES = {"output_tokens_per_s": "output tokens/s", "ttft_s.p50": "TTFT p50"}
 def single_repeat(run: Run) -> Iterator[Case]:
     # In a search each start tries different loads, so starts are counted over all loads.
     at = "" if run.record.search is not None else " at {}"
-    named = ((cell.label + at.format(cell.load_label), cell) for cell in measured_cells(run))
+    # Who left a race is not short of starts; the answer says why it left.
+    left = {each.label for each in run.record.plan.race.left} if run.record.plan.race else set()
+    measured = (cell for cell in measured_cells(run) if cell.label not in left)
+    named = ((cell.label + at.format(cell.load_label), cell) for cell in measured)
     for name, cells in gathered(named).items():
         starts = len({cell.planned.repeat for cell in cells})
         if starts < STARTS_NEEDED:

@@ -130,6 +130,8 @@ class Run:
         if self.foreign or self.is_going_on or self.record.status == "completed":
             return False
         may_grow = self.record.search or (self.record.until and not self.record.stopped_because)
+        if race := self.record.plan.race:
+            return race.may_go_on
         return bool(may_grow) or any(not cell.counts for cell in self.planned_cells)
 
     @property

@@ -283,20 +283,25 @@ def are_alike(fact: str, values: Iterable[str]) -> bool:
     return not differ(map(float, distinct), MEMORY_DIFFERS)
 
 
-def disturbed_repeats(run: Run, group: Group) -> set[int]:
-    """Return the repeats that something outside disturbed while any deployment of the group's model was
-    measured at its load. A measured value never decides this.
+def disturbed_repeats(run: Run, *groups: Group) -> set[int]:
+    """Return the repeats that something outside disturbed while any deployment of the groups' model was
+    measured at their load; in a race only while one of these was. A measured value never decides this.
 
     Deployments whose kernels are replaced do not count.
     """
-    return set(_by_case(run).get((group.scenario, group.load, group.model), ()))
+    return {repeat for group in groups for repeat in _by_case(run).get(_case(run, group), ())}
+
+
+def _case(run: Run, group: Group) -> tuple[str, str, str]:
+    # Those of a race have different repeats, so each pair has blocks of its own.
+    return group.scenario, group.load, group.deployment if run.record.plan.race else group.model
 
 
 @once
 def _by_case(run: Run) -> dict[tuple[str, str, str], list[int]]:
     hit = disturbances_of(run).cells
     return gathered(
-        ((group.scenario, group.load, group.model), cell.planned.repeat)
+        (_case(run, group), cell.planned.repeat)
         for group in run.groups
         for cell in group.counted
         if cell.number in hit

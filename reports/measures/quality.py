@@ -186,6 +186,17 @@ def beyond_limit(run: Run) -> dict[str, Fact]:
     return {**below_least(run), **beyond, **unlike}
 
 
+def ruled_out(run: Run) -> dict[str, Fact]:
+    """Return those of `beyond_limit` of which it is known, since the whole interval is beyond the limit."""
+    qualities, limit = quality_of(run), limit_of(run)
+    known = {
+        each.label
+        for each in qualities.values()
+        if each.unlike or (limit and any(low > limit[0] for (low, _), _ in each.judged))
+    }
+    return {label: why for label, why in beyond_limit(run).items() if label in known}
+
+
 def _why_beyond(quality: Quality, limit: float, key: str) -> Fact | None:
     for (_, high), each in quality.judged:
         if high > limit:

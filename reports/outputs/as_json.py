@@ -10,7 +10,7 @@ import pandas as pd
 from serving_bench.reports.data import Run, command
 from serving_bench.reports.measures import metric_of
 from serving_bench.reports.outputs.tables import tables_of
-from serving_bench.reports.verdicts import comparisons_of
+from serving_bench.reports.verdicts import comparisons_of, departures_of
 from serving_bench.reports.words.described import device
 from serving_bench.reports.words.report import Answer, Row, Table, Value, report_of
 from serving_bench.reports.words.verdict_words import clipped
@@ -53,7 +53,7 @@ def to_builtins(run: Run) -> dict[str, Any]:
         },
         "headline": report.headline,
         "basis": report.basis or None,
-        "answers": [_answer(each) for each in report.answers],
+        "answers": [_answer(run, each) for each in report.answers],
         "distrust": [
             {name: getattr(each, name) for name in ("check", "title", "text", "remedy", "command", "marks")}
             for each in report.findings
@@ -82,7 +82,7 @@ def _cells(run: Run) -> dict[str, Any]:
     }
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(run: Run, answer: Answer) -> dict[str, Any]:
     answer_words, decision = answer.said, answer.decision
     words = {"sentence": answer_words.sentence, "unless": answer_words.unless}
     words |= {"note": answer_words.note, "advice": answer_words.advice, "command": answer_words.command}
@@ -102,8 +102,12 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "next": best.next if best else None,
         "ratio": ratio,
         "bound": bound,
-        "confidence": 1 - best.alpha if best else None,
+        "confidence": 1 - best.wrong if best else None,
         "each": 1 - decision.alpha if decision.best else None,
+        "left": {
+            label: {"after": each.after, "behind": each.behind, "why": str(each.why)}
+            for label, each in departures_of(run, decision.case).items()
+        },
         "rows": [_row(answer.table, row) for row in answer.rows],
     }
 

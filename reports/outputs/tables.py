@@ -178,7 +178,7 @@ def _decisions(run: Run) -> Iterator[dict[str, Any]]:
             "next": best and best.next,
             "lead": best and best.over[best.next].shown,
             "least": best and best.lead_over(best.nearest)[0],
-            "confidence": best and 1 - best.alpha,
+            "confidence": best and 1 - best.wrong,
         }
 
 

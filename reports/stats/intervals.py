@@ -15,7 +15,8 @@ import itertools
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -84,6 +85,17 @@ def of_pairs(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> Estimat
     return _estimate(_on_scale(a, is_log) - _on_scale(b, is_log), is_log)
 
 
+def of_blocks(a: Mapping[int, float], b: Mapping[int, float], *, is_log: bool) -> Estimate:
+    """Return a / b (a - b if not `is_log`) from the blocks that both have; without one nothing is known.
+
+    Raises ValueError as of_values does, for values of such blocks.
+    """
+    both = [block for block in a if block in b]
+    if not both:
+        return Estimate(0.0, math.inf, 0.0, 0, is_log)
+    return of_pairs(*([side[block] for block in both] for side in (a, b)), is_log=is_log)
+
+
 def of_two_samples(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> Estimate:
     """Return a / b (a - b if not `is_log`) from starts that are not paired, as those of two runs.
 
@@ -149,12 +161,14 @@ class Question:
     `margin`: what still counts as the same, on the scale of the estimate; 0 if nothing does. For a ratio it
     is log(1.05): within 5 % is from 1/1.05 to 1.05, so that a / b and b / a agree.
     `why_none`: why it gets no verdict, though it may have an estimate. It then does not count in the family.
+    `alpha`: a level of its own, of one that left a race earlier.
     """
 
     estimate: Estimate | None
     better: Literal["higher", "lower"]
     margin: float
     why_none: Fact | None = None
+    alpha: float | None = None
 
 
 def decide(questions: Sequence[Question], alpha: float = 1 - CONFIDENCE) -> list[Verdict]:
@@ -164,7 +178,8 @@ def decide(questions: Sequence[Question], alpha: float = 1 - CONFIDENCE) -> list
     `better` or `worse` if it excludes no difference, else `unknown`.
     """
     count = sum(each.why_none is None and each.estimate is not None for each in questions)
-    return [_decided(each, 1 - alpha / max(count, 1)) for each in questions]
+    levels = (alpha if each.alpha is None else each.alpha for each in questions)
+    return [_decided(each, 1 - level / max(count, 1)) for each, level in zip(questions, levels, strict=True)]
 
 
 def _decided(question: Question, confidence: float) -> Verdict:
@@ -205,17 +220,25 @@ class Best:
     """The leader of several deployments, and its tests against the others at level `alpha`.
 
     `over`: by each other label, the leader's lead as a ratio above 1 (or a difference above 0 if not on a log
-    scale), whether higher or lower is better.
+    scale), whether higher or lower is better. `left`: by the labels that have left a race, the level of their
+    intervals; they were beaten at a look of their own. `wrong`: how often a wrong one is named at most; more
+    than `alpha` in a race, in all of its looks together.
     """
 
     leader: str
     over: Mapping[str, Estimate]
     alpha: float
+    left: Mapping[str, float] = field(default_factory=dict)
+    wrong: float = ALPHA
+
+    def p_over(self, label: str) -> float:
+        """Return the two-sided p of the test against one other; 1 for too few pairs."""
+        return self.over[label].p if self.over[label].k >= STARTS_NEEDED else 1.0
 
     @property
     def p(self) -> float:
         """The largest p of the leader's two-sided tests. It is named if this is at most alpha."""
-        return max(each.p for each in self.over.values())
+        return max((self.p_over(label) for label in self.over if label not in self.left), default=0.0)
 
     @property
     def is_named(self) -> bool:
@@ -229,8 +252,8 @@ class Best:
     @property
     def even(self) -> list[str]:
         """Those that the leader does not beat, the one with the largest p first."""
-        labels = (label for label, each in self.over.items() if each.p > self.alpha)
-        return sorted(labels, key=lambda label: -self.over[label].p)
+        labels = (each for each in self.over if each not in self.left and self.p_over(each) > self.alpha)
+        return sorted(labels, key=lambda label: -self.p_over(label))
 
     @property
     def next(self) -> str:
@@ -238,33 +261,39 @@ class Best:
         return min(self.over, key=lambda label: self.over[label].mean)
 
     def lead_over(self, label: str) -> tuple[float, float]:
-        """Return the interval of the leader's lead over one other, at level alpha."""
-        return self.over[label].interval(1 - self.alpha)
+        """Return the interval of the leader's lead over one other, at alpha or the level of one that left."""
+        return self.over[label].interval(1 - self.left.get(label, self.alpha))
 
 
 def best_of(
-    values: Mapping[str, Sequence[float]],
+    values: Mapping[str, Mapping[int, float]],
     *,
     is_higher_better: bool,
     is_log: bool,
     alpha: float,
     margin: float = 0.0,
+    left: Mapping[str, float] = MappingProxyType({}),
+    wrong: float | None = None,
 ) -> Best:
-    """Return the leader of two labels or more, each with its values of the same repeats in the same order.
+    """Return the leader of two labels or more, each with its values by block.
 
-    The leader has the best mean (of logarithms if `is_log`). A difference without any noise has no test: it
-    counts as even if it is within the margin (on the scale of the estimate). Raises ValueError as of_pairs.
+    Each pair uses the blocks that both have. The leader, none of those that have `left`, has the largest sum
+    of mean leads (of logarithms if `is_log`) over the others; with the same blocks of all that is the best
+    mean. A difference without any noise has no test: it counts as even if it is within the margin (on the
+    scale of the estimate). Raises ValueError as of_pairs.
     """
-    sign = 1 if is_higher_better else -1
-    means = {label: sign * np.mean(np.log(series) if is_log else series) for label, series in values.items()}
-    leader = max(means, key=lambda label: means[label])
-    over = {}
-    for label in (each for each in values if each != leader):
-        a, b = (leader, label) if is_higher_better else (label, leader)
-        estimate = of_pairs(values[a], values[b], is_log=is_log)
+
+    def lead(a: str, b: str) -> Estimate:
+        first, second = (a, b) if is_higher_better else (b, a)
+        estimate = of_blocks(values[first], values[second], is_log=is_log)
         is_even = estimate.error == 0 and abs(estimate.mean) <= margin
-        over[label] = replace(estimate, mean=0.0) if is_even else estimate
-    return Best(leader, over, alpha)
+        return replace(estimate, mean=0.0) if is_even else estimate
+
+    stay = [label for label in values if label not in left]
+    sums = {a: sum(lead(a, b).mean for b in stay if b != a) for a in stay}
+    leader = max(sums, key=lambda label: sums[label])
+    over = {label: lead(leader, label) for label in values if label != leader}
+    return Best(leader, over, alpha, left, alpha if wrong is None else wrong)
 
 
 def beaten(points: Mapping[str, Sequence[float]]) -> dict[str, str]:
@@ -288,7 +317,8 @@ def repeats_to_tell(best: Best, alpha: float) -> int | None:
     It is the least n for which t(1 - alpha / 2) + t(0.8), each with n - 1 degrees of freedom, is at most
     mean sqrt(n) / s: the usual sample size of a paired t test with 80 % power. None beyond 60.
     """
-    noise = max(e.error * math.sqrt(e.k) / e.mean if e.mean > 0 else math.inf for e in best.over.values())
+    over = [each for label, each in best.over.items() if label not in best.left]
+    noise = max(e.error * math.sqrt(e.k) / e.mean if e.mean > 0 else math.inf for e in over)
     n = np.arange(2, REPEATS_AT_MOST + 1)
     enough = n[(stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, POWER)) * noise <= np.sqrt(n)]
     return int(enough[0]) if len(enough) else None

@@ -5,11 +5,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from serving_bench.harness.contracts import Fact, because
+from serving_bench.harness.contracts import RACE_LEVEL, AnswerKey, Fact, because
 from serving_bench.reports.data import Group, Run, first_that_holds, grouped, once
 from serving_bench.reports.measures import aggregate, compared_metrics, disturbed_repeats, metric_of
-from serving_bench.reports.stats.intervals import STARTS_NEEDED, Kind, Verdict, decide, level_of_look
-from serving_bench.reports.verdicts.pairs import Pair, question_of
+from serving_bench.reports.stats.intervals import ALPHA, STARTS_NEEDED, Kind, Verdict, decide, level_of_look
+from serving_bench.reports.verdicts.pairs import Pair, answer_of, question_of, repeats_tested
 
 # Always compared, since the report's answers use them.
 _DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")
@@ -65,7 +65,11 @@ def comparisons_of(run: Run) -> Comparisons:
             if baseline in (None, a.deployment, b.deployment)
         ]
         for metric in dict.fromkeys([*compared, *_DECIDED_BY]):
-            verdicts = decide([question_of(pair, metric, compare.margin_share) for pair in pairs], alpha)
+            questions = (
+                replace(question_of(pair, metric, compare.margin_share), alpha=_alpha_of_pair(run, pair))
+                for pair in pairs
+            )
+            verdicts = decide([*questions], alpha)
             family = max(family, sum(verdict.kind != "none" for verdict in verdicts))
             for pair, verdict in zip(pairs, verdicts, strict=True):
                 first, second = pair.names
@@ -81,17 +85,59 @@ def comparisons_of(run: Run) -> Comparisons:
     return Comparisons(tuple(rows), baselines, family, alpha, why, by_case)
 
 
-def alpha_of(run: Run, later: int = 0) -> float:
-    """Return the level of each answer at this look at a run.
+def alpha_of(run: Run, later: int = 0, answer: AnswerKey | None = None) -> float:
+    """Return the level of each answer, or of this one, at this look at a run.
 
     It falls with each earlier look after fewer starts; a look with too few starts for a test does not count.
-    `later`: for the look that comes this many looks later.
+    In a race each look has a level that was fixed before. `later`: for the look that comes this many looks
+    later.
     """
+    if race := run.record.plan.race:
+        return level_of(run, (race.look_of(answer) if answer else race.looked) + later)
     least, now = STARTS_NEEDED * len(run.deployments), len(run.start_records)
-    topics = grouped(run.groups, lambda g: (g.scenario, g.model, bool(run.record.slo) and g.family)).values()
-    answers = sum(len({group.deployment for group in groups}) > 1 for groups in topics)
     looks = later + sum(least <= starts < now for starts in run.record.looks)
-    return level_of_look(looks) / max(1, answers)
+    return level_of_look(looks) / _answers(run)
+
+
+def wrong_of(run: Run) -> float | None:
+    """Return how often a race names a wrong one at most, over all looks; None for a run that is no race."""
+    race = run.record.plan.race
+    later = race is not None and race.looked > len(race.levels)
+    return (ALPHA if later else RACE_LEVEL) / _answers(run) if race else None
+
+
+def level_of(run: Run, look: int) -> float:
+    """Return the level of each answer of a race at the look after so many repeats; 0 without a race."""
+    race = run.record.plan.race
+    return race.level(look) / _answers(run) if race else 0.0
+
+
+def _answers(run: Run) -> int:
+    """Return how many answers share the level of a run: those with two deployments or more."""
+    topics = grouped(run.groups, lambda group: answer_of(run, group)).values()
+    return max(1, sum(len({group.deployment for group in groups}) > 1 for groups in topics))
+
+
+def level_that_left(run: Run, answer: AnswerKey, after: int) -> float:
+    """Return the level of the interval of one that left a race at this look: its look's, divided by the
+    number of pairs, since the values chose that it left and behind whom.
+
+    Those that left for another reason than their values are in no pair.
+    """
+    race = run.record.plan.race
+    out = {label for label, each in race.left_by(answer).items() if each.behind is None} if race else set()
+    rivals = {group.deployment for group in run.groups if answer_of(run, group) == answer} - out
+    return level_of(run, after) / max(1, math.comb(len(rivals), 2))
+
+
+def _alpha_of_pair(run: Run, pair: Pair) -> float | None:
+    """Return the level of the last look at both of a pair, in a race; else None."""
+    race = run.record.plan.race
+    if race is None:
+        return None
+    answer = answer_of(run, pair.groups[0])
+    ends = (each.after for label, each in race.left_by(answer).items() if label in pair.labels)
+    return level_of(run, min([race.look_of(answer), *ends]))
 
 
 def _best(run: Run, groups: list[Group], metric: str) -> str:
@@ -114,14 +160,15 @@ def mirrored(verdict: Verdict) -> Verdict:
 def why_busy(run: Run, *groups: Group) -> Fact | None:
     """Return that disturbed repeats leave too few for a verdict; None if enough remain."""
     repeats = set.intersection(*({cell.planned.repeat for cell in group.counted} for group in groups))
-    hit = repeats & disturbed_repeats(run, groups[0])
+    hit = repeats & disturbed_repeats(run, *groups)
     why = because("busy", hit=len(hit), repeats=len(repeats), needed=STARTS_NEEDED)
     return why if hit and len(repeats - hit) < STARTS_NEEDED else None
 
 
 def _why_none(run: Run) -> Fact | None:
     is_search = run.record.search is not None
-    few = because("verdict_needs_starts_of_all", needed=STARTS_NEEDED, repeats=run.repeats)
+    repeats = run.repeats if (looked := repeats_tested(run)) is None else min(looked, run.repeats)
+    few = because("verdict_needs_starts_of_all", needed=STARTS_NEEDED, repeats=repeats)
     return run.why_untested or first_that_holds(
-        {because("other_loads_tried"): is_search, few: run.repeats < STARTS_NEEDED}
+        {because("other_loads_tried"): is_search, few: repeats < STARTS_NEEDED}
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from serving_bench.harness.contracts import Fact, because
+from serving_bench.harness.contracts import RACE_LEVEL, Departure, Fact, because
 from serving_bench.reports.data import Cell, Group, Run, first_that_holds, once
 from serving_bench.reports.measures import (
     Aggregate,
@@ -30,12 +30,14 @@ from serving_bench.reports.stats.intervals import (
     best_of,
     holm,
     may_be_logged,
+    of_blocks,
     repeats_to_tell,
 )
-from serving_bench.reports.verdicts.comparisons import alpha_of, why_busy
+from serving_bench.reports.verdicts.comparisons import alpha_of, level_that_left, why_busy, wrong_of
 from serving_bench.reports.verdicts.load_cases import (
     LoadCase,
     Values,
+    departures_of,
     known_values,
     leave_out_other_work,
     shared_repeats,
@@ -44,7 +46,7 @@ from serving_bench.reports.verdicts.load_cases import (
     values_by_repeat,
     why_unfit,
 )
-from serving_bench.reports.verdicts.pairs import OF_A_PLACE
+from serving_bench.reports.verdicts.pairs import OF_A_PLACE, answer_of, repeats_tested
 from serving_bench.reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
 SPEED = "output_tokens_per_s"
@@ -79,6 +81,8 @@ class Decision:
     # Of a search: what each deployment whose loads may be compared keeps, the most first.
     capacities: tuple[Capacity, ...] = ()
     beyond: Sequence[str] = ()  # those of `left_out` whose answers are not good enough
+    # Those of `groups` that were beaten at an earlier look of a race.
+    left: Mapping[str, Departure] = field(default_factory=dict)
 
     @property
     def repeats(self) -> int:
@@ -95,15 +99,20 @@ class Decision:
         return self.why is not None and self.why.kind == "busy"
 
     def value(self, run: Run, group: Group, name: str) -> Aggregate:
-        """Return a metric over the shown repeats, or over all repeats for a deployment that is left out."""
-        return aggregate(run, group, name, self._of(group))
+        """Return a metric over the shown repeats, or over all repeats for a deployment that is left out.
+
+        The mean of one that left a race has no interval, since the values chose when it left.
+        """
+        value = aggregate(run, group, name, self._of(group))
+        has_left = group.deployment in self.left
+        return replace(value, interval=None, low=None, high=None) if has_left else value
 
     def cells(self, run: Run, group: Group) -> list[Cell]:
         """Return the cells that `value` comes from. Only their findings mark it."""
         return value_cells(run, group, self._of(group))
 
     def _of(self, group: Group) -> Sequence[int]:
-        return () if group.deployment in self.left_out else self.shown
+        return () if group.deployment in {*self.left_out, *self.left} else self.shown
 
     @property
     def ranked(self) -> list[Group]:
@@ -133,7 +142,7 @@ class Decision:
         estimate = self.best.over.get(label) if self.best else None
         if estimate is None or not estimate.is_log:
             return None
-        low, high = estimate.interval(1 - self.alpha)
+        low, high = self.best.lead_over(label) if self.best else (0.0, math.inf)
         is_lower = metric_of(self.metric).better == "lower"
         return (estimate.shown, low, high) if is_lower else (1 / estimate.shown, 1 / high, 1 / low)
 
@@ -179,13 +188,17 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     capacities = [
         each for each in capacities_of(run) if each.group in case.groups and each.deployment not in unfit
     ]
-    left_out = short_of_slo(row, capacities) | unfit
+    left = departures_of(run, case)
+    whys = {label: each.why for label, each in left.items() if each.behind is None}
+    left_out = whys | short_of_slo(row, capacities) | unfit
     split = leave_out_other_work(run, case, left_out)
     values = known_values(run, case, metric, left_out)
     named = [group for group in case.groups if group.deployment in values]
-    hit = disturbed_repeats(run, named[0]) if named else set()
-    shared = shared_repeats(values)
-    used = [repeat for repeat in shared if repeat not in hit]
+    left = {label: each for label, each in left.items() if label in values}
+    stay = [group for group in named if group.deployment not in left]
+    hit, looked = disturbed_repeats(run, *stay), repeats_tested(run, case.groups[0])
+    shared = shared_repeats({group.deployment: values[group.deployment] for group in stay})
+    used = [k for k in shared if k not in hit and (looked is None or k < looked)]
     shown_repeats = used if len(used) >= STARTS_NEEDED else shared
     named.sort(key=lambda group: -_sign(metric) * (aggregate(run, group, metric, shown_repeats).mean or 0.0))
     capacities.sort(key=lambda e: (-(e.level or 0), -(e.measured or 0), e.deployment not in values))
@@ -197,23 +210,39 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         left_out,
         used=used,
         shown=shown_repeats,
-        disturbed=len(hit.intersection(*({cell.planned.repeat for cell in g.counted} for g in named))),
+        disturbed=len(hit.intersection(*({cell.planned.repeat for cell in g.counted} for g in stay))),
         slo_row=row,
         capacities=tuple(capacities),
         beyond=[label for label, why in unfit.items() if why == beyond_limit(run).get(label)],
+        left=left,
     )
-    return _tested(run, decision, values, split)
+    return _tested(run, decision, split)
 
 
-def _tested(run: Run, decision: Decision, values: Values, split: Fact | None) -> Decision:
+def decisive_values(run: Run, decision: Decision) -> Values:
+    """Return the contenders' values of the repeats that decide, of which in a race each pair has its own."""
+    values = values_by_repeat(run, decision.groups, decision.metric)
+    looked = repeats_tested(run, decision.case.groups[0])
+    if looked is None:
+        return {label: {k: by_repeat[k] for k in decision.used} for label, by_repeat in values.items()}
+    hit = {group.deployment: disturbed_repeats(run, group) for group in decision.groups}
+    return {
+        label: {k: value for k, value in by_repeat.items() if k < looked and k not in hit[label]}
+        for label, by_repeat in values.items()
+    }
+
+
+def _tested(run: Run, decision: Decision, split: Fact | None) -> Decision:
     """Return the decision with its test, or with why there is none. `split`: how the contenders' work differs
     if no work is that of most."""
     if len(decision.groups) > 1:
         if why := split or _why_no_test(run, decision):
             return replace(decision, kind="values", why=why)
-        best = _best(run, values, decision.used, decision.metric)
+        values = decisive_values(run, decision)
+        best = _best(run, decision, values, decision.metric)
         first = sorted(decision.groups, key=lambda group: group.deployment != best.leader)
-        return _told(run, replace(decision, kind="open", groups=tuple(first), best=best), best)
+        decision = replace(decision, kind="open", groups=tuple(first), best=best)
+        return _told(run, decision, best, is_same=_are_same(run, decision, values, best))
     is_last_left = decision.groups and len(decision.case.groups) > 1 and not decision.capacities
     why = _why_no_test(run, decision) if is_last_left else None
     if not decision.groups and any(each.measured for each in decision.capacities):
@@ -238,16 +267,26 @@ def _sign(metric: str) -> int:
     return -1 if metric_of(metric).better == "lower" else 1
 
 
-def _best(run: Run, values: Values, used: Sequence[int], metric: str) -> Best:
-    paired = {label: [by_repeat[repeat] for repeat in used] for label, by_repeat in values.items()}
-    is_log = not metric_of(metric).is_additive and may_be_logged([*itertools.chain(*paired.values())])
+def _best(run: Run, decision: Decision, values: Values, metric: str) -> Best:
+    every = [value for by_repeat in values.values() for value in by_repeat.values()]
+    is_log = not metric_of(metric).is_additive and may_be_logged(every)
     return best_of(
-        paired,
+        values,
         is_higher_better=_sign(metric) > 0,
         is_log=is_log,
-        alpha=alpha_of(run),
+        alpha=_alpha(run, decision),
         margin=math.log1p(run.record.compare.margin_share) * is_log,
+        left={
+            label: level_that_left(run, each.answer, each.after)
+            for label, each in decision.left.items()
+            if metric == decision.metric
+        },
+        wrong=wrong_of(run),
     )
+
+
+def _alpha(run: Run, decision: Decision, later: int = 0) -> float:
+    return alpha_of(run, later, answer_of(run, decision.case.groups[0]))
 
 
 def _leaders(run: Run, decision: Decision) -> dict[str, str]:
@@ -259,12 +298,13 @@ def _leaders(run: Run, decision: Decision) -> dict[str, str]:
         values = values_by_repeat(run, groups, metric)
         used = [repeat for repeat in shared_repeats(values) if repeat in decision.used]
         if len(values) == len(groups) and len(used) >= STARTS_NEEDED:
-            leaders[metric] = _best(run, values, used, metric)
-    level = holm([best.p for best in leaders.values()], alpha_of(run))
+            paired = {label: {k: by_repeat[k] for k in used} for label, by_repeat in values.items()}
+            leaders[metric] = _best(run, decision, paired, metric)
+    level = holm([best.p for best in leaders.values()], _alpha(run, decision))
     return {metric: best.leader for metric, best in leaders.items() if best.p <= level}
 
 
-def _told(run: Run, decision: Decision, best: Best) -> Decision:
+def _told(run: Run, decision: Decision, best: Best, *, is_same: bool) -> Decision:
     """Return the decision with the result of its test, and the leaders of other metrics."""
     margin = run.record.compare.margin_share
     decision = replace(decision, leaders=_leaders(run, decision))
@@ -272,24 +312,31 @@ def _told(run: Run, decision: Decision, best: Best) -> Decision:
         is_slight = best.over[best.nearest].is_log and best.lead_over(best.nearest)[0] <= 1 + margin
         leaders = {decision.metric: best.leader, **decision.leaders}
         return replace(decision, kind="slight" if is_slight else "named", leaders=leaders)
-    is_tie = all(each.error == each.mean == 0 for each in best.over.values())
-    if is_tie or _are_within(best, margin):
+    if is_same:
         return replace(decision, kind="same")
-    if advised := repeats_to_tell(best, alpha_of(run, later=1)):
+    if advised := repeats_to_tell(best, _alpha(run, decision, later=1)):
         # Add the repeats that do not count.
         advised += run.repeats - decision.repeats
     return replace(decision, advised=advised)
 
 
-def _are_within(best: Best, margin: float) -> bool:
-    """Return whether all are within the margin of the leader, by intervals that hold together.
+def _are_same(run: Run, decision: Decision, values: Values, best: Best) -> bool:
+    """Return whether all that may still win are within the margin of each other.
 
-    The data choose the leader, so the level is divided by the number of pairs.
+    The data choose the leader, so the level is divided by the number of pairs. In a race each pair has its
+    own one-sided tests, that all have to hold, with 5 % spent over the looks as the levels are.
     """
-    confidence = 1 - best.alpha / math.comb(len(best.over) + 1, 2)
-    ends = [each.interval(confidence) for each in best.over.values() if each.is_log]
-    within = 1 + margin
-    return len(ends) == len(best.over) and all(1 / within < low and high < within for low, high in ends)
+    over = {label: each for label, each in best.over.items() if label not in best.left}
+    if all(each.error == each.mean == 0 for each in over.values()):
+        return True
+    confidence, pairs = 1 - best.alpha / math.comb(len(over) + 1, 2), [*over.values()]
+    if run.record.plan.race:
+        confidence = 1 - 2 * best.alpha * ALPHA / RACE_LEVEL
+        rivals = itertools.combinations(over, 2)
+        pairs += [of_blocks(values[a], values[b], is_log=over[a].is_log) for a, b in rivals]
+    within = 1 + run.record.compare.margin_share
+    ends = [each.interval(confidence) for each in pairs if each.is_log and each.k >= STARTS_NEEDED]
+    return len(ends) == len(pairs) and all(1 / within < low and high < within for low, high in ends)
 
 
 # --- the front of speed, quality and memory ---------------------------------------------------------

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from serving_bench.harness.contracts import Fact, because
+from serving_bench.harness.contracts import Departure, Fact, because
 from serving_bench.reports.data import Group, Run, first_that_holds, grouped, once
 from serving_bench.reports.measures import aggregate, by_start, stand_ins, why_other_work, withheld, work_of
 from serving_bench.reports.measures.quality import beyond_limit
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, odd_ones
-from serving_bench.reports.verdicts.pairs import why_not_measured
+from serving_bench.reports.verdicts.pairs import answer_of, why_not_measured
 from serving_bench.reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
 
@@ -137,6 +137,12 @@ def why_unfit(run: Run, group: Group, metric: str) -> Fact | None:
     return first_that_holds(reasons) or beyond_limit(run).get(group.deployment) or unequal
 
 
+def departures_of(run: Run, case: LoadCase) -> dict[str, Departure]:
+    """Return the deployments that have left the race for a case's answer, by label."""
+    race = run.record.plan.race
+    return race.left_by(answer_of(run, case.groups[0])) if race else {}
+
+
 def short_of_slo(row: SloRow | None, capacities: Sequence[Capacity]) -> dict[str, Fact]:
     """Return the deployments that are not known to keep the SLO, by label, with the reason."""
     whys = {each.deployment: each.why or because("keeps_less", load=each.words) for each in capacities}
@@ -167,9 +173,10 @@ def known_values(run: Run, case: LoadCase, metric: str, left_out: dict[str, Fact
     for group in groups:
         if group.deployment not in values:
             left_out[group.deployment] = aggregate(run, group, metric).why or because("no_value")
-    # Leave out those with too few values if the others then have enough.
+    # Leave out those with too few values if the others then have enough. In a race each pair has its own.
     most = {label: by_repeat for label, by_repeat in values.items() if len(by_repeat) >= STARTS_NEEDED}
-    if len(shared_repeats(values)) < STARTS_NEEDED <= len(shared_repeats(most)) and len(most) > 1:
+    are_few = run.record.plan.race is None and len(shared_repeats(values)) < STARTS_NEEDED
+    if are_few and len(shared_repeats(most)) >= STARTS_NEEDED and len(most) > 1:
         few = [label for label in values if label not in most]
         left_out |= {label: because("few_starts_have_value", k=len(values[label])) for label in few}
         return most

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from serving_bench.harness.contracts import Fact, because
+from serving_bench.harness.contracts import AnswerKey, Fact, because
 from serving_bench.reports.data import Group, Run, first_that_holds
 from serving_bench.reports.measures import (
     aggregate,
@@ -91,6 +91,24 @@ def pair_name(labels: Names) -> str:
     return labels[0] if labels[0] == labels[1] else f"{labels[1]} against {labels[0]}"
 
 
+def repeats_tested(run: Run, group: Group | None = None) -> int | None:
+    """Return how many of the first repeats of a race a test may use; None for a run that is no race.
+
+    Those that were complete at the last look, at the group's answer or at any: it was not planned to look at
+    less than a repeat.
+    """
+    race = run.record.plan.race
+    if race is None:
+        return None
+    look = race.looked if group is None else race.look_of(answer_of(run, group))
+    return look if race.level(look) > 0 else 0
+
+
+def answer_of(run: Run, group: Group) -> AnswerKey:
+    """Return which answer a group belongs to; with an SLO each family of loads has one."""
+    return group.scenario, group.model, group.family * bool(run.record.slo)
+
+
 # --- one metric of a pair --------------------------------------------------------------------------
 
 
@@ -134,7 +152,8 @@ def _values(pair: Pair, metric: str) -> list[list[float]]:
     a, b = (_by_repeat(run, group, metric, pair.turn) for _, run, group in pair.sides)
     if not pair.is_paired:
         return [list(a.values()), list(b.values())]
-    return [[each[repeat] for repeat in a if repeat in b] for each in (a, b)]
+    looked = repeats_tested(pair.runs[0], pair.groups[0])
+    return [[each[k] for k in a if k in b and (looked is None or k < looked)] for each in (a, b)]
 
 
 def _by_repeat(run: Run, group: Group, metric: str, turn: int | None) -> dict[int, float]:

@@ -128,8 +128,13 @@ def basis(run: Run) -> str:
             decision.kind == "only" and decision.capacities[1:] for decision in decisions_of(run)
         )
         return "Ordered by the highest load kept on every start, without a test." * is_ordered
-    repeats, sure = plural(tested[0].repeats, "repeat"), sure_text(tested[0].alpha)
+    repeats, sure = plural(tested[0].repeats, "repeat"), sure_text(_wrong(tested[0]))
     among = f", one of {len(tested)} answers" if tested[1:] else ""
+    if race := run.record.plan.race:
+        return (
+            f"A race over {plural(race.looked, 'repeat')}: a deployment is started no more once the leader "
+            f"has beaten it in a paired t test ({sure} in all looks together{among})."
+        )
     return (
         f"A winner beats every other ranked deployment, each in its own paired t test over {repeats} "
         f"({sure}{among})."
@@ -139,6 +144,11 @@ def basis(run: Run) -> str:
 def of_own_tests(decision: Decision) -> str:
     """Return how sure the intervals against the leader are, as a sentence; empty for fewer than two."""
     ratios = [decision.ratio_to_leader(group.deployment) for group in decision.groups]
+    if decision.left:
+        return (
+            "The interval of one that was beaten is that of its last look, wider than in a single test since "
+            "the values chose when that was; its own mean has none."
+        )
     each = f"Each interval against the leader is that of its own test ({sure_text(decision.alpha)})"
     return f"{each}; that all of them hold is less sure." if sum(map(bool, ratios)) > 1 else ""
 
@@ -148,10 +158,15 @@ def of_own_tests(decision: Decision) -> str:
 
 def _named(run: Run, decision: Decision, best: Best, where: str) -> Said:
     rival = best.next if len(best.over) == 1 else f"the next best, {best.next},"
-    sure, title = sure_text(best.alpha), title_of(decision.metric)
+    sure, title = sure_text(best.wrong), title_of(decision.metric)
     gist, surety = f"It is ahead of {rival} in {title} {where}", sure
     if best.over[best.next].is_log:
         ratio, bound = _bounded(decision, best, best.next)
+        if best.left and best.lead_over(best.next)[0] > 1:
+            # The values chose when the others left, so their means are the less certain part.
+            ratio, bound = bound, f"{ratio} as measured"
+        elif best.left:
+            ratio, bound = ratio_words(*lead_of(decision, best, best.next)), "beaten, by an uncertain lead"
         gist = f"It has {ratio} the {title} of {rival} {where}"
         surety = ", ".join([bound, *_nearer(decision, best), sure])
     rest = f" ({surety}){price_of(run, decision, best)}{quality.clause(run, best.leader)}."
@@ -159,6 +174,10 @@ def _named(run: Run, decision: Decision, best: Best, where: str) -> Said:
         rest += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
     lead, advice = _serve(decision, best.leader), quality.advice(run, best.leader)
     return Said(lead, gist, rest + _left_out(decision), _unless(run, decision), *advice)
+
+
+def _wrong(decision: Decision) -> float:
+    return decision.best.wrong if decision.best else decision.alpha
 
 
 def _bounded(decision: Decision, best: Best, label: str) -> tuple[str, str]:
@@ -260,14 +279,17 @@ def _open(run: Run, decision: Decision, best: Best, where: str) -> Said:
     if best.over[best.even[0]].is_log:
         over = ratio_words(*lead_of(decision, best, best.even[0]))
         gist = f"The first has {over} the {title} of the second {where}"
-    rest = f" ({sure_text(best.alpha)}, {plural(decision.repeats, 'repeat')}).{_left_out(decision)}"
+    rest = f" ({sure_text(best.wrong)}, {plural(decision.repeats, 'repeat')}).{_left_out(decision)}"
     labels = several([best.leader, *best.even], " or ")
     return Said(f"Too close to call: {labels}", gist, rest, _unless(run, decision), *_advice(run, decision))
 
 
 def _advice(run: Run, decision: Decision) -> quality.Advice:
+    race = run.record.plan.race
     if decision.capacities:
         return _search_again(run)
+    if race and race.may_go_on:
+        return "The race is not over", resumed(run)
     if decision.advised is None:
         even = "If the measured lead is real, even 60 repeats would not settle it: choose by another column."
         return even, ""

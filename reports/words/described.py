@@ -70,6 +70,9 @@ def what_was_run(run: Run) -> str:
 
 def _loads_and_starts(run: Run) -> tuple[str, str, str]:
     starts = f"{plural(run.repeats, 'start')} of each"
+    if run.record.plan.race:
+        counts = [len({cell.planned.repeat for cell in group.cells}) for group in run.groups]
+        starts = f"{min(counts)} to {max(counts)} starts of each" if min(counts) < max(counts) else starts
     if any(record.attached for record in run.start_records):
         starts = f"{plural(run.repeats, 'block')} on a server that was running already"
     shares = ((cell.window_s or 0) / (cell.planned.load.duration_s or 1e9) for cell in run.planned_cells)
@@ -138,6 +141,8 @@ def stopped(run: Run) -> str:
     why = run.record.stopped_because
     if run.record.repeats_cut:
         return f"{why}; {resumed(run)} repeats={run.record.repeats_cut} measures the others"
+    if why and why.kind == "race_budget":
+        return f"{why}; {resumed(run)} goes on with the race"
     return f"until ended: {why}" if run.record.until and why else str(why or "")
 
 

@@ -125,6 +125,7 @@ class Row:
     scores: Sequence[TaskScore]
     slo: State | None = None
     kept: Capacity | None = None
+    left: Fact | None = None  # that it left a race
 
     @property
     def deployment(self) -> str:
@@ -134,6 +135,12 @@ class Row:
     def ratio(self) -> str:
         """Return the ratio to the leader's value as text; empty if there is none."""
         return ratio_words(*self.to_leader) if self.to_leader else ""
+
+    @property
+    def ratio_or_why(self) -> str:
+        """Return its ratio and that it left a race, or why it has no ratio."""
+        left = str(self.left) if self.left else ""
+        return ", ".join(filter(None, (self.ratio, left))) or str(self.why_not or NOTHING)
 
     @property
     def narrow_cells(self) -> dict[str, str]:
@@ -187,8 +194,9 @@ class Table:
         for name in names:
             columns.append(Column(name, rows[0].values[name].head, [row.values[name] for row in rows]))
             if decision and decision.best and name == decision.metric:
-                ratios = [Entry(row.ratio or str(row.why_not or NOTHING), row.ratio) for row in rows]
-                lines = f"to the leader\n{100 * (1 - decision.alpha):.4g} %"
+                ratios = [Entry(row.ratio_or_why, row.ratio) for row in rows]
+                each = "at its last look" if decision.left else f"{100 * (1 - decision.alpha):.4g} %"
+                lines = f"to the leader\n{each}"
                 columns.append(Column(RATIO, RATIO, ratios, lines))
         for head in rows[0].cells:
             texts = [Entry(row.cells[head].plain, row.narrow_cells[head]) for row in rows]
@@ -303,6 +311,7 @@ def _row(run: Run, group: Group, decision: Decision | None, names: Sequence[str]
         [each for each in task_scores(run) if each.label == label],
         next((each.state for each in standings if each.label == label), None),
         next(kept, None),
+        decision.left[label].why if decision and label in decision.left else None,
     )
 
 

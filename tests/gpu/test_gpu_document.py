@@ -46,7 +46,7 @@ def test_the_commands_of_the_document_plan_all_four_engines(words: list[str], tm
     assert planned.returncode == 0, planned.stderr
     starts = json.loads(planned.stdout)["starts"]
     assert {each["deployment"]["engine"] for each in starts} == {"vllm", "sglang", "tgi", "llama_cpp"}
-    assert len(starts) == 40
+    assert len(starts) == 24
 
 
 def test_the_table_of_the_document_is_what_bench_fit_says(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def claim(
         keys = claims.choices(wanted.original if is_original else wanted.here)
         typed = overrides.parse(changes or [])
         settings = config.settings(agreed(name, keys, typed, is_own=name in claims.known()))
+        settings = config.as_grid(settings, "a claim is judged by equally many starts of each")
         judgement, run_dir = _measure(wanted, name, settings, output, show, as_json=as_json)
     else:
         from serving_bench.harness.cli.claim_verdict import judged

@@ -18,7 +18,7 @@ from serving_bench.harness.contracts import inert, plural, words_of
 from serving_bench.harness.errors import BenchError, CellError, Interrupted, refuse_first
 from serving_bench.harness.fleet import on_ray
 from serving_bench.harness.run import session
-from serving_bench.harness.settings.config import Settings
+from serving_bench.harness.settings.config import Settings, as_grid
 from serving_bench.harness.store.merge import merge, mergeable
 from serving_bench.harness.store.store import is_own, read_run
 
@@ -56,17 +56,19 @@ def run_on(on: str, settings: Settings, output: Path | None, show: Show, *, as_j
         ),
     )
     session.check_output(output)
+    settings = as_grid(settings, "--on ray gives each node a whole repeat, so none race")
+    repeats = settings.repeats.most
     stopped: Interrupted | CellError | None = None
     run_lock = session.new_directory(output, *settings.scenario_names)
     with on_ray.joined(address) as ray, run_lock as directory, terminal.signals_interrupt():
         nodes = on_ray.nodes_of(ray, settings.device)
         machines = plural(len({each.boot_id for each in nodes}), "machine")
-        show.line(f"{plural(settings.repeats, 'repeat')} on {machines}, one at a time on each")
+        show.line(f"{plural(repeats, 'repeat')} on {machines}, one at a time on each")
         parts = directory.with_name(f"{directory.name}-repeats")
         session.check_output(parts)
-        jobs = [on_ray.Job(k, parts / f"{k}", settings) for k in range(1, settings.repeats + 1)]
+        jobs = [on_ray.Job(k, parts / f"{k}", settings) for k in range(1, repeats + 1)]
         try:
-            panel = _Nodes(show, settings.repeats)
+            panel = _Nodes(show, repeats)
             show.open_panel(panel)
             on_ray.measure(nodes, words_of(settings.given), jobs, panel)
         except (Interrupted, CellError) as error:

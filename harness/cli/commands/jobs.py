@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serving_bench.engines.model import weights
@@ -18,15 +18,15 @@ from serving_bench.harness.quality.planned import Due, due
 from serving_bench.harness.run import next_starts, session
 from serving_bench.harness.run.recorded import check_machine, check_outside, choices_of, recorded_plan
 from serving_bench.harness.run.search import prepared, starts_left, without_trials
-from serving_bench.harness.settings import config, overrides
-from serving_bench.harness.settings.config import Settings
-from serving_bench.harness.settings.decoding import Choices, decode, only_value
+from serving_bench.harness.settings import config, overrides, sections
+from serving_bench.harness.settings.config import Settings, as_grid
+from serving_bench.harness.settings.decoding import Choices
 from serving_bench.harness.store import store
 from serving_bench.harness.store.named_files import RUN_FILE
 from serving_bench.harness.store.store import RunRecord
 
 # Sections of keys on which no start and no cell of a plan depends.
-_OF_NO_START = {"repeats", "until", "run", "guard", "price", "slo", "compare", "quality"}
+_OF_NO_START = {"repeats", "until", "run", "guard", "price", "slo", "compare", "race", "quality"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ class Job:
 
     @property
     def may_grow(self) -> bool:
-        """Return whether more starts may follow: not if `until` has ended the run and no cell is missing."""
+        """Return whether more starts may follow: not if a race is decided, nor if `until` has ended the run
+        and no cell is missing."""
+        if race := self.whole.race:
+            return race.may_go_on
         has_cells = any(start.cells for start in self.starts)
         return self.settings.until is not None and (has_cells or self.record.stopped_because is None)
 
@@ -63,7 +66,8 @@ class Job:
         """Return the command that measures more repeats of a finished run; an empty text if none can."""
         if self.may_grow or self.record.only_repeat or self.record.nodes:
             return ""
-        return f"`{store.resuming(self.directory, self.record)} repeats={self.whole.blocks + 2}`"
+        repeats = self.whole.race.most if self.whole.race else self.whole.blocks
+        return f"`{store.resuming(self.directory, self.record)} repeats={repeats + 2}`"
 
 
 def typed_settings(given: Choices, *, is_search: bool = False) -> Settings:
@@ -78,6 +82,8 @@ def new_plan(
     Raises UserError if it could not be written to the output.
     """
     session.check_output(output)
+    if only_repeat is not None:
+        settings = as_grid(settings, "--only-repeat measures one of a fixed number")
     settings, _ = resolved(settings, weights, install.cache_dir())
     whole = planned(settings)
     return settings, whole if only_repeat is None else _only(whole, settings, only_repeat)
@@ -105,10 +111,14 @@ def _as_asked(source: Path, record: RunRecord, settings: Settings) -> Plan:
     Trials of a search, and repeats that `until` added, are left out. Repeats that its budget did not hold are
     planned again, by the same seed. Raises StoreError like `recorded_plan`.
     """
-    blocks = plan.blocks_asked(settings)
-    repeats = record.plan.repeats if record.only_repeat else range(blocks)
+    deployments = record.plan.deployments.values()
+    is_race = record.plan.race or "repeats" in settings.given
+    race = plan.race_of(settings, deployments) if is_race and not record.only_repeat else None
+    blocks = plan.blocks_asked(settings, race)
+    # Later repeats of a race lack those that had left it.
+    repeats = record.plan.repeats if record.only_repeat else range(1 if record.plan.race else blocks)
     planned = without_trials(record.plan, settings) if settings.search else record.plan
-    whole = recorded_plan(source, planned.only(repeats), settings)
+    whole = replace(recorded_plan(source, planned.only(repeats), settings), race=race)
     while not record.only_repeat and 0 < whole.blocks < blocks:
         whole = plan.grown(whole, settings, max(start.index for start in whole.starts) + 1)
     return plan.only_here(whole, facts_here(settings, whole.deployments.values()))
@@ -177,19 +187,26 @@ def _recorded(
     # Typed too, a value that is not taken from a stranger's file is the user's word.
     typed = {key: values for key, values in given.items() if choices.get(key) == values}
     refuse_first((given.keys() - typed.keys() - {"repeats"}, refusal))
-    requested = {**choices, "repeats": (record.plan.blocks,)}
+    race = record.plan.race
+    requested = {**choices, "repeats": (race.most if race else record.plan.blocks,)}
     agreed(directory, requested, typed, is_own=store.is_own(directory))
     if "repeats" not in given:
         return record, None
     if record.search is not None:
         raise UserError("repeats: cannot be added to a search; begin a new one")
-    repeats = decode("repeats", int, only_value("repeats", given))
-    what, blocks = f"repeats={repeats}", record.plan.blocks
+    asked, blocks = sections.repeats(given), race.most if race else record.plan.blocks
+    what, repeats = f"repeats={asked.text}", asked.most
     refuse_first(
+        (asked.is_race and race is None, f"{what}: this run is no race; give one number"),
+        (
+            race and asked.is_race and asked.least != race.least,
+            f"{what}: this race has {race.least if race else 0} at least; give only the most, repeats=N",
+        ),
         (
             record.only_repeat or record.nodes,
             f"{what}: this run is of single repeats; measure others with --only-repeat and merge",
         ),
+        (race and repeats < blocks, f"{what}: this race may have {blocks}; give more, or none"),
         (repeats < blocks, f"{what}: the run has {blocks} already; give more, or none"),
     )
     return record, repeats if repeats > blocks else None
@@ -206,7 +223,13 @@ def left_of(directory: Path, record: RunRecord, repeats: int | None = None) -> J
     else:
         whole = recorded_plan(directory, record.plan, settings)
         starts = next_starts.missing_starts(directory, record, whole)
-    if repeats is not None:
+    if whole.race:
+        race = next_starts.raced_on(whole, whole.race, repeats)
+        given = {} if repeats is None else {"repeats": [f"{race.least}..{repeats}"]}
+        whole, recorded = replace(whole, race=race), replace(record.plan, race=race)
+        record = replace(record, plan=recorded, settings={**record.settings, **given})
+        starts = next_starts.missing_starts(directory, record, whole)
+    elif repeats is not None:
         record, whole, more = next_starts.with_repeats(record, whole, settings, repeats, starts)
         starts += more
     quality = due_of(settings, whole, directory)

@@ -279,6 +279,11 @@ def _measure(job: Job, site: Site, show: Show) -> None:
         trials = Search(run, settings.search, settings.seed, interim, show)
         session.measure(run, job.starts, replace(site, next_cell=trials.next_cell))
         return
+    if job.whole.race:
+        raced = next_starts.racing(run, job.starts, job.whole, settings, budget, interim, show)
+        raced = next_starts.with_standings(run, raced, interim, show)
+        session.measure(run, raced, replace(site, budget=budget))
+        return
     if job.may_grow:
         starts = next_starts.growing(run, job.starts, job.whole, settings, interim, show)
     else:

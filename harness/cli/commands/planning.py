@@ -21,6 +21,7 @@ from serving_bench.harness.contracts import (
     Load,
     ModelFacts,
     Plan,
+    Race,
     Reason,
     SearchTerms,
     Skip,
@@ -148,11 +149,11 @@ def check_goals(settings: config.Settings, whole: Plan) -> None:
                 raise UserError(
                     f"{key}={name}: neither more nor less of it is better; see `bench list metrics`"
                 )
-    baseline = settings.compare.baseline
-    if baseline is not None and whole.starts and baseline not in whole.deployments:
-        skipped = {skip.what: f"is skipped, {skip.reason}" for skip in whole.skips}
-        why = skipped.get(baseline, "is no deployment of this plan")
-        raise UserError(f"compare.baseline={baseline}: {why}; {choose_from(baseline, whole.deployments)}")
+    for key, label in (("compare.baseline", settings.compare.baseline), ("race.keep", settings.race.keep)):
+        if label is not None and whole.starts and label not in whole.deployments:
+            skipped = {skip.what: f"is skipped, {skip.reason}" for skip in whole.skips}
+            why = skipped.get(label, "is no deployment of this plan")
+            raise UserError(f"{key}={label}: {why}; {choose_from(label, whole.deployments)}")
 
 
 def print_plan(
@@ -296,7 +297,10 @@ def length_lines(whole: Plan, until: Until | None, questions: Asking | None = No
     if questions:
         most = duration_text(questions.most_s)
         quality = f", {duration_text(questions.planned_s)} of it for quality (at most {most})"
-    yield f"{size}, {'at least' if until else 'about'} {duration_text(length_s)}{quality}{beside}"
+    about = "at least" if until or whole.race else "about"
+    yield f"{size}, {about} {duration_text(length_s)}{quality}{beside}"
+    if whole.race:
+        yield from _race_lines(whole, whole.race, length_s)
     yield from quality_lines(questions)
     if until is None:
         return
@@ -311,6 +315,17 @@ def length_lines(whole: Plan, until: Until | None, questions: Asking | None = No
             f"until.budget is {budget}, less than these {repeats} are expected to take; they are measured "
             "all the same"
         )
+
+
+def _race_lines(whole: Plan, race: Race, length_s: float) -> Iterator[str]:
+    """Say how a race goes on after the repeats of a plan, and how long that takes."""
+    first, more = whole.blocks, max(0, race.most - whole.blocks)
+    each = len(race.going) / max(1, len(whole.deployments)) * whole.estimate_s / max(1, first)
+    least, likely, most = (duration_text(length_s + part * more * each) for part in (0.0, 0.35, 1.0))
+    yield (
+        f"repeats={race.least}..{race.most}: a deployment that can be in no answer any more is started no "
+        f"more; {least} if {plural(first, 'repeat')} decide, {likely} as most often, {most} at most"
+    )
 
 
 def budget_lines(left: Plan, budget_s: float | None) -> Iterator[str]:

@@ -15,8 +15,9 @@ from serving_bench.reports.measures.distributions import LEAST_S, Spread
 from serving_bench.reports.measures.memory_parts import Course, Held
 from serving_bench.reports.measures.traffic.cache import Served
 from serving_bench.reports.page.drawing.charts import axis, downsample, line, log_axis, significant
-from serving_bench.reports.page.drawing.kinds import Bar, Drawn, Limit, Looks, across, stacked
+from serving_bench.reports.page.drawing.kinds import Bar, Drawn, Limit, Looks, across, error_bars, stacked
 from serving_bench.reports.page.looks import CACHE, MEMORY, STAGES, Look, Of, escaped
+from serving_bench.reports.verdicts.race import RaceCourse
 from serving_bench.reports.words.claims import GIB, held_words
 
 # --- requests --------------------------------------------------------------------------------------
@@ -76,6 +77,35 @@ def still_same(looks: Looks, shares: Mapping[str, Sequence[float]]) -> Drawn:
     ]
     x_axis = axis("tokens", dtick=max(1, max(map(len, shares.values()), default=0) // 8))
     return traces, {"xaxis": x_axis, "yaxis": axis("% of answers", rangemode="tozero")}
+
+
+# --- a race ----------------------------------------------------------------------------------------
+
+
+def to_leader(looks: Looks, courses: Sequence[RaceCourse]) -> Drawn:
+    """Draw for each deployment its ratio to the leader after each look, with its interval; a cross at the
+    last look of one that left."""
+    traces = []
+    for course in courses:
+        of_label, own = looks[course.group.deployment], course.looks
+        symbols = [of_label.symbol] * len(own)
+        if course.left:
+            symbols[-1] = "x"
+        traces.append(
+            line(
+                of_label,
+                [each.repeats for each in own],
+                [significant(each.ratio) for each in own],
+                error_y=error_bars((each.ratio, (each.low, each.high)) for each in own),
+                marker={"color": of_label.colour, "symbol": symbols, "size": 9},
+                hovertemplate="%{fullData.name}<br>after %{x} repeats: %{y:.3f}x<extra></extra>",
+            )
+        )
+    shown = [each for course in courses for look in course.looks for each in (look.ratio, 1.0)]
+    room = max(0.05, 1.5 * (max(shown) - min(shown)))
+    y_axis = axis("ratio to the leader", range=[max(0.0, min(shown) - room), max(shown) + room])
+    one = across([Limit(1.0, "the leader")])
+    return traces, {"xaxis": axis("repeats", dtick=1), "yaxis": y_axis, **one}
 
 
 # --- a size over time ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from serving_bench.reports.page.sections import (
     latency,
     memory,
     quality,
+    race,
     side_by_side,
     throughput,
     traffic,
@@ -34,6 +35,7 @@ def sections_of(run: Run) -> list[Section]:
     of_why = [why.bounds(run), why.decode(run), why.speculation(run), why.reported(run)]
     of_trust = [trust.checks(run), trust.foundations(run), trust.again(run)]
     sections = [
+        Section("race", "Race", [race.race(run)]),
         Section("side", "Side by side", [side_by_side.values(run)]),
         Section("frontier", "Throughput", [against], "Throughput against latency"),
         Section("latency", "Latency", [latency.latency(run)]),

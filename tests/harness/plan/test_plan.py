@@ -18,6 +18,7 @@ from serving_bench.harness.contracts import (
     Load,
     Plan,
     Reason,
+    Repeats,
     ScenarioChoice,
     Tuned,
     Weights,
@@ -136,7 +137,7 @@ def test_a_plan_that_grows_keeps_its_beginning_and_is_what_it_would_have_been() 
     whole = plan.make(settings)
     for blocks in (2, 3, 4, 5):
         whole = plan.grown(whole, settings, first_index=len(whole.starts) + 1)
-        assert whole == plan.make(replace(settings, repeats=blocks))
+        assert whole == plan.make(replace(settings, repeats=Repeats(blocks, blocks)))
     assert whole == made(*words, "repeats=5")
     later = plan.grown(whole, settings, first_index=20)
     assert [start.index for start in later.starts[-3:]] == [20, 21, 22]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from toy_engine import Toy
 
+from serving_bench.harness.contracts import Repeats
 from serving_bench.harness.errors import UserError
 from serving_bench.harness.settings import config, overrides
 from serving_bench.harness.settings.config import Settings
@@ -19,7 +20,7 @@ def test_defaults_are_the_main_job() -> None:
     assert list(made.engines) == ["llama_cpp"]
     assert made.quantizations == ("fp16", "gguf-q8_0", "gguf-q4_0")
     assert [load.concurrency for load in made.loads] == [4]
-    assert made.repeats == 5
+    assert made.repeats == Repeats(3, 12)
     assert made.given == {}
 
 
@@ -34,7 +35,7 @@ def test_units_are_read_into_fields_that_carry_them() -> None:
 
 
 def test_a_whole_number_may_have_an_exponent() -> None:
-    assert settings("repeats=1e1", "load.concurrency=2e0,4").repeats == 10
+    assert settings("repeats=1e1", "load.concurrency=2e0,4").repeats == Repeats(10, 10)
 
 
 def test_sweeping_several_keys_gives_their_product() -> None:
@@ -114,9 +115,15 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["load.max_failed=10x"], "load.max_failed=10x: must be a share such as 5% or 0.05"),
         (["load.max_failed=120%"], "load.max_failed=120%: must be 100% or less"),
         (["repeats=1,2"], "repeats=1,2: cannot be swept"),
-        (["repeats=1e9"], "repeats=1000000000: must be 1000 or less"),
+        (["repeats=1e9"], "repeats=1000000000: must be from 1 to 1000"),
         (["engine.seed=x"], "engine.seed=x: must be a whole number or null (not given)"),
-        (["repeats=2.5"], "repeats=2.5: must be a whole number"),
+        (["repeats=2.5"], "repeats=2.5: give LEAST..MOST, such as 3..12, or one number for all"),
+        (["repeats=1.."], "repeats=1..: give LEAST..MOST, such as 3..12, or one number for all"),
+        (["repeats=5..3"], "repeats=5..3: the most must be above the least"),
+        (["repeats=3..3"], "repeats=3..3: the most must be above the least"),
+        (["repeats=2..5"], "repeats=2..5: a race needs 3 repeats at least"),
+        (["repeats=3..12", "until=ci:5%"], "repeats=3..12: until decides itself how many there are; give "),
+        (["race.keep=x", "until=ci:5%"], "race.keep=x: until decides itself how many there are; leave it "),
         (["device=0,1"], "'device=\"0,1\"'"),
         (["scenario.history=none"], "scenario.history=none: choose from model, scripted"),
         (["scenario.turns=0"], "scenario.turns=0: must be 1 or more"),

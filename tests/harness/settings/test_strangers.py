@@ -23,7 +23,7 @@ HARMFUL = ["/tmp/evil", "./evil", "../evil.sh", "~/.ssh/id_rsa", "http://evil.ex
 LENGTHS = [key for key in TEXTS if field_of(key).key.foreign == "length"]
 LABELS = [key for key in TEXTS if field_of(key).key.foreign == "label"]
 # Settings look these up in a table of bench's own, or read a number.
-LOOKED_UP = {"engine", "quantization", "scenario", "until.metric", "compare.metric"}
+LOOKED_UP = {"engine", "quantization", "scenario", "until.metric", "compare.metric", "repeats"}
 JUDGED = [key for key in TEXTS if key not in LOOKED_UP]
 
 

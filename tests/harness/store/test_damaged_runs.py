@@ -70,7 +70,7 @@ def test_json_that_is_no_runs_record_is_said_so(run, text):
 def test_a_newer_bench_is_told_apart_from_that(run):
     (run / "run.json").write_text('{"schema_version": 99}')
     with pytest.raises(
-        StoreError, match=r"was written by a newer bench \(schema 99\); this one reads 6 to 11; update bench"
+        StoreError, match=r"was written by a newer bench \(schema 99\); this one reads 6 to 12; update bench"
     ):
         open_run(run)
 

@@ -295,7 +295,7 @@ FAULTS = {
     with_a_pipe: "pipe: strange (not a file of bench's",
     without_starts: "has no starts, so there is nothing to merge",
     of_another_tool: "was measured by AIPerf; merge what bench measured",
-    with_repeats_that_are_none: "damaged: repeats=x: must be a whole number",
+    with_repeats_that_are_none: "damaged: repeats=x: give LEAST..MOST, such as 3..12, or one number for all",
     with_a_damaged_cell: "cell.json: damaged",
     larger_than_the_disk: "free some, or name another place: --output DIR",
 }

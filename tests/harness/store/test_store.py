@@ -172,17 +172,17 @@ def test_a_table_of_answers_without_one_of_its_columns_is_damaged(tmp_path):
 def test_another_schema_is_refused(run, version, age, remedy):
     path = run.path / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version, "plan": "another"}))
-    said = f"was written by {age} bench (schema {version}); this one reads 6 to 11; {remedy}"
+    said = f"was written by {age} bench (schema {version}); this one reads 6 to 12; {remedy}"
     assert said in complaint(store.read_run, run.path)
 
 
-@pytest.mark.parametrize("version", [6, 7, 8, 9, 10])
+@pytest.mark.parametrize("version", [6, 7, 8, 9, 10, 11])
 def test_a_run_of_a_format_before_is_read_and_goes_on_in_this_one(run, version):
     path = run.path / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version}))
     record = store.read_run(run.path)
     assert record.schema_version == version
-    assert store.SCHEMA_VERSION == 11
+    assert store.SCHEMA_VERSION == 12
     assert begin(run.path, record, bare_site(run.path)).record.schema_version == store.SCHEMA_VERSION
     assert store.read_run(run.path).schema_version == store.SCHEMA_VERSION
 

@@ -9,6 +9,7 @@ from serving_bench.reports.stats.intervals import best_of, level_of_look, repeat
 
 
 def best(values, *, alpha=0.05, is_higher_better=True, is_log=True):
+    values = {label: dict(enumerate(own)) for label, own in values.items()}
     return best_of(values, is_higher_better=is_higher_better, is_log=is_log, alpha=alpha)
 
 

@@ -1,0 +1,148 @@
+"""Look at a race: who leaves it after a repeat, and which of its answers are decided.
+
+The look after r repeats uses the same decisions as the report, on the first r repeats and at that look's
+level. Only the leader can beat another, in one paired two-sided test. To leave is a choice of what to measure
+and no verdict.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from serving_bench.harness.contracts import AnswerKey, Departure, Fact, Race, because
+from serving_bench.harness.errors import StoreError
+from serving_bench.reports.data import Group, Run, gathered, grouped, open_run
+from serving_bench.reports.measures.quality import ruled_out
+from serving_bench.reports.stats.intervals import STARTS_NEEDED, of_blocks
+from serving_bench.reports.verdicts.comparisons import level_of
+from serving_bench.reports.verdicts.decisions import Decision, decisions_of, decisive_values
+from serving_bench.reports.verdicts.pairs import answer_of
+
+# A deployment leaves after so many starts that failed, and after so many looks at which it could not win.
+_FAILED, _LEFT_OUT = 2, 2
+
+
+def look(run_dir: Path, repeats: int) -> Race:
+    """Return a race after the look that follows this number of whole repeats.
+
+    Raises StoreError if the directory cannot be read, or has no race.
+    """
+    run = open_run(run_dir)
+    race = _race_of(run)
+    # It is only looked at what is complete, so as if the run had ended.
+    plan = replace(run.record.plan, race=replace(race, looks=(*race.looks, repeats)))
+    return race_after(replace(run, record=replace(run.record, status="completed", plan=plan)))
+
+
+def race_after(run: Run) -> Race:
+    """Return a run's race with what its last look decides. Raises StoreError for a run without one."""
+    race = _race_of(run)
+    repeats = race.looked
+    decided = {answer_of(run, each.case.groups[0]): each for each in decisions_of(run)}
+    left, ended = list(race.left), dict(race.ended)
+    for answer, groups in grouped(run.groups, lambda group: answer_of(run, group)).items():
+        if answer in ended:
+            continue
+        decision = decided.get(answer)
+        gone = {each.label for each in race.left if each.answer == answer}
+        rivals = [label for label in dict.fromkeys(g.deployment for g in groups) if label not in gone]
+        whys = {label: why for label in rivals if (why := _why_left(run, race, decision, label))}
+        left += [
+            Departure(label, answer, repeats, why, _behind(decision, why))
+            for label, why in whys.items()
+            if label not in race.kept
+        ]
+        is_same = decision is not None and decision.kind == "same"
+        # The last one is measured as often as the least, so that its own values have an interval.
+        is_last = len(rivals) - len(whys) <= 1 and repeats >= race.least
+        if is_same or is_last or len(whys) == len(rivals):
+            ended[answer] = repeats
+    return replace(race, left=tuple(left), ended=tuple(ended.items()), going=_going(run, race, left, ended))
+
+
+def _race_of(run: Run) -> Race:
+    if run.record.plan.race is None:
+        raise StoreError(f"{run.path}: is no race")
+    return run.record.plan.race
+
+
+@dataclass(frozen=True)
+class RaceLook:
+    """A deployment's ratio to the leader after so many repeats, with the interval of level `alpha`."""
+
+    repeats: int
+    ratio: float
+    low: float
+    high: float
+    alpha: float
+
+
+@dataclass(frozen=True)
+class RaceCourse:
+    """How a deployment stood at each look. `left`: why it left at the last of them."""
+
+    group: Group
+    looks: Sequence[RaceLook]
+    left: Fact | None
+
+
+def courses_of(run: Run, decision: Decision) -> list[RaceCourse]:
+    """Return how the other deployments of an answer stood against the one that leads at the end, by look.
+
+    Empty for a run that is no race, and for values without a ratio.
+    """
+    race, best = run.record.plan.race, decision.best
+    if race is None or best is None or not all(each.is_log for each in best.over.values()):
+        return []
+    values, courses = decisive_values(run, decision), []
+    last = race.look_of(answer_of(run, decision.case.groups[0]))
+    for group in (each for each in decision.groups if each.deployment != best.leader):
+        label, looks = group.deployment, []
+        left = decision.left.get(label)
+        for repeats in range(1, (left.after if left else last) + 1):
+            pair = [{k: v for k, v in values[each].items() if k < repeats} for each in (label, best.leader)]
+            over, alpha = of_blocks(*pair, is_log=True), level_of(run, repeats)
+            if over.k >= STARTS_NEEDED and alpha:
+                looks.append(RaceLook(repeats, over.shown, *over.interval(1 - alpha), alpha))
+        courses.append(RaceCourse(group, looks, left.why if left else None))
+    return [each for each in courses if each.looks]
+
+
+def _going(run: Run, race: Race, left: list[Departure], ended: dict[AnswerKey, int]) -> tuple[str, ...]:
+    """Return who can still be in an answer that is not decided, and who is kept in."""
+    out = {(each.label, each.answer) for each in left}
+    answers = gathered((group.deployment, answer_of(run, group)) for group in run.groups)
+    return tuple(
+        label
+        for label, of_label in answers.items()
+        if any(answer not in ended and (label, answer) not in out for answer in of_label)
+    )
+
+
+def _why_left(run: Run, race: Race, decision: Decision | None, label: str) -> Fact | None:
+    """Return why a deployment leaves an answer at this look; None if it stays."""
+    return next(_whys_left(run, race, decision, label), None)
+
+
+def _whys_left(run: Run, race: Race, decision: Decision | None, label: str) -> Iterator[Fact]:
+    cells = gathered((cell.planned.repeat, cell) for cell in run.planned_cells if cell.label == label)
+    begun = [of_repeat for of_repeat in cells.values() if any(cell.record for cell in of_repeat)]
+    failed = sum(all(cell.became == "failed" for cell in of_repeat) for of_repeat in begun)
+    if failed >= _FAILED:
+        yield because("failed_twice", failed=failed, starts=len(begun))
+    if why := ruled_out(run).get(label):
+        yield why
+    tests = sum(race.level(each) > 0 for each in race.looks)
+    if decision is None or not race.level(race.looked):
+        return
+    if decision.slo_row and label in decision.slo_row.labels("broken"):
+        yield because("misses_slo")
+    best = decision.best
+    if best and label in best.over and label not in best.left and best.p_over(label) <= best.alpha:
+        yield because("beaten", behind=best.leader, repeats=race.looked)
+    if label in decision.left_out and tests >= _LEFT_OUT:
+        yield because("left_out_twice", repeats=race.looked, why=decision.left_out[label])
+
+
+def _behind(decision: Decision | None, why: Fact) -> str | None:
+    return decision.best.leader if decision and decision.best and why.kind == "beaten" else None
