@@ -93,10 +93,10 @@ def _cell(run: Run, answer: Answer, row: AnswerRow, column: Column) -> Html | st
 def _name(run: Run, decision: Decision, row: AnswerRow) -> Html:
     has_level = row.kept and row.kept.level is not None
     # The note is clipped here; its tooltip has all of it.
-    note = "" if has_level else str(row.why_not or "")
+    note = "" if has_level else str(row.why_not or row.left or "")
     is_suspect = {cell.validity for cell in row.group.counted} == {"suspect"}
     marks = cell_marks(run, row.group) if is_suspect else ""
-    class_ = "winner" if row.deployment == decision.served else "unranked" if note and decision.groups else ""
+    class_ = "winner" if row.deployment == decision.served else "unranked" if row.why_not and note and decision.groups else ""
     return macro("standing", looks(run)[row.deployment], class_, clipped(note, _NOTE), note, marks)
 
 

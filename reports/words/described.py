@@ -143,7 +143,7 @@ def stopped(run: Run) -> str:
         return f"{why}; {resumed(run)} repeats={run.record.repeats_cut} measures the others"
     if why and why.kind == "race_budget":
         return f"{why}; {resumed(run)} goes on with the race"
-    return f"until ended: {why}" if run.record.until and why else str(why or "")
+    return f"until ended: {why}" if run.record.until and why else capital(str(why or ""))
 
 
 def more_repeats(run: Run, repeats: int) -> str:

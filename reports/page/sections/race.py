@@ -12,7 +12,7 @@ from serving_bench.reports.words.verdict_words import title_of
 
 def race(run: Run) -> Topic:
     charts: list[Part] = [_course(run, decision) for decision in decisions_of(run) if decision.best]
-    return Topic("race", "The race" if any(charts) else "", charts, prose("race", run))
+    return Topic("race", "Who stayed in, repeat by repeat" if any(charts) else "", charts, prose("race", run))
 
 
 def _course(run: Run, decision: Decision) -> Chart:

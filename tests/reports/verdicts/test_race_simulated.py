@@ -22,8 +22,8 @@ RUNS = 400
 LEAST, MOST = 3, 12
 SPEED = "output_tokens_per_s"
 REST = (SPEED, "ttft_s.p50", "tpot_s.p50", "memory_peak_bytes")
-# 4 % of wrong names are claimed. Of 600 runs at 4 % more than 5.9 % are wrong in one of 100 such tests.
-WRONG_AT_MOST, SHORT_AT_MOST = 0.059, 0.06
+# Claimed are 4 %. The looks depend on each other and a race may end with all the same, so fewer are wrong.
+WRONG_AT_MOST, SHORT_AT_MOST = 0.04, 0.06
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,41 @@ def found(races: Races) -> tuple[float, float, float]:
 
 # Truths, the share that names the best one, and the starts that it takes, at a noise of 4 %.
 POWER = {
-    "3, one leads by 10 %": ([1.1, 1.0, 1.0], 0.97, 22),
-    "6, one leads by 10 %": ([1.1, *[1.0] * 5], 0.95, 46),
-    "12 in steps of 5 %": ([1.05**-k for k in range(12)], 0.54, 66),
+    "3 in steps of 10 %": ([1.21, 1.1, 1.0], 0.99, 19.5),
+    "3, one leads by 10 %": ([1.1, 1.0, 1.0], 0.98, 22.7),
+    "6, one leads by 10 %": ([1.1, *[1.0] * 5], 0.93, 46.9),
+    "12 in steps of 5 %": ([1.05**-k for k in range(12)], 0.45, 66.8),
 }
 
 
-@pytest.mark.parametrize(("truths", "share", "most_starts"), POWER.values(), ids=POWER)
-def test_a_race_names_the_best_as_often_and_with_as_few_starts_as_the_table_says(truths, share, most_starts):
+@pytest.mark.parametrize(("truths", "share", "expected"), POWER.values(), ids=POWER)
+def test_a_race_names_the_best_as_often_and_with_as_few_starts_as_the_table_says(truths, share, expected):
     right, wrong, starts = found(Races(truths, [0.04] * len(truths)))
-    print(right, wrong, starts)
     assert right >= share - SHORT_AT_MOST
     assert wrong <= WRONG_AT_MOST
-    assert starts <= most_starts
+    assert starts == pytest.approx(expected, rel=0.06)
+
+
+# Truths, noises and tails with which a wrong name is most likely. Of those that are alike any name is wrong.
+TRAPS = {
+    "two alike": Races([1.0] * 2, [0.04] * 2),
+    "three alike": Races([1.0] * 3, [0.04] * 3),
+    "six alike": Races([1.0] * 6, [0.04] * 6),
+    "twelve alike": Races([1.0] * 12, [0.04] * 12),
+    "a noisy one among three alike": Races([1.0] * 3, [0.12, 0.02, 0.02]),
+    "two alike, heavy tails": Races([1.0] * 2, [0.04] * 2, has_tails=True),
+    "six alike, heavy tails": Races([1.0] * 6, [0.04] * 6, has_tails=True),
+}
+
+
+@pytest.mark.parametrize("races", TRAPS.values(), ids=TRAPS)
+def test_a_race_hardly_ever_names_a_wrong_one(races: Races) -> None:
+    _, wrong, _ = found(races)
+    assert wrong <= WRONG_AT_MOST
+
+
+@pytest.mark.parametrize(("noise", "share"), [(0.02, 0.95), (0.03, 0.68), (0.04, 0.25)])
+def test_two_that_are_alike_are_told_so_as_often_as_the_table_says(noise: float, share: float) -> None:
+    races = Races([1.0] * 2, [noise] * 2)
+    same = sum(races.raced().decision.kind == "same" for _ in range(RUNS)) / RUNS
+    assert same >= share
