@@ -62,7 +62,7 @@ class RunTerms:
         "auto",
         "When a run should have ended.",
         COUNT,
-        takes="a duration, such as 8min; auto: twice the planned time, at least 8 minutes",
+        takes="a duration, such as 8min; auto: twice the planned time (docs/guide.md), at least 8 minutes",
         name="run.budget",
     )
 

@@ -96,7 +96,13 @@ def _name(run: Run, decision: Decision, row: AnswerRow) -> Html:
     note = "" if has_level else str(row.why_not or row.left or "")
     is_suspect = {cell.validity for cell in row.group.counted} == {"suspect"}
     marks = cell_marks(run, row.group) if is_suspect else ""
-    class_ = "winner" if row.deployment == decision.served else "unranked" if row.why_not and note and decision.groups else ""
+    class_ = (
+        "winner"
+        if row.deployment == decision.served
+        else "unranked"
+        if row.why_not and note and decision.groups
+        else ""
+    )
     return macro("standing", looks(run)[row.deployment], class_, clipped(note, _NOTE), note, marks)
 
 

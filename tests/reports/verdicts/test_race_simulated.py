@@ -87,7 +87,7 @@ def found(races: Races) -> tuple[float, float, float]:
 
 # Truths, the share that names the best one, and the starts that it takes, at a noise of 4 %.
 POWER = {
-    "3 in steps of 10 %": ([1.21, 1.1, 1.0], 0.99, 19.5),
+    "3 in steps of 10 %": ([1.21, 1.1, 1.0], 0.98, 19.3),
     "3, one leads by 10 %": ([1.1, 1.0, 1.0], 0.98, 22.7),
     "6, one leads by 10 %": ([1.1, *[1.0] * 5], 0.93, 46.9),
     "12 in steps of 5 %": ([1.05**-k for k in range(12)], 0.45, 66.8),
