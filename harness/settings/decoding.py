@@ -23,7 +23,9 @@ Section = TypeVar("Section")
 Choices = Mapping[str, tuple[Scalar, ...]]  # a key's values, more than one where it is swept
 
 # Strings that the grammar of overrides reads back as the same string without quotes.
-_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./:@%-]*|[0-9]+(\.[0-9]+)?(ns|us|ms|s|m|min|h|%|B|[KMGT]i?B)")
+_PLAIN = re.compile(
+    r"[A-Za-z/][A-Za-z0-9_./:@%-]*|[0-9]+\.\.[0-9]+|[0-9]+(\.[0-9]+)?(ns|us|ms|s|m|min|h|%|B|[KMGT]i?B)"
+)
 _WORDS = ("null", "true", "false", "nan", "inf")
 # By the suffix of a field: how its value is read, and what it takes, in words.
 _UNITS: Mapping[str, tuple[Callable[[str], float], str]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from serving_bench.harness.contracts import CompareTerms, Fact
 from serving_bench.reports.checks.examine import findings_of, mark_text, marks_of
 from serving_bench.reports.checks.finding import OF_LENGTHS, Finding
-from serving_bench.reports.data import Run, gathered
+from serving_bench.reports.data import Group, Run, gathered
 from serving_bench.reports.measures import (
     NOTHING,
     Aggregate,
@@ -263,7 +263,9 @@ def _case(pair: Pair, metrics: Sequence[str], verdicts: Sequence[Verdict]) -> Co
 
 def _row(pair: Pair, metric: str, verdict: Verdict | None) -> MetricRow:
     findings = [
-        each for _, run, group in pair.sides for each in marks_of(run, value_cells(run, group), metric)
+        each
+        for _, run, group in pair.sides
+        for each in [*marks_of(run, value_cells(run, group), metric), *_raced(run, group)]
     ]
     findings += [each for each in _of_two_runs(pair) if each.marks and _bears_on(each, [metric])]
     a, b = (aggregate(run, group, metric) for _, run, group in pair.sides)
@@ -278,6 +280,16 @@ def _unit(metric: str, runs: Sequence[Run]) -> str:
 
 
 # --- doubts ----------------------------------------------------------------------------------------
+
+
+def _raced(run: Run, group: Group) -> list[Finding]:
+    """Return that the values of a run decided how often this deployment was started."""
+    race = run.record.plan.race
+    beaten = [each for each in race.left if each.behind] if race else []
+    if not any(group.deployment in (each.label, each.behind) for each in beaten):
+        return []
+    text = "The race ended for it when its values had decided, so leads in it are on average too large."
+    return [Finding("raced", "It ran in a race", text, f"{text} Use repeats=N on both sides.", marks=True)]
 
 
 def _of_two_runs(pair: Pair, already: Container[str] = ()) -> list[Finding]:
@@ -310,7 +322,7 @@ def _reasons(pairs: Sequence[Pair], metrics: Sequence[str], already: Container[s
         for pair in pairs
         for name, run, group in pair.sides
         for cells in [{cell.number for cell in group.counted}]
-        for each in [*findings_of(run), *_of_two_runs(pair, already)]
+        for each in [*findings_of(run), *_raced(run, group), *_of_two_runs(pair, already)]
         if not (each.cells and cells.isdisjoint(each.cells)) and _bears_on(each, metrics)
     )
     return tuple(Reason(*key, tuple(sorted(set(sides)))) for key, sides in reasons.items())

@@ -284,11 +284,11 @@ def _used(record: RunRecord, key: str) -> dict[Any, str]:
     """
     section, _, name = key.partition(".") if "." in key else ("", "", key)
     cells = [cell for start in record.plan.starts for cell in start.cells]
-    deployments = record.plan.deployments.values()
+    deployments, race = record.plan.deployments.values(), record.plan.race
     alone = {
         **{kind: tuple(getattr(each, kind) for each in deployments) for kind in _OF_DEPLOYMENT},
         "scenario": tuple(cell.scenario.name for cell in cells),
-        "repeats": record.plan.blocks,
+        "repeats": f"{race.least}..{race.most}" if race else record.plan.blocks,
         "quality": record.quality.asked or ("off",),
     }
     sections: dict[str, Sequence[Any]] = {

@@ -102,6 +102,21 @@ def test_a_race_is_resumed_with_no_fewer_repeats(runs: Runs, asked: str, said: s
     assert said in done.stderr
 
 
+def test_compare_and_gate_mark_values_of_a_race(runs: Runs) -> None:
+    (place, _), (other, _) = runs["decided"].result(), runs["interrupted"].result()
+    for command in ("compare", "gate"):
+        done = told(place, command, "run", str(other.run_dir))
+        said = " ".join(done.stdout.split())
+        assert "leads in it are on average too large. Use repeats=N on both sides." in said, done.stderr
+
+
+def test_a_rerun_races_anew_with_all_deployments(runs: Runs) -> None:
+    place, _ = runs["decided"].result()
+    done = told(place, "rerun", "run", "--plan")
+    assert done.returncode == 0, done.stderr
+    assert "9 starts, 9 cells" in done.stdout + done.stderr
+
+
 def test_a_race_is_not_merged(runs: Runs, tmp_path: Path) -> None:
     done = told(runs["decided"].result()[0], "merge", "run", "--output", tmp_path / "all")
     assert done.returncode == 2
