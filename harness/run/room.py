@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving_bench.harness.contracts import Plan, PlannedCell, PlannedStart, Until
+from serving_bench.harness.contracts import Plan, PlannedCell, PlannedStart, Race, Until
 from serving_bench.harness.plan.plan import estimated_s, load_s
 from serving_bench.harness.store import store
 from serving_bench.harness.whole_files import check_room
@@ -15,16 +15,21 @@ _USER_BYTES_PER_S, _KEPT_BYTES_PER_S = 2_000, 12_000
 
 
 def needed_bytes(
-    starts: Sequence[PlannedStart], until: Until | None = None, *, asks_quality: bool = False
+    starts: Sequence[PlannedStart],
+    until: Until | None = None,
+    race: Race | None = None,
+    *,
+    asks_quality: bool = False,
 ) -> int:
     """Return about how many bytes these starts and their page take.
 
-    With `until`, more starts may follow for as long as its budget allows. The window of a load without a
-    duration is a guess.
+    With `until`, more starts may follow for as long as its budget allows, in a race up to its most repeats.
+    The window of a load without a duration is a guess.
     """
     each = _START_BYTES + (_QUALITY_BYTES if asks_quality else 0)
     whole = sum(each + sum(_cell_bytes(start, cell) for cell in start.cells) for start in starts)
     times = max(1.0, until.budget_s / max(1.0, estimated_s(starts))) if until and starts else 1.0
+    times *= race.most / race.least if race else 1.0
     return int(_PAGE_BYTES + times * whole)
 
 
@@ -32,13 +37,14 @@ def check_space(
     directory: Path,
     starts: Sequence[PlannedStart],
     until: Until | None = None,
+    race: Race | None = None,
     *,
     asks_quality: bool = False,
 ) -> None:
     """Raise UserError if a disk has no room for what these starts will write, as far as can be told."""
     if not starts:  # only the page is written, which replaces the one that may be there
         return
-    needed = needed_bytes(starts, until, asks_quality=asks_quality)
+    needed = needed_bytes(starts, until, race, asks_quality=asks_quality)
     check_room(directory.absolute(), needed, "what is measured", "--output DIR")
 
 

@@ -22,7 +22,7 @@ from serving_bench.reports.measures import (
     metric_of,
     value_cells,
 )
-from serving_bench.reports.measures.quality import beyond_limit, quality_of
+from serving_bench.reports.measures.quality import Quality, beyond_limit, quality_of
 from serving_bench.reports.stats.intervals import (
     ALPHA,
     STARTS_NEEDED,
@@ -49,9 +49,9 @@ from serving_bench.reports.verdicts.load_cases import (
 from serving_bench.reports.verdicts.pairs import OF_A_PLACE, answer_of, repeats_tested
 from serving_bench.reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
-SPEED = "output_tokens_per_s"
+SPEED, MEMORY = "output_tokens_per_s", "memory_peak_bytes"
 # Metrics whose leaders are named beside the primary one's, by Holm's procedure over those that have values.
-SECONDARY = ("ttft_s.p50", "tpot_s.p50", SPEED, "memory_peak_bytes", "energy_j_per_output_token")
+SECONDARY = ("ttft_s.p50", "tpot_s.p50", SPEED, MEMORY, "energy_j_per_output_token")
 Kind = Literal["named", "slight", "same", "open", "values", "only", "none"]
 
 
@@ -83,6 +83,13 @@ class Decision:
     beyond: Sequence[str] = ()  # those of `left_out` whose answers are not good enough
     # Those of `groups` that were beaten at an earlier look of a race.
     left: Mapping[str, Departure] = field(default_factory=dict)
+    # Of those that are the same, the one with the least memory or the best answers, and by which of the two.
+    preferred: tuple[str, Literal["memory", "quality"]] | None = None
+
+    @property
+    def stay(self) -> tuple[Group, ...]:
+        """The contenders that no other one has beaten at an earlier look of a race."""
+        return tuple(group for group in self.groups if group.deployment not in self.left)
 
     @property
     def repeats(self) -> int:
@@ -126,8 +133,10 @@ class Decision:
 
     @property
     def served(self) -> str | None:
-        """The label of the deployment to serve: the winner, or the only one that does not break the SLO or
-        the quality limit."""
+        """The label of the deployment to serve: the winner, the preferred one of those that are the same, or
+        the only one that does not break the SLO or the quality limit."""
+        if self.preferred:
+            return self.preferred[0]
         if self.leader is None or self.best:
             return self.leader.deployment if self.leader else None
         label, broken = self.leader.deployment, self.slo_row.labels("broken") if self.slo_row else []
@@ -200,7 +209,8 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     shared = shared_repeats({group.deployment: values[group.deployment] for group in stay})
     used = [k for k in shared if k not in hit and (looked is None or k < looked)]
     shown_repeats = used if len(used) >= STARTS_NEEDED else shared
-    named.sort(key=lambda group: -_sign(metric) * (aggregate(run, group, metric, shown_repeats).mean or 0.0))
+    means = {group.deployment: aggregate(run, group, metric, shown_repeats).mean or 0.0 for group in named}
+    named.sort(key=lambda group: (group.deployment in left, -_sign(metric) * means[group.deployment]))
     capacities.sort(key=lambda e: (-(e.level or 0), -(e.measured or 0), e.deployment not in values))
     decision = Decision(
         case,
@@ -313,7 +323,7 @@ def _told(run: Run, decision: Decision, best: Best, *, is_same: bool) -> Decisio
         leaders = {decision.metric: best.leader, **decision.leaders}
         return replace(decision, kind="slight" if is_slight else "named", leaders=leaders)
     if is_same:
-        return replace(decision, kind="same")
+        return replace(decision, kind="same", preferred=_preferred(run, decision))
     if advised := repeats_to_tell(best, _alpha(run, decision, later=1)):
         # Add the repeats that do not count.
         advised += run.repeats - decision.repeats
@@ -337,6 +347,39 @@ def _are_same(run: Run, decision: Decision, values: Values, best: Best) -> bool:
     within = 1 + run.record.compare.margin_share
     ends = [each.interval(confidence) for each in pairs if each.is_log and each.k >= STARTS_NEEDED]
     return len(ends) == len(pairs) and all(1 / within < low and high < within for low, high in ends)
+
+
+def _preferred(run: Run, decision: Decision) -> tuple[str, Literal["memory", "quality"]] | None:
+    """Return which of those that are the same needs less memory than each other one, by more than the margin
+    and with an interval that says so; else whose answers are known to be nearer to the reference.
+
+    Weights that were made from another format say nothing about how good that format's own would be.
+    """
+    labels = [group.deployment for group in decision.stay]
+    places = {start.memory_kind for label in labels for start in run.starts_of(label)}
+    by_repeat = values_by_repeat(run, decision.stay, MEMORY)
+    confidence = 1 - _alpha(run, decision) / math.comb(len(labels), 2)
+    most = 1 / (1 + run.record.compare.margin_share)
+    for label in by_repeat if len(places) == 1 and len(by_repeat) == len(labels) else ():
+        others = [own for other, own in by_repeat.items() if other != label]
+        ratios = [of_blocks(by_repeat[label], own, is_log=True) for own in others]
+        if all(each.k >= STARTS_NEEDED and each.interval(confidence)[1] < most for each in ratios):
+            return label, "memory"
+    qualities = [quality_of(run).get(label) for label in labels]
+    is_made = any(start.notes for label in run.deployments for start in run.starts_of(label))
+    for label, own in zip(labels if not is_made else (), qualities, strict=False):
+        rest = [each for each in qualities if each is not own]
+        if own and own.interval and all(_is_nearer(own, each) for each in rest):
+            return label, "quality"
+    return None
+
+
+def _is_nearer(own: Quality, other: Quality | None) -> bool:
+    """Return whether answers are known to be nearer to the same reference, by the same ways of asking."""
+    if own.interval is None or other is None or other.interval is None:
+        return False
+    is_alike = (own.against, [*own.by_way]) == (other.against, [*other.by_way])
+    return is_alike and own.interval[1] < other.interval[0]
 
 
 # --- the front of speed, quality and memory ---------------------------------------------------------
@@ -363,7 +406,7 @@ def front_of(run: Run) -> list[Stand]:
             quality = quality_of(run)[group.deployment]
             kl, interval = (quality.told.kl_nats, quality.told.interval) if quality.told else (None, None)
             kl = 0.0 if quality.is_reference else kl
-            speed, memory = (decision.value(run, group, name) for name in (SPEED, "memory_peak_bytes"))
+            speed, memory = (decision.value(run, group, name) for name in (SPEED, MEMORY))
             if speed.mean and memory.mean and kl is not None:
                 fronts.append(Stand(group, kl, interval, speed, memory.mean))
     return fronts if len(fronts) > 1 else []

@@ -11,7 +11,7 @@ from serving_bench.reports.data import Cell, Group, Run, command, once, resumed
 from serving_bench.reports.measures import mean_text, metric_of, plural, several, span_text
 from serving_bench.reports.measures.quality import quality_of
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, Best
-from serving_bench.reports.verdicts import Capacity, Decision, decisions_of, place_of_case
+from serving_bench.reports.verdicts import MEMORY, Capacity, Decision, decisions_of, place_of_case
 from serving_bench.reports.words import quality
 from serving_bench.reports.words.described import more_repeats
 from serving_bench.reports.words.verdict_words import (
@@ -27,7 +27,6 @@ from serving_bench.reports.words.verdict_words import (
     unit_beside,
 )
 
-MEMORY = "memory_peak_bytes"
 _HEADLINE_AT_MOST, _REASON_AT_MOST = 160, 200
 # Metrics that may matter more to a reader, in the order in which they are looked at, and what their leader
 # does.
@@ -37,6 +36,7 @@ _UNLESS = {
     "tpot_s.p50": "streams fastest",
     "energy_j_per_output_token": "needs the least",
 }
+_BETTER = {"memory": "and needs less memory", "quality": "and its answers are nearer to the reference's"}
 # Why there is no test, if more repeats may help.
 _OF_FEW = ("busy", "verdict_needs_repeats")
 # Said of the reference server, the only one without a model.
@@ -216,7 +216,7 @@ def _unless(run: Run, decision: Decision) -> str:
 
 
 def _unless_metric(run: Run, decision: Decision) -> str:
-    named = decision.leader.deployment if decision.leader else None
+    named = decision.served or (decision.leader and decision.leader.deployment)
     for metric, does in _UNLESS.items():
         label = decision.leaders.get(metric)
         groups = sorted(decision.groups, key=lambda group: group.deployment != label)[:2]
@@ -268,9 +268,20 @@ def _was_refused(cell: Cell) -> bool:
 
 def _same(run: Run, decision: Decision, best: Best, where: str) -> Said:
     within = margin_text(run.record.compare.margin_share)
-    lead = _serve(decision, several([group.deployment for group in decision.groups], " or "))
-    gist = f"They have the same {title_of(decision.metric)} within {within} {where}"
-    return Said(lead, gist, f".{_left_out(decision)}", _unless(run, decision))
+    title, labels = title_of(decision.metric), [group.deployment for group in decision.stay]
+    if decision.preferred is None:
+        gist = f"They have the same {title} within {within} {where}"
+        return Said(
+            _serve(decision, several(labels, " or ")), gist, f".{_left_out(decision)}", _unless(run, decision)
+        )
+    label, by = decision.preferred
+    others = [each for each in labels if each != label]
+    gist = f"It has the same {title} as {several(others)} within {within} {where}, {_BETTER[by]}"
+    values = {g.deployment: mean_text(MEMORY, decision.value(run, g, MEMORY)) for g in decision.stay}
+    if by == "memory":
+        gist += f" ({values[label]} against {several([values[each] for each in others])} GiB)"
+    rest = f"{quality.clause(run, label)}.{_left_out(decision)}"
+    return Said(_serve(decision, label), gist, rest, _unless(run, decision))
 
 
 def _open(run: Run, decision: Decision, best: Best, where: str) -> Said:

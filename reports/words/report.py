@@ -31,6 +31,7 @@ from serving_bench.reports.measures import (
 )
 from serving_bench.reports.measures.quality import Quality, TaskScore, quality_of, task_scores
 from serving_bench.reports.verdicts import (
+    MEMORY,
     SPEED,
     Capacity,
     Decision,
@@ -44,7 +45,7 @@ from serving_bench.reports.verdicts import (
     slo_rows,
     title_of_case,
 )
-from serving_bench.reports.words.answer import MEMORY, Said, answers_of, basis, headline, lead_of, on_each
+from serving_bench.reports.words.answer import Said, answers_of, basis, headline, lead_of, on_each
 from serving_bench.reports.words.described import cut_short, question, stopped, what_was_run
 from serving_bench.reports.words.quality import HEADS, Cell, columns, origins
 from serving_bench.reports.words.verdict_words import heading_of, ratio_words, title_of

@@ -166,7 +166,8 @@ def measured(job: Job, show: Show, claim: str | None = None) -> "Run | Stopped":
     site = _provided(job, show)
     show.lines(_job_lines(job))
     until = job.settings.until if job.may_grow else None
-    check_space(job.directory, job.starts, until, asks_quality=job.quality is not None)
+    race = job.whole.race if job.may_grow else None
+    check_space(job.directory, job.starts, until, race, asks_quality=job.quality is not None)
     keep_references(references, job.directory)
     try:
         _measure(job, site, show)

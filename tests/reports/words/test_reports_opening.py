@@ -452,9 +452,15 @@ def test_a_lead_that_60_repeats_would_not_tell_asks_to_choose_by_something_else(
 def test_equals_are_said_to_be_the_same_and_memory_may_choose(tmp_path: Path) -> None:
     steady = (1.0, 1.004, 0.998, 1.001, 0.997)
     found = said(tmp_path, [BASE, replace(OTHER, slow=1.0, memory=0.5, per_repeat=steady)])
+    assert found.lead == "Serve vllm awq"
+    assert found.text == (
+        "It has the same output tokens/s as llama_cpp fp16 within 5 % at 4 users, and needs less memory "
+        "(0.39 against 0.77 GiB)."
+    )
+    assert found.unless == ""
+    found = said(tmp_path / "alike", [BASE, replace(OTHER, slow=1.0, per_repeat=steady)])
     assert found.lead in ("Serve llama_cpp fp16 or vllm awq", "Serve vllm awq or llama_cpp fp16")
     assert found.text == "They have the same output tokens/s within 5 % at 4 users."
-    assert found.unless == "If peak memory matters most: vllm awq needs the least (0.39 against 0.77 GiB)."
 
 
 def test_a_server_that_ran_already_gets_no_advice_of_more_repeats(tmp_path: Path) -> None:
