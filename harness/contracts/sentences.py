@@ -230,6 +230,7 @@ SENTENCES: Mapping[str, str] = {
     "throttled": "device {device} was throttled ({causes}) in {percent:.0f} % of the samples",
     # Why a run ended.
     "budget_holds": "{whole} of {repeats} repeats fit in {budget}",
+    "race_too_early": "a race decides after {least} repeats at the earliest, here {repeats}",
     "race_decided": "the race was decided after {repeats:#repeat}",
     "race_had_all": "the race had all of its {repeats:#repeat}",
     "race_budget": "{repeats} of at most {most} repeats fit in {budget}",

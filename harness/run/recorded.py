@@ -98,6 +98,8 @@ def recorded_plan(directory: Path, recorded: Plan, settings: Settings) -> Plan:
 
     Raises StoreError if the settings do not ask for what it measures, defaults included.
     """
+    if recorded.race and not {*recorded.race.going} <= recorded.deployments.keys():
+        raise StoreError(f"{directory / RUN_FILE}: damaged (plan.race: who goes on is not in the plan)")
     deployments, _ = able_to_call(candidates(settings), settings.scenarios)
     planned = {each.label: each for each in deployments}
     scenarios, loads = _known(settings.scenarios), _known(settings.loads)

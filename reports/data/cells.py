@@ -112,6 +112,11 @@ class Group:
         return list(grouped(self.counted, lambda cell: cell.planned.repeat).values())
 
 
+def has_failed(cell: Cell) -> bool:
+    """Return whether a deployment failed in a cell. What guard=strict refused says nothing of it."""
+    return cell.became == "failed" and (cell.reason is None or cell.reason.kind != "not_fit")
+
+
 def gathered(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
     """Return the items of (key, item) pairs by key. Keys and items stay in order."""
     groups: dict[Key, list[Item]] = {}

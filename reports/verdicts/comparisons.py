@@ -165,10 +165,17 @@ def why_busy(run: Run, *groups: Group) -> Fact | None:
     return why if hit and len(repeats - hit) < STARTS_NEEDED else None
 
 
+def why_early(run: Run) -> Fact | None:
+    """Return that a race has had no look yet at which somebody can be beaten; else None."""
+    race = run.record.plan.race
+    is_early = race is not None and race.looked < race.least
+    return because("race_too_early", least=race.least, repeats=race.looked) if race and is_early else None
+
+
 def _why_none(run: Run) -> Fact | None:
     is_search = run.record.search is not None
     repeats = run.repeats if (looked := repeats_tested(run)) is None else min(looked, run.repeats)
-    few = because("verdict_needs_starts_of_all", needed=STARTS_NEEDED, repeats=repeats)
+    few = why_early(run) or because("verdict_needs_starts_of_all", needed=STARTS_NEEDED, repeats=repeats)
     return run.why_untested or first_that_holds(
         {because("other_loads_tried"): is_search, few: repeats < STARTS_NEEDED}
     )

@@ -33,7 +33,13 @@ from serving_bench.reports.stats.intervals import (
     of_blocks,
     repeats_to_tell,
 )
-from serving_bench.reports.verdicts.comparisons import alpha_of, level_that_left, why_busy, wrong_of
+from serving_bench.reports.verdicts.comparisons import (
+    alpha_of,
+    level_that_left,
+    why_busy,
+    why_early,
+    wrong_of,
+)
 from serving_bench.reports.verdicts.load_cases import (
     LoadCase,
     Values,
@@ -261,7 +267,7 @@ def _tested(run: Run, decision: Decision, split: Fact | None) -> Decision:
 
 
 def _why_no_test(run: Run, decision: Decision) -> Fact | None:
-    few = because("verdict_needs_repeats", needed=STARTS_NEEDED, repeats=decision.repeats)
+    few = why_early(run) or because("verdict_needs_repeats", needed=STARTS_NEEDED, repeats=decision.repeats)
     return run.why_untested or first_that_holds(
         {
             because("still_going_on"): run.is_going_on,

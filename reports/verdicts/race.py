@@ -11,8 +11,9 @@ from pathlib import Path
 
 from serving_bench.harness.contracts import AnswerKey, Departure, Fact, Race, because
 from serving_bench.harness.errors import StoreError
-from serving_bench.reports.data import Group, Run, gathered, grouped, open_run
+from serving_bench.reports.data import Group, Run, gathered, grouped, has_failed, open_run
 from serving_bench.reports.measures.quality import ruled_out
+from serving_bench.reports.measures.slo import judged_cells
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, of_blocks
 from serving_bench.reports.verdicts.comparisons import level_of
 from serving_bench.reports.verdicts.decisions import Decision, decisions_of, decisive_values
@@ -127,7 +128,8 @@ def _why_left(run: Run, race: Race, decision: Decision | None, label: str) -> Fa
 def _whys_left(run: Run, race: Race, decision: Decision | None, label: str) -> Iterator[Fact]:
     cells = gathered((cell.planned.repeat, cell) for cell in run.planned_cells if cell.label == label)
     begun = [of_repeat for of_repeat in cells.values() if any(cell.record for cell in of_repeat)]
-    failed = sum(all(cell.became == "failed" for cell in of_repeat) for of_repeat in begun)
+    # What guard=strict refused to measure says nothing about the deployment.
+    failed = sum(all(has_failed(cell) for cell in of_repeat) for of_repeat in begun)
     if failed >= _FAILED:
         yield because("failed_twice", failed=failed, starts=len(begun))
     if why := ruled_out(run).get(label):
@@ -136,7 +138,11 @@ def _whys_left(run: Run, race: Race, decision: Decision | None, label: str) -> I
     if decision is None or not race.level(race.looked):
         return
     if decision.slo_row and label in decision.slo_row.labels("broken"):
-        yield because("misses_slo")
+        # Known at this look's level, not only at that of the table.
+        [group] = (each for each in decision.case.groups if each.deployment == label)
+        judged = judged_cells(run, group.cells, 1 - level_of(run, race.looked))
+        if judged and judged.verdict == "broken":
+            yield because("misses_slo")
     best = decision.best
     if best and label in best.over and label not in best.left and best.p_over(label) <= best.alpha:
         yield because("beaten", behind=best.leader, repeats=race.looked)

@@ -7,11 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from serving_bench.reports.checks.examine import SIGN, findings_of
-from serving_bench.reports.data import Cell, Group, Run, command, once, resumed
+from serving_bench.reports.data import Group, Run, command, has_failed, once, resumed
 from serving_bench.reports.measures import mean_text, metric_of, plural, several, span_text
 from serving_bench.reports.measures.quality import quality_of
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, Best
-from serving_bench.reports.verdicts import MEMORY, Capacity, Decision, decisions_of, place_of_case
+from serving_bench.reports.verdicts import (
+    MEMORY,
+    Capacity,
+    Decision,
+    decisions_of,
+    place_of_case,
+    why_early,
+)
 from serving_bench.reports.words import quality
 from serving_bench.reports.words.described import more_repeats
 from serving_bench.reports.words.verdict_words import (
@@ -38,7 +45,7 @@ _UNLESS = {
 }
 _BETTER = {"memory": "and needs less memory", "quality": "and its answers are nearer to the reference's"}
 # Why there is no test, if more repeats may help.
-_OF_FEW = ("busy", "verdict_needs_repeats")
+_OF_FEW = ("busy", "verdict_needs_repeats", "race_too_early")
 # Said of the reference server, the only one without a model.
 _NOT_SERVED = "It measures bench itself: there is nothing to serve."
 
@@ -252,15 +259,9 @@ def _left_out(decision: Decision) -> str:
 
 
 def _failed(group: Group) -> str:
-    lost = (cell for cell in group.cells if cell.became == "failed" and not _was_refused(cell))
-    failed = {cell.planned.repeat for cell in lost}
+    failed = {cell.planned.repeat for cell in group.cells if has_failed(cell)}
     of = plural(len({cell.planned.repeat for cell in group.cells}), "start")
     return f" {group.deployment} failed in {len(failed)} of {of}." if failed else ""
-
-
-def _was_refused(cell: Cell) -> bool:
-    """Return whether guard=strict refused to measure it, which says nothing about the deployment."""
-    return cell.reason is not None and cell.reason.kind == "not_fit"
 
 
 # --- no winner -------------------------------------------------------------------------------------
@@ -328,7 +329,7 @@ def _values(run: Run, decision: Decision, where: str) -> Said:
     elif decision.is_for_busy and not run.is_going_on:
         more = max(run.repeats + STARTS_NEEDED - decision.repeats, run.record.repeats_cut)
         advice = ("Once the machine is idle, as bench doctor will show", more_repeats(run, more))
-    elif run.repeats < STARTS_NEEDED and not run.is_going_on and may_tell:
+    elif (run.repeats < STARTS_NEEDED or why_early(run)) and not run.is_going_on and may_tell:
         more = max(5, run.record.repeats_cut)
         advice = ("More repeats may settle it", more_repeats(run, more))
     if decision.groups:

@@ -150,6 +150,8 @@ def more_repeats(run: Run, repeats: int) -> str:
     """Return the command that measures more repeats of a run, also if they are measured apart and merged."""
     if run.record.only_repeat or run.record.nodes:
         return f"{command(run, repeats=[str(repeats)])} --only-repeat K for each other K, then bench merge"
+    if race := run.record.plan.race:
+        return resumed(run) if race.may_go_on else f"{resumed(run)} repeats={max(repeats, race.most + 2)}"
     return f"{resumed(run)} repeats={repeats}"
 
 

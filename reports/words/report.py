@@ -341,7 +341,7 @@ def _standing(run: Run, decision: Decision, whole: int) -> Standing:
     where = f"{title_of(decision.metric)} {place_of_case(run, decision.case)}"
     # Repeats in which the machine was disturbed do not rank anyone.
     is_disturbed = bool(decision.disturbed) and not decision.used
-    groups = () if is_disturbed else decision.groups
+    groups = () if is_disturbed else decision.stay
     first, second, *_ = [*(group.deployment for group in groups), None, None]
     means = [decision.value(run, group, decision.metric).mean or 0.0 for group in groups[:2]]
     ratio, words = None, f"no {'repeat that counts' if is_disturbed else 'value'} yet ({where})"

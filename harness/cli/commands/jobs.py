@@ -64,9 +64,10 @@ class Job:
     @property
     def more(self) -> str:
         """Return the command that measures more repeats of a finished run; an empty text if none can."""
-        if self.may_grow or self.record.only_repeat or self.record.nodes:
+        race = self.whole.race
+        if self.may_grow or self.record.only_repeat or self.record.nodes or (race and not race.going):
             return ""
-        repeats = self.whole.race.most if self.whole.race else self.whole.blocks
+        repeats = race.most if race else self.whole.blocks
         return f"`{store.resuming(self.directory, self.record)} repeats={repeats + 2}`"
 
 

@@ -245,7 +245,10 @@ def _job_lines(job: Job) -> Iterator[str]:
         yield from context_lines(job.whole.starts)
         yield from length_lines(left, job.settings.until if job.may_grow else None, questions)
         yield from budget_lines(left, job.settings.budget_s)
-        if not has_cells:
+        if not has_cells and job.whole.race:
+            then = "the race goes on" if job.may_grow else "the race is over; nothing to measure"
+            yield f"{then}{f'; {job.more} measures more' if job.more else ''}"
+        elif not has_cells:
             then = "going on with until" if job.may_grow else "nothing to measure"
             yield f"every cell is completed; {then}{f'; {job.more} measures more' if job.more else ''}"
 
