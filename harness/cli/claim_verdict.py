@@ -6,7 +6,7 @@ from dataclasses import replace
 from serving_bench.harness.claims import claim as claims
 from serving_bench.harness.claims import judging
 from serving_bench.harness.claims.claim import KL_NATS, Predicate
-from serving_bench.harness.claims.judging import Case, Judged, Judgement, Part
+from serving_bench.harness.claims.judging import Case, Differs, Judged, Judgement, Part
 from serving_bench.harness.cli import terminal
 from serving_bench.harness.cli.claim_text import told_of, why_not_testable
 from serving_bench.harness.contracts import because, inert
@@ -17,7 +17,14 @@ from serving_bench.reports.data import Group, Run, once
 from serving_bench.reports.measures import aggregate, has_interval
 from serving_bench.reports.measures.quality import Quality, quality_of
 from serving_bench.reports.stats.intervals import CONFIDENCE, STARTS_NEEDED, decide
-from serving_bench.reports.verdicts import Pair, alpha_of, comparisons_of, question_of, why_busy
+from serving_bench.reports.verdicts import (
+    Pair,
+    alpha_of,
+    comparisons_of,
+    level_of_pair,
+    question_of,
+    why_busy,
+)
 
 _Groups = Mapping[tuple[str, str, str], Group]
 _Combinations = Sequence[tuple[Case, ...]]
@@ -60,6 +67,8 @@ def _judged(run: Run, name: str) -> Judgement:
     }
     deployments = list(run.deployments.values())
     differs = judging.differences(claim, record.environment, record.settings, deployments, versions)
+    if record.plan.race:
+        differs += (Differs("repeats", "as many of each", "a race, which makes leads too large"),)
     outcome = judging.worst(each.outcome for part in parts for each in part.judged if each.outcome)
     return Judgement(claim, outcome, None, parts, kernels, differs, report)
 
@@ -86,7 +95,8 @@ def _ratios(run: Run, predicate: Predicate, groups: _Groups, combinations: _Comb
         whole = comparisons_of(run).why_none or why_busy(run, *pair_groups)
         turn = predicate.turn and predicate.turn - 1
         pair = Pair((b.text, a.text), (run, run), pair_groups, whole, turn)
-        questions.append(question_of(pair, predicate.metric, 0.0))
+        question = question_of(pair, predicate.metric, 0.0)
+        questions.append(replace(question, alpha=level_of_pair(run, pair)))
     for (a, b), verdict in zip(combinations, decide(questions, alpha_of(run)), strict=True):
         compared = f"{a.text} over {b.text}"
         yield Judged(

@@ -66,7 +66,7 @@ def comparisons_of(run: Run) -> Comparisons:
         ]
         for metric in dict.fromkeys([*compared, *_DECIDED_BY]):
             questions = (
-                replace(question_of(pair, metric, compare.margin_share), alpha=_alpha_of_pair(run, pair))
+                replace(question_of(pair, metric, compare.margin_share), alpha=level_of_pair(run, pair))
                 for pair in pairs
             )
             verdicts = decide([*questions], alpha)
@@ -130,14 +130,15 @@ def level_that_left(run: Run, answer: AnswerKey, after: int) -> float:
     return level_of(run, after) / max(1, math.comb(len(rivals), 2))
 
 
-def _alpha_of_pair(run: Run, pair: Pair) -> float | None:
-    """Return the level of the last look at both of a pair, in a race; else None."""
+def level_of_pair(run: Run, pair: Pair) -> float | None:
+    """Return the level of the last look at both of a pair, in a race; of its first one at the least, and
+    None without a race."""
     race = run.record.plan.race
     if race is None:
         return None
     answer = answer_of(run, pair.groups[0])
     ends = (each.after for label, each in race.left_by(answer).items() if label in pair.labels)
-    return level_of(run, min([race.look_of(answer), *ends]))
+    return level_of(run, max(race.least, min([race.look_of(answer), *ends])))
 
 
 def _best(run: Run, groups: list[Group], metric: str) -> str:

@@ -146,7 +146,8 @@ def _whys_left(run: Run, race: Race, decision: Decision | None, label: str) -> I
     best = decision.best
     if best and label in best.over and label not in best.left and best.p_over(label) <= best.alpha:
         yield because("beaten", behind=best.leader, repeats=race.looked)
-    if label in decision.left_out and tests >= _LEFT_OUT:
+    # Where nobody can win yet, more repeats may tell who can.
+    if label in decision.left_out and decision.groups and tests >= _LEFT_OUT:
         yield because("left_out_twice", repeats=race.looked, why=decision.left_out[label])
 
 

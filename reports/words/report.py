@@ -37,6 +37,7 @@ from serving_bench.reports.verdicts import (
     Decision,
     LoadCase,
     State,
+    answer_of,
     capacities_of,
     decisions_of,
     load_cases_of,
@@ -327,13 +328,17 @@ def _value(run: Run, group: Group, decision: Decision | None, name: str) -> Valu
 
 
 def standings(run_dir: Path, repeats: int) -> tuple[Standing, ...]:
-    """Return how each answer stands after `repeats` whole repeats; empty for a run of one deployment.
+    """Return how each answer stands that is not decided after `repeats` whole repeats; empty for a run of one
+    deployment.
 
     Raises StoreError as open_run does.
     """
     run = open_run(run_dir)
+    ended = dict(run.record.plan.race.ended) if run.record.plan.race else {}
     return tuple(
-        _standing(run, decision, repeats) for decision in decisions_of(run) if len(run.deployments) > 1
+        _standing(run, decision, repeats)
+        for decision in decisions_of(run)
+        if len(run.deployments) > 1 and answer_of(run, decision.case.groups[0]) not in ended
     )
 
 
