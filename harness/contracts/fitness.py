@@ -117,6 +117,56 @@ class SelfTest:
         return self.foreign_share is not None and self.foreign_share > FOREIGN_SHARE
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A figure with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def known(self) -> float:
+        """The figure if it is known to be above 0, else 0."""
+        return self.value if self.low > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class StartNoise:
+    """How starts of one deployment differ in a metric, as standard deviations of its logarithm.
+
+    `noise`: of a start. `lag`: the correlation of a start with the next one. `of_run`: how far a run moves a
+    deployment beside another. `between`: how far it moves one, whatever it does to the others.
+    """
+
+    noise: Figure
+    lag: Figure
+    of_run: Figure
+    between: Figure
+
+
+@dataclass(frozen=True)
+class AlikeTest:
+    """What `bench selftest verdicts` measured on this machine, in runs of deployments that are the same.
+
+    `runs`: how many came to a test, of which `named` named a winner, each of them a wrong one, `claimed` as
+    often at most. `levels`: how far apart the levels of starts are, as a logarithm; 0 if they have one.
+    """
+
+    created_at: str  # ISO 8601 with offset
+    bench_version: str
+    machine: Mapping[str, Scalar]
+    settings: Mapping[str, Sequence[Scalar]]  # of each run
+    deployment: str
+    runs: int
+    named: Figure
+    same: Figure
+    claimed: float
+    by_metric: Mapping[str, StartNoise]
+    levels: float = 0.0
+    foreign_share: float | None = None  # of the processor, of other programs, in the mean of all starts
+
+
 # Bits of NVML's clocks event reasons (nvml.h) that say that clocks were held below what was asked for.
 _THROTTLING = {
     0x04: "power cap",

@@ -21,7 +21,6 @@ from serving_bench.harness.contracts import (
     Plan,
     PlannedStart,
     RunStatus,
-    SelfTest,
     known_secrets,
     masked_argv,
     masked_known,
@@ -101,7 +100,7 @@ def sole_writer(directory: Path, remedy: str = _WAIT, folders: Sequence[Path] = 
         checksums.check_unlinked(directory)
         lock.truncate(0)
         with suppress(OSError):  # on a full disk the lock does not name its holder
-            lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}".encode())
+            lock.write(f"process {os.getpid()} on {socket.gethostname()} since {now()}".encode())
         remove_left(directory)
         for left in (directory / _RESERVE, *directory.glob("cells/*/*.board")):
             left.unlink(missing_ok=True)
@@ -143,7 +142,7 @@ def new_record(
     return store.RunRecord(
         schema_version=store.SCHEMA_VERSION,
         run_id=run_id,
-        created_at=_now(),
+        created_at=now(),
         argv=own_argv(),
         settings=settings.given,
         plan=planned,
@@ -160,7 +159,7 @@ def new_record(
 
 def begin(directory: Path, record: store.RunRecord, site: Site) -> store.Kept[store.RunRecord]:
     """Write that a run begins or goes on. Raises StoreError if an engine has other versions now."""
-    was_here = record.environment or _environment(record.plan, known_error.find(site.cache_dir))
+    was_here = record.environment or _environment(record.plan, site.cache_dir)
     packages = was_here.get("engine_packages")
     recorded = packages if isinstance(packages, dict) else {}
     engines = {engine: dict(versions) for engine, versions in site.provisions.versions.items()}
@@ -173,15 +172,14 @@ def begin(directory: Path, record: store.RunRecord, site: Site) -> store.Kept[st
     return store.Kept(directory / RUN_FILE, replace(running, schema_version=store.SCHEMA_VERSION))
 
 
-def _environment(planned: Plan, own_error: SelfTest | None) -> dict[str, Any]:
-    """Return what is known of this machine, with bench's own error here as `bench selftest` measured it."""
+def _environment(planned: Plan, cache_dir: Path) -> dict[str, Any]:
+    """Return what is known of this machine, with what `bench selftest` measured here."""
     facts = environment.facts() | {OUTSIDE: outside(planned)}
     deployments = planned.deployments.values()
     if any(each.model != NO_QUANTIZATION and each.terms.base_url is None for each in deployments):
         facts["memory"] = {"read_bytes_per_s": environment.read_bytes_per_s()}
-    if own_error:
-        facts["selftest"] = msgspec.to_builtins(own_error)
-    return facts
+    own = {"selftest": known_error.find(cache_dir), "alike": known_error.find_alike(cache_dir)}
+    return facts | {name: msgspec.to_builtins(each) for name, each in own.items() if each}
 
 
 def measure(run: store.Kept[store.RunRecord], starts: Iterable[PlannedStart], site: Site) -> None:
@@ -221,13 +219,13 @@ def _room_needed(run: store.Kept[store.RunRecord]) -> str:
 
 
 def _write_end(run: store.Kept[store.RunRecord], status: RunStatus) -> None:
-    run.update(status=status, ended_at=_now(), looks=_looks(run.path.parent, run.record))
+    run.update(status=status, ended_at=now(), looks=_looks(run.path.parent, run.record))
 
 
 def end(directory: Path, record: store.RunRecord) -> None:
     """Write the end of a run that lacks nothing: bench may have been killed after its last cell."""
     if record.status != "completed":
-        ended = replace(record, status="completed", ended_at=_now(), looks=_looks(directory, record))
+        ended = replace(record, status="completed", ended_at=now(), looks=_looks(directory, record))
         checksums.begin(directory)
         store.Kept(directory / RUN_FILE, ended)
 
@@ -241,7 +239,7 @@ def _looks(directory: Path, record: store.RunRecord) -> tuple[int, ...]:
     return record.looks if record.looks[-1:] == (measured,) else (*record.looks, measured)
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 

@@ -1,4 +1,6 @@
-"""Compute bench's own error from what a client reported and what the reference server did, and keep it."""
+"""Compute bench's own error from what a client reported and what the reference server did.
+
+Keep what self-tests found on this machine, and find it again."""
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,14 +8,16 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import msgspec
 
-from serving_bench.harness.contracts import RequestRow, Scalar, SelfTest, SelfTestStep
+from serving_bench.harness.contracts import AlikeTest, RequestRow, Scalar, SelfTest, SelfTestStep
 from serving_bench.harness.sampling import environment
 from serving_bench.harness.selftest.sends import ID_LENGTH, Served
 from serving_bench.harness.whole_files import write_whole
 
+Stored = TypeVar("Stored")
 # Two instants in nanoseconds, from and to.
 Span = tuple[int, int]
 # bench counts as exact below this error, which is small against the latencies of real servers.
@@ -84,7 +88,7 @@ def keep(cache: Path, result: SelfTest) -> Path | None:
         return None
     path = cache / "selftest.json"
     kept: list[SelfTest] = []
-    for before in _stored(path):
+    for before in _stored(path, SelfTest):
         if (before.machine, before.program) != (result.machine, result.program):
             kept.append(before)
         elif before.bench_version == result.bench_version:
@@ -92,8 +96,7 @@ def keep(cache: Path, result: SelfTest) -> Path | None:
                 return None
             if before.is_of_busy_machine == result.is_of_busy_machine:
                 result = _merged(before, result)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, msgspec.json.format(msgspec.json.encode([*kept, result]), indent=1) + b"\n")
+    _write(path, [*kept, result])
     return path
 
 
@@ -137,13 +140,36 @@ def _chunks_per_s(step: SelfTestStep) -> tuple[float, int]:
 def find(cache: Path) -> SelfTest | None:
     """Return this machine's result under this version. Prefers the native server's, which judges better."""
     here = (machine(), version())
-    stored = sorted(_stored(cache / "selftest.json"), key=lambda each: each.program != "native")
+    stored = sorted(_stored(cache / "selftest.json", SelfTest), key=lambda each: each.program != "native")
     return next((each for each in stored if (each.machine, each.bench_version) == here), None)
 
 
-def _stored(path: Path) -> list[SelfTest]:
+def keep_alike(cache: Path, result: AlikeTest) -> Path:
+    """Write a result to the cache's verdicts.json, and return the file.
+
+    It replaces this machine's earlier one, unless that is of more runs.
+    """
+    path = cache / "verdicts.json"
+    before = find_alike(cache)
+    if before is None or before.runs <= result.runs:
+        others = (each for each in _stored(path, AlikeTest) if each.machine != result.machine)
+        _write(path, [*others, result])
+    return path
+
+
+def find_alike(cache: Path) -> AlikeTest | None:
+    """Return how deployments that are the same differ on this machine, by whatever version measured it."""
+    return next((e for e in _stored(cache / "verdicts.json", AlikeTest) if e.machine == machine()), None)
+
+
+def _write(path: Path, results: Sequence[object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+
+
+def _stored(path: Path, kind: type[Stored]) -> list[Stored]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[SelfTest])
+        return msgspec.json.decode(path.read_bytes(), type=list[kind])  # type: ignore[valid-type]
     except (FileNotFoundError, ValueError, RecursionError):
         return []
 

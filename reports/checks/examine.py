@@ -51,6 +51,7 @@ CHECKS: tuple[Check, ...] = (
     starts.powers_differ,
     windows.queue_only_grew,
     starts.repeats_disagree,
+    starts.two_levels,
     windows.window_drifted,
     windows.bimodal,
     late_client.beyond_selftest,

@@ -18,7 +18,7 @@ from serving_bench.reports.checks.finding import (
     of_group,
     of_groups,
 )
-from serving_bench.reports.data import Cell, Group, Run, gathered
+from serving_bench.reports.data import Cell, Group, Run, gathered, grouped
 from serving_bench.reports.measures import (
     aggregate,
     are_alike,
@@ -31,6 +31,7 @@ from serving_bench.reports.measures import (
 )
 from serving_bench.reports.measures.values import devices_of, power_in, power_of_device
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, Estimate
+from serving_bench.reports.stats.starts import levels_of_starts
 from serving_bench.reports.stats.steadiness import start_drifts
 
 
@@ -95,6 +96,21 @@ def repeats_disagree(run: Run, group: Group) -> str | None:
             ends = f"{shown(name, low)} to {shown(name, high)}{' ms' if name.endswith('.p50') else ''}"
             differences.append(f"{_NAMES[name]} {ends} ({100 * (high - low) / mean:.0f} % of the mean)")
     return ", ".join(differences)
+
+
+@check(
+    "Starts have two levels",
+    "Some start slow or fast by more than noise explains: {}. No smaller lead is named.",
+    "Find what differs between starts (memory, cores, clocks); the servers' logs and facts may say it.",
+    can_look=lambda run: run.repeats > 1,
+    of_requests=True,
+)
+def two_levels(run: Run) -> Iterator[Case]:
+    for (_, load, _), groups in grouped(run.groups, lambda g: (g.scenario, g.load, g.model)).items():
+        starts = [by_start(run, group, "output_tokens_per_s") for group in groups]
+        if apart := levels_of_starts([{k: v.value or 0.0 for k, v in own.items()} for own in starts]):
+            what = f"output tokens/s are {100 * math.expm1(apart):.0f} % apart"
+            yield Case(load, what, of=tuple(group.deployment for group in groups))
 
 
 @check(

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from serving_bench.harness.contracts import (
+    AlikeTest,
     Deployment,
     Fact,
     SelfTest,
@@ -41,6 +42,7 @@ from serving_bench.reports.data.tables import (
 )
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Stored = TypeVar("Stored")
 SampleKind = Literal["host", "device", "server"]
 # Why nothing is tested on a server that bench did not start.
 NOT_RESTARTED = because("not_restarted")
@@ -173,10 +175,18 @@ class Run:
     @cached_property
     def selftest(self) -> SelfTest | None:
         """The error of bench itself, from its self-test on this machine; None if there was none."""
+        return self._of_environment("selftest", SelfTest)
+
+    @cached_property
+    def alike(self) -> AlikeTest | None:
+        """How deployments that are the same differ on this machine; None if that was not measured."""
+        return self._of_environment("alike", AlikeTest)
+
+    def _of_environment(self, name: str, kind: type[Stored]) -> Stored | None:
         try:
-            return msgspec.convert(self.record.environment.get("selftest"), SelfTest | None)
+            return msgspec.convert(self.record.environment.get(name), kind | None)
         except msgspec.ValidationError as error:
-            raise StoreError(f"{self.path / 'run.json'}: damaged (environment.selftest: {error})") from error
+            raise StoreError(f"{self.path / 'run.json'}: damaged (environment.{name}: {error})") from error
 
     @cached_property
     def _clocks_ns(self) -> dict[int, int]:

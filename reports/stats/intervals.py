@@ -29,11 +29,28 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
+class Dependence:
+    """What is known of how the starts of a deployment depend on each other, on a log scale.
+
+    `lag`: the correlation of a start with the next one. `of_run`: how far a run moves one deployment and not
+    the others, as a standard deviation; `between`: how far it moves a deployment whatever moves the others.
+    """
+
+    lag: float = 0.0
+    of_run: float = 0.0
+    between: float = 0.0
+
+
+INDEPENDENT = Dependence()
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A mean with its standard error, both of logarithms if `is_log`.
 
     `df`: degrees of freedom. `k`: how many values or pairs it comes from; of two samples, those of the
-    smaller. With k = 1 the error is infinite: one start says nothing about the next.
+    smaller. With k = 1 the error is infinite: one start says nothing about the next. `floor`: the part of the
+    error that more starts in the same run do not reduce.
     """
 
     mean: float
@@ -41,6 +58,7 @@ class Estimate:
     df: float
     k: int
     is_log: bool
+    floor: float = 0.0
 
     @property
     def shown(self) -> float:
@@ -75,17 +93,22 @@ def of_values(values: Sequence[float], *, is_log: bool) -> Estimate:
     return _estimate(_on_scale(values, is_log), is_log)
 
 
-def of_pairs(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> Estimate:
+def of_pairs(
+    a: Sequence[float], b: Sequence[float], *, is_log: bool, starts: Dependence = INDEPENDENT
+) -> Estimate:
     """Return a / b (a - b if not `is_log`) from pairs, each of one block.
 
     Raises ValueError as of_values does, and if the lengths differ.
     """
     if len(a) != len(b):
         raise ValueError(f"pairs need two sequences of one length, not {len(a)} and {len(b)}")
-    return _estimate(_on_scale(a, is_log) - _on_scale(b, is_log), is_log)
+    differences = _on_scale(a, is_log) - _on_scale(b, is_log)
+    return _estimate(differences, is_log, starts.lag, math.sqrt(2) * starts.of_run)
 
 
-def of_blocks(a: Mapping[int, float], b: Mapping[int, float], *, is_log: bool) -> Estimate:
+def of_blocks(
+    a: Mapping[int, float], b: Mapping[int, float], *, is_log: bool, starts: Dependence = INDEPENDENT
+) -> Estimate:
     """Return a / b (a - b if not `is_log`) from the blocks that both have; without one nothing is known.
 
     Raises ValueError as of_values does, for values of such blocks.
@@ -93,23 +116,27 @@ def of_blocks(a: Mapping[int, float], b: Mapping[int, float], *, is_log: bool) -
     both = [block for block in a if block in b]
     if not both:
         return Estimate(0.0, math.inf, 0.0, 0, is_log)
-    return of_pairs(*([side[block] for block in both] for side in (a, b)), is_log=is_log)
+    return of_pairs(*([side[block] for block in both] for side in (a, b)), is_log=is_log, starts=starts)
 
 
-def of_two_samples(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> Estimate:
+def of_two_samples(
+    a: Sequence[float], b: Sequence[float], *, is_log: bool, starts: Dependence = INDEPENDENT
+) -> Estimate:
     """Return a / b (a - b if not `is_log`) from starts that are not paired, as those of two runs.
 
     Allows unequal variances, with the degrees of freedom of Welch (1947) and Satterthwaite (1946).
     """
-    first, second = (_estimate(_on_scale(side, is_log), is_log) for side in (a, b))
-    k = min(first.k, second.k)
+    first, second = (
+        _estimate(_on_scale(side, is_log), is_log, starts.lag, starts.between) for side in (a, b)
+    )
+    k, floor = min(first.k, second.k), math.hypot(first.floor, second.floor)
     mean, error = first.mean - second.mean, math.hypot(first.error, second.error)
     if k < 2:
         return Estimate(mean, math.inf, 0.0, k, is_log)
     if error == 0:
         return Estimate(mean, 0.0, first.df + second.df, k, is_log)
     spread = sum((side.error / error) ** 4 / side.df for side in (first, second))
-    return Estimate(mean, error, 1 / spread, k, is_log)
+    return Estimate(mean, error, 1 / spread, k, is_log, floor)
 
 
 def _on_scale(values: Sequence[float], is_log: bool) -> np.ndarray:
@@ -121,13 +148,31 @@ def _on_scale(values: Sequence[float], is_log: bool) -> np.ndarray:
     return np.asarray(np.log(scaled) if is_log else scaled)
 
 
-def _estimate(values: np.ndarray, is_log: bool) -> Estimate:
-    k = len(values)
+def _estimate(values: np.ndarray, is_log: bool, lag: float = 0.0, floor: float = 0.0) -> Estimate:
+    k, floor = len(values), floor * is_log
     if k > 1 and (values == values[0]).all():
         # The rounded mean of equal values could differ from them by more than its error.
-        return Estimate(float(values[0]), 0.0, k - 1.0, k, is_log)
-    error = float(values.std(ddof=1)) / math.sqrt(k) if k > 1 else math.inf
-    return Estimate(float(values.mean()), error, k - 1.0, k, is_log)
+        return Estimate(float(values[0]), floor, math.inf if floor else k - 1.0, k, is_log, floor)
+    longer = math.sqrt(mean_varies(k, lag) / scatter_less(k, lag)) if k > 1 else 1.0
+    error = float(values.std(ddof=1)) / math.sqrt(k) * longer if k > 1 else math.inf
+    total = math.hypot(error, floor)
+    # A variance of values that correlate has fewer degrees of freedom (Bartlett 1946). Without correlation, a
+    # floor, which is known, adds some (Satterthwaite 1946).
+    is_added = floor and error < math.inf and not lag
+    df = (k - 1) * ((total / error) ** 4 if is_added else (1 - lag**2) / (1 + lag**2))
+    return Estimate(float(values.mean()), total, df, k, is_log, floor)
+
+
+def mean_varies(k: int, lag: float) -> float:
+    """Return how much more the mean of k values varies, each of which correlates with the next by `lag`, than
+    that of k independent ones (Anderson 1971, The Statistical Analysis of Time Series, section 8.2)."""
+    return 1 + 2 * math.fsum((1 - place / k) * lag**place for place in range(1, k))
+
+
+def scatter_less(k: int, lag: float) -> float:
+    """Return the share of their variance by which k such values scatter around their mean, with k - 1 degrees
+    of freedom."""
+    return 1 - (mean_varies(k, lag) - 1) / (k - 1)
 
 
 # --- what may be said of two -----------------------------------------------------------------------
@@ -222,7 +267,8 @@ class Best:
     `over`: by each other label, the leader's lead as a ratio above 1 (or a difference above 0 if not on a log
     scale), whether higher or lower is better. `left`: by the labels that have left a race, the level of their
     intervals; they were beaten at a look of their own. `wrong`: how often a wrong one is named at most; more
-    than `alpha` in a race, in all of its looks together.
+    than `alpha` in a race, in all of its looks together. `levels`: how far apart the two levels are that
+    starts have, on the scale of the estimates, or 0. A smaller lead may be luck, and beats nobody.
     """
 
     leader: str
@@ -230,10 +276,14 @@ class Best:
     alpha: float
     left: Mapping[str, float] = field(default_factory=dict)
     wrong: float = ALPHA
+    levels: float = 0.0
 
     def p_over(self, label: str) -> float:
-        """Return the two-sided p of the test against one other; 1 for too few pairs."""
-        return self.over[label].p if self.over[label].k >= STARTS_NEEDED else 1.0
+        """Return the two-sided p of the test against one other; 1 for too few pairs, or a lead that may be
+        smaller than starts' levels are apart."""
+        over = self.over[label]
+        is_small = self.levels and self.lead_over(label)[0] <= math.exp(self.levels)
+        return 1.0 if over.k < STARTS_NEEDED or is_small else over.p
 
     @property
     def p(self) -> float:
@@ -274,6 +324,8 @@ def best_of(
     margin: float = 0.0,
     left: Mapping[str, float] = MappingProxyType({}),
     wrong: float | None = None,
+    starts: Dependence = INDEPENDENT,
+    levels: float = 0.0,
 ) -> Best:
     """Return the leader of two labels or more, each with its values by block.
 
@@ -285,7 +337,7 @@ def best_of(
 
     def lead(a: str, b: str) -> Estimate:
         first, second = (a, b) if is_higher_better else (b, a)
-        estimate = of_blocks(values[first], values[second], is_log=is_log)
+        estimate = of_blocks(values[first], values[second], is_log=is_log, starts=starts)
         is_even = estimate.error == 0 and abs(estimate.mean) <= margin
         return replace(estimate, mean=0.0) if is_even else estimate
 
@@ -293,7 +345,7 @@ def best_of(
     sums = {a: sum(lead(a, b).mean for b in stay if b != a) for a in stay}
     leader = max(sums, key=lambda label: sums[label])
     over = {label: lead(leader, label) for label in values if label != leader}
-    return Best(leader, over, alpha, left, alpha if wrong is None else wrong)
+    return Best(leader, over, alpha, left, alpha if wrong is None else wrong, levels * is_log)
 
 
 def beaten(points: Mapping[str, Sequence[float]]) -> dict[str, str]:
@@ -315,13 +367,16 @@ def repeats_to_tell(best: Best, alpha: float) -> int | None:
     """Return how many repeats in total would name the leader at level `alpha`, with the lead and noise seen.
 
     It is the least n for which t(1 - alpha / 2) + t(0.8), each with n - 1 degrees of freedom, is at most
-    mean sqrt(n) / s: the usual sample size of a paired t test with 80 % power. None beyond 60.
+    mean / error, whose floor no start reduces: the usual sample size of a paired t test with 80 % power. None
+    beyond 60, and where levels of starts keep a leader from being named.
     """
     over = [each for label, each in best.over.items() if label not in best.left]
-    noise = max(e.error * math.sqrt(e.k) / e.mean if e.mean > 0 else math.inf for e in over)
     n = np.arange(2, REPEATS_AT_MOST + 1)
-    enough = n[(stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, POWER)) * noise <= np.sqrt(n)]
-    return int(enough[0]) if len(enough) else None
+    factor, enough = stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, POWER), np.full(len(n), not best.levels)
+    for each in over:
+        errors = np.hypot(math.sqrt((each.error**2 - each.floor**2) * each.k) / np.sqrt(n), each.floor)
+        enough &= factor * errors <= each.mean if each.mean > 0 else False
+    return int(n[enough][0]) if enough.any() else None
 
 
 def odd_ones(

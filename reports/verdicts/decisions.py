@@ -33,6 +33,7 @@ from serving_bench.reports.stats.intervals import (
     of_blocks,
     repeats_to_tell,
 )
+from serving_bench.reports.stats.starts import levels_of_starts
 from serving_bench.reports.verdicts.comparisons import (
     alpha_of,
     level_that_left,
@@ -52,7 +53,7 @@ from serving_bench.reports.verdicts.load_cases import (
     values_by_repeat,
     why_unfit,
 )
-from serving_bench.reports.verdicts.pairs import OF_A_PLACE, answer_of, repeats_tested
+from serving_bench.reports.verdicts.pairs import OF_A_PLACE, answer_of, dependence_of, repeats_tested
 from serving_bench.reports.verdicts.searches import Capacity, SloRow, capacities_of, slo_rows
 
 SPEED, MEMORY = "output_tokens_per_s", "memory_peak_bytes"
@@ -298,6 +299,8 @@ def _best(run: Run, decision: Decision, values: Values, metric: str) -> Best:
             if metric == decision.metric
         },
         wrong=wrong_of(run),
+        starts=dependence_of(run, metric),
+        levels=levels_of_starts([*values.values()]) or (run.alike.levels if run.alike else 0.0),
     )
 
 
@@ -349,7 +352,8 @@ def _are_same(run: Run, decision: Decision, values: Values, best: Best) -> bool:
     if run.record.plan.race:
         confidence = 1 - 2 * best.alpha * ALPHA / RACE_LEVEL
         rivals = itertools.combinations(over, 2)
-        pairs += [of_blocks(values[a], values[b], is_log=over[a].is_log) for a, b in rivals]
+        starts = dependence_of(run, decision.metric)
+        pairs += [of_blocks(values[a], values[b], is_log=over[a].is_log, starts=starts) for a, b in rivals]
     within = 1 + run.record.compare.margin_share
     ends = [each.interval(confidence) for each in pairs if each.is_log and each.k >= STARTS_NEEDED]
     return len(ends) == len(pairs) and all(1 / within < low and high < within for low, high in ends)
@@ -365,10 +369,10 @@ def _preferred(run: Run, decision: Decision) -> tuple[str, Literal["memory", "qu
     places = {start.memory_kind for label in labels for start in run.starts_of(label)}
     by_repeat = values_by_repeat(run, decision.stay, MEMORY)
     confidence = 1 - _alpha(run, decision) / math.comb(len(labels), 2)
-    most = 1 / (1 + run.record.compare.margin_share)
+    most, starts = 1 / (1 + run.record.compare.margin_share), dependence_of(run, MEMORY)
     for label in by_repeat if len(places) == 1 and len(by_repeat) == len(labels) else ():
         others = [own for other, own in by_repeat.items() if other != label]
-        ratios = [of_blocks(by_repeat[label], own, is_log=True) for own in others]
+        ratios = [of_blocks(by_repeat[label], own, is_log=True, starts=starts) for own in others]
         if all(each.k >= STARTS_NEEDED and each.interval(confidence)[1] < most for each in ratios):
             return label, "memory"
     qualities = [quality_of(run).get(label) for label in labels]

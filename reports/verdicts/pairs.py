@@ -22,7 +22,9 @@ from serving_bench.reports.measures import (
     turn_values,
 )
 from serving_bench.reports.stats.intervals import (
+    INDEPENDENT,
     STARTS_NEEDED,
+    Dependence,
     Estimate,
     Question,
     may_be_logged,
@@ -104,6 +106,14 @@ def repeats_tested(run: Run, group: Group | None = None) -> int | None:
     return look if race.level(look) > 0 else 0
 
 
+def dependence_of(run: Run, metric: str) -> Dependence:
+    """Return what is known of how the starts of a deployment depend on each other on this machine."""
+    if run.alike is None or metric not in run.alike.by_metric:
+        return INDEPENDENT
+    found = run.alike.by_metric[metric]
+    return Dependence(found.lag.known, found.of_run.known, found.between.known)
+
+
 def answer_of(run: Run, group: Group) -> AnswerKey:
     """Return which answer a group belongs to; with an SLO each family of loads has one."""
     return group.scenario, group.model, group.family * bool(run.record.slo)
@@ -123,7 +133,9 @@ def estimate_of(pair: Pair, metric: str) -> Estimate | None:
     if _why_no_ratio(pair, metric) or not is_restarted or min(map(len, values)) < 2:
         return None
     estimate = of_pairs if pair.is_paired else of_two_samples
-    return estimate(*reversed(values), is_log=not metric_of(metric).is_additive)
+    # What is known where the second was measured holds for both: it is the same machine, or no verdict.
+    starts = dependence_of(pair.runs[1], metric)
+    return estimate(*reversed(values), is_log=not metric_of(metric).is_additive, starts=starts)
 
 
 def question_of(pair: Pair, metric: str, margin_share: float) -> Question:

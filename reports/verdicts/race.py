@@ -17,7 +17,7 @@ from serving_bench.reports.measures.slo import judged_cells
 from serving_bench.reports.stats.intervals import STARTS_NEEDED, of_blocks
 from serving_bench.reports.verdicts.comparisons import level_of
 from serving_bench.reports.verdicts.decisions import Decision, decisions_of, decisive_values
-from serving_bench.reports.verdicts.pairs import answer_of
+from serving_bench.reports.verdicts.pairs import answer_of, dependence_of
 
 # A deployment leaves after so many starts that failed, and after so many looks at which it could not win.
 _FAILED, _LEFT_OUT = 2, 2
@@ -96,13 +96,14 @@ def courses_of(run: Run, decision: Decision) -> list[RaceCourse]:
     if race is None or best is None or not all(each.is_log for each in best.over.values()):
         return []
     values, courses = decisive_values(run, decision), []
+    starts = dependence_of(run, decision.metric)
     last = race.look_of(answer_of(run, decision.case.groups[0]))
     for group in (each for each in decision.groups if each.deployment != best.leader):
         label, looks = group.deployment, []
         left = decision.left.get(label)
         for repeats in range(1, (left.after if left else last) + 1):
             pair = [{k: v for k, v in values[each].items() if k < repeats} for each in (label, best.leader)]
-            over, alpha = of_blocks(*pair, is_log=True), level_of(run, repeats)
+            over, alpha = of_blocks(*pair, is_log=True, starts=starts), level_of(run, repeats)
             if over.k >= STARTS_NEEDED and alpha:
                 looks.append(RaceLook(repeats, over.shown, *over.interval(1 - alpha), alpha))
         courses.append(RaceCourse(group, looks, left.why if left else None))

@@ -3,6 +3,7 @@
 Puts the decisions of reports/verdicts/decisions.py into words, including those of a search.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -291,7 +292,11 @@ def _open(run: Run, decision: Decision, best: Best, where: str) -> Said:
     if best.over[best.even[0]].is_log:
         over = ratio_words(*lead_of(decision, best, best.even[0]))
         gist = f"The first has {over} the {title} of the second {where}"
-    rest = f" ({sure_text(best.wrong)}, {plural(decision.repeats, 'repeat')}).{_left_out(decision)}"
+    rest = f" ({sure_text(best.wrong)}, {plural(decision.repeats, 'repeat')})."
+    if best.levels:
+        apart = f"{100 * math.expm1(best.levels):.0f} %"
+        rest += f" Starts here have two levels, {apart} apart: no smaller lead is named."
+    rest += _left_out(decision)
     labels = several([best.leader, *best.even], " or ")
     return Said(f"Too close to call: {labels}", gist, rest, _unless(run, decision), *_advice(run, decision))
 
@@ -302,6 +307,8 @@ def _advice(run: Run, decision: Decision) -> quality.Advice:
         return _search_again(run)
     if race and race.may_go_on:
         return "The race is not over", resumed(run)
+    if decision.best and decision.best.levels:
+        return "Find out why starts differ (Trust): more of them would not settle it.", ""
     if decision.advised is None:
         even = "If the measured lead is real, even 60 repeats would not settle it: choose by another column."
         return even, ""

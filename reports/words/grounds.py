@@ -1,11 +1,13 @@
 """The words of Trust: what each of its parts comes to, and how to read it."""
 
+from serving_bench.harness.contracts import AlikeTest, Figure
 from serving_bench.reports.checks.examine import SIGN, clean_of, findings_of
 from serving_bench.reports.checks.finding import Finding
 from serving_bench.reports.checks.late_client import ms, nearest_of
 from serving_bench.reports.checks.ledger import ARGS, MORE_SHARE, ledger_of
 from serving_bench.reports.data import Cell, Run
 from serving_bench.reports.measures import NOTHING, plural, several
+from serving_bench.reports.verdicts import SPEED
 
 # Heading and meaning of the findings that mark a number (True), and of all others.
 KINDS = {
@@ -82,6 +84,7 @@ def error_claim(run: Run) -> str:
 def client_notes(run: Run) -> list[str]:
     """Return where bench's own error is from, and how to read the table of the client."""
     notes = [_CLIENT] if any(cell.summary for group in run.groups for cell in group.counted) else []
+    notes += [_alike_note(run.alike)] if run.alike else []
     selftest = run.selftest
     if selftest is None:
         return notes
@@ -95,6 +98,27 @@ def client_notes(run: Run) -> list[str]:
         f"{'The machine was busy then. ' * selftest.is_of_busy_machine}{selftest.stopped or ''}",
         *notes,
     ]
+
+
+def _alike_note(alike: AlikeTest) -> str:
+    """Return how often a winner was named on this machine that was none, and what that does to intervals."""
+    note = (
+        f"Deployments that are the same: in {plural(alike.runs, 'short run')} of {alike.deployment} on this "
+        f"machine ({alike.created_at[:10]}) bench named a winner, each a wrong one, in "
+        f"{_percent(alike.named)} (at most {100 * alike.claimed:.1f} % are claimed)."
+    )
+    if starts := alike.by_metric.get(SPEED):
+        note += (
+            f" A start's output tokens/s vary by {_percent(starts.noise)}, and correlate with the next "
+            f"start's by {starts.lag.value:.2f} [{starts.lag.low:.2f}, {starts.lag.high:.2f}]; a run moves "
+            f"one beside the other by {_percent(starts.of_run)}, and one from run to run by "
+            f"{_percent(starts.between)}. What is surely above 0 of these three widens intervals here."
+        )
+    return note
+
+
+def _percent(figure: Figure) -> str:
+    return f"{100 * figure.value:.1f} % [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
 
 
 def failures_claim(run: Run) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from serving_bench.engines import ENGINES
+from serving_bench.harness.cli.commands.alike import measured_verdicts, verdict_lines, verdict_rows
 from serving_bench.harness.cli.progress import Show
 from serving_bench.harness.cli.terminal import (
     Json,
@@ -21,11 +22,14 @@ from serving_bench.harness.cli.terminal import (
     signals_interrupt,
 )
 from serving_bench.harness.contracts import Reason, SelfTest, SelfTestStep
+from serving_bench.harness.errors import UserError
 from serving_bench.harness.install import install
 from serving_bench.harness.processes.supervise import reap
+from serving_bench.harness.run import session
 from serving_bench.harness.sampling import environment, gpu, programs
 from serving_bench.harness.selftest import known_error, selftest
 from serving_bench.harness.servers import container
+from serving_bench.harness.settings import overrides
 
 _LOW_DISK_BYTES = 5 << 30
 _LOW_FILES = 4096
@@ -119,6 +123,20 @@ with fewer than 100 values the p99 is the largest one"""
 
 
 def selftest_command(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[verdicts [KEY=VALUE]...]",
+            help="verdicts: measure instead how often a winner is named among deployments that are the same, "
+            "and how their starts differ, by many short runs (of these settings). What it finds is quoted by "
+            "later reports, and widens their intervals where starts depend on each other.",
+        ),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="verdicts: how many runs there are in the end.")] = 20,
+    output: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="verdicts: where the runs are; the same command goes on with them."),
+    ] = session.RESULTS / "same",
     quick: Annotated[bool, typer.Option("--quick", help="Three small loads only, in about 15 s.")] = False,
     loads: Annotated[
         str | None, typer.Option(metavar="NxR,...", help="These loads: streams x chunks per second of each.")
@@ -127,6 +145,20 @@ def selftest_command(
     quiet: Quiet = False,
 ) -> None:
     cache, show = install.cache_dir(), Show(quiet=quiet)
+    if words:
+        if words[0] != "verdicts":
+            raise UserError(f"bench selftest {words[0]}: no such test; the only one with a name is verdicts")
+        if quick or loads:
+            raise UserError(
+                "--quick and --loads: are of the client's self-test, not of verdicts; leave them out"
+            )
+        found = measured_verdicts(overrides.parse(words[1:]), runs, output, show)
+        if as_json:
+            print_json(found)
+        else:
+            print_rows(verdict_rows(found))
+            print_lines(verdict_lines(found))
+        return
     native = selftest.find_reference("native", cache)
     reference = native or selftest.find_reference("python", cache)
     assert reference is not None
