@@ -1,6 +1,7 @@
 """Types for loads and the plan: how conversations arrive, and what is started when."""
 
 import itertools
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
@@ -173,12 +174,14 @@ class Departure:
 class Race:
     """How a run decides which deployments it starts once more.
 
-    After each repeat it is looked who can still be in an answer. `levels` has the level of the look after
+    After each repeat a look shows who can still be in an answer. `levels` has the level of the look after
     1, 2 .. `most` repeats, 0 where nobody can be beaten yet; each is divided by the number of answers. They
-    were fixed before the first start, and add up to RACE_LEVEL. A level that is not used is lost.
+    were fixed before the first start, and add up to RACE_LEVEL; those of repeats that are added later share
+    LATER_LEVEL. A level that is not used is lost.
 
-    `kept` stay in to the end. `looks`: after how many repeats it was looked. `ended`: after which look an
-    answer was decided. `going`: who is started in a next repeat; empty once all answers are decided.
+    `kept` stay in to the end. `looks`: after how many repeats there was a look. `doubted`: who could not win
+    at one of them, in which answer. `ended`: after which look an answer was decided. `going`: who is started
+    in a next repeat; empty once all answers are decided.
     """
 
     least: int
@@ -189,6 +192,7 @@ class Race:
     looks: tuple[int, ...] = ()
     left: tuple[Departure, ...] = ()
     ended: tuple[tuple[AnswerKey, int], ...] = ()
+    doubted: tuple[tuple[str, AnswerKey], ...] = ()
 
     @classmethod
     def of(cls, least: int, most: int, going: Sequence[str], kept: Sequence[str] = ()) -> Self:
@@ -198,15 +202,20 @@ class Race:
         levels = (RACE_LEVEL * (now - before) for before, now in itertools.pairwise(spent))
         return cls(least, most, tuple(levels), tuple(kept), tuple(going))
 
-    def level(self, look: int) -> float:
-        """Return the level of the look after this many repeats, of all answers together.
+    def raised(self, most: int) -> Self:
+        """Return the race with more repeats, whose looks share `later_level` in the same way."""
+        were, are = self.most**2, most**2
+        levels = (self.later_level * (2 * look - 1) / (are - were) for look in range(self.most + 1, most + 1))
+        return replace(self, most=most, levels=(*self.levels, *levels))
 
-        Those that come after the most repeats share LATER_LEVEL, half of the rest each time.
-        """
-        if look < 1:
-            return 0.0
-        later = look - len(self.levels)
-        return self.levels[look - 1] if later <= 0 else LATER_LEVEL * 0.5**later
+    @property
+    def later_level(self) -> float:
+        """The level that more repeats than the most would have: half of what is left of it."""
+        return (RACE_LEVEL + LATER_LEVEL - math.fsum(self.levels)) / 2
+
+    def level(self, look: int) -> float:
+        """Return the level of the look after this many repeats, of all answers together; 0 for none."""
+        return self.levels[look - 1] if 0 < look <= len(self.levels) else 0.0
 
     @property
     def may_go_on(self) -> bool:

@@ -235,7 +235,7 @@ SENTENCES: Mapping[str, str] = {
     "race_had_all": "the race had all of its {repeats:#repeat}",
     "race_budget": "{repeats} of at most {most} repeats fit in {budget}",
     # Why a deployment is started no more.
-    "beaten": "beaten by {behind} after {repeats:#repeat}",
+    "beaten": "behind {behind} after {repeats:#repeat}",
     "failed_twice": "it failed in {failed} of {starts:#start}",
     "left_out_twice": "it could not win after {repeats:#repeat}: {why}",
     "repeats_lacking": "no folder has repeat {repeats}",

@@ -90,7 +90,8 @@ def raced_on(whole: Plan, race: Race, most: int | None) -> Race:
         if label in race.going or any((label, a) not in out and a[1] == each.model for a in opened)
     )
     ended = tuple(each for each in race.ended if each[0] not in opened)
-    return replace(race, most=most or race.most, going=going, left=left, ended=ended)
+    race = race.raised(most) if most else race
+    return replace(race, going=going, left=left, ended=ended)
 
 
 def only_asked(

@@ -283,12 +283,10 @@ def _unit(metric: str, runs: Sequence[Run]) -> str:
 
 
 def _raced(run: Run, group: Group) -> list[Finding]:
-    """Return that the values of a run decided how often this deployment was started."""
-    race = run.record.plan.race
-    beaten = [each for each in race.left if each.behind] if race else []
-    if not any(group.deployment in (each.label, each.behind) for each in beaten):
+    """Return that the values of a run decided how often its deployments were started."""
+    if run.record.plan.race is None or not run.record.plan.race.looked:
         return []
-    text = "The race ended for it when its values had decided, so leads in it are on average too large."
+    text = "It was measured until its values had decided, so leads in it are on average too large."
     return [Finding("raced", "It ran in a race", text, f"{text} Use repeats=N on both sides.", marks=True)]
 
 

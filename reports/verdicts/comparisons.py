@@ -5,10 +5,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from serving_bench.harness.contracts import RACE_LEVEL, AnswerKey, Fact, because
+from serving_bench.harness.contracts import AnswerKey, Fact, because
 from serving_bench.reports.data import Group, Run, first_that_holds, grouped, once
 from serving_bench.reports.measures import aggregate, compared_metrics, disturbed_repeats, metric_of
-from serving_bench.reports.stats.intervals import ALPHA, STARTS_NEEDED, Kind, Verdict, decide, level_of_look
+from serving_bench.reports.stats.intervals import STARTS_NEEDED, Kind, Verdict, decide, level_of_look
 from serving_bench.reports.verdicts.pairs import Pair, answer_of, question_of, repeats_tested
 
 # Always compared, since the report's answers use them.
@@ -93,7 +93,10 @@ def alpha_of(run: Run, later: int = 0, answer: AnswerKey | None = None) -> float
     later.
     """
     if race := run.record.plan.race:
-        return level_of(run, (race.look_of(answer) if answer else race.looked) + later)
+        look = race.look_of(answer) if answer else race.looked
+        return (
+            race.later_level / _answers(run) if later and look >= race.most else level_of(run, look + later)
+        )
     least, now = STARTS_NEEDED * len(run.deployments), len(run.start_records)
     looks = later + sum(least <= starts < now for starts in run.record.looks)
     return level_of_look(looks) / _answers(run)
@@ -102,8 +105,7 @@ def alpha_of(run: Run, later: int = 0, answer: AnswerKey | None = None) -> float
 def wrong_of(run: Run) -> float | None:
     """Return how often a race names a wrong one at most, over all looks; None for a run that is no race."""
     race = run.record.plan.race
-    later = race is not None and race.looked > len(race.levels)
-    return (ALPHA if later else RACE_LEVEL) / _answers(run) if race else None
+    return math.fsum(race.levels) / _answers(run) if race else None
 
 
 def level_of(run: Run, look: int) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from serving_bench.harness.contracts import RACE_LEVEL, Departure, Fact, because
+from serving_bench.harness.contracts import Departure, Fact, because
 from serving_bench.reports.data import Cell, Group, Run, first_that_holds, once
 from serving_bench.reports.measures import (
     Aggregate,
@@ -100,7 +100,11 @@ class Decision:
 
     @property
     def repeats(self) -> int:
-        return len(self.used)
+        """How many repeats decide: of all contenders, or in a race of the pair that has the fewest."""
+        pairs = (
+            [each.k for label, each in self.best.over.items() if label not in self.left] if self.best else []
+        )
+        return min(pairs, default=len(self.used))
 
     @property
     def shown_disturbed(self) -> int:
@@ -272,9 +276,18 @@ def _why_no_test(run: Run, decision: Decision) -> Fact | None:
     return run.why_untested or first_that_holds(
         {
             because("still_going_on"): run.is_going_on,
-            why_busy(run, *decision.groups) or few: decision.repeats < STARTS_NEEDED,
+            why_busy(run, *decision.groups) or few: _most_shared(run, decision) < STARTS_NEEDED,
         }
     )
+
+
+def _most_shared(run: Run, decision: Decision) -> int:
+    """Return how many repeats can decide: those of all contenders, or in a race of the pair with the most."""
+    if run.record.plan.race is None or len(decision.stay) < 2:
+        return decision.repeats
+    values = decisive_values(run, decision)
+    pairs = itertools.combinations((values[group.deployment] for group in decision.stay), 2)
+    return max(len(a.keys() & b.keys()) for a, b in pairs)
 
 
 # --- tests -----------------------------------------------------------------------------------------
@@ -343,14 +356,14 @@ def _are_same(run: Run, decision: Decision, values: Values, best: Best) -> bool:
     """Return whether all that may still win are within the margin of each other.
 
     The data choose the leader, so the level is divided by the number of pairs. In a race each pair has its
-    own one-sided tests, that all have to hold, with 5 % spent over the looks as the levels are.
+    own one-sided tests, all of which have to hold, at the level of the look.
     """
     over = {label: each for label, each in best.over.items() if label not in best.left}
     if all(each.error == each.mean == 0 for each in over.values()):
         return True
     confidence, pairs = 1 - best.alpha / math.comb(len(over) + 1, 2), [*over.values()]
     if run.record.plan.race:
-        confidence = 1 - 2 * best.alpha * ALPHA / RACE_LEVEL
+        confidence = 1 - 2 * best.alpha
         rivals = itertools.combinations(over, 2)
         starts = dependence_of(run, decision.metric)
         pairs += [of_blocks(values[a], values[b], is_log=over[a].is_log, starts=starts) for a, b in rivals]
@@ -379,15 +392,20 @@ def _preferred(run: Run, decision: Decision) -> tuple[str, Literal["memory", "qu
     is_made = any(start.notes for label in run.deployments for start in run.starts_of(label))
     for label, own in zip(labels if not is_made else (), qualities, strict=False):
         rest = [each for each in qualities if each is not own]
-        if own and own.interval and all(_is_nearer(own, each) for each in rest):
+        if own and all(_is_nearer(own, each) for each in rest):
             return label, "quality"
     return None
 
 
 def _is_nearer(own: Quality, other: Quality | None) -> bool:
-    """Return whether answers are known to be nearer to the same reference, by the same ways of asking."""
-    if own.interval is None or other is None or other.interval is None:
+    """Return whether answers are known to be nearer to the same reference, by the same ways of asking.
+
+    The reference itself is the nearest.
+    """
+    if other is None or other.interval is None:
         return False
+    if own.is_reference or own.interval is None:
+        return own.is_reference and other.interval[0] > 0
     is_alike = (own.against, [*own.by_way]) == (other.against, [*other.by_way])
     return is_alike and own.interval[1] < other.interval[0]
 

@@ -19,8 +19,8 @@ from serving_bench.reports.verdicts.comparisons import level_of
 from serving_bench.reports.verdicts.decisions import Decision, decisions_of, decisive_values
 from serving_bench.reports.verdicts.pairs import answer_of, dependence_of
 
-# A deployment leaves after so many starts that failed, and after so many looks at which it could not win.
-_FAILED, _LEFT_OUT = 2, 2
+# A deployment leaves after two starts that failed, and at the second look at which it could not win.
+_FAILED = 2
 
 
 def look(run_dir: Path, repeats: int) -> Race:
@@ -40,7 +40,7 @@ def race_after(run: Run) -> Race:
     race = _race_of(run)
     repeats = race.looked
     decided = {answer_of(run, each.case.groups[0]): each for each in decisions_of(run)}
-    left, ended = list(race.left), dict(race.ended)
+    left, ended, doubted = list(race.left), dict(race.ended), dict.fromkeys(race.doubted)
     for answer, groups in grouped(run.groups, lambda group: answer_of(run, group)).items():
         if answer in ended:
             continue
@@ -53,12 +53,29 @@ def race_after(run: Run) -> Race:
             for label, why in whys.items()
             if label not in race.kept
         ]
-        is_same = decision is not None and decision.kind == "same"
+        if decision and race.level(repeats) and decision.groups:
+            doubted |= dict.fromkeys((label, answer) for label in rivals if label in decision.left_out)
+        is_same = decision is not None and _are_same_now(run, race, decision, left)
         # The last one is measured as often as the least, so that its own values have an interval.
         is_last = len(rivals) - len(whys) <= 1 and repeats >= race.least
         if is_same or is_last or len(whys) == len(rivals):
             ended[answer] = repeats
-    return replace(race, left=tuple(left), ended=tuple(ended.items()), going=_going(run, race, left, ended))
+    return replace(
+        race,
+        left=tuple(left),
+        ended=tuple(ended.items()),
+        going=_going(run, race, left, ended),
+        doubted=tuple(doubted),
+    )
+
+
+def _are_same_now(run: Run, race: Race, decision: Decision, left: Sequence[Departure]) -> bool:
+    """Return whether those that this look leaves in an answer are the same."""
+    if len(left) == len(race.left) or decision.best is None:
+        return decision.kind == "same"
+    plan = replace(run.record.plan, race=replace(race, left=tuple(left)))
+    again = decisions_of(replace(run, record=replace(run.record, plan=plan)))
+    return any(each.case == decision.case and each.kind == "same" for each in again)
 
 
 def _race_of(run: Run) -> Race:
@@ -104,6 +121,8 @@ def courses_of(run: Run, decision: Decision) -> list[RaceCourse]:
         for repeats in range(1, (left.after if left else last) + 1):
             pair = [{k: v for k, v in values[each].items() if k < repeats} for each in (label, best.leader)]
             over, alpha = of_blocks(*pair, is_log=True, starts=starts), level_of(run, repeats)
+            if left and repeats == left.after and label in best.left:
+                alpha = best.left[label]
             if over.k >= STARTS_NEEDED and alpha:
                 looks.append(RaceLook(repeats, over.shown, *over.interval(1 - alpha), alpha))
         courses.append(RaceCourse(group, looks, left.why if left else None))
@@ -135,7 +154,6 @@ def _whys_left(run: Run, race: Race, decision: Decision | None, label: str) -> I
         yield because("failed_twice", failed=failed, starts=len(begun))
     if why := ruled_out(run).get(label):
         yield why
-    tests = sum(race.level(each) > 0 for each in race.looks)
     if decision is None or not race.level(race.looked):
         return
     if decision.slo_row and label in decision.slo_row.labels("broken"):
@@ -148,7 +166,8 @@ def _whys_left(run: Run, race: Race, decision: Decision | None, label: str) -> I
     if best and label in best.over and label not in best.left and best.p_over(label) <= best.alpha:
         yield because("beaten", behind=best.leader, repeats=race.looked)
     # Where nobody can win yet, more repeats may tell who can.
-    if label in decision.left_out and decision.groups and tests >= _LEFT_OUT:
+    answer = answer_of(run, decision.case.groups[0])
+    if label in decision.left_out and decision.groups and (label, answer) in race.doubted:
         yield because("left_out_twice", repeats=race.looked, why=decision.left_out[label])
 
 

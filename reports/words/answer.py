@@ -141,7 +141,7 @@ def basis(run: Run) -> str:
     if race := run.record.plan.race:
         return (
             f"A race over {plural(race.looked, 'repeat')}: a deployment is started no more once the leader "
-            f"has beaten it in a paired t test ({sure} in all looks together{among})."
+            f"of those left has beaten it in a paired t test ({sure} in all looks together{among})."
         )
     return (
         f"A winner beats every other ranked deployment, each in its own paired t test over {repeats} "
@@ -154,7 +154,7 @@ def of_own_tests(decision: Decision) -> str:
     ratios = [decision.ratio_to_leader(group.deployment) for group in decision.groups]
     if decision.left:
         return (
-            "The interval of one that was beaten is that of its last look, wider than in a single test since "
+            "The interval of one that left is that of its last look, wider than in a single test since "
             "the values chose when that was; its own mean has none."
         )
     each = f"Each interval against the leader is that of its own test ({sure_text(decision.alpha)})"
@@ -174,7 +174,10 @@ def _named(run: Run, decision: Decision, best: Best, where: str) -> Said:
             # The values chose when the others left, so their means are the less certain part.
             ratio, bound = bound, f"{ratio} as measured"
         elif best.left:
-            ratio, bound = ratio_words(*lead_of(decision, best, best.next)), "beaten, by an uncertain lead"
+            ratio, bound = (
+                ratio_words(*lead_of(decision, best, best.next)),
+                "it left behind another, by an uncertain lead",
+            )
         gist = f"It has {ratio} the {title} of {rival} {where}"
         surety = ", ".join([bound, *_nearer(decision, best), sure])
     rest = f" ({surety}){price_of(run, decision, best)}{quality.clause(run, best.leader)}."
@@ -197,7 +200,7 @@ def _bounded(decision: Decision, best: Best, label: str) -> tuple[str, str]:
 
 def _nearer(decision: Decision, best: Best) -> Iterator[str]:
     """Yield the bound of the least sure test, if that is of another than the next best: it is noisier."""
-    if best.nearest != best.next and best.over[best.nearest].is_log:
+    if best.nearest not in (best.next, *best.left) and best.over[best.nearest].is_log:
         yield f"{_bounded(decision, best, best.nearest)[1]} over {best.nearest}"
 
 

@@ -110,8 +110,12 @@ def test_levels_are_fixed_before_the_first_start_grow_and_add_up_to_four_percent
     race = Racing(tmp_path).race
     assert race.levels[:2] == (0, 0)
     assert race.levels[2:] == pytest.approx([0.04 * 9 / 36, 0.04 * 7 / 36, 0.04 * 9 / 36, 0.04 * 11 / 36])
-    assert [race.level(look) for look in (7, 8)] == pytest.approx([0.005, 0.0025])
-    assert sum(map(race.level, range(100))) == pytest.approx(0.05)
+    assert [race.level(look) for look in (-1, 0, 7, 8)] == [0, 0, 0, 0]
+    assert race.later_level == pytest.approx(0.005)
+    longer = race.raised(8)
+    assert longer.levels[:6] == race.levels
+    assert longer.levels[6:] == pytest.approx([0.005 * 13 / 28, 0.005 * 15 / 28])
+    assert longer.later_level == pytest.approx(0.0025)
 
 
 def test_without_a_winner_all_are_started_to_the_most_repeats(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_race_ends_once_the_leader_has_beaten_all_others(runs: Runs, story: st
     assert answer["confidence"] == pytest.approx(0.96)
     assert {each["behind"] for each in answer["left"].values()} == {FAST}
     assert (race["going"], race["looks"]) == ([], list(range(1, len(race["looks"]) + 1)))
-    assert f"{SLOWEST} is started no more: beaten by {FAST} after " in done.stderr
+    assert f"{SLOWEST} is started no more: behind {FAST} after " in done.stderr
     after = {label: each["after"] for label, each in answer["left"].items()}
     assert repeats_of(place) == {
         FAST: set(range(len(race["looks"]))),

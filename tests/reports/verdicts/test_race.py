@@ -76,7 +76,7 @@ def test_those_that_the_leader_beats_leave_and_the_last_one_is_named() -> None:
         ("next", "fast", 3),
         ("slow", "fast", 3),
     ]
-    assert str(race.left[0].why) == "beaten by fast after 3 repeats"
+    assert str(race.left[0].why) == "behind fast after 3 repeats"
     assert (race.going, race.ended) == ((), ((ANSWER, 3),))
     decision = decision_of(again(run, race))
     assert (decision.kind, decision.served) == ("named", "fast")
@@ -169,4 +169,4 @@ def test_a_race_says_the_bound_first_and_when_a_lead_is_not_certain() -> None:
     race = run.record.plan.race
     assert race
     said = answers_of(again(run, replace(race, left=left, ended=((ANSWER, 4),), going=())))[0]
-    assert "beaten, by an uncertain lead" in said.rest
+    assert "it left behind another, by an uncertain lead" in said.rest
