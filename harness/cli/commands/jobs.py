@@ -15,7 +15,7 @@ from serving_bench.harness.install import install
 from serving_bench.harness.install.tokenizer import resolved
 from serving_bench.harness.plan import plan
 from serving_bench.harness.quality.planned import Due, due
-from serving_bench.harness.run import next_starts, session
+from serving_bench.harness.run import next_starts, racing, session
 from serving_bench.harness.run.recorded import check_machine, check_outside, choices_of, recorded_plan
 from serving_bench.harness.run.search import prepared, starts_left, without_trials
 from serving_bench.harness.settings import config, overrides, sections
@@ -225,7 +225,7 @@ def left_of(directory: Path, record: RunRecord, repeats: int | None = None) -> J
         whole = recorded_plan(directory, record.plan, settings)
         starts = next_starts.missing_starts(directory, record, whole)
     if whole.race:
-        race = next_starts.raced_on(whole, whole.race, repeats)
+        race = racing.raced_on(whole, whole.race, repeats)
         given = {} if repeats is None else {"repeats": [f"{race.least}..{repeats}"]}
         whole, recorded = replace(whole, race=race), replace(record.plan, race=race)
         record = replace(record, plan=recorded, settings={**record.settings, **given})

@@ -41,7 +41,7 @@ from serving_bench.harness.install.provision import Tools
 from serving_bench.harness.plan import plan
 from serving_bench.harness.plan.context import context_lines
 from serving_bench.harness.quality.planned import asking, earlier_references, keep_references
-from serving_bench.harness.run import next_starts, session
+from serving_bench.harness.run import next_starts, racing, session
 from serving_bench.harness.run.budget import Budget
 from serving_bench.harness.run.room import check_space
 from serving_bench.harness.run.search import Search
@@ -284,7 +284,7 @@ def _measure(job: Job, site: Site, show: Show) -> None:
         session.measure(run, job.starts, replace(site, next_cell=trials.next_cell))
         return
     if job.whole.race:
-        raced = next_starts.racing(run, job.starts, job.whole, settings, budget, interim, show)
+        raced = racing.racing(run, job.starts, job.whole, settings, budget, interim, show)
         raced = next_starts.with_standings(run, raced, interim, show)
         session.measure(run, raced, replace(site, budget=budget))
         return

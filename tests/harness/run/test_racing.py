@@ -21,7 +21,8 @@ from serving_bench.harness.plan import plan
 from serving_bench.harness.plan.order import deployment_order
 from serving_bench.harness.run import budget as budgets
 from serving_bench.harness.run.budget import Budget
-from serving_bench.harness.run.next_starts import missing_starts, raced_on, racing
+from serving_bench.harness.run.next_starts import missing_starts
+from serving_bench.harness.run.racing import raced_on, racing
 from serving_bench.harness.store import store
 from serving_bench.harness.store.store import CellRecord, Kept, RunRecord
 
