@@ -132,7 +132,7 @@ def grown(whole: Plan, settings: Settings, first_index: int) -> Plan:
     """
     every, race = whole.deployments, whole.race
     labels = [label for label in every if race is None or label in race.going]
-    since = max((each.after for each in race.left), default=0) if race else 0
+    since = max((each.after for each in race.left if each.label not in labels), default=0) if race else 0
     return estimated(_grown(whole, settings, [every[label] for label in labels], first_index, since))
 
 

@@ -101,6 +101,10 @@ class Budget:
         self._later = [replace(start, repeat=start.repeat + more) for more in repeats for start in block]
         self._most_s = self._most_s or self._planned_s + plan.estimated_s(self._later)
 
+    def grow(self, starts: Sequence[PlannedStart]) -> None:
+        """Note that these starts are to come as well."""
+        self._left += starts
+
     def extend(self, seconds: float) -> None:
         """Give the run more time, for what was asked for beside its loads."""
         self._began_s += seconds

@@ -256,17 +256,20 @@ def with_standings(
     for start in starts:
         yield start
         whole = whole_repeats(directory, run.record)
-        may_grow = run.record.until or run.record.plan.race
-        if whole == before or (whole == run.record.plan.blocks and not may_grow):
-            continue
-        before = whole
-        try:
-            standings = statistics.standings(directory, whole)
-        except (BenchError, OSError) as error:
-            observer.line(f"how the deployments stand is not known: {error}")
-            continue
-        observer.standing(standings)
-        run.update(standings=(*run.record.standings, *standings))
+        if whole != before and (whole != run.record.plan.blocks or run.record.until):
+            before = whole
+            stand(run, whole, statistics, observer)
+
+
+def stand(run: store.Kept[store.RunRecord], repeats: int, statistics: Statistics, observer: Observer) -> None:
+    """Show and store how the deployments stand after this number of whole repeats."""
+    try:
+        standings = statistics.standings(run.path.parent, repeats)
+    except (BenchError, OSError) as error:
+        observer.line(f"how the deployments stand is not known: {error}")
+        return
+    observer.standing(standings)
+    run.update(standings=(*run.record.standings, *standings))
 
 
 def and_again(

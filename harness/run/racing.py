@@ -11,7 +11,7 @@ from serving_bench.harness.contracts import Plan, PlannedStart, Race, because, p
 from serving_bench.harness.errors import BenchError
 from serving_bench.harness.plan import plan
 from serving_bench.harness.run.budget import LATEST, Budget
-from serving_bench.harness.run.next_starts import Statistics, last_index, once_more
+from serving_bench.harness.run.next_starts import Statistics, last_index, once_more, stand
 from serving_bench.harness.run.watch import Observer
 from serving_bench.harness.settings.config import Settings
 from serving_bench.harness.store import store
@@ -46,52 +46,57 @@ def racing(
 ) -> Iterator[PlannedStart]:
     """Yield the starts of a race: a repeat at a time, of those that can still be in an answer.
 
-    What was disturbed from outside is measured once more at the end of its repeat; then it is looked who
-    leaves. Neither a part of a repeat nor what is measured later is looked at. The budget looks at time only.
+    What was disturbed from outside is measured once more at the end of its repeat, before the look that says
+    who leaves. There is no look at a part of a repeat. The budget looks at time only.
     """
-    directory, repeated, due = run.path.parent, list[PlannedStart](), [each for each in starts if each.cells]
+    directory, due = run.path.parent, [each for each in starts if each.cells]
     yield from (start for start in starts if not start.cells)
-    first = race_of(run).looked + 1
-    while (race := race_of(run)).may_go_on:
-        number, has_grown = race.looked + 1, race.looked >= whole.blocks
-        if has_grown:
+    first = _recorded(run).looked + 1
+    while (race := _recorded(run)).may_go_on:
+        number, more = race.looked + 1, tuple[PlannedStart, ...]()
+        if race.looked >= whole.blocks:
             before = len(whole.starts)
             whole = plan.grown(replace(whole, race=race), settings, last_index(directory, run.record) + 1)
-            due += whole.starts[before:]
-        block = [start for start in due if start.repeat < number]
+            more = whole.starts[before:]
+        block = [*(start for start in due if start.repeat < number), *more]
         due = [start for start in due if start.repeat >= number]
         last = [each for each in whole.starts if each.repeat == whole.blocks - 1]
         budget.may_follow(
             [each for each in last if each.deployment.label in race.going], race.most - whole.blocks
         )
         if number > first and not budget.has_time_for(block):
-            _budget_ends(run, race, budget, [] if has_grown else [*block, *due], observer)
+            _budget_ends(run, race, budget, [each for each in (*block, *due) if each not in more], observer)
             return
-        if has_grown:
-            observer.grow(block, f"repeat {number} follows, of at most {race.most}")
-            _plan_on(run, (*run.record.plan.starts, *block), race)
+        if more:
+            budget.grow(more)
+            observer.grow(more, f"repeat {number} follows, of at most {race.most}")
+            _plan_on(run, (*run.record.plan.starts, *more), race)
         for place, start in enumerate(block):
             if place and number > first and not budget.has_time_for([start], LATEST):
                 _budget_ends(run, race, budget, [*block[place:], *due], observer)
                 return
             yield start
-        yield from once_more(run, block, repeated, budget, observer)
+        # Also what was disturbed before an interruption in this repeat.
+        measured = [start for start in whole.starts if start.repeat == number - 1]
+        yield from once_more(run, measured, [], budget, observer)
         seen = _looked(directory, race, number, statistics, observer)
-        for each in seen.left[len(race.left) :]:
-            observer.line(f"{each.label} is started no more: {each.why}")
+        why = {each.label: each.why for each in seen.left}
+        for label in [each for each in race.going if each not in seen.going and each in why]:
+            observer.line(f"{label} is started no more: {why[label]}")
         if seen.going != race.going and due:
             # The next repeats have fewer deployments, in an order of their own.
             observer.cut(due, f"still in the race: {', '.join(seen.going) or 'nobody'}")
             budget.cut(due)
             whole, due = whole.only(range(number)), []
         _plan_on(run, tuple(each for each in run.record.plan.starts if each.repeat < whole.blocks), seen)
-    if run.record.plan.race and run.record.stopped_because is None:
-        race = race_of(run)
+        if seen.may_go_on:
+            stand(run, number, statistics, observer)
+    if run.record.stopped_because is None:
         kind = "race_had_all" if race.going else "race_decided"
         run.update(stopped_because=because(kind, repeats=race.looked))
 
 
-def race_of(run: store.Kept[store.RunRecord]) -> Race:
+def _recorded(run: store.Kept[store.RunRecord]) -> Race:
     race = run.record.plan.race
     assert race is not None
     return race

@@ -29,7 +29,9 @@ def needed_bytes(
     each = _START_BYTES + (_QUALITY_BYTES if asks_quality else 0)
     whole = sum(each + sum(_cell_bytes(start, cell) for cell in start.cells) for start in starts)
     times = max(1.0, until.budget_s / max(1.0, estimated_s(starts))) if until and starts else 1.0
-    times *= race.most / race.least if race else 1.0
+    if race and starts:
+        repeats = {start.repeat for start in starts}
+        times += max(0, race.most - 1 - max(repeats)) / len(repeats)
     return int(_PAGE_BYTES + times * whole)
 
 

@@ -47,7 +47,7 @@ def race_after(run: Run) -> Race:
         decision = decided.get(answer)
         gone = {each.label for each in race.left if each.answer == answer}
         rivals = [label for label in dict.fromkeys(g.deployment for g in groups) if label not in gone]
-        whys = {label: why for label in rivals if (why := _why_left(run, race, decision, label))}
+        whys = {label: why for label in rivals if (why := next(_whys_left(run, race, decision, label), None))}
         left += [
             Departure(label, answer, repeats, why, _behind(decision, why))
             for label, why in whys.items()
@@ -64,7 +64,7 @@ def race_after(run: Run) -> Race:
         race,
         left=tuple(left),
         ended=tuple(ended.items()),
-        going=_going(run, race, left, ended),
+        going=_going(run, left, ended),
         doubted=tuple(doubted),
     )
 
@@ -129,7 +129,7 @@ def courses_of(run: Run, decision: Decision) -> list[RaceCourse]:
     return [each for each in courses if each.looks]
 
 
-def _going(run: Run, race: Race, left: list[Departure], ended: dict[AnswerKey, int]) -> tuple[str, ...]:
+def _going(run: Run, left: list[Departure], ended: dict[AnswerKey, int]) -> tuple[str, ...]:
     """Return who can still be in an answer that is not decided, and who is kept in."""
     out = {(each.label, each.answer) for each in left}
     answers = gathered((group.deployment, answer_of(run, group)) for group in run.groups)
@@ -140,12 +140,8 @@ def _going(run: Run, race: Race, left: list[Departure], ended: dict[AnswerKey, i
     )
 
 
-def _why_left(run: Run, race: Race, decision: Decision | None, label: str) -> Fact | None:
-    """Return why a deployment leaves an answer at this look; None if it stays."""
-    return next(_whys_left(run, race, decision, label), None)
-
-
 def _whys_left(run: Run, race: Race, decision: Decision | None, label: str) -> Iterator[Fact]:
+    """Yield why a deployment leaves an answer at this look; nothing if it stays."""
     cells = gathered((cell.planned.repeat, cell) for cell in run.planned_cells if cell.label == label)
     begun = [of_repeat for of_repeat in cells.values() if any(cell.record for cell in of_repeat)]
     # What guard=strict refused to measure says nothing about the deployment.

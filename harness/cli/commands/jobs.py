@@ -112,17 +112,19 @@ def _as_asked(source: Path, record: RunRecord, settings: Settings) -> Plan:
     Trials of a search, and repeats that `until` added, are left out. Repeats that its budget did not hold are
     planned again, by the same seed. Raises StoreError like `recorded_plan`.
     """
-    deployments = record.plan.deployments.values()
     is_race = record.plan.race or "repeats" in settings.given
-    race = plan.race_of(settings, deployments) if is_race and not record.only_repeat else None
-    blocks = plan.blocks_asked(settings, race)
-    # Later repeats of a race lack those that had left it.
-    repeats = record.plan.repeats if record.only_repeat else range(1 if record.plan.race else blocks)
     planned = without_trials(record.plan, settings) if settings.search else record.plan
-    whole = replace(recorded_plan(source, planned.only(repeats), settings), race=race)
-    while not record.only_repeat and 0 < whole.blocks < blocks:
+    # Later repeats of a race lack those that had left it.
+    whole = recorded_plan(source, planned.only([0]) if record.plan.race else planned, settings)
+    whole = plan.only_here(whole, facts_here(settings, whole.deployments.values()))
+    if record.only_repeat:
+        return whole
+    race = plan.race_of(settings, whole.deployments.values()) if is_race else None
+    blocks = plan.blocks_asked(settings, race)
+    whole = plan.estimated(replace(whole.only(range(blocks)), race=race))
+    while 0 < whole.blocks < blocks:
         whole = plan.grown(whole, settings, max(start.index for start in whole.starts) + 1)
-    return plan.only_here(whole, facts_here(settings, whole.deployments.values()))
+    return whole
 
 
 def _only(whole: Plan, settings: Settings, number: int) -> Plan:
@@ -223,14 +225,13 @@ def left_of(directory: Path, record: RunRecord, repeats: int | None = None) -> J
         record, starts = starts_left(directory, record, whole)
     else:
         whole = recorded_plan(directory, record.plan, settings)
+        if whole.race:
+            race = racing.raced_on(whole, whole.race, repeats)
+            given = {} if repeats is None else {"repeats": [f"{race.least}..{repeats}"]}
+            whole, recorded = replace(whole, race=race), replace(record.plan, race=race)
+            record = replace(record, plan=recorded, settings={**record.settings, **given})
         starts = next_starts.missing_starts(directory, record, whole)
-    if whole.race:
-        race = racing.raced_on(whole, whole.race, repeats)
-        given = {} if repeats is None else {"repeats": [f"{race.least}..{repeats}"]}
-        whole, recorded = replace(whole, race=race), replace(record.plan, race=race)
-        record = replace(record, plan=recorded, settings={**record.settings, **given})
-        starts = next_starts.missing_starts(directory, record, whole)
-    elif repeats is not None:
+    if repeats is not None and not whole.race:
         record, whole, more = next_starts.with_repeats(record, whole, settings, repeats, starts)
         starts += more
     quality = due_of(settings, whole, directory)

@@ -285,7 +285,6 @@ def _measure(job: Job, site: Site, show: Show) -> None:
         return
     if job.whole.race:
         raced = racing.racing(run, job.starts, job.whole, settings, budget, interim, show)
-        raced = next_starts.with_standings(run, raced, interim, show)
         session.measure(run, raced, replace(site, budget=budget))
         return
     if job.may_grow:

@@ -319,12 +319,14 @@ def length_lines(whole: Plan, until: Until | None, questions: Asking | None = No
 
 def _race_lines(whole: Plan, race: Race, length_s: float) -> Iterator[str]:
     """Say how a race goes on after the repeats of a plan, and how long that takes."""
-    first, more = whole.blocks, max(0, race.most - whole.blocks)
-    each = len(race.going) / max(1, len(whole.deployments)) * whole.estimate_s / max(1, first)
-    least, likely, most = (duration_text(length_s + part * more * each) for part in (0.0, 0.35, 1.0))
+    planned, more = plural(len(whole.repeats), "repeat"), max(0, race.most - max(whole.blocks, race.looked))
+    last = [start for start in whole.starts if start.repeat == whole.blocks - 1]
+    each_s = plan.estimated_s([start for start in last if start.deployment.label in race.going])
+    # Simulated with 4 % of noise, 29 to 54 % of the starts that may follow do (test_race_simulated.py).
+    least, likely, most = (duration_text(length_s + part * more * each_s) for part in (0.0, 0.4, 1.0))
     yield (
         f"repeats={race.least}..{race.most}: a deployment that can be in no answer any more is started no "
-        f"more; {least} if {plural(first, 'repeat')} decide, {likely} as most often, {most} at most"
+        f"more; {least} if {planned} decide, about {likely} if noise is 4 %, {most} at most"
     )
 
 

@@ -1,6 +1,6 @@
 """A race: which starts come next, what of that is on record, and how it ends and goes on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from serving_bench.harness.contracts import (
     PlannedStart,
     Race,
     Repeats,
+    Standing,
     because,
     quoted,
 )
@@ -50,6 +51,13 @@ class Statistics:
         race = store.read_run(directory).plan.race
         assert race
         return self.look_at(replace(race, looks=(*race.looks, repeats)), repeats)
+
+    def standings(self, directory: Path, repeats: int) -> Sequence[Standing]:
+        """How they stand is said after the look."""
+        race = store.read_run(directory).plan.race
+        assert race
+        assert self.looks[-1] == race.looked == repeats
+        return []
 
 
 class Racing:
