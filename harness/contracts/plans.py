@@ -223,7 +223,7 @@ class Race:
 
     @property
     def looked(self) -> int:
-        """After how many repeats it was looked last."""
+        """After how many repeats the last look was; 0 before the first."""
         return max(self.looks, default=0)
 
     def look_of(self, answer: AnswerKey) -> int:

@@ -30,7 +30,7 @@ def look(run_dir: Path, repeats: int) -> Race:
     """
     run = open_run(run_dir)
     race = _race_of(run)
-    # It is only looked at what is complete, so as if the run had ended.
+    # A look sees whole repeats only, so the run counts as ended.
     plan = replace(run.record.plan, race=replace(race, looks=(*race.looks, repeats)))
     return race_after(replace(run, record=replace(run.record, status="completed", plan=plan)))
 
@@ -86,7 +86,7 @@ def _race_of(run: Run) -> Race:
 
 @dataclass(frozen=True)
 class RaceLook:
-    """A deployment's ratio to the leader after so many repeats, with the interval of level `alpha`."""
+    """A deployment's ratio to the leader after this many repeats, with the interval of level `alpha`."""
 
     repeats: int
     ratio: float

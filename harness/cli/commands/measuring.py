@@ -194,7 +194,10 @@ def conclude(job: Job, run: "Run", show: Show, *, as_json: bool, then: str = "")
     else:
         cells = store.read_cells(job.directory)
         failed = sum(not cell.counts for cell in cells)
-        what = f"{failed} of {len(cells)} cells failed or are invalid; {job.again} measures them again"
+        race = run.record.plan.race
+        is_over = race is not None and not racing.raced_on(run.record.plan, race, None).may_go_on
+        what = f"{failed} of {len(cells)} cells failed or are invalid"
+        what += "" if is_over else f"; {job.again} measures them again"
     tell(run, int(failed > 0), show, as_json=as_json)
     if not job.settings.search and show.console.quiet and failed == len(run.planned_cells) > 0:
         print_why_none(run)

@@ -257,3 +257,42 @@ def test_the_baseline_and_who_is_kept_are_on_record() -> None:
     race = plan.make(settings_of("engine=reference", "reference.label=a,b,c", *words)).race
     assert race
     assert race.kept == ("reference a", "reference b")
+
+
+def test_a_race_that_goes_on_plans_each_start_once(tmp_path: Path) -> None:
+    raced = Racing(tmp_path, lambda race, k: left(race, k, next(iter(race.going))) if k == 2 else race)
+    raced.play(raced.starts(), most=10)
+    whole = raced.record.plan
+    raced.play(raced.starts(missing_starts(tmp_path, raced.record, whole)))
+    names = [start.name for start in raced.record.plan.starts]
+    assert len(names) == len({*names}) == 4 * 2 + 3 * 4
+    assert [sum(each.repeat == k for each in raced.record.plan.starts) for k in range(6)] == [
+        4,
+        4,
+        3,
+        3,
+        3,
+        3,
+    ]
+
+
+def test_what_was_disturbed_before_an_interruption_is_measured_once_more_before_the_look(
+    tmp_path: Path,
+) -> None:
+    raced = Racing(tmp_path)
+    first, *_ = raced.whole.deployments
+    raced.busy = {(first, 2): 1}
+    before = next(k for k, start in enumerate(raced.whole.starts[4:8]) if start.deployment.label == first)
+    raced.play(raced.starts(), most=4 + before + 1)
+    assert raced.race.looks == (1,)
+    rest = missing_starts(tmp_path, raced.record, raced.record.plan)
+    played = raced.play(raced.starts(rest), most=4 - before)
+    assert played.count((2, first)) == 1
+    assert (2, first) == played[-1], "at the end of its repeat"
+
+
+def test_who_leaves_is_told_once_and_only_if_it_is_in_no_other_answer(tmp_path: Path) -> None:
+    raced = Racing(tmp_path, lambda race, k: left(race, k, next(iter(race.going))) if k in (3, 4) else race)
+    raced.play(raced.starts())
+    gone = [line for line in raced.told.lines if "is started no more" in line]
+    assert len(gone) == len({*gone}) == 2

@@ -1,5 +1,6 @@
 """What a look decides: who leaves a race, when an answer is decided, and what the report then says."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -170,3 +171,27 @@ def test_a_race_says_the_bound_first_and_when_a_lead_is_not_certain() -> None:
     assert race
     said = answers_of(again(run, replace(race, left=left, ended=((ANSWER, 4),), going=())))[0]
     assert "it left behind another, by an uncertain lead" in said.rest
+
+
+def test_each_pair_leaves_out_the_repeats_that_are_disturbed_in_it() -> None:
+    hit = {("slow", 1), ("next", 2)}
+
+    def seen(start: PlannedStart) -> dict[str, Any]:
+        return {"guard": (SEEN,)} if (start.deployment.label, start.repeat) in hit else {}
+
+    run = race_of({"fast": FAST, "next": NEXT, "slow": SLOW}, 4, cells=seen)
+    best = decision_of(run).best
+    assert best
+    assert {label: each.k for label, each in best.over.items()} == {"next": 3, "slow": 3}
+    logs = [math.log(SLOW[k] / FAST[k]) for k in (0, 2, 3)]
+    assert abs(best.over["slow"].mean) == pytest.approx(abs(sum(logs)) / 3)
+
+
+def test_one_that_cannot_win_leaves_at_the_second_look_that_finds_it_so() -> None:
+    values = {"fast": FAST[:3], "next": NEXT[:3], "unknown": [None] * 3}
+    race = race_after(race_of(values, 3))  # type: ignore[arg-type]
+    assert [each.label for each in race.left] == ["next"]
+    assert race.doubted == (("unknown", ANSWER),)
+    again_doubted = race_of(values, 3, doubted=race.doubted)  # type: ignore[arg-type]
+    whys = {each.label: each.why.kind for each in race_after(again_doubted).left}
+    assert whys == {"next": "beaten", "unknown": "left_out_twice"}
