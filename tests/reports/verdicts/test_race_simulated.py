@@ -125,3 +125,16 @@ def test_two_that_are_alike_are_told_so_as_often_as_the_table_says(noise: float,
     races = Races([1.0] * 2, [noise] * 2)
     same = sum(races.raced().decision.kind == "same" for _ in range(RUNS)) / RUNS
     assert same >= share
+
+
+def test_the_intervals_of_those_that_left_cover_their_true_ratio() -> None:
+    truths = [1.03, *[1.0] * 5]
+    races, covered = Races(truths, [0.04] * 6), list[bool]()
+    for _ in range(RUNS):
+        best = races.raced().decision.best
+        assert best
+        for label, alpha in best.left.items():
+            low, high = best.over[label].interval(1 - alpha)
+            covered.append(low <= truths[int(best.leader)] / truths[int(label)] <= high)
+    assert len(covered) > RUNS / 4
+    assert sum(covered) / len(covered) >= 0.95
