@@ -1,4 +1,4 @@
-"""Adds runs of `bench selftest verdicts` to alike.json, and prints what all say, quiet and beside work.
+"""Add runs of `bench selftest verdicts` to alike.json, and print what all runs say, quiet and beside work.
 
 bench selftest verdicts repeats=3 guard=off --runs 40 --output DIR      # about a minute each
 python benchmarks/alike.py DIR                                          # without DIR: only the table
@@ -28,13 +28,13 @@ COLUMNS = (
 
 
 def added(kept: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Return what is kept and the completed runs below a directory, by the instant at which each began."""
+    """Return what is kept and the completed runs below a directory, by when each began and its number."""
     found = dict(kept)
     for path in sorted(directory.glob("*/run.json")):
         run = open_run(path.parent)
         if run.record.status != "completed" or not (came := alike_run(run)):
             continue
-        found[run.record.created_at] = {
+        found[f"{run.record.created_at} {path.parent.name}"] = {
             "processor": run.record.environment["machine"]["cpu_model"],
             "kind": came.kind,
             "wrong": came.wrong,
@@ -45,14 +45,16 @@ def added(kept: dict[str, Any], directory: Path) -> dict[str, Any]:
 
 
 def read(each: dict[str, Any]) -> AlikeRun:
+    """Return a run as it was kept."""
     logs = {metric: np.array(table) for metric, table in each["logs"].items()}
     return AlikeRun(each["kind"], each["wrong"], logs, each["foreign_share"])
 
 
 def row(name: str, runs: list[AlikeRun]) -> str:
-    if len(runs) < 2:
+    """Return a row of the table: what a kind of runs says, with 95 % intervals; only how many if few."""
+    found: Alike | None = alike_of(runs) if len(runs) > 1 else None
+    if found is None or SPEED not in found.by_metric:
         return f"| {name} | {len(runs)} |{' |' * 6}"
-    found: Alike = alike_of(runs)
     noise = found.by_metric[SPEED]
     shown = [percent(each) for each in (found.named, found.same, noise.noise)]
     lag = f"{noise.lag.value:.2f} [{noise.lag.low:.2f}, {noise.lag.high:.2f}]"
@@ -74,8 +76,8 @@ def main() -> None:
     runs = [read(each) for each in kept.values()]
     for cells in (COLUMNS, ["---"] * len(COLUMNS)):
         print(f"| {' | '.join(cells)} |")
-    quiet = [run for run in runs if (run.foreign_share or 0) < QUIET]
-    beside = [run for run in runs if (run.foreign_share or 0) >= QUIET]
+    quiet = [run for run in runs if run.foreign_share is not None and run.foreign_share < QUIET]
+    beside = [run for run in runs if run.foreign_share is not None and run.foreign_share >= QUIET]
     for name, some in {"quiet": quiet, "beside work": beside, "all": runs}.items():
         print(row(name, some))
 

@@ -96,10 +96,10 @@ class Budget:
             self._start_ups_s |= dict.fromkeys(alike, launch_s)
 
     def may_follow(self, block: Sequence[PlannedStart], times: int) -> None:
-        """Note that a repeat like `block` may follow so often, of which the first call knows the most."""
+        """Note that a repeat like `block` may follow this many times. The first call sets the most."""
         repeats = range(1, times + 1)
         self._later = [replace(start, repeat=start.repeat + more) for more in repeats for start in block]
-        self._most_s = self._most_s or self._planned_s + plan.estimated_s(self._later)
+        self._most_s = self._most_s or plan.estimated_s([*self._left, *self._later])
 
     def grow(self, starts: Sequence[PlannedStart]) -> None:
         """Note that these starts are to come as well."""

@@ -1,7 +1,6 @@
-"""Find the starts that come next: what a recorded run lacks, and more as long as a race or `until` asks.
+"""Find the starts that come next: what a recorded run lacks, and more as long as `until` asks.
 
-After each whole repeat the standing of the deployments is shown. It has no influence on what comes next;
-in a race a look has.
+After each whole repeat the standing of the deployments is shown. It has no influence on what comes next.
 """
 
 import math

@@ -58,6 +58,7 @@ def racing(
             before = len(whole.starts)
             whole = plan.grown(replace(whole, race=race), settings, last_index(directory, run.record) + 1)
             more = whole.starts[before:]
+            budget.grow(more)
         block = [*(start for start in due if start.repeat < number), *more]
         due = [start for start in due if start.repeat >= number]
         last = [each for each in whole.starts if each.repeat == whole.blocks - 1]
@@ -68,7 +69,6 @@ def racing(
             _budget_ends(run, race, budget, [each for each in (*block, *due) if each not in more], observer)
             return
         if more:
-            budget.grow(more)
             observer.grow(more, f"repeat {number} follows, of at most {race.most}")
             _plan_on(run, (*run.record.plan.starts, *more), race)
         for place, start in enumerate(block):
@@ -76,8 +76,13 @@ def racing(
                 _budget_ends(run, race, budget, [*block[place:], *due], observer)
                 return
             yield start
-        # Also what was disturbed before an interruption in this repeat.
-        measured = [start for start in whole.starts if start.repeat == number - 1]
+        # Also what was disturbed before an interruption in this repeat, unless it was measured again then.
+        measured = [
+            start
+            for start in whole.starts
+            if start.repeat == number - 1
+            and not any(store.was_repeated(directory, cell.number) for cell in start.cells)
+        ]
         yield from once_more(run, measured, [], budget, observer)
         seen = _looked(directory, race, number, statistics, observer)
         why = {each.label: each.why for each in seen.left}

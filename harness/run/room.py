@@ -30,8 +30,8 @@ def needed_bytes(
     whole = sum(each + sum(_cell_bytes(start, cell) for cell in start.cells) for start in starts)
     times = max(1.0, until.budget_s / max(1.0, estimated_s(starts))) if until and starts else 1.0
     if race and starts:
-        repeats = {start.repeat for start in starts}
-        times += max(0, race.most - 1 - max(repeats)) / len(repeats)
+        repeats = max(0, race.most - 1 - max(start.repeat for start in starts))
+        times += repeats * len(race.going) / len(starts)
     return int(_PAGE_BYTES + times * whole)
 
 

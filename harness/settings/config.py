@@ -161,7 +161,9 @@ def settings(given: Choices) -> Settings:
     check_price(complete.price, complete.given, is_attached=complete.is_attached)
     if complete.race.keep and not complete.repeats.is_race:
         text = complete.repeats.text
-        raise UserError(f"race.keep={complete.race.keep}: repeats={text} is no race; leave one of them out")
+        raise UserError(
+            f"race.keep={complete.race.keep}: repeats={text} is no race; give race.keep=null or repeats=3..12"
+        )
     if complete.until:
         complete = as_grid(complete, "until decides itself how many there are")
     if complete.is_attached:

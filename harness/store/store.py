@@ -280,6 +280,13 @@ def was_disturbed(attempt: Path, number: int) -> bool:
     return earlier is not None and (earlier.is_disturbed or earlier.was_disturbed)
 
 
+def was_repeated(run_dir: Path, number: int) -> bool:
+    """Return whether a cell was measured again after it had been disturbed from outside."""
+    path = cell_dir(run_dir, number)
+    attempts = (path, *takewhile(Path.exists, _attempts(path)))
+    return any(read_cell(each).was_disturbed for each in attempts if (each / "cell.json").exists())
+
+
 def settle(attempt: Path, record: CellRecord) -> bool:
     """Move a stored attempt to its cell's directory unless a better one is there. Return whether it is.
 

@@ -194,10 +194,11 @@ def conclude(job: Job, run: "Run", show: Show, *, as_json: bool, then: str = "")
     else:
         cells = store.read_cells(job.directory)
         failed = sum(not cell.counts for cell in cells)
-        race = run.record.plan.race
-        is_over = race is not None and not racing.raced_on(run.record.plan, race, None).may_go_on
+        race = run.record.plan.race and racing.raced_on(run.record.plan, run.record.plan.race, None)
+        going = race.going * race.may_go_on if race else run.record.plan.deployments
+        again = sum(not cell.counts and cell.deployment in going for cell in cells)
         what = f"{failed} of {len(cells)} cells failed or are invalid"
-        what += "" if is_over else f"; {job.again} measures them again"
+        what += f"; {job.again} measures {'them' if again == failed else again} again" if again else ""
     tell(run, int(failed > 0), show, as_json=as_json)
     if not job.settings.search and show.console.quiet and failed == len(run.planned_cells) > 0:
         print_why_none(run)

@@ -319,14 +319,15 @@ def length_lines(whole: Plan, until: Until | None, questions: Asking | None = No
 
 def _race_lines(whole: Plan, race: Race, length_s: float) -> Iterator[str]:
     """Say how a race goes on after the repeats of a plan, and how long that takes."""
-    planned, more = plural(len(whole.repeats), "repeat"), max(0, race.most - max(whole.blocks, race.looked))
-    last = [start for start in whole.starts if start.repeat == whole.blocks - 1]
-    each_s = plan.estimated_s([start for start in last if start.deployment.label in race.going])
+    more = max(0, race.most - max(whole.blocks, race.looked))
+    # A run that goes on may lack the starts of some.
+    took_s = {start.deployment.label: plan.estimated_s([start]) for start in whole.starts}
+    each_s = sum(took_s.get(label, max(took_s.values())) for label in race.going)
     # Simulated with 4 % of noise, 29 to 54 % of the starts that may follow do (test_race_simulated.py).
     least, likely, most = (duration_text(length_s + part * more * each_s) for part in (0.0, 0.4, 1.0))
     yield (
         f"repeats={race.least}..{race.most}: a deployment that can be in no answer any more is started no "
-        f"more; {least} if {planned} decide, about {likely} if noise is 4 %, {most} at most"
+        f"more; {least} if these decide, about {likely} if noise is 4 %, {most} at most"
     )
 
 

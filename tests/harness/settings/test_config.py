@@ -123,7 +123,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["repeats=3..3"], "repeats=3..3: the most must be above the least"),
         (["repeats=2..5"], "repeats=2..5: a race needs 3 repeats at least"),
         (["repeats=3..12", "until=ci:5%"], "repeats=3..12: until decides itself how many there are; give "),
-        (["race.keep=x", "repeats=5"], "race.keep=x: repeats=5 is no race; leave one of them out"),
+        (["race.keep=x", "repeats=5"], "race.keep=x: repeats=5 is no race; give race.keep=null or "),
         (["race.keep=x", "until=ci:5%"], "race.keep=x: until decides itself how many there are; leave it "),
         (["device=0,1"], "'device=\"0,1\"'"),
         (["scenario.history=none"], "scenario.history=none: choose from model, scripted"),
