@@ -286,7 +286,7 @@ def _raced(run: Run, group: Group) -> list[Finding]:
     """Return that the values of a run decided how often its deployments were started."""
     if run.record.plan.race is None or not run.record.plan.race.looked:
         return []
-    text = "It was measured until its values had decided, so leads in it are on average too large."
+    text = "In a race the values decide when it ends, so leads in it are on average too large."
     return [Finding("raced", "It ran in a race", text, f"{text} Use repeats=N on both sides.", marks=True)]
 
 

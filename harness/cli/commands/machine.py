@@ -121,6 +121,8 @@ error: what the client reported minus what the server recorded, for each request
 TTFT and E2E: the client counts from sending the request, the server from its arrival;
 with fewer than 100 values the p99 is the largest one"""
 
+_RUNS, _ALIKE = 20, session.RESULTS / "same"
+
 
 def selftest_command(
     words: Annotated[
@@ -132,11 +134,17 @@ def selftest_command(
             "later reports, and widens their intervals where starts depend on each other.",
         ),
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="verdicts: how many runs there are in the end.")] = 20,
+    runs: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"verdicts: how many runs there are in the end; {_RUNS} if not given."),
+    ] = None,
     output: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="verdicts: where the runs are; the same command goes on with them."),
-    ] = session.RESULTS / "same",
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help=f"verdicts: where the runs are ({_ALIKE} if not given); the same command goes on with them.",
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Three small loads only, in about 15 s.")] = False,
     loads: Annotated[
         str | None, typer.Option(metavar="NxR,...", help="These loads: streams x chunks per second of each.")
@@ -152,13 +160,15 @@ def selftest_command(
             raise UserError(
                 "--quick and --loads: are of the client's self-test, not of verdicts; leave them out"
             )
-        found = measured_verdicts(overrides.parse(words[1:]), runs, output, show)
+        found = measured_verdicts(overrides.parse(words[1:]), runs or _RUNS, output or _ALIKE, show)
         if as_json:
             print_json(found)
         else:
             print_rows(verdict_rows(found))
             print_lines(verdict_lines(found))
         return
+    if runs or output:
+        raise UserError("--runs and --output: are of `bench selftest verdicts`; leave them out")
     native = selftest.find_reference("native", cache)
     reference = native or selftest.find_reference("python", cache)
     assert reference is not None

@@ -35,6 +35,7 @@ def test_the_result_of_the_most_runs_is_kept_for_each_machine(tmp_path):
     ("words", "says"),
     [
         (["verdict"], "bench selftest verdict: no such test"),
+        (["--runs", "3"], "--runs and --output: are of `bench selftest verdicts`; leave them out"),
         (["verdicts", "--quick"], "--quick and --loads: are of the client's self-test, not of verdicts"),
         (["verdicts", "seed=3"], "engine.start_timeout and seed: are set by bench selftest verdicts"),
         (["verdicts", "quantization=fp16,gguf-q4_0"], "quantization: bench selftest verdicts measures one"),
